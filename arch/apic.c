@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The local APIC. Registers have the same numbers in both modes; x2APIC's are MSRs. Invariant: after apic_init() only
+// the timer and LINT1 (NMI) of the local sources are unmasked. Follows the SDM, "Advanced Programmable Interrupt
+// Controller", and for the timer "TSC-Deadline Mode".
+
+#include "arch/apic.h"
+
+#include "arch/acpi.h"
+#include "arch/cpu.h"
+#include "arch/paging.h"
+#include "arch/tsc.h"
+#include "arch/x86.h"
+#include "drivers/timer.h"
+#include "kernel/cmdline.h"
+#include "kernel/log.h"
+#include "kernel/panic.h"
+
+#define APIC_BASE_DEFAULT 0xfee00000ull
+#define DIVIDE_BY_1 0xbu
+#define ICR_TRIES 1000000u
+#define CALIBRATION_US 10000u
+#define COUNT_MAX 0xffffffffull
+
+static volatile u8 *registers; // NULL: x2APIC
+static u64 timer_khz;          // 0: TSC deadline
+static u64 timer_factor;       // timer ticks per TSC tick, times 2^32
+
+static u32 read(u32 reg)
+{
+    return registers ? mmio_read32(registers + reg) : (u32)rdmsr(MSR_X2APIC_BASE + reg / 16);
+}
+
+static void write(u32 reg, u32 value)
+{
+    if (registers)
+        mmio_write32(registers + reg, value);
+    else
+        wrmsr(MSR_X2APIC_BASE + reg / 16, value);
+}
+
+bool apic_is_x2apic(void)
+{
+    return !registers;
+}
+
+u32 apic_id(void)
+{
+    return registers ? read(APIC_ID) >> 24 : read(APIC_ID);
+}
+
+void apic_eoi(void)
+{
+    write(APIC_EOI, 0);
+}
+
+static void choose_mode(void)
+{
+    u64 base = rdmsr(MSR_APIC_BASE);
+    bool x2apic = base & APIC_BASE_X2APIC || (cpu_features.x2apic && !options.nox2apic);
+    if (!x2apic && !registers)
+        registers = device_map(HPA(acpi.lapic_address ? acpi.lapic_address : APIC_BASE_DEFAULT), PAGE_SIZE,
+                               MAP_WRITE | MAP_UC);
+    if (!x2apic && !registers)
+        panic("the local APIC can't be mapped");
+    wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE);
+    if (x2apic)
+        wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
+}
+
+void apic_init(void)
+{
+    choose_mode();
+    this_cpu()->apic_id = apic_id();
+    u32 last_lvt = read(APIC_VERSION) >> 16 & 0xff;
+    write(APIC_TPR, 0);
+    write(APIC_SVR, (u32)APIC_SVR_ENABLE | VECTOR_SPURIOUS);
+    write(APIC_LVT_TIMER, (u32)APIC_LVT_MASKED);
+    write(APIC_LVT_LINT0, (u32)APIC_LVT_MASKED);
+    write(APIC_LVT_LINT1, APIC_LVT_NMI);
+    write(APIC_LVT_ERROR, (u32)APIC_LVT_MASKED | VECTOR_ERROR);
+    if (last_lvt >= 4)
+        write(APIC_LVT_PERFORMANCE, (u32)APIC_LVT_MASKED);
+    if (last_lvt >= 5)
+        write(APIC_LVT_THERMAL, (u32)APIC_LVT_MASKED);
+    for (unsigned i = 0; i < 256; i++) // whatever firmware left in service
+        apic_eoi();
+}
+
+static u64 counted(void)
+{
+    return COUNT_MAX - read(APIC_TIMER_CURRENT);
+}
+
+void apic_timer_init(void)
+{
+    if (cpu_features.tsc_deadline) {
+        write(APIC_LVT_TIMER, APIC_LVT_DEADLINE | VECTOR_TIMER);
+        asm volatile("mfence" : : : "memory"); // the mode is set before a deadline is
+        return;
+    }
+    u64 ticks, ns;
+    write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+    write(APIC_TIMER_INITIAL, (u32)COUNT_MAX);
+    ns = timer_measure(counted, CALIBRATION_US, &ticks);
+    write(APIC_TIMER_INITIAL, 0);
+    timer_khz = ns ? ticks * 1000000 / ns : 0;
+    if (!timer_khz)
+        panic("the local APIC's timer does not count");
+    timer_factor = (timer_khz << 32) / tsc_khz;
+    write(APIC_LVT_TIMER, VECTOR_TIMER);
+}
+
+void apic_timer_set(u64 deadline)
+{
+    if (!timer_khz) {
+        wrmsr(MSR_TSC_DEADLINE, deadline == ~0ull ? 0 : MAX(deadline, 1ull));
+        return;
+    }
+    u64 now = rdtsc(), delta = deadline > now ? deadline - now : 0;
+    unsigned __int128 count = ((unsigned __int128)delta * timer_factor >> 32) + 1;
+    write(APIC_TIMER_INITIAL, deadline == ~0ull ? 0 : (u32)MIN(count, COUNT_MAX));
+}
+
+void apic_send(u32 destination, u32 command)
+{
+    if (!registers) {
+        asm volatile("mfence; lfence" : : : "memory"); // x2APIC writes do not wait for stores before them
+        wrmsr(MSR_X2APIC_BASE + APIC_ICR / 16, command | (u64)destination << 32);
+        return;
+    }
+    for (unsigned i = 0; i < ICR_TRIES && read(APIC_ICR) & APIC_ICR_PENDING; i++)
+        cpu_pause();
+    write(APIC_ICR_HIGH, destination << 24);
+    write(APIC_ICR, command);
+}
+
+void apic_report(void)
+{
+    log_info("basalt: apic: %s, id %u, timer: %s %lu kHz", registers ? "xAPIC" : "x2APIC", this_cpu()->apic_id,
+             timer_khz ? "one-shot," : "TSC deadline,", timer_khz ? timer_khz : tsc_khz);
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Memory before the frame allocator: a list of taken ranges over the boot memory map. Chunks of 2 MiB for single
+// frames are mapped whole in the pool window, so they count as taken whole. Nothing is ever given back.
+
+#include "arch/early.h"
+
+#include "arch/paging.h"
+#include "arch/string.h"
+#include "boot/multiboot2.h"
+#include "kernel/panic.h"
+
+#define LOW_END 0x100000ull // firmware data, panic record, start-up code of other CPUs
+#define LIMIT (4 * GIB)     // the boot page tables reach that far
+#define REFILL 8u           // frames that mapping the next chunk may take
+
+extern char __boot_start[], __boot_end[], __kernel_start[], __kernel_end[];
+
+static const struct boot_params *boot;
+static struct range taken[EARLY_RANGES_MAX];
+static unsigned taken_count;
+static u64 chunk_next, chunk_end;
+static bool paging_is_up;
+
+void early_reserve(u64 base, u64 end)
+{
+    if (taken_count == EARLY_RANGES_MAX)
+        panic("more than %u reserved ranges at boot", EARLY_RANGES_MAX);
+    taken[taken_count++] = (struct range){ALIGN_DOWN(base, PAGE_SIZE), ALIGN_UP(end, PAGE_SIZE)};
+}
+
+void early_init(const struct boot_params *params)
+{
+    boot = params;
+    early_reserve(0, LOW_END);
+    early_reserve((u64)__boot_start, (u64)__boot_end);
+    early_reserve((u64)__kernel_start - KERNEL_BASE, (u64)__kernel_end - KERNEL_BASE);
+    for (unsigned i = 0; i < params->module_count; i++)
+        early_reserve(params->modules[i].base, params->modules[i].base + params->modules[i].size);
+}
+
+// The end of a taken range that [base, end) touches, 0 if it touches none.
+static u64 collision(u64 base, u64 end)
+{
+    for (unsigned i = 0; i < taken_count; i++)
+        if (taken[i].base < end && base < taken[i].end)
+            return taken[i].end;
+    return 0;
+}
+
+hpa_t early_alloc(u64 bytes, u64 align)
+{
+    bytes = ALIGN_UP(bytes, PAGE_SIZE);
+    for (unsigned i = 0; i < boot->memory_count; i++) {
+        const struct boot_memory *m = &boot->memory[i];
+        u64 end = MIN(m->end, LIMIT), base = ALIGN_UP(m->base, align), next;
+        while ((next = collision(base, base + bytes)) != 0)
+            base = ALIGN_UP(next, align);
+        if (m->kind == MEMORY_RAM && base + bytes <= end) {
+            early_reserve(base, base + bytes);
+            return HPA(base);
+        }
+    }
+    panic("no %lu KiB of free memory below 4 GiB", bytes >> 10);
+}
+
+static void next_chunk(void)
+{
+    hpa_t chunk = early_alloc(SUPERPAGE_SIZE, SUPERPAGE_SIZE);
+    if (paging_is_up && map_kernel((u64)pool_ptr(chunk), chunk, SUPERPAGE_SIZE, MAP_WRITE))
+        panic("no memory for the kernel's page tables");
+    chunk_next = chunk.v;
+    chunk_end = chunk.v + SUPERPAGE_SIZE;
+}
+
+hpa_t early_frame(void)
+{
+    static bool growing; // the tables that map the next chunk come from the end of this one
+    if (!growing && chunk_end - chunk_next <= REFILL * PAGE_SIZE) {
+        growing = true;
+        next_chunk();
+        growing = false;
+    }
+    hpa_t frame = HPA(chunk_next);
+    chunk_next += PAGE_SIZE;
+    memset(pool_ptr(frame), 0, PAGE_SIZE);
+    return frame;
+}
+
+void early_map_pool(void)
+{
+    if (!chunk_end)
+        next_chunk();
+    hpa_t chunk = HPA(chunk_end - SUPERPAGE_SIZE);
+    if (map_kernel((u64)pool_ptr(chunk), chunk, SUPERPAGE_SIZE, MAP_WRITE))
+        panic("no memory for the kernel's page tables");
+    paging_is_up = true;
+}
+
+const struct range *early_reserved(unsigned *count)
+{
+    *count = taken_count;
+    return taken;
+}

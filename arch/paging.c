@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernel's page tables: one walk, and what is built with it. Tables are frames in the pool window, so a table
+// is reached through its physical address. Invariant: a mapping is never both writable and executable, and a present
+// entry is changed only by unmapping it. Follows the SDM, "4-Level Paging" and "Page Attribute Table".
+
+#include "arch/paging.h"
+
+#include "arch/cpu.h"
+#include "arch/early.h"
+#include "arch/string.h"
+#include "arch/x86.h"
+#include "kernel/panic.h"
+
+#define TABLE_ENTRIES 512u
+#define TOP_LEVEL 4u
+#define TOP_SPAN (512 * GIB) // one entry of the top-level table
+
+extern char __text_start[], __text_end[], __rodata_start[], __rodata_end[], __data_start[], __bss_end[];
+
+static hpa_t kernel_root;
+static hpa_t (*frame_source)(void) = early_frame;
+static u64 device_next = DEVICE_BASE;
+static u64 stack_next = STACK_BASE;
+
+void paging_set_frame_source(hpa_t (*alloc)(void))
+{
+    frame_source = alloc;
+}
+
+//  47     39 38     30 29     21 20     12 11      0
+// |  level 4|  level 3|  level 2|  level 1|  offset  |     level 2 entries may map 2 MiB
+static u64 *entry_at(u64 *table, u64 va, unsigned level)
+{
+    return &table[va >> (PAGE_SHIFT + 9 * (level - 1)) & (TABLE_ENTRIES - 1)];
+}
+
+// The entry of `va` at `level`. NULL: a table is missing (and could not be made), or a large page is in the way.
+static u64 *walk(u64 va, unsigned level, bool create)
+{
+    u64 *table = pool_ptr(kernel_root);
+    for (unsigned l = TOP_LEVEL; l > level; l--) {
+        u64 *entry = entry_at(table, va, l);
+        if (!(*entry & PTE_PRESENT)) {
+            hpa_t frame = create ? frame_source() : HPA_NONE;
+            if (frame.v == HPA_NONE.v)
+                return NULL;
+            memset(pool_ptr(frame), 0, PAGE_SIZE);
+            *entry = frame.v | PTE_PRESENT | PTE_WRITE;
+        } else if (*entry & PTE_LARGE) {
+            return NULL;
+        }
+        table = pool_ptr(HPA(*entry & PTE_ADDRESS));
+    }
+    return entry_at(table, va, level);
+}
+
+static u64 pte_flags(unsigned flags)
+{
+    u64 pte = PTE_PRESENT | PTE_GLOBAL | PTE_ACCESSED | PTE_DIRTY;
+    pte |= flags & MAP_WRITE ? PTE_WRITE : 0;
+    pte |= flags & MAP_EXEC ? 0 : PTE_NX;
+    pte |= flags & MAP_UC ? PTE_PCD | PTE_PWT : 0; // PAT entry 3
+    return pte;
+}
+
+static u64 page_pte(u64 pa, unsigned flags, bool large)
+{
+    u64 wc = flags & MAP_WC ? (large ? PTE_PAT_LARGE : PTE_PAT_4K) : 0; // PAT entry 4
+    return pa | pte_flags(flags) | wc | (large ? PTE_LARGE : 0);
+}
+
+int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags)
+{
+    assert(!(flags & MAP_WRITE && flags & MAP_EXEC), "the kernel never maps writable code");
+    while (bytes) {
+        bool large = !(flags & MAP_SMALL) && (va | pa.v) % SUPERPAGE_SIZE == 0 && bytes >= SUPERPAGE_SIZE;
+        u64 step = large ? SUPERPAGE_SIZE : PAGE_SIZE;
+        u64 *entry = walk(va, large ? 2 : 1, true);
+        if (!entry || *entry & PTE_PRESENT)
+            return -1;
+        *entry = page_pte(pa.v, flags, large);
+        va += step;
+        pa.v += step;
+        bytes -= step;
+    }
+    return 0;
+}
+
+void unmap_kernel(u64 va, u64 bytes)
+{
+    for (u64 end = va + bytes, step; va < end; va += step) {
+        u64 *entry = walk(va, 2, false);
+        step = SUPERPAGE_SIZE - va % SUPERPAGE_SIZE;
+        if (!entry || !(*entry & PTE_PRESENT))
+            continue;
+        if (!(*entry & PTE_LARGE)) {
+            entry = walk(va, 1, false);
+            step = PAGE_SIZE;
+        }
+        *entry = 0;
+        invlpg((void *)va);
+    }
+}
+
+hpa_t kernel_virt_to_hpa(const void *p)
+{
+    u64 va = (u64)p;
+    u64 *table = pool_ptr(HPA(read_cr3() & PTE_ADDRESS));
+    for (unsigned level = TOP_LEVEL; level; level--) {
+        u64 entry = *entry_at(table, va, level);
+        u64 offset_mask = BIT(PAGE_SHIFT + 9 * (level - 1)) - 1;
+        if (!(entry & PTE_PRESENT))
+            return HPA_NONE;
+        if (level == 1 || (entry & PTE_LARGE && level < TOP_LEVEL))
+            return HPA((entry & PTE_ADDRESS & ~offset_mask) | (va & offset_mask));
+        table = pool_ptr(HPA(entry & PTE_ADDRESS));
+    }
+    return HPA_NONE;
+}
+
+void *device_map(hpa_t pa, u64 bytes, unsigned flags)
+{
+    u64 base = ALIGN_DOWN(pa.v, PAGE_SIZE), end = ALIGN_UP(pa.v + bytes, PAGE_SIZE);
+    if (!bytes || end <= base || end > BIT(cpu_features.physical_bits))
+        return NULL;
+    if (bytes >= SUPERPAGE_SIZE) // congruent, so that large pages can be used
+        device_next = ALIGN_UP(device_next, SUPERPAGE_SIZE) + base % SUPERPAGE_SIZE;
+    u64 va = device_next;
+    device_next += end - base;
+    return map_kernel(va, HPA(base), end - base, flags) ? NULL : (u8 *)va + (pa.v - base);
+}
+
+u64 stack_alloc(unsigned pages)
+{
+    u64 base = stack_next + PAGE_SIZE; // the guard page
+    stack_next = base + pages * PAGE_SIZE;
+    for (u64 va = base; va < stack_next; va += PAGE_SIZE) {
+        hpa_t frame = frame_source();
+        if (frame.v == HPA_NONE.v || map_kernel(va, frame, PAGE_SIZE, MAP_WRITE))
+            return 0;
+    }
+    return stack_next;
+}
+
+static void map_image(const char *start, const char *end, unsigned flags)
+{
+    if (map_kernel((u64)start, HPA((u64)start - KERNEL_BASE), (u64)(end - start), flags | MAP_SMALL))
+        panic("no memory for the kernel's page tables");
+}
+
+// Makes the top-level entries that all CPUs will share.
+static void make_top(u64 base, u64 bytes)
+{
+    for (u64 offset = 0; offset < bytes; offset += TOP_SPAN)
+        if (!walk(base + offset, TOP_LEVEL - 1, true))
+            panic("no memory for the kernel's page tables");
+}
+
+int paging_init_cpu(struct cpu *cpu)
+{
+    hpa_t root = cpu == cpu_boot() ? kernel_root : frame_source();
+    if (root.v == HPA_NONE.v)
+        return -1;
+    u64 *top = pool_ptr(root), *slots = entry_at(top, SLOT_BASE, TOP_LEVEL);
+    memmove(top, pool_ptr(kernel_root), PAGE_SIZE);
+    for (unsigned level = TOP_LEVEL; level > 1; level--) {
+        hpa_t table = frame_source();
+        if (table.v == HPA_NONE.v)
+            return -1;
+        memset(pool_ptr(table), 0, PAGE_SIZE);
+        *slots = table.v | PTE_PRESENT | PTE_WRITE;
+        slots = entry_at(pool_ptr(table), SLOT_BASE, level - 1);
+    }
+    cpu->root = root;
+    cpu->slot_table = slots;
+    memset(cpu->slot_page, 0xff, sizeof(cpu->slot_page));
+    return 0;
+}
+
+void paging_init(u64 ram_end)
+{
+    kernel_root = early_frame();
+    map_image(__text_start, __text_end, MAP_EXEC);
+    map_image(__rodata_start, __rodata_end, MAP_READ);
+    map_image(__data_start, __bss_end, MAP_WRITE);
+    make_top(POOL_BASE, MAX(ram_end, 4 * GIB));
+    make_top(FRAME_TABLE_BASE, 2 * TOP_SPAN);
+    make_top(DEVICE_BASE, TOP_SPAN);
+    make_top(STACK_BASE, TOP_SPAN);
+    early_map_pool();
+    if (paging_init_cpu(cpu_boot()) || cpu_alloc_stacks(cpu_boot()))
+        panic("no memory for the boot processor's tables");
+    write_cr3(cpu_boot()->root.v);
+}

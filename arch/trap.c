@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Exceptions, NMIs and interrupts. An exception in the kernel is a panic unless the exception table knows the
+// instruction. Interrupts are recorded per CPU and taken later. Follows the SDM, "Interrupt and Exception Handling".
+
+#include "arch/apic.h"
+#include "arch/cpu.h"
+#include "arch/mcheck.h"
+#include "arch/x86.h"
+#include "kernel/panic.h"
+
+struct fixup {
+    u64 insn, target;
+};
+extern const struct fixup __extable_start[], __extable_end[];
+
+void (*irq_quench)(unsigned vector);
+u64 irq_level_vectors[4];
+
+static const char *const names[] = {
+    "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range exceeded",
+    "invalid opcode", "no FPU", "double fault", "coprocessor overrun", "invalid TSS",
+    "segment not present", "stack fault", "general protection", "page fault", "vector 15",
+    "x87 error", "alignment check", "machine check", "SSE error", "virtualization exception",
+    "control protection",
+};
+
+static bool fix_up(struct trap_frame *frame)
+{
+    for (const struct fixup *f = __extable_start; f < __extable_end; f++) {
+        if (f->insn == frame->rip) {
+            frame->rip = f->target;
+            return true;
+        }
+    }
+    return false;
+}
+
+noreturn static void page_fault(const struct trap_frame *frame)
+{
+    const char *what = frame->error & PF_FETCH ? "execution" : frame->error & PF_WRITE ? "write" : "read";
+    const char *why = frame->error & PF_RESERVED  ? "reserved bit in a table"
+                      : frame->error & PF_PRESENT ? "not permitted"
+                                                  : "not mapped";
+    panic_trap(frame, "page fault: %s of 0x%lx: %s", what, read_cr2(), why);
+}
+
+void trap_handle(struct trap_frame *frame)
+{
+    if (frame->vector == EXC_NMI) {
+        this_cpu()->nmis++;
+        this_cpu()->nmi_pending = true;
+        return;
+    }
+    if (frame->vector == EXC_MC) {
+        mcheck_handle(frame);
+        return;
+    }
+    if (fix_up(frame))
+        return;
+    if (frame->vector == EXC_PF)
+        page_fault(frame);
+    panic_trap(frame, "%s, error code 0x%lx",
+               frame->vector < ARRAY_SIZE(names) ? names[frame->vector] : "reserved exception",
+               frame->error);
+}
+
+void irq_record(unsigned vector)
+{
+    if (vector == VECTOR_SPURIOUS)
+        return;
+    struct cpu *cpu = this_cpu();
+    cpu->pending[vector / 64] |= BIT(vector % 64);
+    cpu->interrupts++;
+    if (irq_level_vectors[vector / 64] & BIT(vector % 64))
+        irq_quench(vector);
+    apic_eoi();
+}
+
+int cpu_take_vector(void)
+{
+    struct cpu *cpu = this_cpu();
+    for (int word = 3; word >= 0; word--) {
+        if (cpu->pending[word]) {
+            int bit = 63 - __builtin_clzll(cpu->pending[word]);
+            cpu->pending[word] &= ~BIT(bit);
+            return 64 * word + bit;
+        }
+    }
+    return -1;
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The first instructions. The boot loader enters in 32-bit protected mode with paging off; this code checks that the
+// processor can do what the kernel is built for, maps the low 4 GiB at 0, in the pool window and below the kernel's
+// image, and calls kernel_main() in 64-bit mode. Follows the Multiboot2 specification, "OS image format" and "Machine
+// state", and the SDM, "Initializing IA-32e Mode".
+
+#define MAGIC 0x36d76289
+#define CPUID_LM 29
+#define CPUID_NX 20
+#define COM1 0x3f8
+
+    .section .multiboot2, "a"
+    .balign 8
+header:
+    .long 0xe85250d6, 0, header_end - header, -(0xe85250d6 + (header_end - header))
+    .balign 8
+request:                        // of information: modules, memory map
+    .short 1, 0
+    .long request_end - request, 3, 6
+request_end:
+    .balign 8
+    .short 6, 0                 // modules on page boundaries
+    .long 8
+    .balign 8
+    .short 0, 0                 // end
+    .long 8
+header_end:
+
+    .section .boot.text, "ax"
+    .code32
+    .globl _start
+_start:
+    cli
+    cld
+    movl $boot_stack32, %esp
+    movl %eax, %edi             // first argument of kernel_main
+    movl %ebx, %ebp             // second one
+    movl $no_multiboot, %esi
+    cmpl $MAGIC, %eax
+    jne refuse
+
+    movl $no_long_mode, %esi    // CPUID exists if EFLAGS.ID can be changed
+    pushfl
+    popl %eax
+    movl %eax, %ecx
+    xorl $0x200000, %eax
+    pushl %eax
+    popfl
+    pushfl
+    popl %eax
+    cmpl %eax, %ecx
+    je refuse
+    movl $0x80000000, %eax
+    cpuid
+    cmpl $0x80000001, %eax
+    jb refuse
+    movl $0x80000001, %eax
+    cpuid
+    btl $CPUID_LM, %edx
+    jnc refuse
+    movl $no_nx, %esi
+    btl $CPUID_NX, %edx
+    jnc refuse
+
+    movl $boot_pd, %edx         // 4 x 512 pages of 2 MiB: present, writable, large
+    movl $0x83, %eax
+    movl $2048, %ecx
+    xorl %ebx, %ebx
+1:  movl %eax, (%edx)
+    movl %ebx, 4(%edx)
+    addl $0x200000, %eax
+    addl $8, %edx
+    loop 1b
+    movl $boot_pd + 3, %eax
+    movl %eax, boot_pdpt
+    movl %eax, boot_pdpt_image + 8 * 510
+    addl $0x1000, %eax
+    movl %eax, boot_pdpt + 8
+    movl %eax, boot_pdpt_image + 8 * 511
+    addl $0x1000, %eax
+    movl %eax, boot_pdpt + 16
+    addl $0x1000, %eax
+    movl %eax, boot_pdpt + 24
+    movl $boot_pdpt + 3, boot_pml4              // identity
+    movl $boot_pdpt + 3, boot_pml4 + 8 * 256    // pool window
+    movl $boot_pdpt_image + 3, boot_pml4 + 8 * 511
+
+    movl %cr4, %eax
+    orl $0x20, %eax             // PAE
+    movl %eax, %cr4
+    movl $boot_pml4, %eax
+    movl %eax, %cr3
+    movl $0xc0000080, %ecx
+    rdmsr
+    orl $0x900, %eax            // EFER: LME, NXE
+    wrmsr
+    movl %cr0, %eax
+    orl $0x80010001, %eax       // PG, WP, PE
+    movl %eax, %cr0
+    lgdt boot_gdtr
+    ljmp $8, $start64
+
+    // Says why on the serial port and the screen, and stops. ESI: text.
+refuse:
+    movl $0xb8000, %ebx
+    movw $COM1 + 3, %dx
+    movb $3, %al                // 8 bits, no parity
+    outb %al, %dx
+1:  lodsb
+    testb %al, %al
+    jz 3f
+    movb %al, (%ebx)
+    movb $7, 1(%ebx)
+    addl $2, %ebx
+    movb %al, %ah
+    movl $100000, %ecx
+    movw $COM1 + 5, %dx
+2:  inb %dx, %al
+    testb $0x20, %al            // transmitter empty
+    loopz 2b
+    movb %ah, %al
+    movw $COM1, %dx
+    outb %al, %dx
+    jmp 1b
+3:  hlt
+    jmp 3b
+
+    .code64
+start64:
+    movw $0x10, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %ss
+    xorl %eax, %eax
+    movw %ax, %fs
+    movw %ax, %gs
+    movq $boot_stack_top, %rsp
+    movl %ebp, %esi
+    xorl %ebp, %ebp             // backtraces end here
+    pushq $0
+    movq $kernel_main, %rax
+    jmp *%rax
+
+    .section .boot.rodata, "a"
+no_multiboot:
+    .asciz "basalt: refused: not started by a Multiboot2 loader. Use GRUB 2's `multiboot2` command.\r\n"
+no_long_mode:
+    .asciz "basalt: refused: this processor has no 64-bit mode. Basalt needs an x86-64 processor.\r\n"
+no_nx:
+    .asciz "basalt: refused: no-execute pages are missing. Turn `Execute Disable`/`NX` on in the firmware setup.\r\n"
+    .balign 8
+boot_gdt:
+    .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff
+boot_gdtr:
+    .short 23
+    .long boot_gdt
+
+    .section .boot.bss, "aw", @nobits
+    .balign 4096
+boot_pml4:
+    .skip 4096
+boot_pdpt:
+    .skip 4096
+boot_pdpt_image:
+    .skip 4096
+boot_pd:
+    .skip 4 * 4096
+    .skip 256
+boot_stack32:
+
+    .section .bss.boot_stack, "aw", @nobits
+    .balign 4096
+    .globl boot_stack
+boot_stack:
+    .skip 16384
+boot_stack_top:
+
+    .section .note.GNU-stack, "", @progbits

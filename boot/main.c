@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The boot, as one list. Each step may use what the steps above it brought up, and nothing else.
+
+#include "boot/boot.h"
+
+#include "arch/acpi.h"
+#include "arch/apic.h"
+#include "arch/cpu.h"
+#include "arch/early.h"
+#include "arch/fpu.h"
+#include "arch/paging.h"
+#include "arch/tsc.h"
+#include "drivers/fbtext.h"
+#include "drivers/ioapic.h"
+#include "drivers/pci.h"
+#include "drivers/rtc.h"
+#include "drivers/uart16550.h"
+#include "kernel/cmdline.h"
+#include "kernel/log.h"
+#include "kernel/panic.h"
+
+extern const char basalt_version[];
+
+u64 boot_wall_clock_ns;
+static struct boot_params params;
+
+static u64 ram_end(void)
+{
+    u64 end = 0;
+    for (u32 i = 0; i < params.memory_count; i++)
+        end = params.memory[i].kind == MEMORY_RAM ? MAX(end, params.memory[i].end) : end;
+    return end;
+}
+
+static void memory_report(void)
+{
+    u64 ram = 0;
+    for (u32 i = 0; i < params.memory_count; i++)
+        ram += params.memory[i].kind == MEMORY_RAM ? params.memory[i].end - params.memory[i].base : 0;
+    log_info("basalt: memory: %lu MiB in %u ranges, ends at 0x%lx", ram >> 20, params.memory_count, ram_end());
+    for (u32 i = 0; i < params.memory_count; i++)
+        log_debug("basalt: memory: %012lx-%012lx kind %u", params.memory[i].base, params.memory[i].end - 1,
+                  params.memory[i].kind);
+    for (u32 i = 0; i < params.module_count; i++)
+        log_info("basalt: module %u: 0x%lx, %lu KiB: %s", i, params.modules[i].base, params.modules[i].size >> 10,
+                 params.modules[i].cmdline);
+    log_info("basalt: loader: %s; command line: %s", params.loader, params.cmdline);
+}
+
+// On the boot processor's own stack.
+noreturn static void boot_rest(const void *unused_argument unused)
+{
+    panic_map_record();
+    acpi_init(&params);       // tables, through the device window
+    (void)uart_init();        // once more: SPCR may name another port
+    fbtext_init(&params.framebuffer);
+    frames_init(&params);     // the frame allocator: early_frame() is over
+    apic_init();              // local APIC, timer stopped
+    ioapic_init();            // all lines masked
+    tsc_init();               // the clock
+    apic_timer_init();        // its one-shot timer
+    fpu_init();               // extended state
+    pci_init();               // all functions found
+    u64 now = rtc_read_ns();
+    boot_wall_clock_ns = now ? now - tsc_to_ns(rdtsc()) : 0;
+
+    cpu_report();
+    memory_report();
+    acpi_report();
+    apic_report();
+    ioapic_report();
+    tsc_report();
+    pci_report();
+    uart_report();
+    uart_start_interrupts();
+    basalt_start(&params);
+}
+
+void kernel_main(u32 magic, u64 multiboot_info)
+{
+    int error = magic == MULTIBOOT2_MAGIC ? multiboot2_load(multiboot_info, &params) : -1;
+    cmdline_parse(params.cmdline); // complaints go to the log ring
+    (void)uart_init();             // shows the ring
+    log_info("basalt: Basalt %s", basalt_version);
+    cpu_init();                    // features, descriptor tables, traps, control registers
+    if (error)
+        panic("the boot loader's information can't be used: boot with GRUB's `multiboot2` command");
+    panic_show_previous();
+    early_init(&params);           // what memory is taken
+    paging_init(ram_end());        // own tables; the low 4 GiB are gone
+    cpu_call_on_stack(cpu_boot()->stack_top, boot_rest, NULL);
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The Multiboot2 boot information: a list of tags, each with type and size. Invariant: no byte outside
+// [info, info + size) is read, and a tag that contradicts itself changes nothing. Follows the Multiboot2
+// specification, "Boot information format".
+
+#include "boot/multiboot2.h"
+
+#include "arch/string.h"
+#include "boot/boot.h"
+#include "kernel/log.h"
+
+#define TAG_END 0u
+#define TAG_CMDLINE 1u
+#define TAG_LOADER 2u
+#define TAG_MODULE 3u
+#define TAG_MEMORY_MAP 6u
+#define TAG_FRAMEBUFFER 8u
+#define TAG_RSDP_OLD 14u
+#define TAG_RSDP_NEW 15u
+
+#define INFO_MAX (1 * MIB)
+#define ADDRESS_END BIT(52)
+
+struct tag {
+    u32 type, size;
+};
+struct module_tag {
+    struct tag tag;
+    u32 base, end;
+    char cmdline[];
+};
+struct memory_map_tag {
+    struct tag tag;
+    u32 entry_size, version;
+    u8 entries[];
+};
+struct memory_entry {
+    u64 base, length;
+    u32 type, reserved;
+};
+struct framebuffer_tag {
+    struct tag tag;
+    u64 address;
+    u32 pitch, width, height;
+    u8 bits, type;
+};
+
+// Copies a string of at most `bytes` that need not end; control characters become '?'. Returns false if it was cut.
+static bool copy_text(char *to, size_t size, const char *from, size_t bytes)
+{
+    size_t i = 0;
+    for (; i < bytes && from[i] && i + 1 < size; i++)
+        to[i] = from[i] >= ' ' && from[i] <= '~' ? from[i] : '?';
+    to[i] = 0;
+    return i < bytes && !from[i];
+}
+
+static const char *parse_module(const struct tag *tag, struct boot_params *p)
+{
+    const struct module_tag *m = (const void *)tag;
+    if (tag->size < sizeof(*m))
+        return "too short";
+    if (p->module_count == BOOT_MODULES_MAX)
+        return "one too many";
+    if (m->end < m->base || m->base % PAGE_SIZE)
+        return "bad range";
+    struct boot_module *module = &p->modules[p->module_count++];
+    module->base = m->base;
+    module->size = m->end - m->base;
+    return copy_text(module->cmdline, sizeof(module->cmdline), m->cmdline, tag->size - sizeof(*m))
+               ? NULL
+               : "command line cut short";
+}
+
+static u32 memory_kind(u32 type)
+{
+    static const u8 kinds[] = {MEMORY_RESERVED,     MEMORY_RAM,      MEMORY_RESERVED,
+                               MEMORY_ACPI_RECLAIM, MEMORY_ACPI_NVS, MEMORY_BAD};
+    return type < ARRAY_SIZE(kinds) ? kinds[type] : MEMORY_RESERVED;
+}
+
+static const char *parse_memory_map(const struct tag *tag, struct boot_params *p)
+{
+    const struct memory_map_tag *m = (const void *)tag;
+    if (tag->size < sizeof(*m) || m->entry_size < sizeof(struct memory_entry) || m->entry_size % 8)
+        return "bad entry size";
+    u32 count = (tag->size - (u32)sizeof(*m)) / m->entry_size;
+    p->memory_count = 0;
+    for (u32 i = 0; i < count && p->memory_count < BOOT_MEMORY_MAX; i++) {
+        const struct memory_entry *e = (const void *)(m->entries + (size_t)i * m->entry_size);
+        if (!e->length || e->base >= ADDRESS_END)
+            continue;
+        u64 end = e->base + MIN(e->length, ADDRESS_END - e->base);
+        p->memory[p->memory_count++] = (struct boot_memory){e->base, end, memory_kind(e->type)};
+    }
+    p->memory_count = memory_map_normalize(p->memory, p->memory_count, BOOT_MEMORY_MAX);
+    return count > BOOT_MEMORY_MAX ? "too many entries" : NULL;
+}
+
+static const char *parse_framebuffer(const struct tag *tag, struct boot_params *p)
+{
+    const struct framebuffer_tag *f = (const void *)tag;
+    if (tag->size < offsetof(struct framebuffer_tag, type) + 1)
+        return "too short";
+    p->framebuffer = (struct boot_framebuffer){f->address, f->pitch, f->width, f->height, f->bits, f->type};
+    return NULL;
+}
+
+static const char *parse_rsdp(const struct tag *tag, struct boot_params *p)
+{
+    u32 size = tag->size - (u32)sizeof(*tag);
+    if (size < 20 || size > sizeof(p->rsdp))
+        return "bad size";
+    if (tag->type == TAG_RSDP_OLD && p->rsdp_size > size)
+        return NULL; // the newer copy is there already
+    memcpy(p->rsdp, tag + 1, size);
+    p->rsdp_size = size;
+    return NULL;
+}
+
+// Returns what is wrong with the tag, or NULL.
+static const char *parse_tag(const struct tag *tag, struct boot_params *p)
+{
+    const char *text = (const char *)(tag + 1);
+    size_t bytes = tag->size - sizeof(*tag);
+    switch (tag->type) {
+    case TAG_CMDLINE:
+        return copy_text(p->cmdline, sizeof(p->cmdline), text, bytes) ? NULL : "command line cut short";
+    case TAG_LOADER:
+        return copy_text(p->loader, sizeof(p->loader), text, bytes) ? NULL : "loader's name cut short";
+    case TAG_MODULE: return parse_module(tag, p);
+    case TAG_MEMORY_MAP: return parse_memory_map(tag, p);
+    case TAG_FRAMEBUFFER: return parse_framebuffer(tag, p);
+    case TAG_RSDP_OLD:
+    case TAG_RSDP_NEW: return parse_rsdp(tag, p);
+    default: return NULL;
+    }
+}
+
+int multiboot2_parse(const u8 *info, u64 size, struct boot_params *params)
+{
+    if (size < 8)
+        return -1;
+    u64 total = *(const u32 *)info;
+    if (total < 16 || total > size)
+        return -1;
+    for (u64 at = 8; at + sizeof(struct tag) <= total;) {
+        const struct tag *tag = (const void *)(info + at);
+        if (tag->type == TAG_END)
+            break;
+        const char *wrong = tag->size < sizeof(*tag) || tag->size > total - at ? "size" : parse_tag(tag, params);
+        if (wrong) {
+            params->broken++;
+            log_warn("basalt: boot information: tag %u at %lu: %s", tag->type, at, wrong);
+        }
+        if (tag->size < sizeof(*tag) || tag->size > total - at)
+            break;
+        at += ALIGN_UP(tag->size, 8);
+    }
+    return params->memory_count ? 0 : -1;
+}
+
+int multiboot2_load(u64 address, struct boot_params *params)
+{
+    const u32 *total = (const u32 *)address;
+    if (!address || address % 8 || *total > INFO_MAX)
+        return -1;
+    return multiboot2_parse((const u8 *)total, *total, params);
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Finds the device of an address by binary search and cuts an access into pieces that the device
+// can take. At most eight pieces: bounded work. The pieces are those that a bus would make of a
+// misaligned access.
+
+#include "access.h"
+#include "dispatch.h"
+
+static const struct dispatch_range *find(const struct dispatch_range *ranges, unsigned count,
+                                         bool memory, uint64_t address)
+{
+    unsigned low = 0;
+    for (unsigned high = count; low < high;) {
+        unsigned middle = (low + high) / 2;
+        const struct dispatch_range *r = &ranges[middle];
+        if (r->memory < memory || (r->memory == memory && r->first <= address))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0 || ranges[low - 1].memory != memory || address > ranges[low - 1].last)
+        return NULL;
+    return &ranges[low - 1];
+}
+
+static unsigned piece_bytes(const struct dispatch_range *range, uint64_t address, unsigned left)
+{
+    unsigned piece = range ? range->width : 1;
+    while (piece > left || address % piece || (range && range->last - address < piece - 1))
+        piece /= 2;
+    return piece;
+}
+
+uint64_t dispatch_read(const struct dispatch_range *ranges, unsigned count, void *context,
+                       bool memory, uint64_t address, unsigned bytes)
+{
+    uint64_t data = 0;
+    for (unsigned done = 0, piece; done < bytes; done += piece) {
+        uint64_t at = address + done, value = ~0ull;
+        const struct dispatch_range *range = find(ranges, count, memory, at);
+        piece = piece_bytes(range, at, bytes - done);
+        if (range && range->read)
+            value = range->read(context, at - range->first, piece);
+        data |= (value & access_mask(piece)) << (8 * done);
+    }
+    return data;
+}
+
+void dispatch_write(const struct dispatch_range *ranges, unsigned count, void *context, bool memory,
+                    uint64_t address, unsigned bytes, uint64_t data)
+{
+    for (unsigned done = 0, piece; done < bytes; done += piece) {
+        uint64_t at = address + done;
+        const struct dispatch_range *range = find(ranges, count, memory, at);
+        piece = piece_bytes(range, at, bytes - done);
+        if (range && range->write)
+            range->write(context, at - range->first, piece,
+                         data >> (8 * done) & access_mask(piece));
+    }
+}

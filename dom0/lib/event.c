@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The event loop. The scan follows the protocol of <basalt/event.h>: exchange the summary with 0, then each word that
+// it names; the bits taken are kept in `taken` until their handlers ran, so that a pass can stop anywhere. Fairness:
+// every port that was pending at the start of a pass is served once before any is served twice.
+
+#include "lib/event.h"
+
+#include "lib/boot.h"
+#include "lib/hypercall.h"
+#include "lib/timer.h"
+
+#include <basalt/event.h>
+
+#define PORT_WORDS (BASALT_PORTS / 64)
+
+static struct handler {
+    event_handler function;
+    void *context;
+} handlers[BASALT_PORTS];
+
+static u64 taken_summary, taken[PORT_WORDS];
+
+static struct work *work_first, **work_tail = &work_first;
+
+static struct basalt_event_page *event_page(void) {
+    return (struct basalt_event_page *)(uintptr_t)boot_info->event_page;
+}
+
+void event_port_bind(u32 port, event_handler handler, void *context) {
+    if (port < BASALT_PORTS)
+        handlers[port] = (struct handler){handler, context};
+}
+
+int event_port_alloc(event_handler handler, void *context) {
+    i64 port = hc_port_alloc();
+    if (port >= BASALT_PORTS)
+        return -BASALT_EINVAL;
+    if (port >= 0)
+        event_port_bind((u32)port, handler, context);
+    return (int)port;
+}
+
+void event_port_free(int port) {
+    if (port < 0 || port >= (int)BASALT_PORTS)
+        return;
+    hc_port_free((u32)port);
+    event_port_bind((u32)port, NULL, NULL);
+    __atomic_fetch_and(&event_page()->pending[port / 64], ~BIT(port % 64), __ATOMIC_SEQ_CST);
+    taken[port / 64] &= ~BIT(port % 64);
+}
+
+void work_queue(struct work *work) {
+    if (work->queued)
+        return;
+    work->queued = true;
+    work->next = NULL;
+    *work_tail = work;
+    work_tail = &work->next;
+}
+
+void work_cancel(struct work *work) {
+    if (!work->queued)
+        return;
+    struct work **link = &work_first;
+    while (*link != work)
+        link = &(*link)->next;
+    *link = work->next;
+    if (work_tail == &work->next)
+        work_tail = link;
+    work->queued = false;
+}
+
+// Takes what is pending over from the kernel.
+static void take_pending(void) {
+    u64 summary = __atomic_exchange_n(&event_page()->summary, 0, __ATOMIC_SEQ_CST);
+    taken_summary |= summary;
+    for (; summary; summary &= summary - 1) {
+        unsigned word = (unsigned)__builtin_ctzll(summary);
+        taken[word] |= __atomic_exchange_n(&event_page()->pending[word], 0, __ATOMIC_SEQ_CST);
+    }
+}
+
+// A handler may run the loop itself (event_wait): that inner pass then serves the ports still taken here.
+static bool serve_ports(void) {
+    bool any = false;
+    take_pending();
+    for (unsigned word = 0; word < PORT_WORDS && taken_summary; word++) {
+        while (taken[word]) {
+            unsigned bit = (unsigned)__builtin_ctzll(taken[word]);
+            taken[word] &= ~BIT(bit);
+            struct handler *h = &handlers[word * 64 + bit];
+            if (h->function)
+                h->function(h->context);
+            any = true;
+        }
+        taken_summary &= ~BIT(word);
+    }
+    return any;
+}
+
+// Runs as many pieces of work as were queued when it began; what they queue themselves waits for the next pass.
+static bool serve_work(void) {
+    size_t count = 0;
+    for (struct work *w = work_first; w; w = w->next)
+        count++;
+    for (size_t i = 0; i < count && work_first; i++) {
+        struct work *work = work_first;
+        work_first = work->next;
+        if (!work_first)
+            work_tail = &work_first;
+        work->queued = false;
+        work->handler(work->context);
+    }
+    return count > 0;
+}
+
+bool event_pass(bool may_block) {
+    bool any = serve_ports();
+    any |= serve_work();
+    any |= timer_run_due();
+    if (any || work_first || !may_block)
+        return any;
+    timer_arm();
+    hc_block();
+    return false;
+}
+
+static void set_flag(void *context) {
+    *(bool *)context = true;
+}
+
+bool event_wait(const volatile bool *done, u64 timeout_ns) {
+    bool expired = false;
+    struct timer timer = {.handler = set_flag, .context = &expired};
+    timer_set(&timer, time_ns() + timeout_ns);
+    while (!*done && !*(volatile bool *)&expired)
+        event_pass(true);
+    timer_cancel(&timer);
+    return *done;
+}
+
+_Noreturn void event_loop(void) {
+    for (;;)
+        event_pass(true);
+}
+
+void event_init(void) {
+    timer_init();
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The table of PCI functions, made once at boot: what they are, their BARs and their interrupt capabilities. Invariant:
+// sorted by bus, device, function, and complete for segment 0 up to PCI_FUNCTIONS_MAX. Follows the PCI Local Bus
+// specification, "Base Addresses".
+
+#include "drivers/pci.h"
+
+#include "arch/x86.h"
+#include "drivers/ioapic.h"
+#include "drivers/pci_internal.h"
+#include "kernel/log.h"
+
+#define BUSES 256u
+#define MULTI_FUNCTION 0x80u
+#define BAR_IO 0x1u
+#define BAR_TYPE 0x6u
+#define BAR_TYPE_64 0x4u
+#define BAR_PREFETCHABLE 0x8u
+#define LINE_NONE 0xffu
+
+static struct pci_function functions[PCI_FUNCTIONS_MAX];
+static unsigned function_count, functions_left_out;
+static bool has_ecam;
+
+unsigned pci_count(void)
+{
+    return function_count;
+}
+
+struct pci_function *pci_at(unsigned index)
+{
+    return index < function_count ? &functions[index] : NULL;
+}
+
+struct pci_function *pci_find(u16 bdf)
+{
+    unsigned low = 0, high = function_count;
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        if (functions[middle].bdf == bdf)
+            return &functions[middle];
+        if (functions[middle].bdf < bdf)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+// Writes all ones and sees which bits stick. Decoding is off meanwhile.
+static u32 probe_bar(u16 bdf, unsigned reg)
+{
+    u32 old = pci_read(bdf, reg, 4);
+    pci_write(bdf, reg, 4, ~0u);
+    u32 sticks = pci_read(bdf, reg, 4);
+    pci_write(bdf, reg, 4, old);
+    return sticks;
+}
+
+// Returns how many registers the BAR takes.
+static unsigned read_bar(struct pci_function *f, unsigned index, unsigned count)
+{
+    unsigned reg = PCI_BAR0 + 4 * index;
+    struct pci_bar *bar = &f->bars[index];
+    u32 low = pci_read(f->bdf, reg, 4);
+    bar->io = low & BAR_IO;
+    u32 flag_bits = bar->io ? 0x3 : 0xf;
+    u64 sticks = probe_bar(f->bdf, reg);
+    if (!(sticks & ~(u64)flag_bits))
+        return 1;
+    bar->base = low & ~flag_bits;
+    bar->prefetchable = !bar->io && low & BAR_PREFETCHABLE;
+    bar->wide = !bar->io && (low & BAR_TYPE) == BAR_TYPE_64 && index + 1 < count;
+    if (bar->wide) {
+        bar->base |= (u64)pci_read(f->bdf, reg + 4, 4) << 32;
+        sticks |= (u64)probe_bar(f->bdf, reg + 4) << 32;
+    } else {
+        sticks |= bar->io && !(sticks >> 16) ? 0xffffffffffff0000ull : 0xffffffff00000000ull;
+    }
+    sticks &= ~(u64)flag_bits;
+    bar->size = sticks & (0 - sticks); // the lowest bit that sticks
+    return bar->wide ? 2 : 1;
+}
+
+static void read_bars(struct pci_function *f)
+{
+    unsigned count = f->header_type == 0 ? 6 : f->header_type == 1 ? 2 : 0;
+    u32 command = pci_read(f->bdf, PCI_COMMAND, 2);
+    pci_write(f->bdf, PCI_COMMAND, 2, command & ~(u32)(PCI_COMMAND_IO | PCI_COMMAND_MEMORY));
+    for (unsigned i = 0; i < count;)
+        i += read_bar(f, i, count);
+    pci_write(f->bdf, PCI_COMMAND, 2, command);
+}
+
+static u32 line_gsi(u16 bdf)
+{
+    bool level, active_low;
+    u8 pin = (u8)pci_read(bdf, PCI_INTERRUPT_PIN, 1), line = (u8)pci_read(bdf, PCI_INTERRUPT_LINE, 1);
+    return !pin || !line || line == LINE_NONE ? ~0u : ioapic_isa_gsi(line, &level, &active_low);
+}
+
+static void add(u16 bdf)
+{
+    if (function_count == PCI_FUNCTIONS_MAX) {
+        functions_left_out++;
+        return;
+    }
+    struct pci_function *f = &functions[function_count++];
+    f->bdf = bdf;
+    f->vendor = (u16)pci_read(bdf, PCI_VENDOR, 2);
+    f->device = (u16)pci_read(bdf, PCI_DEVICE, 2);
+    f->class_code = (u16)pci_read(bdf, PCI_CLASS, 2);
+    f->header_type = (u8)pci_read(bdf, PCI_HEADER_TYPE, 1) & (u8)~MULTI_FUNCTION;
+    f->express_cap = pci_capability(bdf, PCI_CAP_EXPRESS);
+    f->gsi = line_gsi(bdf);
+    read_bars(f);
+    pci_msi_probe(f);
+    log_debug("basalt: pci: %02x:%02x.%u %04x:%04x class %04x msi %u msix %u gsi %d", bdf >> 8, bdf >> 3 & 31,
+              bdf & 7, f->vendor, f->device, f->class_code, f->msi_count, f->msix_count, (int)f->gsi);
+}
+
+void pci_init(void)
+{
+    has_ecam = pci_config_init();
+    for (unsigned slot = 0; slot < BUSES * 32; slot++) {
+        u16 bdf = (u16)(slot << 3);
+        if (pci_read(bdf, PCI_VENDOR, 2) == 0xffff)
+            continue;
+        unsigned last = pci_read(bdf, PCI_HEADER_TYPE, 1) & MULTI_FUNCTION ? 7 : 0;
+        for (unsigned fn = 0; fn <= last; fn++)
+            if (pci_read((u16)(bdf | fn), PCI_VENDOR, 2) != 0xffff)
+                add((u16)(bdf | fn));
+    }
+}
+
+void pci_report(void)
+{
+    log_info("basalt: pci: %u functions, configuration through %s", function_count, has_ecam ? "ECAM" : "0xCF8");
+    if (functions_left_out)
+        log_warn("basalt: pci: %u more functions than fit in the table are left out", functions_left_out);
+}

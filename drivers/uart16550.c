@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The 16550 UART. Output is never lost while the kernel waits for the transmitter; with interrupts it is queued. The
+// transmitter is filled at once when it is empty, so that its interrupt only continues what is in flight. Invariant:
+// the transmit interrupt is enabled exactly while the ring holds something and interrupts are in use.
+
+#include "drivers/uart16550.h"
+
+#include "arch/acpi.h"
+#include "arch/cpu.h"
+#include "arch/string.h"
+#include "arch/x86.h"
+#include "drivers/ioapic.h"
+#include "kernel/cmdline.h"
+#include "kernel/log.h"
+
+// Registers, from the base port.
+#define DATA 0u    // transmit, receive; with LCR.DLAB: divisor low
+#define IER 1u     // interrupt enable; with LCR.DLAB: divisor high
+#define IIR 2u     // read: interrupt identification; write: FIFO control
+#define LCR 3u     // line control
+#define MCR 4u     // modem control
+#define LSR 5u     // line status
+#define SCRATCH 7u
+
+#define IER_RECEIVE 0x01u
+#define IER_TRANSMIT 0x02u
+#define IIR_NONE 0x01u
+#define FCR_ENABLE 0x07u // FIFOs on and cleared, interrupt at the first byte
+#define LCR_8N1 0x03u
+#define LCR_DLAB 0x80u
+#define MCR_DTR_RTS 0x03u
+#define MCR_OUT2 0x08u // gates the interrupt line
+#define MCR_LOOP 0x10u
+#define LSR_READY 0x01u // a byte was received
+#define LSR_THRE 0x20u  // the transmitter takes bytes
+
+#define CLOCK 115200u
+#define FIFO_BYTES 16u
+#define TX_BYTES 16384u
+#define RX_BYTES 1024u
+#define SPIN_MAX 200000u  // status reads until a transmitter counts as stuck
+#define ROUNDS_MAX 64u    // of one interrupt
+
+static const u16 com_ports[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
+
+static struct {
+    u16 port; // 0: none
+    u32 baud; // 0: left as it was
+    const char *source;
+    bool interrupts;
+    char tx[TX_BYTES];
+    u8 rx[RX_BYTES];
+    u32 tx_head, tx_tail, rx_head, rx_tail; // free running
+} uart;
+
+static u8 in(unsigned reg)
+{
+    return inb((u16)(uart.port + reg));
+}
+
+static void out(unsigned reg, unsigned value)
+{
+    outb((u16)(uart.port + reg), (u8)value);
+}
+
+static bool present(u16 port)
+{
+    outb((u16)(port + SCRATCH), 0x5a);
+    if (inb((u16)(port + SCRATCH)) != 0x5a)
+        return false;
+    u8 mcr = inb((u16)(port + MCR));
+    outb((u16)(port + MCR), MCR_LOOP | 0x0a); // RTS and OUT2 come back as CTS and DCD
+    u8 msr = inb((u16)(port + MCR + 2)) & 0xf0;
+    outb((u16)(port + MCR), mcr);
+    return msr == 0x90;
+}
+
+static void program(u16 port, u32 baud, const char *source)
+{
+    uart.port = port;
+    uart.baud = baud;
+    uart.source = source;
+    out(IER, 0);
+    if (baud) {
+        u32 divisor = CLOCK / baud;
+        out(LCR, LCR_DLAB);
+        out(DATA, divisor);
+        out(IER, divisor >> 8);
+    }
+    out(LCR, LCR_8N1);
+    out(IIR, FCR_ENABLE);
+    out(MCR, MCR_DTR_RTS | MCR_OUT2);
+}
+
+// com1, 0x3f8, either with ",115200". Returns false if malformed.
+static bool parse_console(const char *text, u16 *port, u32 *baud)
+{
+    char name[sizeof(options.console)];
+    u64 number;
+    const char *comma = strchr(text, ',');
+    strlcpy(name, text, comma ? (size_t)(comma - text) + 1 : sizeof(name));
+    if (comma && (!parse_size(comma + 1, &number) || !number || number > CLOCK || CLOCK % number))
+        return false;
+    *baud = comma ? (u32)number : CLOCK;
+    if (strncmp(name, "com", 3) == 0 && name[3] >= '1' && name[3] <= '4' && !name[4]) {
+        *port = com_ports[name[3] - '1'];
+        return true;
+    }
+    if (!parse_size(name, &number) || number < 0x100 || number > 0xfff8)
+        return false;
+    *port = (u16)number;
+    return true;
+}
+
+static bool use(u16 port, u32 baud, const char *source)
+{
+    if (uart.port == port)
+        return true;
+    if (!present(port)) {
+        log_warn("basalt: console: no UART at port 0x%x (%s)", port, source);
+        return false;
+    }
+    program(port, baud, source);
+    log_replay(uart_write_all);
+    return true;
+}
+
+bool uart_init(void)
+{
+    u16 port;
+    u32 baud;
+    if (strcmp(options.console, "none") == 0 || strcmp(options.console, "vga") == 0)
+        return false;
+    if (options.console[0]) {
+        if (parse_console(options.console, &port, &baud))
+            return use(port, baud, "command line");
+        log_warn("basalt: console: console=%s ignored: expected com1..com4 or a port, and a speed", options.console);
+        options.console[0] = 0;
+    }
+    if (acpi.has_spcr && acpi.spcr_address.space == ACPI_SPACE_IO && acpi.spcr_address.address - 1 < 0xfff8 &&
+        use((u16)acpi.spcr_address.address, acpi.spcr_baud, "SPCR"))
+        return true;
+    return uart.port || use(com_ports[0], CLOCK, "COM1");
+}
+
+static u32 queued(void)
+{
+    return uart.tx_head - uart.tx_tail;
+}
+
+static bool wait_transmitter(void)
+{
+    for (unsigned i = 0; i < SPIN_MAX; i++)
+        if (in(LSR) & LSR_THRE)
+            return true;
+    return false;
+}
+
+// Moves what the transmitter takes at once.
+static void fill(void)
+{
+    if (queued() && in(LSR) & LSR_THRE)
+        for (unsigned i = 0; i < FIFO_BYTES && queued(); i++)
+            out(DATA, (u8)uart.tx[uart.tx_tail++ % TX_BYTES]);
+}
+
+static void enable(void)
+{
+    if (uart.interrupts)
+        out(IER, IER_RECEIVE | (queued() ? IER_TRANSMIT : 0));
+}
+
+// Waits until at most `left` bytes are queued. A transmitter that is stuck loses them.
+static void drain(u32 left)
+{
+    while (queued() > left) {
+        if (!wait_transmitter())
+            uart.tx_tail = uart.tx_head;
+        fill();
+    }
+}
+
+size_t uart_tx_space(void)
+{
+    return TX_BYTES - queued();
+}
+
+size_t uart_write(const char *text, size_t length)
+{
+    size_t taken = uart.port ? MIN(length, uart_tx_space()) : length;
+    for (size_t i = 0; uart.port && i < taken; i++)
+        uart.tx[uart.tx_head++ % TX_BYTES] = text[i];
+    if (uart.port && !uart.interrupts)
+        drain(0);
+    if (uart.port) {
+        fill();
+        enable();
+    }
+    return taken;
+}
+
+void uart_write_all(const char *text, size_t length)
+{
+    for (size_t i = 0; uart.port && i < length; i++) {
+        if (uart_tx_space() < 2)
+            drain(TX_BYTES / 2);
+        if (text[i] == '\n')
+            uart.tx[uart.tx_head++ % TX_BYTES] = '\r';
+        uart.tx[uart.tx_head++ % TX_BYTES] = text[i];
+    }
+    (void)uart_write(NULL, 0);
+}
+
+bool uart_interrupt(void)
+{
+    bool news = false;
+    if (!uart.port)
+        return false;
+    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
+        (void)in(IIR); // clears a transmit interrupt
+        while (in(LSR) & LSR_READY && round++ < ROUNDS_MAX) {
+            u8 byte = in(DATA);
+            if (uart.rx_head - uart.rx_tail < RX_BYTES)
+                uart.rx[uart.rx_head++ % RX_BYTES] = byte;
+            news = true;
+        }
+        news |= queued();
+        fill();
+        enable();
+        if (in(IIR) & IIR_NONE)
+            break;
+    }
+    out(IER, 0); // an edge-triggered line must fall to rise again
+    enable();
+    return news;
+}
+
+bool uart_rx(u8 *byte)
+{
+    if (uart.rx_head == uart.rx_tail)
+        return false;
+    *byte = uart.rx[uart.rx_tail++ % RX_BYTES];
+    return true;
+}
+
+void uart_start_interrupts(void)
+{
+    bool level, active_low;
+    if (!uart.port)
+        return;
+    u32 gsi = ioapic_isa_gsi(uart.port & 0x100 ? 4 : 3, &level, &active_low); // COM1, COM3: 4; COM2, COM4: 3
+    drain(0);
+    if (ioapic_route(gsi, VECTOR_CONSOLE, this_cpu()->apic_id, level, active_low)) {
+        log_warn("basalt: console: no interrupt line, output waits for the UART");
+        return;
+    }
+    uart.interrupts = true;
+    ioapic_unmask(gsi);
+    enable();
+}
+
+void uart_panic(void)
+{
+    uart.interrupts = false;
+    if (uart.port) {
+        out(IER, 0);
+        drain(0);
+    }
+}
+
+void uart_report(void)
+{
+    if (uart.port)
+        log_info("basalt: console: 16550 at port 0x%x (%s), %u baud, log ring %lu KiB", uart.port, uart.source,
+                 uart.baud, log_ring_size() >> 10);
+    else
+        log_info("basalt: console: none, log ring %lu KiB", log_ring_size() >> 10);
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The serial console: a 16550 UART with rings in both directions. Before interrupts are on, and in a panic, output waits
+// for the transmitter; afterwards it goes through the transmit ring, emptied by interrupts.
+
+#pragma once
+
+#include "arch/types.h"
+
+/// Chooses the port (console=, else SPCR, else COM1), probes and programs it. Called again when SPCR is known: moves
+/// only if that names another port. Returns false if there is no UART.
+bool uart_init(void);
+/// From now on interrupts drain the ring: `VECTOR_CONSOLE` is routed to the boot CPU. After ioapic_init().
+void uart_start_interrupts(void);
+/// Back to waiting for the transmitter; drains the ring first (bounded).
+void uart_panic(void);
+/// Handles VECTOR_CONSOLE: fills the transmitter, empties the receiver. Returns true if input came in or the ring has space again.
+bool uart_interrupt(void);
+/// Takes up to `length` bytes; returns how many, fewer when the ring is full.
+size_t uart_write(const char *text, size_t length);
+/// Takes all bytes, waiting for the transmitter when the ring is full. Newline becomes CR LF.
+void uart_write_all(const char *text, size_t length);
+/// The next received byte; false if there is none.
+bool uart_rx(u8 *byte);
+/// Bytes that the transmit ring can take now.
+size_t uart_tx_space(void);
+void uart_report(void);

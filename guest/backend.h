@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The interface between the vendor-neutral vCPU platform (guest/) and a virtualization backend (vmx/, svm/). A
+// backend turns VMCS/VMCB facts into an exit returned by value and never calls up: it sees only the cpu_state, not
+// domains or vCPUs. All functions run on the CPU that owns the state, with interrupts off; there is no lock.
+
+#pragma once
+
+#include "arch/types.h"
+
+#include <basalt/domain.h>
+#include <basalt/trace.h>
+
+// How an event is delivered, as both vendors encode it in bits 10:8 of their event fields.
+enum event_type {
+    EVENT_INTERRUPT = 0,
+    EVENT_NMI = 2,
+    EVENT_EXCEPTION = 3,     // hardware exception
+    EVENT_SOFT_INTERRUPT = 4, // INT n
+    EVENT_PRIVILEGED_SOFT = 5, // INT1 (ICEBP)
+    EVENT_SOFT_EXCEPTION = 6, // INT3, INTO
+};
+
+struct event {
+    bool valid;
+    bool has_error;
+    u8 vector;
+    u8 type; // enum event_type
+    u8 insn_length; // of the soft types, bytes
+    u32 error;
+};
+
+// Facts of one VM exit. Which fields are set depends on the kind.
+struct exit {
+    u8 kind;           // enum basalt_exit_kind
+    u8 insn_length;    // bytes; 0: not known, the caller decodes
+    u8 vector;         // EXCEPTION, INTERRUPT (VMX acknowledges on exit; 0 on SVM: still pending)
+    u8 bytes;          // IO: 1, 2, 4
+    bool write;        // IO: OUT; CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
+    bool fetch;        // MEMORY: an instruction fetch
+    bool string, rep;  // IO
+    bool has_error;    // EXCEPTION
+    bool linear_valid; // MEMORY: `linear` holds the guest-linear address
+    bool in_walk;      // MEMORY: the access was to a guest page-table entry
+    u8 address_size;   // IO string: bytes, 0 unknown
+    u8 segment;        // IO string: enum basalt_segment_index; 0xff: not known
+    u8 cr;             // CR_ACCESS, DR_ACCESS: register number; 0xff: not known, the caller decodes
+    u8 gpr;            // CR_ACCESS, DR_ACCESS: the general register
+    u8 cr_op;          // enum cr_op
+    u16 port;          // IO
+    u16 lmsw;          // CR_ACCESS by LMSW: the operand
+    u32 error;         // EXCEPTION: error code
+    u32 raw;           // the vendor's exit reason, for the trace
+    u64 linear;        // MEMORY; EXCEPTION #PF: CR2; INVLPG
+    u64 detail;        // EXCEPTION #DB: the DR6 bits; vendor's qualification elsewhere
+    gpa_t gpa;         // MEMORY
+    struct event vectoring; // the event whose delivery was interrupted by this exit
+};
+
+enum cr_op { CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW, CR_OP_SMSW };
+
+#define CPU_DIRTY_RSP 0x1u    // gprs[RSP] changed by the kernel
+#define CPU_DIRTY_RFLAGS 0x2u // rflags changed by the kernel
+
+#define BACKEND_PAGES_MAX 4 // frames that one vCPU needs for control structures
+
+// What a backend knows of one virtual processor. gprs, rip and rflags are valid between exit and entry; RIP is written
+// back at each entry, RSP and RFLAGS when marked in `dirty`.
+struct cpu_state {
+    u64 gprs[16]; // enum basalt_gpr
+    u64 rip, rflags;
+    u64 cr2;
+    u32 dirty;
+    bool launched;      // VMX: VMLAUNCH was done on this CPU
+    bool debug_active;  // the guest's DR0-3 and DR6 are to be loaded around entries
+    u64 dr[4], dr6;
+    void *pages[BACKEND_PAGES_MAX]; // kernel addresses of zeroed frames, from the caller of state_init
+    hpa_t second_level;  // root of the nested tables
+    u64 io_bitmap;       // physical address of 12 KiB (I/O permission bitmap, 1 = exit); 0: every port exits
+    u64 tsc_offset;      // guest TSC = host TSC + offset
+    u16 tag;             // VPID or ASID; 0: none
+    u64 tag_generation;  // of the CPU on which `tag` was given out (SVM)
+    u64 flush_generation; // second-level generation that this state has flushed for
+    u64 cr0_guest, cr4_guest; // what the guest believes it wrote (the backend combines them with what hardware needs)
+    u64 efer_guest;
+    struct event queued; // event to deliver at the next entry
+};
+
+enum backend_register {
+    REG_CR0, REG_CR3, REG_CR4, REG_EFER, REG_DR7, REG_CR8, // CR0, CR4, EFER as the guest sees them
+    REG_PDPTE0, REG_PDPTE1, REG_PDPTE2, REG_PDPTE3,
+};
+
+// Optional processor features that a backend found; each has a fallback.
+struct backend_features {
+    bool nrip_save, decode_assists, flush_by_asid, clean_bits, pause_filter, vgif, avic, lbr; // SVM
+    bool vpid, ept_ad, ept_1g, ept_2m, invept_single, invvpid_single, preemption_timer, apicv, posted, pml,
+        unrestricted, xsaves, tsc_scaling, virtual_nmi;
+    u32 tags;             // ASIDs or VPIDs
+    u32 preemption_shift; // preemption timer counts TSC >> shift
+    bool second_level_1g, second_level_2m;
+    bool second_level_is_ept; // table format
+    u64 entry_type_bits;
+};
+
+struct refusal {
+    const char *missing; // what the processor or its firmware lacks
+    const char *remedy;  // what the user can do
+};
+
+struct backend {
+    const char *name;        // "VMX", "SVM"
+    unsigned pages;          // frames wanted in cpu_state.pages
+    enum { CALL_VMCALL, CALL_VMMCALL } call_insn;
+
+    /// Looks at this CPU, changing nothing. Returns 0, or -1 with *why filled when the machine can't be used.
+    int (*probe)(struct backend_features *features, struct refusal *why);
+    /// Turns virtualization on for this CPU; `page` is a zeroed frame for VMXON region or host save area.
+    int (*cpu_on)(void *page, struct refusal *why);
+    void (*cpu_off)(void);
+
+    /// Puts a fresh state (architectural values after INIT, all registers of *cpu zero apart from what the caller
+    /// filled: pages, second_level, io_bitmap, tag) into the control block.
+    int (*state_init)(struct cpu_state *cpu);
+    /// Makes the state current on this CPU (VMPTRLD, VMLOAD of the syscall MSRs, ...).
+    void (*load)(struct cpu_state *cpu);
+    /// Writes back what the CPU caches, so that another CPU may load it (VMCLEAR, ...).
+    void (*unload)(struct cpu_state *cpu);
+    /// Enters the guest and returns the exit. `preempt_tsc`: host TSC at which the entry shall end by itself if the
+    /// processor can do that (preemption timer); 0: never. A queued event is delivered and taken from cpu->queued.
+    struct exit (*run)(struct cpu_state *cpu, u64 preempt_tsc);
+
+    u64 (*read)(struct cpu_state *cpu, enum backend_register reg);
+    void (*write)(struct cpu_state *cpu, enum backend_register reg, u64 value);
+    struct basalt_segment (*read_segment)(struct cpu_state *cpu, unsigned index);
+    void (*write_segment)(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment);
+    void (*read_tables)(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base, u16 *idt_limit);
+    void (*write_tables)(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base, u16 idt_limit);
+    /// Current privilege level, 0..3.
+    unsigned (*cpl)(struct cpu_state *cpu);
+
+    /// MSRs that the backend keeps in the control block or loads directly (FS/GS/KERNEL_GS base, STAR, LSTAR,
+    /// CSTAR, FMASK, SYSENTER_*, PAT, DEBUGCTL). Return false: not one of mine.
+    bool (*read_msr)(struct cpu_state *cpu, u32 msr, u64 *value);
+    bool (*write_msr)(struct cpu_state *cpu, u32 msr, u64 value);
+
+    /// True when an interrupt (NMI) could be delivered at the next entry: IF, STI/MOV-SS shadow, NMI blocking.
+    bool (*can_interrupt)(struct cpu_state *cpu);
+    bool (*can_nmi)(struct cpu_state *cpu);
+    /// Asks for an exit as soon as an interrupt (NMI) could be delivered.
+    void (*irq_window)(struct cpu_state *cpu, bool on);
+    void (*nmi_window)(struct cpu_state *cpu, bool on);
+    /// Ends an STI/MOV-SS shadow (after an emulated instruction).
+    void (*clear_shadow)(struct cpu_state *cpu);
+    /// Exit on PAUSE, HLT, and so on are always on. This one follows the guest's debug registers.
+    void (*intercept_dr)(struct cpu_state *cpu, bool on);
+
+    void (*set_tsc_offset)(struct cpu_state *cpu, u64 offset);
+    /// Forgets this CPU's cached translations of the state's second-level table / of one guest's own tables.
+    void (*flush_second_level)(struct cpu_state *cpu);
+    void (*flush_linear)(struct cpu_state *cpu);
+    /// Names the first rule that the control block violates, or NULL; runs when an entry fails and in tests.
+    const char *(*check)(struct cpu_state *cpu);
+};
+
+extern const struct backend vmx_backend;
+extern const struct backend svm_backend;

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Exits by instructions that touch control state: CPUID, MSRs, control and debug registers, XCR0. The rules are in
+// cpuid.c, msr.c and cr.c; this file carries out what they decide.
+
+#include "arch/fpu.h"
+#include "arch/string.h"
+#include "arch/tsc.h"
+#include "boot/boot.h"
+#include "guest/cr.h"
+#include "guest/pvclock.h"
+#include "guest/vcpu.h"
+#include "kernel/domain.h"
+#include "kernel/log.h"
+#include "kernel/schedule.h"
+
+static void set_gpr32(struct vcpu *v, unsigned number, u32 value) { v->cpu.gprs[number] = value; }
+
+static struct cr_state control_state(struct vcpu *v) {
+    return (struct cr_state){
+        .cr0 = backend->read(&v->cpu, REG_CR0), .cr3 = backend->read(&v->cpu, REG_CR3),
+        .cr4 = backend->read(&v->cpu, REG_CR4), .efer = backend->read(&v->cpu, REG_EFER),
+        .cs_long = backend->read_segment(&v->cpu, BASALT_CS).attributes & BIT(13),
+        .tss16 = (backend->read_segment(&v->cpu, BASALT_TR).attributes & 0xd) == 1,
+    };
+}
+
+// Loads the four entries that PAE paging keeps in the processor. False: #GP was queued.
+static bool load_pdptes(struct vcpu *v, u64 cr3) {
+    u64 pdptes[4];
+
+    if (memory_read(v->domain, GPA(cr3 & 0xffffffe0), pdptes, sizeof(pdptes)) || !pdptes_legal(pdptes, &guest_cpuid)) {
+        vcpu_gp(v);
+        return false;
+    }
+    for (unsigned i = 0; i < 4; i++)
+        backend->write(&v->cpu, (enum backend_register)(REG_PDPTE0 + i), pdptes[i]);
+    return true;
+}
+
+// Commits a legal write of CR0, CR3, CR4 or EFER. False: an exception was queued.
+static bool commit(struct vcpu *v, enum backend_register reg, const struct cr_outcome *o, u64 cr3) {
+    if (o->fault) {
+        vcpu_gp(v);
+        return false;
+    }
+    if (o->load_pdptes && !load_pdptes(v, reg == REG_CR3 ? o->value : cr3))
+        return false;
+    backend->write(&v->cpu, reg, o->value);
+    if (o->mode_changed)
+        backend->write(&v->cpu, REG_EFER, o->efer);
+    if (o->flush)
+        backend->flush_linear(&v->cpu);
+    return true;
+}
+
+static bool write_cr(struct vcpu *v, unsigned cr, u64 value) {
+    struct cr_state s = control_state(v);
+    struct cr_outcome o;
+
+    switch (cr) {
+    case 0:
+        o = cr0_write(&s, value);
+        return commit(v, REG_CR0, &o, s.cr3);
+    case 3:
+        o = cr3_write(&s, value, &guest_cpuid);
+        return commit(v, REG_CR3, &o, s.cr3);
+    case 4:
+        o = cr4_write(&s, value, &guest_cpuid);
+        return commit(v, REG_CR4, &o, s.cr3);
+    case 8:
+        if (value > 15) {
+            vcpu_gp(v);
+            return false;
+        }
+        vlapic_set_cr8(&v->lapic, value);
+        return true;
+    }
+    vcpu_ud(v);
+    return false;
+}
+
+static u64 read_cr(struct vcpu *v, unsigned cr) {
+    switch (cr) {
+    case 0:
+        return backend->read(&v->cpu, REG_CR0);
+    case 2:
+        return v->cpu.cr2;
+    case 3:
+        return backend->read(&v->cpu, REG_CR3);
+    case 4:
+        return backend->read(&v->cpu, REG_CR4);
+    default:
+        return vlapic_get_cr8(&v->lapic);
+    }
+}
+
+// What the instruction is, where the processor did not say.
+static bool complete_cr(struct vcpu *v, struct exit *e) {
+    struct insn i;
+
+    if (!guest_decode(v, &i))
+        return false;
+    e->insn_length = i.length;
+    e->gpr = i.rm;
+    switch (i.op) {
+    case OP_CLTS:
+        e->cr_op = CR_OP_CLTS;
+        return true;
+    case OP_LMSW:
+        if (i.memory) {
+            u64 linear;
+            struct walk_fault fault;
+            if (!guest_linear(v, i.segment, insn_offset(&i, v->cpu.gprs, v->cpu.rip + i.length), 2, false, &linear))
+                return false;
+            if (guest_read_linear(v, linear, &e->lmsw, 2, false, false, &fault)) {
+                v->cpu.cr2 = fault.linear;
+                vcpu_exception(v, EXC_PF, true, fault.error);
+                return false;
+            }
+        } else {
+            e->lmsw = (u16)v->cpu.gprs[i.rm];
+        }
+        e->cr_op = CR_OP_LMSW;
+        return true;
+    case OP_MOV_CR:
+        e->cr_op = CR_OP_MOV;
+        e->cr = i.reg;
+        e->write = !i.to_rm;
+        return true;
+    }
+    vcpu_ud(v); // the code changed under the decoder
+    return false;
+}
+
+void handle_cr(struct vcpu *v, const struct exit *exit) {
+    struct exit e = *exit;
+    bool done = true, wide = guest_mode(v) == MODE_64;
+
+    if ((e.gpr == 0xff || e.cr == 0xff || !e.insn_length) && !complete_cr(v, &e))
+        return;
+    u64 mask = wide ? ~0ull : 0xffffffff;
+    if (e.cr_op == CR_OP_CLTS)
+        done = write_cr(v, 0, backend->read(&v->cpu, REG_CR0) & ~CR0_TS);
+    else if (e.cr_op == CR_OP_LMSW)
+        done = write_cr(v, 0, cr0_after_lmsw(backend->read(&v->cpu, REG_CR0), e.lmsw));
+    else if (e.write)
+        done = write_cr(v, e.cr, v->cpu.gprs[e.gpr] & mask);
+    else
+        gpr_write(v, e.gpr, wide ? 8 : 4, false, read_cr(v, e.cr));
+    if (done)
+        vcpu_skip(v, e.insn_length);
+}
+
+void handle_dr(struct vcpu *v, const struct exit *e unused) {
+    // The first touch gives the guest its debug registers; the instruction is then tried again.
+    v->cpu.debug_active = true;
+    backend->intercept_dr(&v->cpu, false);
+}
+
+void handle_cpuid(struct vcpu *v, const struct exit *e) {
+    u64 *gprs = v->cpu.gprs;
+    unsigned length = guest_insn_length(v, e);
+
+    if (!length)
+        return;
+    struct cpuid_vcpu state = {.apic_id = v->index, .vcpus = v->domain->vcpu_count, .xcr0 = v->xcr0,
+                               .cr4 = backend->read(&v->cpu, REG_CR4), .apic_on = vlapic_on(&v->lapic)};
+    struct cpuid r = cpuid_guest(&guest_cpuid, &state, (u32)gprs[BASALT_RAX], (u32)gprs[BASALT_RCX]);
+    set_gpr32(v, BASALT_RAX, r.eax);
+    set_gpr32(v, BASALT_RBX, r.ebx);
+    set_gpr32(v, BASALT_RCX, r.ecx);
+    set_gpr32(v, BASALT_RDX, r.edx);
+    vcpu_skip(v, length);
+}
+
+static void unknown_msr(struct vcpu *v, u32 index, const char *what) {
+    static u32 lines;
+
+    if (lines++ < 64)
+        log_info("guest: '%s' vCPU %u: %s of unknown MSR 0x%x at 0x%llx gets #GP", v->domain->name, v->index, what,
+                 index, (unsigned long long)v->cpu.rip);
+    vcpu_gp(v);
+}
+
+static struct msr_context msr_context(struct vcpu *v, struct cr_state *cr, u32 index) {
+    struct msr_context c = {.policy = &guest_cpuid, .vlapic = &v->lapic, .now = guest_tsc(v)};
+
+    if (index == MSR_EFER) {
+        *cr = control_state(v);
+        c.cr = cr;
+        c.efer = cr->efer;
+    }
+    return c;
+}
+
+void handle_rdmsr(struct vcpu *v, const struct exit *e) {
+    u32 index = (u32)v->cpu.gprs[BASALT_RCX];
+    unsigned length = guest_insn_length(v, e);
+    struct cr_state cr;
+    u64 value = 0;
+
+    if (!length)
+        return;
+    struct msr_context c = msr_context(v, &cr, index);
+    enum msr_result result = msr_read(&v->msrs, &c, index, &value);
+    if (result == MSR_UNKNOWN) {
+        unknown_msr(v, index, "read");
+    } else if (result == MSR_FAULT || (result == MSR_BACKEND && !backend->read_msr(&v->cpu, index, &value))) {
+        vcpu_gp(v);
+    } else {
+        set_gpr32(v, BASALT_RAX, (u32)value);
+        set_gpr32(v, BASALT_RDX, (u32)(value >> 32));
+        vcpu_skip(v, length);
+    }
+}
+
+// Gives the guest kvmclock's page, in the order that its protocol wants.
+static void write_system_time(struct vcpu *v) {
+    u64 now = guest_tsc(v);
+    struct pvclock_scale scale = pvclock_scale((u32)tsc_khz);
+
+    if (!(v->msrs.system_time & 1))
+        return;
+    struct pvclock_time t = pvclock_time(scale, &v->time_version, now, pvclock_ns(scale, now));
+    if (memory_write(v->domain, GPA(v->msrs.system_time & ~1ull), &t, sizeof(t)))
+        log_info("guest: '%s': kvmclock's page at 0x%llx is not memory", v->domain->name,
+                 (unsigned long long)v->msrs.system_time);
+}
+
+static void write_wall_clock(struct vcpu *v) {
+    u32 version = 0;
+    u64 boot = boot_wall_clock_ns + tsc_to_ns(-v->domain->tsc_offset); // when this domain's TSC was 0
+    struct pvclock_wall w = pvclock_wall(&version, boot, 0);
+
+    if (memory_write(v->domain, GPA(v->msrs.wall_clock), &w, sizeof(w)))
+        log_info("guest: '%s': the wall clock at 0x%llx is not memory", v->domain->name,
+                 (unsigned long long)v->msrs.wall_clock);
+}
+
+static void carry_out(struct vcpu *v, u32 index, u64 value, const struct msr_effect *effect, u64 cr3) {
+    if (effect->tsc) {
+        v->cpu.tsc_offset += effect->tsc_delta;
+        backend->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);
+        write_system_time(v);
+        vcpu_apic_effect(v, &(struct vlapic_effect){.timer = true});
+    }
+    if (effect->efer && !commit(v, REG_EFER, &effect->cr, cr3))
+        return;
+    if (effect->system_time)
+        write_system_time(v);
+    if (effect->wall_clock)
+        write_wall_clock(v);
+    if (effect->host)
+        if (!wrmsr_safe(index, value))
+            log_debug("guest: host MSR 0x%x refused a value", index);
+    vcpu_apic_effect(v, &effect->apic);
+}
+
+void handle_wrmsr(struct vcpu *v, const struct exit *e) {
+    u32 index = (u32)v->cpu.gprs[BASALT_RCX];
+    u64 value = (u32)v->cpu.gprs[BASALT_RAX] | v->cpu.gprs[BASALT_RDX] << 32;
+    unsigned length = guest_insn_length(v, e);
+    struct msr_effect effect = {0};
+    struct cr_state cr = {0};
+
+    if (!length)
+        return;
+    struct msr_context c = msr_context(v, &cr, index);
+    enum msr_result result = msr_write(&v->msrs, &c, index, value, &effect);
+    if (result == MSR_UNKNOWN) {
+        unknown_msr(v, index, "write");
+    } else if (result == MSR_FAULT || (result == MSR_BACKEND && !backend->write_msr(&v->cpu, index, value))) {
+        vcpu_gp(v);
+    } else {
+        vcpu_skip(v, length);
+        carry_out(v, index, value, &effect, cr.cr3);
+    }
+}
+
+void handle_xsetbv(struct vcpu *v, const struct exit *e) {
+    u64 value = (u32)v->cpu.gprs[BASALT_RAX] | v->cpu.gprs[BASALT_RDX] << 32;
+    unsigned length = guest_insn_length(v, e);
+
+    if (!length)
+        return;
+    if (!(backend->read(&v->cpu, REG_CR4) & CR4_OSXSAVE)) {
+        vcpu_ud(v);
+    } else if (backend->cpl(&v->cpu) || !xcr0_legal((u32)v->cpu.gprs[BASALT_RCX], value, &guest_cpuid)) {
+        vcpu_gp(v);
+    } else {
+        v->xcr0 = value;
+        vcpu_skip(v, length);
+    }
+}
+
+void handle_rdtsc(struct vcpu *v, const struct exit *e) {
+    unsigned length = guest_insn_length(v, e);
+    u64 now = guest_tsc(v);
+
+    if (!length)
+        return;
+    set_gpr32(v, BASALT_RAX, (u32)now);
+    set_gpr32(v, BASALT_RDX, (u32)(now >> 32));
+    if (e->kind == BASALT_EXIT_RDTSCP)
+        set_gpr32(v, BASALT_RCX, 0);
+    vcpu_skip(v, length);
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Interrupts on their way to a vCPU: from messages and lines through the local APICs to the event that the next entry
+// delivers. Invariant: an interrupt taken out of IRR is in cpu.queued, or in delivery, or back in IRR: never lost.
+
+#include "guest/vcpu.h"
+#include "kernel/domain.h"
+#include "kernel/event.h"
+#include "kernel/schedule.h"
+#include "kernel/trace.h"
+
+#include <basalt/error.h>
+
+static void deliver_to(struct vcpu *v, const struct apic_message *m) {
+    switch (m->mode) {
+    case APIC_FIXED:
+    case APIC_LOWEST:
+        v->injections++;
+        trace(BASALT_TRACE_INJECT, v->domain->id, v->index, m->vector, m->level);
+        if (vlapic_accept(&v->lapic, m->vector, m->level))
+            vcpu_unblock(v, BLOCK_HALT);
+        break;
+    case APIC_NMI:
+        v->nmi_pending = true;
+        vcpu_unblock(v, BLOCK_HALT);
+        break;
+    case APIC_INIT:
+        vcpu_init_ipi(v);
+        break;
+    case APIC_SIPI:
+        vcpu_startup_ipi(v, m->vector);
+        break;
+    default: // SMI and ExtINT: there is neither SMM nor a PIC
+        break;
+    }
+}
+
+// Whether `v` is meant by a message that `source` (NULL: a device) sent.
+static bool is_meant(const struct vcpu *v, const struct vcpu *source, const struct apic_message *m) {
+    if (m->shorthand == APIC_TO_ALL || m->shorthand == APIC_TO_OTHERS)
+        return m->shorthand == APIC_TO_ALL || v != source;
+    return vlapic_match(&v->lapic, m->dest, m->logical);
+}
+
+static void deliver(struct domain *d, const struct vcpu *source, const struct apic_message *m) {
+    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++) {
+        struct vcpu *v = d->vcpus[i];
+        if (!v || !is_meant(v, source, m))
+            continue;
+        deliver_to(v, m);
+        if (m->mode == APIC_LOWEST)
+            return;
+    }
+}
+
+int guest_msi(struct domain *d, u64 address, u64 data) {
+    struct apic_message m;
+
+    if (data >> 32 || !msi_decode(address, (u32)data, &m))
+        return -BASALT_EINVAL;
+    deliver(d, NULL, &m);
+    return 0;
+}
+
+int guest_line(struct domain *d, unsigned pin, bool level) {
+    struct apic_message m;
+
+    if (vioapic_set_line(&d->ioapic, pin, level, &m))
+        deliver(d, NULL, &m);
+    return 0;
+}
+
+void guest_ioapic_deliver(struct domain *d, u32 pins) {
+    struct apic_message m;
+
+    for (; pins; pins &= pins - 1)
+        if (vioapic_deliver(&d->ioapic, (unsigned)__builtin_ctz(pins), &m))
+            deliver(d, NULL, &m);
+}
+
+void guest_ioapic_eoi(struct domain *d, const struct vioapic_eoi *eoi) {
+    for (u32 pins = eoi->ended; pins; pins &= pins - 1) {
+        unsigned pin = (unsigned)__builtin_ctz(pins);
+        if (d->line_eoi[pin].domain)
+            event_ring(d->line_eoi[pin].domain, d->line_eoi[pin].port);
+    }
+    guest_ioapic_deliver(d, eoi->again);
+}
+
+void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect) {
+    if (effect->timer) {
+        u64 deadline = vlapic_timer_deadline(&v->lapic);
+        if (deadline)
+            timer_arm(&this_queue()->timers, &v->lapic_timer, deadline - v->cpu.tsc_offset);
+        else
+            timer_cancel(&this_queue()->timers, &v->lapic_timer);
+    }
+    if (effect->send)
+        deliver(v->domain, v, &effect->message);
+    if (effect->eoi) {
+        struct vioapic_eoi eoi = vioapic_eoi(&v->domain->ioapic, effect->eoi_vector);
+        guest_ioapic_eoi(v->domain, &eoi);
+    }
+}
+
+bool vcpu_can_wake(struct vcpu *v) {
+    return v->nmi_pending || v->cpu.queued.valid ||
+           (vlapic_pending(&v->lapic) >= 0 && backend->can_interrupt(&v->cpu));
+}
+
+static void ask_irq_window(struct vcpu *v, bool on) {
+    if (v->irq_window != on)
+        backend->irq_window(&v->cpu, on);
+    v->irq_window = on;
+}
+
+void vcpu_prepare_event(struct vcpu *v) {
+    struct event *queued = &v->cpu.queued;
+
+    if (v->nmi_pending && !queued->valid) {
+        if (backend->can_nmi(&v->cpu)) {
+            *queued = (struct event){.valid = true, .type = EVENT_NMI, .vector = 2};
+            v->nmi_pending = false;
+        } else if (!v->nmi_window) {
+            backend->nmi_window(&v->cpu, true);
+            v->nmi_window = true;
+        }
+    }
+    int vector = vlapic_pending(&v->lapic);
+    if (vector < 0) {
+        ask_irq_window(v, false);
+        return;
+    }
+    if (!queued->valid && backend->can_interrupt(&v->cpu)) {
+        vlapic_ack(&v->lapic, (u8)vector);
+        *queued = (struct event){.valid = true, .type = EVENT_INTERRUPT, .vector = (u8)vector};
+        ask_irq_window(v, false);
+    } else {
+        ask_irq_window(v, true);
+    }
+}

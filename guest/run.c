@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The vCPU run loop and the exit table: a row documents, names, dispatches and counts one kind of VM exit, the same
+// for both vendors. Handlers change the vCPU's state or queue an event; the loop enters again until the vCPU blocks
+// or the scheduler wants the CPU.
+
+#include "arch/cpu.h"
+#include "arch/fpu.h"
+#include "guest/event.h"
+#include "guest/vcpu.h"
+#include "kernel/domain.h"
+#include "kernel/hypercall.h"
+#include "kernel/log.h"
+#include "kernel/panic.h"
+#include "kernel/schedule.h"
+#include "kernel/trace.h"
+
+void vcpu_skip(struct vcpu *v, unsigned length) {
+    v->cpu.rip += length;
+    backend->clear_shadow(&v->cpu);
+    if (unlikely(v->cpu.rflags & BIT(8))) { // TF: a trap after the instruction
+        v->cpu.dr6 |= BIT(14);
+        vcpu_exception(v, EXC_DB, false, 0);
+    }
+}
+
+void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) {
+    bool real = !(backend->read(&v->cpu, REG_CR0) & CR0_PE);
+    struct event deferred = {0};
+
+    switch (event_queue_exception(&v->cpu.queued, NULL, (u8)vector, has_error && !real, error, &deferred)) {
+    case EVENT_TRIPLE_FAULT:
+        domain_end(v->domain, BASALT_END_TRIPLE_FAULT, v->index, vector);
+        break;
+    case EVENT_QUEUED_DEFER:
+        if (deferred.type == EVENT_NMI)
+            v->nmi_pending = true;
+        else
+            vlapic_unack(&v->lapic, deferred.vector);
+        break;
+    case EVENT_QUEUED:
+    case EVENT_DOUBLE_FAULT:
+        break;
+    }
+}
+
+static void handle_exception(struct vcpu *v, const struct exit *e) {
+    if (e->vector == EXC_MC) {
+        domain_end(v->domain, BASALT_END_MACHINE_CHECK, v->index, 0);
+        return;
+    }
+    if (e->vector == EXC_DB)
+        v->cpu.dr6 |= e->detail;
+    if (e->vector == EXC_PF)
+        v->cpu.cr2 = e->linear;
+    vcpu_exception(v, e->vector, e->has_error, e->error);
+}
+
+static void handle_interrupt(struct vcpu *v unused, const struct exit *e) {
+    if (e->vector)
+        irq_record(e->vector);
+    else
+        irq_window();
+    schedule_poll();
+}
+
+static void handle_nothing(struct vcpu *v unused, const struct exit *e unused) {}
+
+static void handle_irq_window(struct vcpu *v, const struct exit *e unused) {
+    backend->irq_window(&v->cpu, false);
+    v->irq_window = false;
+}
+
+static void handle_nmi_window(struct vcpu *v, const struct exit *e unused) {
+    backend->nmi_window(&v->cpu, false);
+    v->nmi_window = false;
+}
+
+static void handle_hlt(struct vcpu *v, const struct exit *e) {
+    unsigned length = guest_insn_length(v, e);
+
+    if (!length)
+        return;
+    vcpu_skip(v, length);
+    v->halted = true;
+}
+
+static void handle_skip(struct vcpu *v, const struct exit *e) {
+    unsigned length = guest_insn_length(v, e);
+
+    if (length)
+        vcpu_skip(v, length);
+}
+
+static void handle_pause(struct vcpu *v, const struct exit *e) {
+    handle_skip(v, e);
+    schedule_yield();
+}
+
+static void handle_ud(struct vcpu *v, const struct exit *e unused) { vcpu_ud(v); }
+static void handle_gp(struct vcpu *v, const struct exit *e unused) { vcpu_gp(v); }
+
+static void handle_hypercall(struct vcpu *v, const struct exit *e) {
+    unsigned length = guest_insn_length(v, e);
+
+    if (!length)
+        return;
+    vcpu_skip(v, length);
+    hypercall(v);
+}
+
+static void handle_memory(struct vcpu *v, const struct exit *e) {
+    struct ept_leaf leaf = ept_walk(&v->domain->ept, e->gpa);
+
+    if (!leaf.present && leaf.policy == EPT_POLICY_POPULATE) {
+        if (!memory_fault(v->domain, e->gpa))
+            domain_end(v->domain, BASALT_END_MEMORY, v->index, e->gpa.v);
+        return; // the access is tried again, with the event that it interrupted
+    }
+    if (leaf.present && (!e->write || leaf.flags & EPT_WRITE) && (!e->fetch || leaf.flags & EPT_EXEC))
+        return; // mapped meanwhile
+    handle_device_memory(v, e);
+}
+
+static void handle_triple_fault(struct vcpu *v, const struct exit *e unused) {
+    domain_end(v->domain, BASALT_END_TRIPLE_FAULT, v->index, 0);
+}
+
+static void handle_bad_state(struct vcpu *v, const struct exit *e) {
+    const char *rule = backend->check(&v->cpu);
+
+    log_warn("guest: '%s' vCPU %u: the processor refuses its state (%s 0x%x): %s", v->domain->name, v->index,
+             backend->name, e->raw, rule ? rule : "no rule that the check knows");
+    domain_end(v->domain, BASALT_END_BAD_STATE, v->index, e->detail);
+}
+
+static void handle_unsupported(struct vcpu *v, const struct exit *e) {
+    log_warn("guest: '%s' vCPU %u: unsupported exit 0x%x", v->domain->name, v->index, e->raw);
+    domain_end(v->domain, BASALT_END_EMULATION, v->index, e->detail);
+}
+
+struct exit_row {
+    const char *name;
+    void (*handler)(struct vcpu *v, const struct exit *e);
+};
+
+#define EXIT_ROW(kind, handler) [BASALT_EXIT_##kind] = {#kind, handler}
+
+static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
+    EXIT_ROW(EXCEPTION, handle_exception),
+    EXIT_ROW(INTERRUPT, handle_interrupt),
+    EXIT_ROW(NMI, handle_nothing), // the host's: counted by its handler
+    EXIT_ROW(SMI, handle_nothing),
+    EXIT_ROW(INIT, handle_nothing),
+    EXIT_ROW(IRQ_WINDOW, handle_irq_window),
+    EXIT_ROW(NMI_WINDOW, handle_nmi_window),
+    EXIT_ROW(TASK_SWITCH, handle_unsupported),
+    EXIT_ROW(CPUID, handle_cpuid),
+    EXIT_ROW(HLT, handle_hlt),
+    EXIT_ROW(INVD, handle_skip),   // memory is write-back and coherent: nothing to do
+    EXIT_ROW(WBINVD, handle_skip), // the same
+    EXIT_ROW(INVLPG, handle_unsupported),
+    EXIT_ROW(RDPMC, handle_gp), // no performance monitoring
+    EXIT_ROW(RDTSC, handle_rdtsc),
+    EXIT_ROW(RDTSCP, handle_rdtsc),
+    EXIT_ROW(HYPERCALL, handle_hypercall),
+    EXIT_ROW(VIRT_INSN, handle_ud), // no nested virtualization
+    EXIT_ROW(CR_ACCESS, handle_cr),
+    EXIT_ROW(DR_ACCESS, handle_dr),
+    EXIT_ROW(IO, handle_port),
+    EXIT_ROW(RDMSR, handle_rdmsr),
+    EXIT_ROW(WRMSR, handle_wrmsr),
+    EXIT_ROW(BAD_STATE, handle_bad_state),
+    EXIT_ROW(MWAIT, handle_ud), // not in CPUID
+    EXIT_ROW(MONITOR, handle_ud),
+    EXIT_ROW(PAUSE, handle_pause),
+    EXIT_ROW(MACHINE_CHECK, handle_bad_state),
+    EXIT_ROW(TPR, handle_nothing),
+    EXIT_ROW(APIC_ACCESS, handle_unsupported),
+    EXIT_ROW(APIC_WRITE, handle_unsupported),
+    EXIT_ROW(APIC_EOI, handle_unsupported),
+    EXIT_ROW(MEMORY, handle_memory),
+    EXIT_ROW(PREEMPTION, handle_nothing), // schedule_due() looks at the clock
+    EXIT_ROW(XSETBV, handle_xsetbv),
+    EXIT_ROW(TRIPLE_FAULT, handle_triple_fault),
+    EXIT_ROW(PML_FULL, handle_unsupported),
+    EXIT_ROW(UNKNOWN, handle_unsupported),
+};
+
+// Keeps what the exit interrupted for the next entry. RIP still stands at the interrupted instruction.
+static void keep_vectoring(struct vcpu *v, const struct exit *e) {
+    if (unlikely(e->vectoring.valid))
+        v->cpu.queued = e->vectoring;
+}
+
+// True when the vCPU may enter; false: it has to wait.
+static bool ready(struct vcpu *v) {
+    if (v->halted) {
+        if (!vcpu_can_wake(v)) {
+            vcpu_block(v, BLOCK_HALT);
+            return false;
+        }
+        v->halted = false;
+    }
+    return true;
+}
+
+void vcpu_run(struct vcpu *v) {
+    while (!schedule_due()) {
+        if (v->io.resume) {
+            if (!v->io.answered) {
+                if (v->io.waiting) {
+                    vcpu_block(v, BLOCK_REQUEST);
+                    return;
+                }
+                v->io.resume = NULL; // its server is gone: the instruction is tried again
+                continue;
+            }
+            v->io.resume(v);
+            continue;
+        }
+        if (!ready(v))
+            continue;
+        vcpu_prepare_event(v);
+        if (unlikely(v->cpu.flush_generation != v->domain->ept.generation)) {
+            backend->flush_second_level(&v->cpu);
+            v->cpu.flush_generation = v->domain->ept.generation;
+        }
+        struct exit e = backend->run(&v->cpu, schedule_deadline());
+        v->exits[e.kind]++;
+        trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip, e.kind == BASALT_EXIT_MEMORY ? e.gpa.v : e.raw);
+        keep_vectoring(v, &e);
+        exit_rows[e.kind].handler(v, &e);
+    }
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The life of a virtual processor: creation with all its pages charged to its domain, its architectural state in and
+// out, INIT and start-up IPIs. A vCPU's structure with its extended state fits one page. State of a vCPU that is not
+// loaded is reached by loading its control block for a moment, in place of the caller's.
+
+#include "guest/vcpu.h"
+
+#include "arch/fpu.h"
+#include "arch/paging.h"
+#include "arch/string.h"
+#include "arch/tsc.h"
+#include "kernel/domain.h"
+#include "kernel/schedule.h"
+
+#include <basalt/error.h>
+
+#define VPIDS 65536u
+
+struct cpuid_policy guest_cpuid;
+static u64 vpids_used[VPIDS / 64] = {1}; // VPID 0 is the host's
+static u32 vpid_hint;
+
+void vcpu_setup(void) {
+    struct cpuid_inputs inputs = {
+        .tsc_khz = (u32)tsc_khz, .phys_bits_max = 46, .xcr0 = xstate_mask, .invpcid = true, .rdtscp = false,
+    };
+
+    cpuid_setup(&guest_cpuid, &inputs, cpuid_count);
+}
+
+static u16 vpid_alloc(void) {
+    for (u32 i = 0; i < VPIDS / 64; i++) {
+        u32 word = (vpid_hint + i) % (VPIDS / 64);
+        if (vpids_used[word] == ~0ull)
+            continue;
+        unsigned bit = (unsigned)__builtin_ctzll(~vpids_used[word]);
+        vpids_used[word] |= BIT(bit);
+        vpid_hint = word;
+        return (u16)(word * 64 + bit);
+    }
+    return 0;
+}
+
+static void vpid_free(u16 vpid) {
+    if (vpid)
+        vpids_used[vpid / 64] &= ~BIT(vpid % 64);
+}
+
+static void free_pages(struct domain *d, struct vcpu *v) {
+    for (unsigned i = 0; i < BACKEND_PAGES_MAX; i++)
+        domain_page_free(d, v->cpu.pages[i]);
+    domain_page_free(d, v);
+}
+
+static bool alloc_pages(struct domain *d, struct vcpu *v) {
+    for (unsigned i = 0; i < backend->pages; i++)
+        if (!(v->cpu.pages[i] = domain_page_alloc(d)))
+            return false;
+    return true;
+}
+
+static void lapic_timer_expired(struct timer *timer) {
+    struct vcpu *v = container_of(timer, struct vcpu, lapic_timer);
+    struct vlapic_effect rearm = {.timer = true};
+
+    if (vlapic_timer_fire(&v->lapic, guest_tsc(v)))
+        vcpu_unblock(v, BLOCK_HALT);
+    vcpu_apic_effect(v, &rearm);
+}
+
+// Makes `v` the loaded one for backend calls; returns the one to put back.
+static struct vcpu *borrow_cpu(struct vcpu *v) {
+    struct vcpu *loaded = this_queue()->loaded;
+
+    if (loaded == v)
+        return v;
+    if (loaded)
+        backend->unload(&loaded->cpu);
+    backend->load(&v->cpu);
+    return loaded;
+}
+
+static void return_cpu(struct vcpu *v, struct vcpu *loaded) {
+    if (loaded == v)
+        return;
+    backend->unload(&v->cpu);
+    if (loaded)
+        backend->load(&loaded->cpu);
+}
+
+static int init_state(struct vcpu *v) {
+    struct vcpu *loaded = borrow_cpu(v);
+    int error = backend->state_init(&v->cpu);
+
+    backend->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);
+    return_cpu(v, loaded);
+    return error;
+}
+
+int vcpu_create(struct domain *d, unsigned index) {
+    if (d->vcpus[index])
+        return -BASALT_EEXIST;
+    if (sizeof(struct vcpu) + xstate_area_size > PAGE_SIZE || d->status == BASALT_STATUS_ENDED)
+        return -BASALT_EINVAL;
+    struct vcpu *v = domain_page_alloc(d);
+    if (!v)
+        return -BASALT_ENOSPC;
+    if (!alloc_pages(d, v) || (backend_features.vpid && !(v->cpu.tag = vpid_alloc()))) {
+        free_pages(d, v);
+        return -BASALT_ENOSPC;
+    }
+    v->domain = d;
+    v->index = (u16)index;
+    v->blocked = BLOCK_PAUSED | (index ? BLOCK_SIPI : BLOCK_NEW);
+    if (d->status == BASALT_STATUS_RUNNING)
+        v->blocked &= ~BLOCK_PAUSED;
+    v->sched.weight = d->weight;
+    v->sched.cap = d->cap;
+    v->cpu.second_level = pool_hpa(d->ept.root);
+    v->cpu.io_bitmap = d->io_bitmap;
+    v->cpu.tsc_offset = d->tsc_offset;
+    v->lapic_timer.expire = lapic_timer_expired;
+    vlapic_init(&v->lapic, index, index == 0, (u32)tsc_khz);
+    msr_init(&v->msrs);
+    v->xcr0 = 1;
+    xstate_init(v->xstate);
+    int error = init_state(v);
+    if (error) {
+        vpid_free(v->cpu.tag);
+        free_pages(d, v);
+        return error;
+    }
+    d->vcpus[index] = v;
+    d->vcpu_count++;
+    return 0;
+}
+
+void vcpu_destroy(struct vcpu *v) {
+    struct domain *d = v->domain;
+
+    schedule_forget(v);
+    if (backend_features.vpid)
+        vpid_free(v->cpu.tag);
+    d->run_tsc += v->run_tsc;
+    for (unsigned i = 0; i < BASALT_EXIT_COUNT; i++)
+        d->exits += v->exits[i];
+    d->vcpus[v->index] = NULL;
+    d->vcpu_count--;
+    free_pages(d, v);
+}
+
+static bool state_legal(const struct basalt_vcpu_state *s) {
+    bool paging = s->cr0 & CR0_PG, long_mode = s->efer & EFER_LME;
+
+    return !(s->cr0 >> 32) && !(s->cr4 & ~guest_cpuid.cr4) && !(s->efer & ~(guest_cpuid.efer | EFER_LMA)) &&
+           s->cr8 <= 15 && s->activity <= 2 && (!paging || s->cr0 & CR0_PE) &&
+           (!(paging && long_mode) || s->cr4 & CR4_PAE);
+}
+
+static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
+    struct cpu_state *c = &v->cpu;
+
+    backend->write(c, REG_EFER, s->efer & ~(u64)EFER_LMA);
+    backend->write(c, REG_CR4, s->cr4);
+    backend->write(c, REG_CR3, s->cr3);
+    backend->write(c, REG_CR0, s->cr0);
+    backend->write(c, REG_EFER, s->cr0 & CR0_PG && s->efer & EFER_LME ? s->efer | EFER_LMA
+                                                                      : s->efer & ~(u64)EFER_LMA);
+    backend->write(c, REG_DR7, s->dr7 ? s->dr7 : 0x400);
+    for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
+        backend->write_segment(c, i, &s->segments[i]);
+    backend->write_tables(c, s->gdt_base, s->gdt_limit, s->idt_base, s->idt_limit);
+    memcpy(c->gprs, s->gprs, sizeof(c->gprs));
+    c->rip = s->rip;
+    c->rflags = s->rflags | 2;
+    c->cr2 = s->cr2;
+    c->dirty |= CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
+}
+
+int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
+    if (!state_legal(s))
+        return -BASALT_EINVAL;
+    struct vcpu *loaded = borrow_cpu(v);
+    write_state(v, s);
+    return_cpu(v, loaded);
+    vlapic_set_cr8(&v->lapic, s->cr8);
+    v->halted = s->activity == 1;
+    if (s->activity != 2)
+        vcpu_unblock(v, BLOCK_NEW | BLOCK_SIPI);
+    return 0;
+}
+
+void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *s) {
+    struct vcpu *loaded = borrow_cpu(v);
+    struct cpu_state *c = &v->cpu;
+
+    *s = (struct basalt_vcpu_state){
+        .rip = c->rip, .rflags = c->rflags, .cr0 = backend->read(c, REG_CR0), .cr2 = c->cr2,
+        .cr3 = backend->read(c, REG_CR3), .cr4 = backend->read(c, REG_CR4), .cr8 = vlapic_get_cr8(&v->lapic),
+        .efer = backend->read(c, REG_EFER), .dr6 = c->dr6, .dr7 = backend->read(c, REG_DR7),
+        .activity = v->blocked & (BLOCK_SIPI | BLOCK_NEW) ? 2 : v->halted,
+    };
+    memcpy(s->gprs, c->gprs, sizeof(s->gprs));
+    for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
+        s->segments[i] = backend->read_segment(c, i);
+    backend->read_tables(c, &s->gdt_base, &s->gdt_limit, &s->idt_base, &s->idt_limit);
+    return_cpu(v, loaded);
+}
+
+void vcpu_init_ipi(struct vcpu *v) {
+    u64 *gprs = v->cpu.gprs;
+
+    vlapic_reset(&v->lapic);
+    vcpu_block(v, BLOCK_SIPI);
+    memset(gprs, 0, sizeof(v->cpu.gprs));
+    v->cpu.queued.valid = false;
+    v->io.resume = NULL;
+    v->io.waiting = false;
+    v->halted = v->nmi_pending = v->irq_window = v->nmi_window = false;
+    if (init_state(v))
+        domain_end(v->domain, BASALT_END_BAD_STATE, v->index, 0);
+    gprs[BASALT_RDX] = 0x600; // the processor signature after INIT: any will do
+}
+
+void vcpu_startup_ipi(struct vcpu *v, u8 vector) {
+    struct basalt_segment cs = {.base = (u64)vector << 12, .limit = 0xffff, .selector = (u16)(vector << 8),
+                                .attributes = 0x9b};
+
+    if (!(v->blocked & BLOCK_SIPI))
+        return;
+    struct vcpu *loaded = borrow_cpu(v);
+    backend->write_segment(&v->cpu, BASALT_CS, &cs);
+    return_cpu(v, loaded);
+    v->cpu.rip = 0;
+    vcpu_unblock(v, BLOCK_SIPI);
+}

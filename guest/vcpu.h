@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A virtual processor: the backend's state, the local APIC, and what it waits for. It runs when nothing blocks it.
+// Owned by one CPU (its runqueue's) at a time; `blocked` is changed with that CPU's runqueue lock held.
+
+#pragma once
+
+#include "arch/x86.h"
+#include "guest/backend.h"
+#include "guest/cpuid.h"
+#include "guest/decode.h"
+#include "guest/msr.h"
+#include "guest/vioapic.h"
+#include "kernel/policy.h"
+#include "kernel/timer.h"
+
+#include <basalt/hypercall.h>
+
+struct domain;
+struct vcpu;
+
+// Why a vCPU does not run.
+#define BLOCK_NEW 0x01u     // has no state yet
+#define BLOCK_SIPI 0x02u    // waits for INIT/SIPI
+#define BLOCK_PAUSED 0x04u  // its domain is paused
+#define BLOCK_ENDED 0x08u   // its domain ended
+#define BLOCK_HALT 0x10u    // HLT
+#define BLOCK_REQUEST 0x20u // waits for a request server
+#define BLOCK_EVENT 0x40u   // BASALT_HC_BLOCK
+#define BLOCK_CAP 0x80u     // used up its share of this period
+
+// An instruction that touches an emulated device and goes on after the answer.
+struct io_state {
+    void (*resume)(struct vcpu *v); // goes on with the instruction; NULL: none is being emulated
+    bool waiting;     // a request is out
+    bool answered;    // `data` holds what the device gave
+    u8 phase;         // resume's business
+    u8 server;        // of the last request, index in the domain's servers
+    u64 number;       // of the last request
+    u64 data;         // of the last answer
+    u64 old, result;  // resume's business
+    gpa_t gpa;        // of the device access
+    u64 linear;       // of the same, where known
+    struct insn insn;
+    struct exit exit; // of port I/O
+};
+
+struct vcpu {
+    struct cpu_state cpu;
+    struct domain *domain;
+    u16 index;
+    u8 hardware_loaded; // its state is on this CPU
+    u8 sipi_vector;
+    u32 blocked;        // BLOCK_*
+    u32 kicked;         // something to look at before the next entry
+    struct sched_entity sched;
+    struct timer lapic_timer;
+    struct timer cap_timer;
+    struct timer event_timer; // of a domain with an event page
+    struct vlapic lapic;
+    struct msr_state msrs;
+    struct io_state io;
+    bool nmi_pending;
+    bool halted;      // in HLT until an interrupt or NMI can be taken
+    bool irq_window, nmi_window; // asked of the backend
+    u64 xcr0;
+    u64 run_tsc;
+    u64 exits[BASALT_EXIT_KINDS];
+    u64 requests, doorbells, injections, wakeups;
+    u32 time_version; // of kvmclock's page
+    u8 xstate[] __attribute__((aligned(64)));
+};
+
+/// Lets the vCPU take notice of a new interrupt, event or answer: unblocks what waits for `reason`.
+void vcpu_unblock(struct vcpu *v, u32 reason);
+void vcpu_block(struct vcpu *v, u32 reason);
+
+// guest/run.c
+/// Runs `v` on this CPU until it blocks or another should run.
+void vcpu_run(struct vcpu *v);
+/// Advances RIP past the current instruction and ends an interrupt shadow.
+void vcpu_skip(struct vcpu *v, unsigned length);
+/// Queues an exception for the guest (merging with one that was being delivered).
+void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error);
+static inline void vcpu_gp(struct vcpu *v) { vcpu_exception(v, 13, true, 0); }
+static inline void vcpu_ud(struct vcpu *v) { vcpu_exception(v, 6, false, 0); }
+static inline u64 guest_tsc(const struct vcpu *v) { return rdtsc() + v->cpu.tsc_offset; }
+
+// guest/interrupt.c
+/// Carries out what a local APIC access asked for.
+void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect);
+/// Delivers an MSI message to the domain's local APICs. 0, or -BASALT_EINVAL for a message that is none.
+int guest_msi(struct domain *d, u64 address, u64 data);
+/// Sets a line of the domain's IOAPIC.
+int guest_line(struct domain *d, unsigned pin, bool level);
+/// What an EOI of the IOAPIC asks for: rings EOI ports, delivers lines that are still asserted.
+void guest_ioapic_eoi(struct domain *d, const struct vioapic_eoi *eoi);
+void guest_ioapic_deliver(struct domain *d, u32 pins);
+/// Puts the next event to deliver into cpu.queued, or asks for a window. Call right before an entry.
+void vcpu_prepare_event(struct vcpu *v);
+/// Whether an interrupt or NMI would end HLT now.
+bool vcpu_can_wake(struct vcpu *v);
+
+// guest/vcpu.c
+extern struct cpuid_policy guest_cpuid;
+/// Prepares what all vCPUs share: the CPUID policy. After the backend is on.
+void vcpu_setup(void);
+/// Creates vCPU `index`. -BASALT_EEXIST, -BASALT_ENOSPC, -BASALT_ENOMEM.
+must_check int vcpu_create(struct domain *d, unsigned index);
+void vcpu_destroy(struct vcpu *v);
+must_check int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *state);
+void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *state);
+/// The state after INIT, waiting for a start-up IPI; and what that does.
+void vcpu_init_ipi(struct vcpu *v);
+void vcpu_startup_ipi(struct vcpu *v, u8 vector);
+
+// guest/control.c: handlers of exits by instructions that touch control state.
+void handle_cr(struct vcpu *v, const struct exit *e);
+void handle_dr(struct vcpu *v, const struct exit *e);
+void handle_cpuid(struct vcpu *v, const struct exit *e);
+void handle_rdmsr(struct vcpu *v, const struct exit *e);
+void handle_wrmsr(struct vcpu *v, const struct exit *e);
+void handle_xsetbv(struct vcpu *v, const struct exit *e);
+void handle_rdtsc(struct vcpu *v, const struct exit *e);
+
+// guest/walk.c: guest-linear addresses.
+struct walk_fault {
+    bool faulted; // the guest's own page fault
+    u32 error;
+    u64 linear;
+};
+/// Translates a linear address with the rights of CPL 3 (`user`) or 0. On failure *fault tells whether it is the guest's
+/// page fault (inject it) or an address where there is no memory.
+must_check int guest_translate(struct vcpu *v, u64 linear, bool write, bool user, bool fetch, gpa_t *gpa,
+                               struct walk_fault *fault);
+/// Reads or writes guest memory (RAM only) by linear address.
+must_check int guest_read_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, bool user, bool fetch,
+                                 struct walk_fault *fault);
+must_check int guest_write_linear(struct vcpu *v, u64 linear, const void *buffer, unsigned bytes, bool user,
+                                  struct walk_fault *fault);
+/// The bytes at RIP, for decoding and for reports; returns how many (0 with *fault filled).
+unsigned guest_fetch(struct vcpu *v, u8 bytes[16], struct walk_fault *fault);
+/// Decodes the instruction at RIP. False: an exception was queued, or the domain ended.
+must_check bool guest_decode(struct vcpu *v, struct insn *insn);
+/// The length of the instruction that exited: as the processor told, else decoded. 0: an exception was queued.
+must_check unsigned guest_insn_length(struct vcpu *v, const struct exit *e);
+enum cpu_mode guest_mode(struct vcpu *v);
+/// Linear address of `offset` in a segment; false: #GP or #SS was queued.
+must_check bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes, bool write, u64 *linear);
+
+// guest/emulate.c, guest/port.c
+/// Emulates the instruction at RIP that accessed device memory.
+void handle_device_memory(struct vcpu *v, const struct exit *e);
+void handle_port(struct vcpu *v, const struct exit *e);
+/// One access to a device. False: it waits for the answer; v->io.data then holds what was read.
+must_check bool device_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
+                              u64 *value);
+/// A general register's low bytes, and writing them as instructions do (32 bits clear the upper half).
+u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high);
+void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, bool high, u64 value);
+/// Ends the instruction: one step of REP counts rCX down and stays; otherwise RIP moves on.
+void string_step(struct vcpu *v, bool source, bool destination);
+/// True if a REP prefix has nothing left to do (RIP has moved on).
+bool string_done(struct vcpu *v);

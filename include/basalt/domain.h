@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Structures about domains and vCPUs that cross the hypercall interface.
+
+#pragma once
+
+#include <stdint.h>
+
+#define BASALT_NAME_SIZE 32
+#define BASALT_VCPUS_MAX 63u
+
+struct basalt_domain_config {
+    char name[BASALT_NAME_SIZE]; // NUL-terminated, printable
+    uint64_t memory_quota;       // bytes of frames it may hold, tables and state pages included
+    uint32_t weight;             // scheduling weight, 1..10000; 256 is usual
+    uint32_t cap;                // percent of one CPU, 0: none
+    uint32_t flags;              // 0
+    uint32_t reserved[3];
+};
+_Static_assert(sizeof(struct basalt_domain_config) == 64, "ABI");
+
+enum basalt_domain_op { BASALT_OP_PAUSE = 0, BASALT_OP_RESUME = 1, BASALT_OP_END = 2 };
+
+enum basalt_domain_status {
+    BASALT_STATUS_PAUSED = 0,
+    BASALT_STATUS_RUNNING = 1,
+    BASALT_STATUS_ENDED = 2, // no vCPU runs any more; waits to be destroyed
+};
+
+enum basalt_end_reason {
+    BASALT_END_NONE = 0,
+    BASALT_END_CONTROL = 1,      // BASALT_OP_END
+    BASALT_END_TRIPLE_FAULT = 2, // a vCPU's shutdown
+    BASALT_END_BAD_STATE = 3,    // the processor refused the vCPU's state
+    BASALT_END_EMULATION = 4,    // an instruction that the kernel can't emulate
+    BASALT_END_MEMORY = 5,       // quota or machine out of memory in a lazily populated range
+    BASALT_END_MACHINE_CHECK = 6,
+};
+
+struct basalt_domain_info {
+    char name[BASALT_NAME_SIZE];
+    uint32_t id;         // unique in this boot
+    uint32_t status;     // enum basalt_domain_status
+    uint32_t end_reason; // enum basalt_end_reason
+    uint32_t end_vcpu;
+    uint64_t end_detail;   // emulation: faulting guest-physical address
+    uint64_t memory_bytes; // frames held now, all charged
+    uint64_t memory_quota;
+    uint64_t run_tsc;      // TSC ticks that its vCPUs ran
+    uint64_t exits;
+    uint32_t vcpus;
+    uint32_t weight;
+    uint32_t state_pages;
+    uint32_t end_insn_length; // valid bytes of end_insn
+    uint8_t end_insn[16];     // the instruction at the end, if it could be fetched
+    uint64_t reserved[4];
+};
+_Static_assert(sizeof(struct basalt_domain_info) == 152, "ABI");
+
+// Segment attributes are in the VMX format: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16.
+struct basalt_segment {
+    uint64_t base;
+    uint32_t limit; // bytes, byte granular
+    uint16_t selector;
+    uint16_t reserved;
+    uint32_t attributes;
+    uint32_t reserved2;
+};
+
+enum basalt_gpr { // as instructions encode them
+    BASALT_RAX, BASALT_RCX, BASALT_RDX, BASALT_RBX, BASALT_RSP, BASALT_RBP, BASALT_RSI, BASALT_RDI,
+    BASALT_R8, BASALT_R9, BASALT_R10, BASALT_R11, BASALT_R12, BASALT_R13, BASALT_R14, BASALT_R15,
+};
+enum basalt_segment_index { // as instructions encode them
+    BASALT_ES, BASALT_CS, BASALT_SS, BASALT_DS, BASALT_FS, BASALT_GS, BASALT_LDTR, BASALT_TR,
+};
+
+struct basalt_vcpu_state {
+    uint64_t gprs[16];
+    uint64_t rip, rflags;
+    uint64_t cr0, cr2, cr3, cr4, cr8, efer;
+    uint64_t dr6, dr7;
+    struct basalt_segment segments[8];
+    uint64_t gdt_base, idt_base;
+    uint16_t gdt_limit, idt_limit;
+    uint32_t activity; // 0: runs, 1: halted, 2: waits for INIT/SIPI
+    uint64_t reserved[5];
+};
+_Static_assert(sizeof(struct basalt_vcpu_state) == 128 + 80 + 8 * 24 + 16 + 8 + 40, "ABI");
+
+#define BASALT_EXIT_KINDS 48
+
+struct basalt_vcpu_stats {
+    uint64_t run_tsc;
+    uint64_t exits[BASALT_EXIT_KINDS]; // by exit row (include/basalt/trace.h names them)
+    uint64_t requests, doorbells, injections, wakeups;
+};
+_Static_assert(sizeof(struct basalt_vcpu_stats) == 8 * 53, "ABI");
+
+struct basalt_extent {
+    uint64_t page;    // first page, counted from the share's start
+    uint64_t address; // the machine's (and the identity-mapped caller's)
+    uint64_t pages;
+};
+_Static_assert(sizeof(struct basalt_extent) == 24, "ABI");
+
+struct basalt_memory_info {
+    uint64_t total;   // bytes of RAM that the frame allocator manages
+    uint64_t free;    // bytes that no one holds
+    uint64_t kernel;  // bytes that the kernel keeps for itself, image and frame table included
+    uint64_t domains; // bytes charged to domains
+    uint32_t domain_count;
+    uint32_t reserved[7];
+};
+_Static_assert(sizeof(struct basalt_memory_info) == 64, "ABI");

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Numbers and register convention of Basalt's hypercalls. The instruction is VMCALL on Intel and VMMCALL on AMD
+// processors (the kernel accepts only the one that the processor has; the boot information names it). Number in RAX;
+// arguments in RDI, RSI, RDX, R10, R8, R9 from 64-bit code and in EBX, ECX, EDX, ESI, EDI, EBP from 32-bit code;
+// result in RAX (negative: an error of error.h, sign-extended), a second result in RDX where documented. All other
+// registers are kept. Only CPL 0 may call. Buffers are given by their guest-physical address in the caller.
+// The numbers do not overlap KVM's paravirtual ones. A caller begins with BASALT_HC_VERSION.
+
+#pragma once
+
+#include <stdint.h>
+
+#define BASALT_ABI_VERSION 1u
+#define BASALT_HC_BASE 0xba5a0000u
+
+#define BASALT_VERSION_MAGIC 0x746c617361420000ull // "Basalt" above the version in bits 15:0
+
+enum basalt_hypercall {
+    // () -> BASALT_VERSION_MAGIC | version
+    BASALT_HC_VERSION = BASALT_HC_BASE,
+    // () -> 0 at once if a port of the caller's event page is pending, else after the next one; vCPU 0 only
+    BASALT_HC_BLOCK,
+    // () -> 0: gives the rest of the time slice away
+    BASALT_HC_YIELD,
+    // (machine, buffer, bytes) -> bytes taken (0 when the transmit ring is full; BASALT_PORT_CONSOLE rings later)
+    BASALT_HC_CONSOLE_WRITE,
+    // (machine) -> count of bytes received (0..8); RDX: the bytes, first in bits 7:0
+    BASALT_HC_CONSOLE_READ,
+    // (machine, port): rings `port` when input arrives or output space becomes free
+    BASALT_HC_CONSOLE_BIND,
+    // (machine, struct basalt_memory_info *)
+    BASALT_HC_MEMORY_INFO,
+    // (machine, how: enum basalt_reset): does not return on success
+    BASALT_HC_RESET,
+
+    // (machine, struct basalt_domain_config *) -> handle with all rights; the domain is paused
+    BASALT_HC_DOMAIN_CREATE,
+    // (handle): ends the domain and gives every frame back; the handle and every delegated one die. May return
+    // -EINTR: call again until 0
+    BASALT_HC_DOMAIN_DESTROY,
+    // (handle, op: enum basalt_domain_op)
+    BASALT_HC_DOMAIN_CONTROL,
+    // (handle, struct basalt_domain_info *)
+    BASALT_HC_DOMAIN_INFO,
+    // (handle, port): rings `port` when the domain ends (info then names the reason)
+    BASALT_HC_DOMAIN_BIND,
+    // (handle, weight 1..10000, cap in percent of one CPU or 0)
+    BASALT_HC_DOMAIN_SCHEDULE,
+    // (handle, gpa, pages, flags: BASALT_POPULATE_*) -> pages done; fewer than asked: call again with the rest
+    BASALT_HC_MEMORY_POPULATE,
+    // (handle, gpa, pages) -> pages released, fewer than asked: call again. -EBUSY while a share covers the range
+    BASALT_HC_MEMORY_RELEASE,
+    // (owner handle, gpa, pages, permissions: BASALT_SHARE_*, grantee handle) -> share id
+    BASALT_HC_SHARE_GRANT,
+    // (share id, gpa to map at, or BASALT_SHARE_IDENTITY): grantee only. May return -EINTR: call again until 0
+    BASALT_HC_SHARE_MAP,
+    // (share id, first page, struct basalt_extent *, count) -> extents written; grantee with an identity map only
+    BASALT_HC_SHARE_EXTENTS,
+    // (share id): grantee unmaps, or owner revokes; either way the share is gone. May return -EINTR
+    BASALT_HC_SHARE_END,
+    // (handle, pages): gives the domain that many more zeroed state pages (kept by the kernel, invisible to the
+    // domain itself, charged to it) and maps them into the caller; -> index of the first
+    BASALT_HC_STATE_ALLOC,
+    // (handle, index) -> address of the state page in the (identity-mapped) caller
+    BASALT_HC_STATE_ADDRESS,
+
+    // (handle, vcpu index) creates one vCPU, waiting for INIT/SIPI; vCPU 0 waits for VCPU_SET
+    BASALT_HC_VCPU_CREATE,
+    // (handle, vcpu, struct basalt_vcpu_state *): the domain must be paused; makes the vCPU runnable
+    BASALT_HC_VCPU_SET,
+    // (handle, vcpu, struct basalt_vcpu_state *): the domain must be paused or ended
+    BASALT_HC_VCPU_GET,
+    // (handle, vcpu, struct basalt_vcpu_stats *)
+    BASALT_HC_VCPU_STATS,
+
+    // () -> a free port of the caller's
+    BASALT_HC_PORT_ALLOC,
+    // (port): unbinds whatever rings it
+    BASALT_HC_PORT_FREE,
+    // (handle, port): rings a port of another domain which that domain has opened with PORT_OPEN
+    BASALT_HC_PORT_SEND,
+    // (port, handle): lets the handle's domain ring `port`
+    BASALT_HC_PORT_OPEN,
+    // (deadline in TSC ticks, 0 = off; port): one timer per calling domain
+    BASALT_HC_TIMER_SET,
+
+    // (handle, port) -> server id; allocates a request page for the caller as a request server of the domain;
+    // RDX: the page's address in the (identity-mapped) caller
+    BASALT_HC_REQUEST_SERVE,
+    // (handle, server id, space: enum basalt_space, first, last)
+    BASALT_HC_REQUEST_ROUTE,
+    // (handle, vcpu, number, data): answers a request; -ENOENT if that one is not waiting
+    BASALT_HC_REQUEST_ANSWER,
+    // (handle, struct basalt_doorbell *): ties a write to a port of the caller
+    BASALT_HC_DOORBELL_BIND,
+    // (handle, struct basalt_doorbell *)
+    BASALT_HC_DOORBELL_UNBIND,
+    // (handle, message address, message data): injects an MSI
+    BASALT_HC_INJECT_MSI,
+    // (handle, gsi, level 0/1)
+    BASALT_HC_INJECT_LINE,
+    // (handle, gsi, port): rings `port` at the guest's end of interrupt of a level-triggered line
+    BASALT_HC_LINE_EOI_BIND,
+
+    // (machine, bdf, offset, bytes 1/2/4) -> value; all ones where there is no function of the caller's
+    BASALT_HC_PCI_READ,
+    // (machine, bdf, offset, bytes, value): command register and device-specific bytes; -EPERM for what the kernel
+    // keeps (BARs, MSI, MSI-X, bridges' windows)
+    BASALT_HC_PCI_WRITE,
+    // (machine, bdf, entry, port): MSI-X entry or MSI message `entry` of the function rings `port`
+    BASALT_HC_IRQ_BIND_MSI,
+    // (machine, bdf, port): the function's INTx line rings `port`; stays masked until IRQ_ACK
+    BASALT_HC_IRQ_BIND_LINE,
+    // (port): unmasks a level-triggered line
+    BASALT_HC_IRQ_ACK,
+
+    // (handle, rights, holder handle) -> index of the new handle in the holder's table
+    BASALT_HC_HANDLE_DELEGATE,
+    // (handle): takes back everything that was delegated from it
+    BASALT_HC_HANDLE_REVOKE,
+    // (cursor) -> next handle >= cursor in the caller's table, RDX: rights | kind << 32; -ENOENT at the end
+    BASALT_HC_HANDLE_NEXT,
+
+    BASALT_HC_END,
+};
+
+// Rights of a domain handle, each of them control over one aspect of the domain.
+#define BASALT_RIGHT_MEMORY 0x01u   // populate, release, share, state pages
+#define BASALT_RIGHT_IO 0x02u       // requests, doorbells, injection
+#define BASALT_RIGHT_LIFE 0x04u     // control, destroy, vCPUs
+#define BASALT_RIGHT_DEVICES 0x08u  // assign devices to it
+#define BASALT_RIGHT_QUOTA 0x10u    // schedule and quota
+#define BASALT_RIGHT_DELEGATE 0x20u // delegate the other rights
+#define BASALT_RIGHTS_DOMAIN 0x3fu
+// Rights of the machine handle.
+#define BASALT_RIGHT_CREATE 0x100u  // create domains
+#define BASALT_RIGHT_CONSOLE 0x200u // console, memory information
+#define BASALT_RIGHT_PCI 0x400u     // PCI functions that are its own, their interrupts
+#define BASALT_RIGHT_POWER 0x800u   // reset the machine
+#define BASALT_RIGHTS_MACHINE 0xf20u
+
+#define BASALT_HANDLE_SELF 0u    // in every domain's table
+#define BASALT_HANDLE_MACHINE 1u // where the kernel gave one
+
+#define BASALT_POPULATE_LAZY 0x1u // frames come at the first touch
+#define BASALT_SHARE_READ 0x1u
+#define BASALT_SHARE_WRITE 0x2u
+#define BASALT_SHARE_IDENTITY (~0ull)
+
+enum basalt_reset { BASALT_RESET_COLD = 0, BASALT_RESET_WARM = 1 };
+
+enum basalt_space { BASALT_SPACE_IO = 0, BASALT_SPACE_MEMORY = 1 };

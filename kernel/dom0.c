@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Building dom0: its memory is one contiguous range below 4 GiB with the ELF image at the start and the boot
+// information at the end; around it, in the same identity map, the boot modules, its devices' BARs, the firmware's
+// tables and the kernel's log and trace rings, the last two read-only. The image stays where the boot loader put it,
+// for a later restart.
+
+#include "kernel/dom0.h"
+
+#include "arch/acpi.h"
+#include "arch/cpu.h"
+#include "arch/paging.h"
+#include "arch/string.h"
+#include "arch/tsc.h"
+#include "boot/boot.h"
+#include "drivers/pci.h"
+#include "guest/vcpu.h"
+#include "kernel/cmdline.h"
+#include "kernel/domain.h"
+#include "kernel/elf.h"
+#include "kernel/event.h"
+#include "kernel/handle.h"
+#include "kernel/interrupt.h"
+#include "kernel/log.h"
+#include "kernel/panic.h"
+#include "kernel/schedule.h"
+#include "kernel/trace.h"
+
+#include <basalt/boot_info.h>
+#include <basalt/error.h>
+
+#define DOM0_MEMORY_DEFAULT (64 * MIB)
+#define DOM0_MEMORY_MIN (8 * MIB)
+#define DOM0_WEIGHT 1024u
+#define INFO_BYTES ALIGN_UP(sizeof(struct basalt_boot_info), PAGE_SIZE)
+
+static u8 io_bitmap[3 * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+
+static void allow_ports(u64 first, u64 count) {
+    for (u64 port = first; port < first + count && port < 0x10000; port++)
+        io_bitmap[port / 8] &= (u8)~(1u << port % 8);
+}
+
+// Copies between two places in RAM that are not mapped; `from` ~0: zeroes.
+static void copy_physical(u64 to, u64 from, u64 bytes) {
+    while (bytes) {
+        u64 piece = MIN(bytes, PAGE_SIZE - (to & ~PAGE_MASK));
+        if (from != ~0ull)
+            piece = MIN(piece, PAGE_SIZE - (from & ~PAGE_MASK));
+        u8 *target = slot_map(0, HPA(to));
+        if (from == ~0ull) {
+            memset(target, 0, piece);
+        } else {
+            memcpy(target, slot_map(1, HPA(from)), piece);
+            from += piece;
+        }
+        to += piece;
+        bytes -= piece;
+    }
+}
+
+static const char *read_plan(const struct boot_module *m, struct elf_plan *plan) {
+    u64 valid = MIN(m->size, PAGE_SIZE);
+
+    return valid ? elf_read(slot_map(0, HPA(m->base)), valid, m->size, plan) : "it is empty";
+}
+
+static void load_image(const struct boot_module *m, const struct elf_plan *plan, u64 base, u64 size) {
+    u64 at = 0;
+
+    // What lies between and after the segments is zeroed, so that nothing of former owners shows.
+    for (u64 end = size; at < end; at += PAGE_SIZE)
+        copy_physical(base + at, ~0ull, PAGE_SIZE);
+    for (unsigned i = 0; i < plan->count; i++)
+        copy_physical(base + plan->segments[i].address, m->base + plan->segments[i].offset, plan->segments[i].file_size);
+}
+
+// Maps memory that dom0 owns; `bytes` are charged.
+static int map_owned(struct domain *d, u64 base, u64 bytes) {
+    for (u64 at = base; at < base + bytes;) {
+        bool big = !(at & (SUPERPAGE_SIZE - 1)) && base + bytes - at >= SUPERPAGE_SIZE && d->ept.max_shift >= 21;
+        unsigned shift = big ? SUPERPAGE_SHIFT : PAGE_SHIFT;
+        int error = domain_charge(d, BIT(shift)) ? ept_map(&d->ept, GPA(at), HPA(at), shift, EPT_RWX)
+                                                 : -BASALT_ENOSPC;
+        if (error)
+            return error;
+        at += BIT(shift);
+    }
+    return 0;
+}
+
+static int give_modules(struct domain *d, const struct boot_params *boot, struct basalt_boot_info *info) {
+    for (u32 i = 1; i < boot->module_count && info->module_count < BASALT_BOOT_MODULES; i++) {
+        const struct boot_module *m = &boot->modules[i];
+        u64 end = ALIGN_UP(m->base + m->size, PAGE_SIZE);
+        struct basalt_boot_module *out = &info->modules[info->module_count];
+        if (!m->size)
+            continue;
+        copy_physical(m->base + m->size, ~0ull, end - (m->base + m->size));
+        frames_adopt(d->owner, HPA(m->base), end - m->base);
+        int error = map_owned(d, m->base, end - m->base);
+        if (error)
+            return error;
+        out->base = m->base;
+        out->size = m->size;
+        strlcpy(out->name, m->cmdline, sizeof(out->name));
+        info->module_count++;
+    }
+    return 0;
+}
+
+static void map_read_only(struct domain *d, u64 base, u64 bytes) {
+    u64 end = ALIGN_UP(base + bytes, PAGE_SIZE);
+
+    for (u64 at = base & PAGE_MASK; at < end; at += PAGE_SIZE) {
+        int error = memory_map_identity(d, HPA(at), PAGE_SIZE, EPT_READ);
+        if (error && error != -BASALT_EEXIST)
+            log_warn("dom0: 0x%lx can't be mapped: error %d", at, -error);
+    }
+}
+
+static void give_firmware_tables(struct domain *d, const struct boot_params *boot) {
+    map_read_only(d, 0xe0000, 0x20000); // where RSDP and the BIOS' tables are
+    for (u32 i = 0; i < boot->memory_count; i++) {
+        const struct boot_memory *m = &boot->memory[i];
+        if (m->kind == MEMORY_ACPI_RECLAIM || m->kind == MEMORY_ACPI_NVS)
+            map_read_only(d, m->base, m->end - m->base);
+    }
+    if (acpi.dsdt) // some firmware keeps it in plain reserved memory
+        map_read_only(d, acpi.dsdt, 64 * KIB);
+}
+
+static void give_devices(struct domain *d) {
+    for (unsigned i = 0; i < pci_count(); i++) {
+        const struct pci_function *fn = pci_at(i);
+        if (fn->header_type)
+            continue; // bridges stay the kernel's
+        int error = device_assign(d, i);
+        if (error) {
+            log_warn("dom0: PCI %02x:%02x.%u can't be given: error %d", fn->bdf >> 8, fn->bdf >> 3 & 31, fn->bdf & 7,
+                     -error);
+            continue;
+        }
+        for (unsigned bar = 0; bar < ARRAY_SIZE(fn->bars); bar++)
+            if (fn->bars[bar].io && fn->bars[bar].base)
+                allow_ports(fn->bars[bar].base, fn->bars[bar].size);
+    }
+    if (acpi.pm1a_control)
+        allow_ports(acpi.pm1a_control, 2);
+    if (acpi.pm1b_control)
+        allow_ports(acpi.pm1b_control, 2);
+    allow_ports(0x8900, 1); // Bochs' shutdown port; nothing on other machines
+    if (options.testexit)
+        allow_ports(0xf4, 4); // QEMU's debug exit
+}
+
+static void fill_info(struct basalt_boot_info *info, const struct domain *d, const struct elf_plan *plan, u64 base,
+                      u64 size) {
+    *info = (struct basalt_boot_info){
+        .magic = BASALT_BOOT_MAGIC, .abi_version = BASALT_ABI_VERSION, .size = sizeof(*info),
+        .call_insn = backend->call_insn == CALL_VMMCALL ? BASALT_VMMCALL : BASALT_VMCALL,
+        .ram_base = base, .ram_size = size - INFO_BYTES, .image_size = ALIGN_UP(plan->size, PAGE_SIZE),
+        .event_page = pool_hpa(d->events).v, .log_base = kernel_virt_to_hpa(log_ring()).v,
+        .log_size = log_ring_size(), .trace_base = kernel_virt_to_hpa(this_cpu()->trace).v,
+        .trace_size = TRACE_PAGES * PAGE_SIZE, .rsdp = acpi.rsdp, .tsc_khz = tsc_khz, .cpus = 1,
+        .wall_clock_ns = boot_wall_clock_ns,
+    };
+}
+
+static void entry_state(struct basalt_vcpu_state *s, u64 base, u64 entry, u64 info) {
+    struct basalt_segment data = {.limit = 0xffffffff, .selector = 0x10, .attributes = 0xc093};
+
+    *s = (struct basalt_vcpu_state){.rip = base + entry, .rflags = 2, .cr0 = CR0_PE | CR0_ET | CR0_NE};
+    for (unsigned i = BASALT_ES; i <= BASALT_GS; i++)
+        s->segments[i] = data;
+    s->segments[BASALT_CS] = (struct basalt_segment){.limit = 0xffffffff, .selector = 8, .attributes = 0xc09b};
+    s->segments[BASALT_LDTR] = (struct basalt_segment){.attributes = 0x10082, .limit = 0xffff};
+    s->segments[BASALT_TR] = (struct basalt_segment){.attributes = 0x8b, .limit = 0xffff};
+    s->gprs[BASALT_RAX] = BASALT_BOOT_MAGIC;
+    s->gprs[BASALT_RBX] = info;
+    s->gprs[BASALT_RDX] = base;
+}
+
+// Everything that is charged to dom0 and given to it, once its memory is there.
+static int furnish(struct domain *d, const struct boot_params *boot, const struct elf_plan *plan, u64 base, u64 size) {
+    static struct basalt_boot_info info;
+    struct basalt_vcpu_state state;
+    u64 info_address = base + size - INFO_BYTES;
+    int error = map_owned(d, base, size);
+
+    if (!error)
+        error = events_init(d);
+    if (!error && !handle_create(d, NULL, BASALT_RIGHTS_MACHINE))
+        error = -BASALT_ENOMEM;
+    if (error)
+        return error;
+    fill_info(&info, d, plan, base, size);
+    strlcpy(info.cmdline, boot->modules[0].cmdline, sizeof(info.cmdline));
+    error = give_modules(d, boot, &info);
+    if (error)
+        return error;
+    give_devices(d);
+    give_firmware_tables(d, boot);
+    map_read_only(d, info.log_base, info.log_size);
+    map_read_only(d, info.trace_base, info.trace_size);
+    for (u64 at = 0; at < sizeof(info); at += PAGE_SIZE)
+        memcpy(slot_map(0, HPA(info_address + at)), (u8 *)&info + at, MIN(PAGE_SIZE, sizeof(info) - at));
+    error = vcpu_create(d, 0);
+    if (error)
+        return error;
+    d->vcpus[0]->lapic.apic_base = 0; // no local APIC: events only
+    entry_state(&state, base, plan->entry, info_address);
+    return vcpu_set_state(d->vcpus[0], &state);
+}
+
+static int refuse(struct refusal *why, const char *missing, const char *remedy) {
+    *why = (struct refusal){missing, remedy};
+    return -1;
+}
+
+int dom0_build(const struct boot_params *boot, struct refusal *why) {
+    static char text[160];
+    struct basalt_domain_config config = {.name = "dom0", .weight = DOM0_WEIGHT};
+    struct elf_plan plan;
+    struct domain *d;
+
+    if (!boot->module_count)
+        return refuse(why, "there is no dom0: the boot loader gave no module",
+                      "add `module2 /boot/dom0.elf dom0` to the boot entry");
+    const char *wrong = read_plan(&boot->modules[0], &plan);
+    if (wrong) {
+        format(text, sizeof(text), "the first module (\"%.32s\") is no usable dom0: %s", boot->modules[0].cmdline, wrong);
+        return refuse(why, text, "make dom0.elf the first module, and copy it again if it was damaged");
+    }
+    u64 size = options.dom0_mem ? options.dom0_mem : DOM0_MEMORY_DEFAULT;
+    size = ALIGN_UP(MAX(size, MAX(DOM0_MEMORY_MIN, plan.size + 4 * MIB)), SUPERPAGE_SIZE);
+    config.memory_quota = frames_count().total;
+    if (domain_create(&config, &d))
+        return refuse(why, "there is too little memory for dom0's structures", "give the machine more memory");
+    hpa_t base = frame_alloc_run(d->owner, size, 4 * GIB);
+    if (base.v == HPA_NONE.v) {
+        format(text, sizeof(text), "there are no %lu MiB of contiguous memory below 4 GiB for dom0", size / MIB);
+        return refuse(why, text, "give the machine more memory, or dom0 less with dom0_mem=");
+    }
+    d->identity = true;
+    d->tsc_offset = 0; // dom0's clock is the machine's
+    memset(io_bitmap, 0xff, sizeof(io_bitmap));
+    d->io_bitmap = kernel_virt_to_hpa(io_bitmap).v;
+    load_image(&boot->modules[0], &plan, base.v, size);
+    if (furnish(d, boot, &plan, base.v, size))
+        return refuse(why, "there is too little memory for dom0's tables and modules", "give the machine more memory");
+    log_info("basalt: dom0: %lu MiB at 0x%lx, image %lu KiB, %u modules", size / MIB, base.v, plan.size / KIB,
+             boot->module_count - 1);
+    return domain_control(d, BASALT_OP_RESUME);
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Domains: creation, ending and taking apart. A domain's structure is one page of its own; the table finds it by slot,
+// its id carries a generation in the upper bits, so that an id is never used twice in a boot. Destruction goes in
+// bounded steps, each of which leaves a consistent domain that can only be destroyed further.
+
+#include "kernel/domain.h"
+
+#include "arch/paging.h"
+#include "arch/string.h"
+#include "guest/vcpu.h"
+#include "kernel/event.h"
+#include "kernel/handle.h"
+#include "kernel/interrupt.h"
+#include "kernel/log.h"
+#include "kernel/request.h"
+#include "kernel/schedule.h"
+#include "kernel/share.h"
+#include "kernel/trace.h"
+
+#include <basalt/error.h>
+
+#define TEARDOWN_BUDGET 1024u // table entries looked at in one step
+
+static struct spinlock domains_lock;
+static struct domain *domains[DOMAINS_MAX];
+static u16 free_slots[DOMAINS_MAX]; // a stack of slots that were used before
+static u32 free_count, used_slots, alive;
+static u32 generations[DOMAINS_MAX];
+static u64 charged_total;
+
+bool domain_charge(struct domain *d, u64 bytes) {
+    if (bytes > d->quota - d->charged)
+        return false;
+    d->charged += bytes;
+    charged_total += bytes;
+    return true;
+}
+
+void domain_uncharge(struct domain *d, u64 bytes) {
+    d->charged -= bytes;
+    charged_total -= bytes;
+}
+
+u64 domains_charged(void) { return charged_total; }
+u32 domain_count(void) { return alive; }
+
+void *domain_page_alloc(struct domain *d) {
+    if (!domain_charge(d, PAGE_SIZE))
+        return NULL;
+    void *page = frame_kernel_alloc();
+    if (!page)
+        domain_uncharge(d, PAGE_SIZE);
+    return page;
+}
+
+void domain_page_free(struct domain *d, void *page) {
+    if (!page)
+        return;
+    frame_kernel_free(page);
+    domain_uncharge(d, PAGE_SIZE);
+}
+
+static void *ept_page(void *d) { return domain_page_alloc(d); }
+static void ept_page_free(void *d, void *page) { domain_page_free(d, page); }
+static void *ept_pointer(hpa_t hpa) { return pool_ptr(hpa); }
+
+const struct ept_allocator domain_ept_allocator = {ept_page, ept_page_free, pool_hpa, ept_pointer};
+
+// Takes a slot of the table and gives the domain its id.
+static int enter_table(struct domain *d) {
+    int error = -BASALT_ENOSPC;
+
+    spin_lock(&domains_lock);
+    if (free_count || used_slots < DOMAINS_MAX) {
+        d->slot = free_count ? free_slots[--free_count] : (u16)used_slots++;
+        d->id = generations[d->slot]++ * DOMAINS_MAX + d->slot;
+        d->owner = (u16)(FRAME_OWNER_DOMAIN + d->slot);
+        domains[d->slot] = d;
+        alive++;
+        error = 0;
+    }
+    spin_unlock(&domains_lock);
+    return error;
+}
+
+static void leave_table(struct domain *d) {
+    spin_lock(&domains_lock);
+    domains[d->slot] = NULL;
+    free_slots[free_count++] = d->slot;
+    alive--;
+    spin_unlock(&domains_lock);
+}
+
+struct domain *domain_by_id(u32 id) {
+    struct domain *d = domains[id % DOMAINS_MAX];
+
+    return d && d->id == id ? d : NULL;
+}
+
+int domain_create(const struct basalt_domain_config *config, struct domain **out) {
+    struct domain *d = frame_kernel_alloc();
+    int error = -BASALT_ENOMEM;
+
+    if (!d)
+        return -BASALT_ENOMEM;
+    memcpy(d->name, config->name, sizeof(d->name) - 1);
+    d->quota = config->memory_quota;
+    d->weight = config->weight;
+    d->cap = config->cap;
+    d->status = BASALT_STATUS_PAUSED;
+    d->tsc_offset = -rdtsc(); // the guest's TSC begins at 0
+    vioapic_init(&d->ioapic, 0);
+    if (!domain_charge(d, PAGE_SIZE)) {
+        frame_kernel_free(d);
+        return -BASALT_ENOSPC;
+    }
+    error = ept_init(&d->ept, backend_features.second_level_is_ept ? &ept_format_ept : &ept_format_npt,
+                     &domain_ept_allocator, d, backend_features.second_level_1g   ? 30
+                                               : backend_features.second_level_2m ? 21
+                                                                                  : 12);
+    if (!error)
+        error = enter_table(d);
+    if (!error && !handle_create(d, d, BASALT_RIGHTS_SELF)) {
+        leave_table(d);
+        error = -BASALT_ENOSPC;
+    }
+    if (error) {
+        if (d->ept.root)
+            domain_page_free(d, d->ept.root);
+        domain_uncharge(d, PAGE_SIZE);
+        frame_kernel_free(d);
+        return error;
+    }
+    trace(BASALT_TRACE_DOMAIN, d->id, 0, 1, 0);
+    *out = d;
+    return 0;
+}
+
+static void each_vcpu(struct domain *d, void (*act)(struct vcpu *, u32), u32 reason) {
+    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++)
+        if (d->vcpus[i])
+            act(d->vcpus[i], reason);
+}
+
+void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 detail) {
+    if (d->status == BASALT_STATUS_ENDED)
+        return;
+    d->status = BASALT_STATUS_ENDED;
+    d->end_reason = (u8)reason;
+    d->end_vcpu = vcpu;
+    d->end_detail = detail;
+    if (vcpu < BASALT_VCPUS_MAX && d->vcpus[vcpu] && reason != BASALT_END_CONTROL)
+        d->end_insn_length = (u8)guest_fetch(d->vcpus[vcpu], d->end_insn, &(struct walk_fault){0});
+    each_vcpu(d, vcpu_block, BLOCK_ENDED);
+    trace(BASALT_TRACE_DOMAIN, d->id, vcpu, 2, reason);
+    if (d->end_watcher.domain)
+        event_ring(d->end_watcher.domain, d->end_watcher.port);
+}
+
+int domain_control(struct domain *d, enum basalt_domain_op op) {
+    if (d->status == BASALT_STATUS_ENDED)
+        return -BASALT_EINVAL;
+    switch (op) {
+    case BASALT_OP_PAUSE:
+        d->status = BASALT_STATUS_PAUSED;
+        each_vcpu(d, vcpu_block, BLOCK_PAUSED);
+        return 0;
+    case BASALT_OP_RESUME:
+        d->status = BASALT_STATUS_RUNNING;
+        each_vcpu(d, vcpu_unblock, BLOCK_PAUSED);
+        return 0;
+    case BASALT_OP_END:
+        domain_end(d, BASALT_END_CONTROL, 0, 0);
+        return 0;
+    }
+    return -BASALT_EINVAL;
+}
+
+void domain_info(const struct domain *d, struct basalt_domain_info *out) {
+    *out = (struct basalt_domain_info){
+        .id = d->id, .status = d->status, .end_reason = d->end_reason, .end_vcpu = d->end_vcpu,
+        .end_detail = d->end_detail, .memory_bytes = d->charged, .memory_quota = d->quota,
+        .run_tsc = d->run_tsc, .exits = d->exits, .vcpus = d->vcpu_count, .weight = d->weight,
+        .state_pages = d->state_count, .end_insn_length = d->end_insn_length,
+    };
+    memcpy(out->name, d->name, sizeof(out->name));
+    memcpy(out->end_insn, d->end_insn, sizeof(out->end_insn));
+    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++) {
+        if (!d->vcpus[i])
+            continue;
+        out->run_tsc += d->vcpus[i]->run_tsc;
+        for (unsigned k = 0; k < BASALT_EXIT_COUNT; k++)
+            out->exits += d->vcpus[i]->exits[k];
+    }
+}
+
+static void free_state_pages(struct domain *d) {
+    for (; d->state_count; d->state_count--) {
+        hpa_t hpa = HPA(d->state_pages[d->state_count - 1]);
+        if (d->state_holder)
+            memory_unmap_identity(d->state_holder, hpa, PAGE_SIZE);
+        domain_page_free(d, pool_ptr(hpa));
+    }
+    domain_page_free(d, d->state_pages);
+}
+
+static void free_tables(struct domain *d) {
+    events_teardown(d);
+    for (unsigned i = 0; i < HANDLE_PAGES; i++)
+        domain_page_free(d, d->handle_pages[i]);
+    domain_page_free(d, d->doorbells);
+    domain_page_free(d, d->routes);
+    domain_page_free(d, d->share_page);
+}
+
+int domain_destroy(struct domain *d) {
+    unsigned budget = TEARDOWN_BUDGET;
+
+    domain_end(d, BASALT_END_CONTROL, 0, 0);
+    interrupts_release(d);
+    if (shares_teardown(d, &budget) || memory_teardown(d, &budget))
+        return -BASALT_EINTR;
+    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++)
+        if (d->vcpus[i])
+            vcpu_destroy(d->vcpus[i]);
+    requests_teardown(d);
+    free_state_pages(d);
+    handles_teardown(d);
+    free_tables(d);
+    leave_table(d);
+    trace(BASALT_TRACE_DOMAIN, d->id, 0, 3, d->charged);
+    if (d->charged != PAGE_SIZE)
+        log_err("domain: '%s' is gone but %llu bytes were still charged to it", d->name,
+                (unsigned long long)(d->charged - PAGE_SIZE));
+    domain_uncharge(d, d->charged);
+    frame_kernel_free(d);
+    return 0;
+}

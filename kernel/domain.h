@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A domain: a physical address space, virtual processors and what hangs on them. Everything that the kernel holds for
+// it is charged to its quota. Invariant: a domain is found through the domain table or a handle only; both
+// references are gone before its pages are freed. Lock order: domains_lock, then domain locks (one at a time, but for
+// shares: owner before grantee by number), then the runqueue's, then frames_lock, then the log's.
+
+#pragma once
+
+#include "arch/spinlock.h"
+#include "ept/ept.h"
+#include "guest/vioapic.h"
+#include "kernel/frames.h"
+
+#include <basalt/domain.h>
+#include <basalt/event.h>
+#include <basalt/hypercall.h>
+#include <basalt/request.h>
+
+#define DOMAINS_MAX 4096u
+#define HANDLES_PER_PAGE 64u
+#define HANDLE_PAGES 64u
+#define STATE_PAGES_MAX 512u
+#define DOORBELLS_MAX 128u
+#define SERVERS_MAX 4u
+#define ROUTES_MAX 128u
+#define PORTS_PER_PAGE 256u
+#define PORT_PAGES (BASALT_PORTS / PORTS_PER_PAGE)
+
+struct vcpu;
+struct domain;
+struct share;
+
+// A capability: rights of its holder over a target. An entry of a holder's handle table.
+struct handle {
+    struct domain *target; // NULL: free, or the machine
+    u32 rights;            // BASALT_RIGHT_*; 0 with no target: free
+    u32 index;             // in the holder's table
+    struct domain *holder;
+    struct handle *parent;          // that this was delegated from
+    struct handle *next, *previous; // of the target's handles
+    u64 reserved[2];
+};
+SIZE_ASSERT(struct handle, 64);
+
+enum port_kind { PORT_FREE, PORT_ALLOCATED, PORT_OPEN, PORT_IRQ_MSI, PORT_IRQ_LINE };
+
+struct port {
+    u8 kind;     // enum port_kind
+    u8 vector;   // host vector of a bound interrupt
+    u16 gsi;     // of PORT_IRQ_LINE
+    u32 function; // index of the PCI function, of both IRQ kinds
+    u32 entry;   // of PORT_IRQ_MSI
+    u32 sender;  // domain id that may ring a PORT_OPEN
+};
+SIZE_ASSERT(struct port, 16);
+
+struct doorbell {
+    u64 address, value;
+    u8 space, bytes;
+    bool match;
+    u8 reserved;
+    u32 port;
+    struct domain *server;
+};
+SIZE_ASSERT(struct doorbell, 32);
+
+struct route {
+    u64 first, last; // inclusive
+    u8 space, server;
+    u8 reserved[6];
+};
+
+struct request_server {
+    struct domain *domain; // NULL: free
+    struct basalt_request_page *page;
+    u32 port;
+};
+
+struct domain {
+    u32 id;       // unique in this boot
+    u16 slot;     // in the domain table
+    u16 owner;    // of its frames
+    char name[BASALT_NAME_SIZE];
+    struct spinlock lock;
+    u8 status;    // enum basalt_domain_status
+    u8 end_reason;
+    bool identity; // its physical addresses are the machine's
+    bool has_devices;
+    u32 end_vcpu;
+    u64 end_detail;
+    u8 end_insn[16], end_insn_length;
+
+    struct ept ept;
+    u64 quota, charged; // bytes
+    u64 io_bitmap;      // physical address of its I/O permission bitmap, 0: none
+    struct { bool active; hpa_t chunk; } populating;
+
+    u32 weight, cap;
+    u32 vcpu_count;
+    struct vcpu *vcpus[BASALT_VCPUS_MAX];
+
+    struct handle *handle_pages[HANDLE_PAGES];
+    struct handle *handles; // on this domain, of all holders
+
+    struct basalt_event_page *events; // NULL: none
+    struct port *port_pages[PORT_PAGES];
+    u32 timer_port;
+    struct { struct domain *domain; u32 port; } end_watcher;
+
+    u64 *state_pages; // one page of physical addresses
+    u32 state_count;
+    struct domain *state_holder; // into whose identity map the state pages are mapped
+
+    struct doorbell *doorbells; // one page, sorted by (space, address)
+    u32 doorbell_count;
+    struct route *routes; // one page, sorted by (space, first)
+    u32 route_count;
+    struct request_server servers[SERVERS_MAX];
+    struct { struct domain *domain; u32 port; } line_eoi[VIOAPIC_PINS];
+
+    struct share *share_page;   // those that this domain granted
+    struct share *grants;       // list of those granted to it
+    struct vioapic ioapic;
+    u64 exits, run_tsc;         // of vCPUs that are gone
+    u64 tsc_offset;             // guest TSC = host TSC + offset
+};
+_Static_assert(sizeof(struct domain) <= 4096, "a domain fits its page");
+
+/// Creates a domain in status paused. -BASALT_ENOSPC when the table is full, -BASALT_ENOMEM.
+must_check int domain_create(const struct basalt_domain_config *config, struct domain **out);
+/// Takes a bounded step of tearing an ended domain down. 0 when it is gone, -BASALT_EINTR to be called again.
+int domain_destroy(struct domain *d);
+/// Stops all vCPUs for good and rings whoever watches. `detail` depends on the reason.
+void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 detail);
+int domain_control(struct domain *d, enum basalt_domain_op op);
+/// Looks a domain up by its unique id; NULL if it is gone.
+struct domain *domain_by_id(u32 id);
+u32 domain_count(void);
+void domain_info(const struct domain *d, struct basalt_domain_info *out);
+u64 domains_charged(void);
+
+/// Charges `bytes` of frames; false when the quota does not allow it.
+must_check bool domain_charge(struct domain *d, u64 bytes);
+void domain_uncharge(struct domain *d, u64 bytes);
+/// A zeroed kernel page charged to the domain; NULL when quota or memory is out.
+void *domain_page_alloc(struct domain *d);
+void domain_page_free(struct domain *d, void *page);
+
+// kernel/memory.c: a domain's physical memory.
+/// Populates up to `pages` frames from `gpa` on, zeroed; returns the number done (one chunk or 64 frames at most).
+i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u32 flags);
+i64 memory_release(struct domain *d, gpa_t gpa, u64 pages);
+/// Handles a lazily populated hole. True when the access may be tried again.
+bool memory_fault(struct domain *d, gpa_t gpa);
+/// Copies between the kernel and a domain's physical memory. -BASALT_EFAULT leaves a part done.
+must_check int memory_read(struct domain *d, gpa_t gpa, void *buffer, u64 bytes);
+must_check int memory_write(struct domain *d, gpa_t gpa, const void *buffer, u64 bytes);
+/// Maps kernel-held pages or device memory into an identity-mapped domain; flags EPT_*.
+must_check int memory_map_identity(struct domain *d, hpa_t base, u64 bytes, u32 flags);
+void memory_unmap_identity(struct domain *d, hpa_t base, u64 bytes);
+void memory_zero(hpa_t base, u64 bytes);
+/// Frees what the domain's table maps, within *budget. 0 when done, -BASALT_EINTR otherwise.
+int memory_teardown(struct domain *d, unsigned *budget);
+i64 state_alloc(struct domain *d, struct domain *holder, u64 pages);
+extern const struct ept_allocator domain_ept_allocator;

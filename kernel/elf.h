@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reading a 64-bit ELF executable's headers: where its segments go and where it is entered. A pure function of
+// untrusted bytes. Follows the "Executable and Linkable Format" specification, "Program Header".
+
+#pragma once
+
+#include "arch/types.h"
+
+#define ELF_SEGMENTS_MAX 8u
+
+struct elf_segment {
+    u64 offset, file_size;    // in the file, bytes
+    u64 address, memory_size; // physical address and size in memory, bytes
+};
+
+struct elf_plan {
+    struct elf_segment segments[ELF_SEGMENTS_MAX];
+    unsigned count;
+    u64 entry; // physical
+    u64 size;  // one beyond the highest physical address used
+};
+
+/// `header`: the first `valid` bytes of a file of `file_size` bytes. Returns NULL with *plan filled, or what is wrong.
+must_check const char *elf_read(const u8 *header, u64 valid, u64 file_size, struct elf_plan *plan);

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Event ports. The kernel writes the event page only with locked OR, so a domain may clear bits at the same time.
+// What a domain writes into its own event page can wake or not wake only itself.
+
+#include "kernel/event.h"
+
+#include "arch/paging.h"
+#include "guest/vcpu.h"
+#include "kernel/interrupt.h"
+#include "kernel/schedule.h"
+#include "kernel/trace.h"
+
+#include <basalt/error.h>
+
+int events_init(struct domain *d) {
+    d->events = domain_page_alloc(d);
+    if (!d->events)
+        return -BASALT_ENOSPC;
+    return memory_map_identity(d, pool_hpa(d->events), PAGE_SIZE, EPT_READ | EPT_WRITE);
+}
+
+void events_teardown(struct domain *d) {
+    for (unsigned i = 0; i < PORT_PAGES; i++)
+        domain_page_free(d, d->port_pages[i]);
+    domain_page_free(d, d->events);
+}
+
+struct port *port_find(struct domain *d, u64 port) {
+    if (port >= BASALT_PORTS || !d->port_pages[port / PORTS_PER_PAGE])
+        return NULL;
+    struct port *p = &d->port_pages[port / PORTS_PER_PAGE][port % PORTS_PER_PAGE];
+    return p->kind == PORT_FREE ? NULL : p;
+}
+
+void event_ring(struct domain *d, u32 port) {
+    if (!d->events || !port_find(d, port))
+        return;
+    __atomic_fetch_or(&d->events->pending[port / 64], BIT(port % 64), __ATOMIC_SEQ_CST);
+    __atomic_fetch_or(&d->events->summary, BIT(port / 64), __ATOMIC_SEQ_CST);
+    if (d->vcpus[0])
+        vcpu_unblock(d->vcpus[0], BLOCK_EVENT);
+}
+
+bool events_pending(const struct domain *d) {
+    return d->events && __atomic_load_n(&d->events->summary, __ATOMIC_SEQ_CST);
+}
+
+i64 port_alloc(struct domain *d) {
+    if (!d->events)
+        return -BASALT_EINVAL;
+    for (unsigned page = 0; page < PORT_PAGES; page++) {
+        if (!d->port_pages[page] && !(d->port_pages[page] = domain_page_alloc(d)))
+            return -BASALT_ENOSPC;
+        // Port 0 is never given out: 0 means "no port" to those that keep numbers.
+        for (unsigned i = page ? 0 : 1; i < PORTS_PER_PAGE; i++)
+            if (d->port_pages[page][i].kind == PORT_FREE) {
+                d->port_pages[page][i] = (struct port){.kind = PORT_ALLOCATED};
+                return page * PORTS_PER_PAGE + i;
+            }
+    }
+    return -BASALT_ENOSPC;
+}
+
+void port_free(struct domain *d, u32 port) {
+    struct port *p = port_find(d, port);
+
+    interrupt_unbind(d, port);
+    __atomic_fetch_and(&d->events->pending[port / 64], ~BIT(port % 64), __ATOMIC_SEQ_CST);
+    *p = (struct port){0};
+}
+
+static void timer_expired(struct timer *timer) {
+    struct vcpu *v = container_of(timer, struct vcpu, event_timer);
+
+    trace(BASALT_TRACE_TIMER, v->domain->id, 0, timer->deadline, 0);
+    event_ring(v->domain, v->domain->timer_port);
+}
+
+void event_timer(struct domain *d, u64 deadline, u32 port) {
+    struct vcpu *v = d->vcpus[0];
+
+    d->timer_port = port;
+    v->event_timer.expire = timer_expired;
+    if (deadline)
+        timer_arm(&this_queue()->timers, &v->event_timer, deadline);
+    else
+        timer_cancel(&this_queue()->timers, &v->event_timer);
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The frame allocator. RAM is managed in chunks of 2 MiB; a chunk is free, handed out whole, or cut into frames of
+// 4 KiB that belong either to domains or to the kernel. Each frame has an owner and a reference count. Invariant: a
+// frame is free exactly when its bit in the chunk's bitmap is set, and then it has no owner and no references. All
+// operations take constant time. Lock: `frames_lock`, the innermost lock of the kernel but for the log's.
+
+#pragma once
+
+#include "arch/types.h"
+
+struct boot_params;
+
+// Owners are domain numbers from FRAME_OWNER_DOMAIN on.
+enum { FRAME_OWNER_NONE, FRAME_OWNER_KERNEL, FRAME_OWNER_RESERVED, FRAME_OWNER_DOMAIN = 16 };
+
+struct frame {
+    u16 owner;
+    u16 reserved;
+    u32 references;
+};
+SIZE_ASSERT(struct frame, 8);
+
+struct frames_count {
+    u64 total, free, kernel; // bytes; kernel: image, frame table and pages in use by the kernel for itself
+};
+
+/// Builds the frame table from the boot memory map; called once, before any other function here.
+void frames_init(const struct boot_params *boot);
+
+/// A zeroed page of the kernel's, or NULL when memory is out. Mapped in the pool window.
+must_check void *frame_kernel_alloc(void);
+void frame_kernel_free(void *page);
+/// The same with the signature that arch/paging wants for its tables.
+hpa_t frame_kernel_alloc_hpa(void);
+
+/// One frame of 4 KiB for a domain, with one reference; not zeroed. HPA_NONE when memory is out.
+hpa_t frame_alloc(u16 owner);
+/// A whole chunk of 2 MiB, 2 MiB aligned, each frame with one reference; not zeroed. HPA_NONE if there is none.
+hpa_t frame_alloc_chunk(u16 owner);
+/// `bytes` (a multiple of 2 MiB) of contiguous chunks below `limit`. Boot only: looks through all chunks.
+hpa_t frame_alloc_run(u16 owner, u64 bytes, u64 limit);
+
+/// Takes over frames that the boot loader filled (modules): from reserved to `owner`, page aligned.
+void frames_adopt(u16 owner, hpa_t base, u64 bytes);
+
+/// Owner of the frame at `hpa`; FRAME_OWNER_RESERVED for anything that is not managed RAM.
+u16 frame_owner(hpa_t hpa);
+/// Adds a reference (a mapping elsewhere, a pin). The frame must have an owner.
+void frame_get(hpa_t hpa);
+/// Drops one; the last one gives the frame back to the free list. Returns true when it was the last.
+bool frame_put(hpa_t hpa);
+/// The same for `count` frames from a 4 KiB aligned address on; constant time for a whole unshared chunk is not
+/// promised: one step per frame, at most 512.
+void frames_put(hpa_t hpa, unsigned count);
+void frames_get(hpa_t hpa, unsigned count);
+u32 frame_references(hpa_t hpa);
+
+struct frames_count frames_count(void);

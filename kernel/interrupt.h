@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Device interrupts bound to event ports, and the PCI functions they come from. Only this file programs MSI, MSI-X and
+// IOAPIC entries on a domain's behalf. Invariant: a host vector is bound to at most one domain's port (a message) or
+// one line; a line is masked from its interrupt until it is acknowledged.
+
+#pragma once
+
+#include "kernel/domain.h"
+
+void interrupts_init(void);
+/// Gives the PCI function to `d` and maps its memory BARs into the (identity-mapped) domain.
+must_check int device_assign(struct domain *d, unsigned function);
+/// Rings the port that is bound to a vector.
+void interrupt_deliver(unsigned vector);
+/// Binds message `entry` of the domain's function, or its line, to `port`.
+must_check int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u32 port);
+must_check int interrupt_bind_line(struct domain *d, u64 bdf, u32 port);
+void interrupt_unbind(struct domain *d, u32 port);
+must_check int interrupt_ack(struct domain *d, u32 port);
+/// Stops the domain's functions (bus mastering off, interrupts off) and unbinds everything.
+void interrupts_release(struct domain *d);
+/// Configuration space as the domain may see it.
+i64 device_config_read(struct domain *d, u64 bdf, u64 offset, u64 bytes);
+must_check int device_config_write(struct domain *d, u64 bdf, u64 offset, u64 bytes, u64 value);

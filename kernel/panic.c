@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The end. What is printed also goes into a page of low memory with a checksum, which firmware and boot loader leave
+// alone in a warm reset; the next boot shows it. Invariant: a panic in a panic stops at once; nothing here waits for
+// a lock or allocates.
+
+#include "kernel/panic.h"
+
+#include "arch/cpu.h"
+#include "arch/paging.h"
+#include "arch/string.h"
+#include "arch/x86.h"
+#include "drivers/reset.h"
+#include "drivers/uart16550.h"
+#include "kernel/cmdline.h"
+#include "kernel/log.h"
+
+#define RECORD_ADDRESS 0x5f000ull // a page of conventional memory below GRUB's scratch area
+#define RECORD_MAGIC 0x70746c6173616221ull
+#define BACKTRACE_MAX 32u
+#define FRAME_SPAN 0x10000ull // no frame of ours is larger
+
+#define PORT_DEBUG_EXIT 0xf4 // QEMU's isa-debug-exit
+#define PORT_BOCHS_EXIT 0x8900
+
+struct record {
+    u64 magic;
+    u32 length, checksum;
+    char text[PAGE_SIZE - 16];
+};
+SIZE_ASSERT(struct record, PAGE_SIZE);
+
+static struct record *const record = (struct record *)(POOL_BASE + RECORD_ADDRESS);
+static unsigned depth;
+
+static u32 checksum(const char *text, u32 length)
+{
+    u32 sum = 2166136261u; // FNV-1a
+    for (u32 i = 0; i < length; i++)
+        sum = (sum ^ (u8)text[i]) * 16777619u;
+    return sum;
+}
+
+static void say_va(const char *text, va_list args)
+{
+    char line[256];
+    u32 length = (u32)MIN((size_t)format_va(line, sizeof(line), text, args), sizeof(line) - 1);
+    if (kernel_virt_to_hpa(record).v != HPA_NONE.v) {
+        length = MIN(length, (u32)sizeof(record->text) - record->length);
+        memcpy(record->text + record->length, line, length);
+        record->length += length;
+    }
+    log_write(line, strlen(line));
+}
+
+__attribute__((format(printf, 1, 2))) static void say(const char *text, ...)
+{
+    va_list args;
+    va_start(args, text);
+    say_va(text, args);
+    va_end(args);
+}
+
+static void say_address(const char *label, u64 address)
+{
+    u64 offset;
+    const char *name = symbol_find(address, &offset);
+    say("  %s %016lx %s+0x%lx\n", label, address, name, offset);
+}
+
+static void say_registers(const struct trap_frame *f)
+{
+    say_address("rip", f->rip);
+    say("  rax %016lx rbx %016lx rcx %016lx rdx %016lx\n", f->rax, f->rbx, f->rcx, f->rdx);
+    say("  rsi %016lx rdi %016lx rbp %016lx rsp %016lx\n", f->rsi, f->rdi, f->rbp, f->rsp);
+    say("  r8  %016lx r9  %016lx r10 %016lx r11 %016lx\n", f->r8, f->r9, f->r10, f->r11);
+    say("  r12 %016lx r13 %016lx r14 %016lx r15 %016lx\n", f->r12, f->r13, f->r14, f->r15);
+    say("  rflags %lx cs %lx ss %lx vector %lu error %lx\n", f->rflags, f->cs, f->ss, f->vector, f->error);
+}
+
+// Each frame begins with the caller's frame pointer and the return address; frames go up the stack.
+static void say_backtrace(const u64 *frame)
+{
+    for (unsigned i = 0; i < BACKTRACE_MAX && frame && (u64)frame % 8 == 0; i++) {
+        if (kernel_virt_to_hpa(frame).v == HPA_NONE.v || kernel_virt_to_hpa(frame + 1).v == HPA_NONE.v)
+            return;
+        const u64 *next = (const u64 *)frame[0];
+        if (!frame[1])
+            return;
+        say_address("from", frame[1] - 1); // within the call, which may be its function's last instruction
+        if (next <= frame || (u64)next - (u64)frame > FRAME_SPAN)
+            return;
+        frame = next;
+    }
+}
+
+void test_exit(unsigned status)
+{
+    if (!options.testexit)
+        return;
+    outb(PORT_DEBUG_EXIT, (u8)status);
+    for (const char *p = "Shutdown"; *p; p++)
+        outb(PORT_BOCHS_EXIT, (u8)*p);
+}
+
+noreturn static void stop(void)
+{
+    record->checksum = checksum(record->text, record->length);
+    record->magic = RECORD_MAGIC;
+    test_exit(1);
+    if (!options.panic_halt)
+        machine_reset(true);
+    for (;;)
+        cpu_hlt();
+}
+
+static void begin(const char *text, va_list args)
+{
+    cpu_cli();
+    if (depth++) {
+        if (depth == 2)
+            stop();
+        machine_reset(true);
+    }
+    uart_panic();
+    record->magic = 0;
+    record->length = 0;
+    say("basalt: panic: ");
+    say_va(text, args);
+    say("\n");
+}
+
+static void end(const u64 *frame)
+{
+    say("  cr0 %lx cr2 %lx cr3 %lx cr4 %lx, CPU %u\n", read_cr0(), read_cr2(), read_cr3(), read_cr4(),
+        rdmsr(MSR_GS_BASE) ? this_cpu()->id : 0);
+    say_backtrace(frame);
+    say("basalt: %s\n", options.panic_halt ? "halted" : "resetting the machine");
+}
+
+void panic(const char *text, ...)
+{
+    va_list args;
+    va_start(args, text);
+    begin(text, args);
+    end(__builtin_frame_address(0));
+    stop();
+}
+
+void panic_trap(const struct trap_frame *frame, const char *text, ...)
+{
+    va_list args;
+    va_start(args, text);
+    begin(text, args);
+    say_registers(frame);
+    end((const u64 *)frame->rbp);
+    stop();
+}
+
+void panic_show_previous(void)
+{
+    if (record->magic != RECORD_MAGIC || record->length > sizeof(record->text) ||
+        record->checksum != checksum(record->text, record->length))
+        return;
+    record->magic = 0;
+    log_warn("basalt: previous boot panicked:");
+    for (u32 at = 0, end_of_line; at < record->length; at = end_of_line + 1) {
+        for (end_of_line = at; end_of_line < record->length && record->text[end_of_line] != '\n';)
+            end_of_line++;
+        log_warn("| %.*s", (int)(end_of_line - at), record->text + at);
+    }
+}
+
+void panic_map_record(void)
+{
+    if (map_kernel((u64)record, HPA(RECORD_ADDRESS), PAGE_SIZE, MAP_WRITE))
+        log_warn("basalt: panic: no place for a record");
+}

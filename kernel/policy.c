@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The scheduling policy's functions: see policy.h for the idea. The window of slots begins at the queue's virtual
+// time; an entity further ahead than the window waits in its last slot, which costs it nothing but precision.
+
+#include "kernel/policy.h"
+
+#define WAKE_BONUS_SLOTS 3u // how far behind the queue a sleeper may be placed
+
+void sched_init(struct sched_queue *queue, u64 tsc_khz) {
+    *queue = (struct sched_queue){.slice = tsc_khz * 4, .cap_period = tsc_khz * 100};
+    // A slot is about a millisecond of an entity with the default weight.
+    while (BIT(queue->slot_shift) < tsc_khz)
+        queue->slot_shift++;
+    queue->vtime = (u64)WAKE_BONUS_SLOTS << queue->slot_shift;
+}
+
+static u64 window_start(const struct sched_queue *queue) {
+    return (queue->vtime >> queue->slot_shift) - WAKE_BONUS_SLOTS;
+}
+
+static void insert(struct sched_queue *queue, struct sched_entity *entity) {
+    u64 first = window_start(queue), slot = entity->vtime >> queue->slot_shift;
+
+    slot = MIN(MAX(slot, first), first + SCHED_SLOTS - 1);
+    entity->slot = slot % SCHED_SLOTS;
+    struct sched_entity **head = &queue->slots[entity->slot];
+    if (*head) { // at the tail of a circular list
+        entity->next = *head;
+        entity->previous = (*head)->previous;
+        entity->previous->next = entity;
+        entity->next->previous = entity;
+    } else {
+        entity->next = entity->previous = entity;
+        *head = entity;
+    }
+    entity->queued = true;
+    queue->bitmap |= BIT(entity->slot);
+    queue->count++;
+}
+
+void sched_wake(struct sched_queue *queue, struct sched_entity *entity) {
+    u64 earliest = window_start(queue) << queue->slot_shift;
+
+    if (entity->queued)
+        return;
+    entity->vtime = MAX(entity->vtime, earliest);
+    insert(queue, entity);
+}
+
+void sched_requeue(struct sched_queue *queue, struct sched_entity *entity) {
+    if (!entity->queued)
+        insert(queue, entity);
+}
+
+void sched_remove(struct sched_queue *queue, struct sched_entity *entity) {
+    struct sched_entity **head = &queue->slots[entity->slot];
+
+    if (!entity->queued)
+        return;
+    entity->next->previous = entity->previous;
+    entity->previous->next = entity->next;
+    if (*head == entity)
+        *head = entity->next == entity ? NULL : entity->next;
+    if (!*head)
+        queue->bitmap &= ~BIT(entity->slot);
+    entity->queued = false;
+    queue->count--;
+}
+
+// The first waiting entity in order of slots, or NULL.
+static struct sched_entity *first_waiting(const struct sched_queue *queue) {
+    unsigned start = window_start(queue) % SCHED_SLOTS;
+
+    if (!queue->bitmap)
+        return NULL;
+    u64 turned = start ? queue->bitmap >> start | queue->bitmap << (SCHED_SLOTS - start) : queue->bitmap;
+    return queue->slots[(start + (unsigned)__builtin_ctzll(turned)) % SCHED_SLOTS];
+}
+
+struct sched_entity *sched_pick(struct sched_queue *queue) {
+    struct sched_entity *entity = first_waiting(queue);
+
+    if (!entity)
+        return NULL;
+    // The window may move up to the picked entity's slot, never past it: others may wait there.
+    u64 start = window_start(queue);
+    u64 slot = start + (entity->slot - start) % SCHED_SLOTS;
+    u64 limit = (slot + WAKE_BONUS_SLOTS) << queue->slot_shift;
+    sched_remove(queue, entity);
+    queue->vtime = MAX(queue->vtime, MIN(entity->vtime, limit));
+    return entity;
+}
+
+bool sched_preempts(const struct sched_queue *queue, const struct sched_entity *current) {
+    const struct sched_entity *entity = first_waiting(queue);
+
+    return entity && entity->vtime >> queue->slot_shift < current->vtime >> queue->slot_shift;
+}
+
+u64 sched_charge(const struct sched_queue *queue, struct sched_entity *entity, u64 ticks, u64 now) {
+    entity->vtime += ticks * SCHED_WEIGHT_DEFAULT / entity->weight;
+    if (!entity->cap)
+        return 0;
+    if (now - entity->period_start >= queue->cap_period) {
+        entity->period_start = now;
+        entity->period_used = 0;
+    }
+    entity->period_used += ticks;
+    return entity->period_used < queue->cap_period / 100 * entity->cap ? 0 : entity->period_start + queue->cap_period;
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The scheduler's mechanism. The kernel is not preempted: a vCPU leaves the CPU between an exit and the next entry, so
+// there is nothing of the kernel's own to switch. The state of the vCPU that ran last stays loaded until another one
+// is: going idle and coming back costs nothing.
+
+#include "kernel/schedule.h"
+
+#include "arch/apic.h"
+#include "arch/fpu.h"
+#include "arch/paging.h"
+#include "arch/tsc.h"
+#include "arch/x86.h"
+#include "drivers/uart16550.h"
+#include "kernel/console.h"
+#include "kernel/domain.h"
+#include "kernel/interrupt.h"
+#include "kernel/trace.h"
+
+#define TIMERS_AT_ONCE 32u
+
+int schedule_init(void) {
+    struct runqueue *q = frame_kernel_alloc();
+
+    if (!q)
+        return -1;
+    sched_init(&q->queue, tsc_khz);
+    q->armed = q->slice_end = ~0ull;
+    this_cpu()->scheduler = q;
+    return 0;
+}
+
+void vcpu_block(struct vcpu *v, u32 reason) {
+    struct runqueue *q = this_queue();
+
+    spin_lock(&q->lock);
+    v->blocked |= reason;
+    sched_remove(&q->queue, &v->sched);
+    if (q->current == v)
+        q->resched = true;
+    spin_unlock(&q->lock);
+    trace(BASALT_TRACE_BLOCK, v->domain->id, v->index, reason, v->blocked);
+}
+
+void vcpu_unblock(struct vcpu *v, u32 reason) {
+    struct runqueue *q = this_queue();
+
+    v->kicked = 1;
+    if (!(v->blocked & reason))
+        return;
+    spin_lock(&q->lock);
+    v->blocked &= ~reason;
+    if (!v->blocked && q->current != v) {
+        v->wakeups++;
+        sched_wake(&q->queue, &v->sched);
+        q->resched |= q->current && sched_preempts(&q->queue, &q->current->sched);
+        if (q->slice_end == ~0ull)
+            q->slice_end = rdtsc() + q->queue.slice;
+    }
+    spin_unlock(&q->lock);
+    trace(BASALT_TRACE_WAKE, v->domain->id, v->index, reason, v->blocked);
+}
+
+static void cap_expired(struct timer *timer) {
+    vcpu_unblock(container_of(timer, struct vcpu, cap_timer), BLOCK_CAP);
+}
+
+// Accounts the time since the vCPU began to run.
+static void charge(struct runqueue *q, struct vcpu *v) {
+    u64 now = rdtsc(), ran = now - q->entered;
+
+    v->run_tsc += ran;
+    u64 until = sched_charge(&q->queue, &v->sched, ran, now);
+    q->entered = now;
+    if (until) {
+        v->blocked |= BLOCK_CAP;
+        v->cap_timer.expire = cap_expired;
+        timer_arm(&q->timers, &v->cap_timer, until);
+    }
+}
+
+static void unload(struct runqueue *q) {
+    struct vcpu *v = q->loaded;
+
+    if (!v)
+        return;
+    xstate_save(v->xstate);
+    backend->unload(&v->cpu);
+    q->loaded = NULL;
+    this_cpu()->vcpu = NULL;
+}
+
+static void load(struct runqueue *q, struct vcpu *v) {
+    if (q->loaded == v)
+        return;
+    if (!q->loaded || q->loaded->domain != v->domain)
+        slots_clear();
+    unload(q);
+    backend->load(&v->cpu);
+    if (!xstate_restore(v->xstate))
+        xstate_init(v->xstate);
+    q->loaded = v;
+    this_cpu()->vcpu = v;
+    trace(BASALT_TRACE_SWITCH, v->domain->id, v->index, v->sched.vtime, 0);
+}
+
+void schedule_forget(struct vcpu *v) {
+    struct runqueue *q = this_queue();
+
+    spin_lock(&q->lock);
+    sched_remove(&q->queue, &v->sched);
+    spin_unlock(&q->lock);
+    timer_cancel(&q->timers, &v->lapic_timer);
+    timer_cancel(&q->timers, &v->cap_timer);
+    timer_cancel(&q->timers, &v->event_timer);
+    if (q->loaded == v) {
+        slots_clear();
+        unload(q);
+    }
+}
+
+void schedule_yield(void) { this_queue()->resched = true; }
+
+void schedule_poll(void) {
+    struct runqueue *q = this_queue();
+    int vector;
+
+    while ((vector = cpu_take_vector()) >= 0) {
+        trace(BASALT_TRACE_IRQ, 0, 0, (u64)vector, 0);
+        if (vector == VECTOR_TIMER)
+            q->armed = ~0ull;
+        else if (vector == VECTOR_CONSOLE)
+            console_interrupt();
+        else
+            interrupt_deliver((unsigned)vector);
+    }
+    timer_run(&q->timers, rdtsc(), TIMERS_AT_ONCE);
+}
+
+u64 schedule_deadline(void) {
+    struct runqueue *q = this_queue();
+
+    return MIN(timer_next(&q->timers), q->slice_end);
+}
+
+bool schedule_due(void) {
+    struct runqueue *q = this_queue();
+    u64 deadline = schedule_deadline();
+
+    if (unlikely(deadline != ~0ull && deadline <= rdtsc())) {
+        timer_run(&q->timers, rdtsc(), TIMERS_AT_ONCE);
+        q->resched |= q->slice_end <= rdtsc();
+        deadline = schedule_deadline();
+    }
+    if (deadline != q->armed && !q->resched) {
+        q->armed = deadline;
+        apic_timer_set(deadline);
+    }
+    return q->resched;
+}
+
+static struct vcpu *pick(struct runqueue *q) {
+    spin_lock(&q->lock);
+    struct sched_entity *e = sched_pick(&q->queue);
+    q->current = e ? container_of(e, struct vcpu, sched) : NULL;
+    q->slice_end = q->queue.count ? rdtsc() + q->queue.slice : ~0ull;
+    q->resched = false;
+    spin_unlock(&q->lock);
+    return q->current;
+}
+
+static void idle(struct runqueue *q) {
+    u64 begin = rdtsc(), deadline = timer_next(&q->timers);
+
+    if (deadline <= begin)
+        return;
+    if (deadline != q->armed) {
+        q->armed = deadline;
+        apic_timer_set(deadline);
+    }
+    cpu_idle();
+    q->idle_tsc += rdtsc() - begin;
+}
+
+noreturn void schedule_loop(void) {
+    struct runqueue *q = this_queue();
+
+    for (;;) {
+        schedule_poll();
+        struct vcpu *v = pick(q);
+        if (!v) {
+            idle(q);
+            continue;
+        }
+        load(q, v);
+        q->entered = rdtsc();
+        vcpu_run(v);
+        charge(q, v);
+        spin_lock(&q->lock);
+        q->current = NULL;
+        if (!v->blocked)
+            sched_requeue(&q->queue, &v->sched);
+        spin_unlock(&q->lock);
+    }
+}

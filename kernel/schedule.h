@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The scheduler's mechanism: a runqueue per CPU around the policy of policy.h, timers, and the loop in which a CPU
+// spends its life. A vCPU belongs to one runqueue; its `blocked` and its place in the queue change under that queue's
+// lock. There is one CPU for now; nothing here assumes it but this_queue() in vcpu_block/unblock.
+
+#pragma once
+
+#include "arch/cpu.h"
+#include "arch/spinlock.h"
+#include "guest/vcpu.h"
+
+extern struct backend_features backend_features;
+extern const struct backend *backend;
+
+struct runqueue {
+    struct spinlock lock;
+    struct sched_queue queue;
+    struct timer_queue timers;
+    struct vcpu *current;  // running or about to; NULL in idle
+    struct vcpu *loaded;   // whose state is on the CPU
+    u64 slice_end;         // host TSC; ~0 when nobody else waits
+    u64 entered;           // TSC from which the current vCPU's time counts
+    u64 armed;             // deadline that the hardware timer is set to
+    bool resched;          // the current vCPU shall stop
+    u64 idle_tsc;
+};
+
+static inline struct runqueue *this_queue(void) { return this_cpu()->scheduler; }
+
+/// Gives this CPU a runqueue. -1 when out of memory.
+must_check int schedule_init(void);
+/// Runs vCPUs for ever.
+noreturn void schedule_loop(void);
+/// Takes in what interrupts left behind: timers, device interrupts, the console.
+void schedule_poll(void);
+/// Whether the current vCPU shall leave the CPU. Cheap: called before each entry.
+bool schedule_due(void);
+/// The next TSC at which something has to be done on this CPU.
+u64 schedule_deadline(void);
+/// Removes a vCPU that is going away from queue and CPU.
+void schedule_forget(struct vcpu *v);
+/// The current vCPU gives up the rest of its slice.
+void schedule_yield(void);

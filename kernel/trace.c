@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Allocation of the trace rings: contiguous kernel pages, since dom0 maps a ring as one range.
+
+#include "kernel/trace.h"
+
+#include "arch/string.h"
+
+#include <basalt/trace.h>
+
+static u8 boot_ring[TRACE_PAGES * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+
+int trace_init(struct cpu *cpu) {
+    struct basalt_trace *t = (struct basalt_trace *)boot_ring; // one CPU for now: its ring is in the image
+    u64 count = (sizeof(boot_ring) - sizeof(*t)) / sizeof(struct basalt_trace_record);
+
+    if (cpu->id)
+        return -1;
+    t->count = BIT(63 - __builtin_clzll(count));
+    cpu->trace = t;
+    return 0;
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The binary trace ring of each CPU: a record costs a dozen instructions and takes no lock, since only its own CPU
+// writes a ring. dom0 reads the rings (mapped read-only).
+
+#pragma once
+
+#include "arch/cpu.h"
+#include "arch/x86.h"
+
+#include <basalt/trace.h>
+
+#define TRACE_PAGES 8u
+
+/// Gives `cpu` a ring. Returns -1 when out of frames (the CPU then records nothing).
+int trace_init(struct cpu *cpu);
+
+static inline void trace(unsigned event, unsigned domain, unsigned vcpu, u64 a, u64 b) {
+    struct basalt_trace *t = this_cpu()->trace;
+
+    if (unlikely(!t))
+        return;
+    struct basalt_trace_record *r = &t->records[t->head & (t->count - 1)];
+    *r = (struct basalt_trace_record){.tsc = rdtsc(), .event = (u16)event, .domain = (u16)domain,
+                                      .vcpu = (u16)vcpu, .sequence = (u16)t->head, .args = {a, b}};
+    __atomic_store_n(&t->head, t->head + 1, __ATOMIC_RELEASE);
+}

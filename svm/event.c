@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Events on their way into the guest: injection, interrupt and NMI windows. Invariant: an NMI is not delivered before
+// the IRET of the last one was executed. That is followed by intercepting IRET: its exit comes before it is
+// executed, so that NMIs stay blocked until a later exit finds RIP elsewhere; an NMI may wait that long. Follows the
+// APM, "Event Injection", "Interrupt and Local APIC Support" and "Virtual Interrupts".
+
+#include "arch/x86.h"
+#include "svm/svm.h"
+
+#define V_DUMMY (V_IRQ | V_PRIORITY | V_IGNORE_TPR)
+
+static void set_nmi(struct vmcb *vmcb, enum nmi_state state)
+{
+    vmcb->host.nmi = (u8)state;
+    vmcb_intercept(vmcb, EXIT_IRET, state == NMI_BLOCKED);
+}
+
+// The return address of INT n, INT3, INTO and INT1 is behind the instruction: RIP there without NRIP save, else the
+// field. If the delivery of the first three does not happen, svm_events_after_exit() moves RIP back.
+static void step_over(struct cpu_state *cpu, struct vmcb *vmcb)
+{
+    vmcb->host.soft_length = cpu->queued.insn_length;
+    vmcb->host.soft_rip = cpu->rip;
+    vmcb->rip = cpu->rip + cpu->queued.insn_length;
+    vmcb->next_rip = vmcb->rip;
+}
+
+void svm_inject(struct cpu_state *cpu)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+    struct event event = cpu->queued;
+    u64 type = event.type == EVENT_SOFT_INTERRUPT  ? EVENT_SOFT_INTERRUPT
+               : event.type > EVENT_SOFT_INTERRUPT ? EVENT_EXCEPTION
+                                                   : event.type;
+
+    vmcb->event_inject = 0;
+    vmcb->host.soft_length = 0;
+    if (!event.valid)
+        return;
+    vmcb->event_inject = event.vector | type << EVENT_TYPE_SHIFT | EVENT_VALID;
+    if (event.has_error && (vmcb->cr0 & CR0_PE)) // real mode pushes none
+        vmcb->event_inject |= EVENT_HAS_ERROR | (u64)event.error << EVENT_ERROR_SHIFT;
+    if (event.type >= EVENT_SOFT_INTERRUPT)
+        step_over(cpu, vmcb);
+    if (event.type == EVENT_NMI)
+        set_nmi(vmcb, NMI_BLOCKED);
+    cpu->queued.valid = false;
+}
+
+void svm_events_after_exit(struct cpu_state *cpu)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+    struct vmcb_host *host = &vmcb->host;
+    u64 info = vmcb->exit_int_info;
+
+    vmcb->event_inject = 0;
+    if (svm_event_is_soft(info) && vmcb->rip == host->soft_rip + host->soft_length)
+        vmcb->rip = host->soft_rip;
+    if ((info & EVENT_VALID) && svm_event_type(info) == EVENT_NMI) {
+        set_nmi(vmcb, NMI_OPEN); // it was not delivered
+    } else if (vmcb->exit_code == EXIT_IRET) {
+        set_nmi(vmcb, NMI_IRET);
+        host->iret_rip = vmcb->rip;
+    } else if (host->nmi == NMI_IRET && vmcb->rip != host->iret_rip) {
+        set_nmi(vmcb, NMI_OPEN);
+    }
+}
+
+bool svm_can_interrupt(struct cpu_state *cpu)
+{
+    return (cpu->rflags & RFLAGS_IF) && !(vmcb_of(cpu)->int_state & INT_STATE_SHADOW);
+}
+
+bool svm_can_nmi(struct cpu_state *cpu)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+    return vmcb->host.nmi == NMI_OPEN && !(vmcb->int_state & INT_STATE_SHADOW);
+}
+
+// A virtual interrupt of the highest priority, which is never delivered: its intercept comes first.
+void svm_irq_window(struct cpu_state *cpu, bool on)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+
+    if (on == vmcb_intercepts(vmcb, EXIT_VINTR))
+        return;
+    vmcb_intercept(vmcb, EXIT_VINTR, on);
+    vmcb->int_control &= ~V_DUMMY;
+    if (on)
+        vmcb->int_control |= V_DUMMY;
+    vmcb_changed(vmcb, VMCB_CLEAN_TPR);
+}
+
+// The IRET intercept is on whenever NMIs are blocked; nothing reports the end of a shadow, one instruction later.
+void svm_nmi_window(struct cpu_state *cpu, bool on)
+{
+    (void)cpu;
+    (void)on;
+}
+
+void svm_clear_shadow(struct cpu_state *cpu)
+{
+    vmcb_of(cpu)->int_state &= ~INT_STATE_SHADOW;
+}

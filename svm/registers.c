@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The guest's registers in the VMCB. Invariant: CR0, CR4 and EFER in the VMCB are what the guest wrote with what the
+// hypervisor needs on top (caches on, machine checks delivered, SVM on); where that differs from what the guest believes,
+// reads and all writes of the register are intercepted. Follows the APM, "VMCB State Save Area", "Control Register
+// Intercepts", "Nested Paging" and "Processor Initialization State".
+
+#include "arch/x86.h"
+#include "svm/svm.h"
+
+#define CR0_UNWATCHED (CR0_TS | CR0_MP) // the guest changes these without an exit
+#define PAT_RESET     0x0007040600070406ull
+
+static void set_efer(struct cpu_state *cpu, u64 value)
+{
+    bool active = (value & EFER_LME) && (cpu->cr0_guest & CR0_PG);
+
+    cpu->efer_guest = active ? value | EFER_LMA : value & ~EFER_LMA;
+    vmcb_of(cpu)->efer = cpu->efer_guest | EFER_SVME;
+    vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_CR);
+}
+
+// With nested paging CR0.CD would only slow the guest down, and a processor that shares its caches with other threads
+// perhaps those.
+static void set_cr0(struct cpu_state *cpu, u64 value)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+
+    cpu->cr0_guest = value | CR0_ET;
+    vmcb->cr0 = cpu->cr0_guest & ~(CR0_CD | CR0_NW);
+    bool differs = vmcb->cr0 != cpu->cr0_guest;
+    vmcb_intercept(vmcb, EXIT_CR_READ + 0, differs);
+    vmcb_intercept(vmcb, EXIT_CR_WRITE + 0, differs);
+    set_efer(cpu, cpu->efer_guest);
+}
+
+// A machine check while CR4.MCE is clear would shut the processor down, not only the guest.
+static void set_cr4(struct cpu_state *cpu, u64 value)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+
+    cpu->cr4_guest = value;
+    vmcb->cr4 = value | CR4_MCE;
+    vmcb_intercept(vmcb, EXIT_CR_READ + 4, vmcb->cr4 != value);
+    vmcb_changed(vmcb, VMCB_CLEAN_CR);
+}
+
+void svm_sync_cr0(struct cpu_state *cpu)
+{
+    cpu->cr0_guest = (cpu->cr0_guest & ~CR0_UNWATCHED) | (vmcb_of(cpu)->cr0 & CR0_UNWATCHED);
+}
+
+u64 svm_read(struct cpu_state *cpu, enum backend_register reg)
+{
+    const struct vmcb *vmcb = vmcb_of(cpu);
+
+    switch (reg) {
+    case REG_CR0: return cpu->cr0_guest;
+    case REG_CR3: return vmcb->cr3;
+    case REG_CR4: return cpu->cr4_guest;
+    case REG_CR8: return vmcb->int_control & 0xf;
+    case REG_EFER: return cpu->efer_guest;
+    case REG_DR7: return vmcb->dr7;
+    default: return 0; // PDPTEs: the processor reads them from the guest's memory as it needs them
+    }
+}
+
+void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+
+    switch (reg) {
+    case REG_CR0: set_cr0(cpu, value); break;
+    case REG_CR3: vmcb->cr3 = value; break;
+    case REG_CR4: set_cr4(cpu, value); break;
+    case REG_CR8: vmcb->int_control = (vmcb->int_control & ~V_TPR) | (value & 0xf); break;
+    case REG_EFER: set_efer(cpu, value); break;
+    case REG_DR7: vmcb->dr7 = value; break;
+    default: break;
+    }
+    vmcb_changed(vmcb, VMCB_CLEAN_CR | VMCB_CLEAN_DR | VMCB_CLEAN_TPR);
+}
+
+static struct vmcb_segment *segment_of(struct vmcb *vmcb, unsigned index)
+{
+    static const u16 offsets[] = {
+        [BASALT_ES] = offsetof(struct vmcb, es),     [BASALT_CS] = offsetof(struct vmcb, cs),
+        [BASALT_SS] = offsetof(struct vmcb, ss),     [BASALT_DS] = offsetof(struct vmcb, ds),
+        [BASALT_FS] = offsetof(struct vmcb, fs),     [BASALT_GS] = offsetof(struct vmcb, gs),
+        [BASALT_LDTR] = offsetof(struct vmcb, ldtr), [BASALT_TR] = offsetof(struct vmcb, tr),
+    };
+    return (struct vmcb_segment *)((u8 *)vmcb + offsets[index]);
+}
+
+// Attributes: bits 7:0 are the same in both formats, AVL, L, D/B and G are in 15:12 for VMX and 11:8 here. What
+// VMX calls unusable (bit 16) is a segment that is not present.
+#define ATTRIBUTE_PRESENT  0x80u
+#define ATTRIBUTE_G        0x8000u
+#define ATTRIBUTE_UNUSABLE 0x10000u
+
+// Processors differ in what they keep of G, TR's busy bit and SS.DPL; the result is what VMX would say.
+struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index)
+{
+    const struct vmcb_segment *s = segment_of(vmcb_of(cpu), index);
+    u32 attributes = (s->attributes & 0xffu) | (s->attributes & 0x700u) << 4;
+
+    if (s->limit > 0xfffff)
+        attributes |= ATTRIBUTE_G;
+    if (!(attributes & ATTRIBUTE_PRESENT))
+        attributes |= ATTRIBUTE_UNUSABLE;
+    if (index == BASALT_TR)
+        attributes |= 2;
+    if (index == BASALT_SS)
+        attributes = (attributes & ~0x60u) | (u32)vmcb_of(cpu)->cpl << 5;
+    return (struct basalt_segment){
+        .base = s->base, .limit = s->limit, .selector = s->selector, .attributes = attributes};
+}
+
+void svm_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+    u32 attributes = (segment->attributes & 0xffu) | (segment->attributes >> 4 & 0xf00u);
+
+    if (segment->attributes & ATTRIBUTE_UNUSABLE)
+        attributes &= ~ATTRIBUTE_PRESENT;
+    *segment_of(vmcb, index) = (struct vmcb_segment){.selector = segment->selector,
+                                                     .attributes = (u16)attributes,
+                                                     .limit = segment->limit,
+                                                     .base = segment->base};
+    if (index == BASALT_SS)
+        vmcb->cpl = segment->attributes >> 5 & 3;
+    vmcb_changed(vmcb, VMCB_CLEAN_SEGMENTS);
+}
+
+void svm_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
+                     u16 *idt_limit)
+{
+    const struct vmcb *vmcb = vmcb_of(cpu);
+
+    *gdt_base = vmcb->gdtr.base;
+    *gdt_limit = (u16)vmcb->gdtr.limit;
+    *idt_base = vmcb->idtr.base;
+    *idt_limit = (u16)vmcb->idtr.limit;
+}
+
+void svm_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
+                      u16 idt_limit)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+
+    vmcb->gdtr = (struct vmcb_segment){.base = gdt_base, .limit = gdt_limit};
+    vmcb->idtr = (struct vmcb_segment){.base = idt_base, .limit = idt_limit};
+    vmcb_changed(vmcb, VMCB_CLEAN_TABLES);
+}
+
+unsigned svm_cpl(struct cpu_state *cpu)
+{
+    return vmcb_of(cpu)->cpl;
+}
+
+// MSRs that are fields of the VMCB. All but PAT and DEBUGCTL the guest reads and writes without an exit.
+static const struct msr_row {
+    u32 msr;
+    u16 offset;
+} msr_rows[] = {
+    {MSR_SYSENTER_CS, offsetof(struct vmcb, sysenter_cs)},
+    {MSR_SYSENTER_ESP, offsetof(struct vmcb, sysenter_esp)},
+    {MSR_SYSENTER_EIP, offsetof(struct vmcb, sysenter_eip)},
+    {MSR_DEBUGCTL, offsetof(struct vmcb, debugctl)}, // kept for the guest to read; has no effect
+    {MSR_PAT, offsetof(struct vmcb, pat)},
+    {MSR_STAR, offsetof(struct vmcb, star)},
+    {MSR_LSTAR, offsetof(struct vmcb, lstar)},
+    {MSR_CSTAR, offsetof(struct vmcb, cstar)},
+    {MSR_FMASK, offsetof(struct vmcb, sfmask)},
+    {MSR_FS_BASE, offsetof(struct vmcb, fs.base)},
+    {MSR_GS_BASE, offsetof(struct vmcb, gs.base)},
+    {MSR_KERNEL_GS_BASE, offsetof(struct vmcb, kernel_gs_base)},
+};
+
+static u64 *msr_field(struct vmcb *vmcb, u32 msr)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(msr_rows); i++)
+        if (msr_rows[i].msr == msr)
+            return (u64 *)((u8 *)vmcb + msr_rows[i].offset);
+    return NULL;
+}
+
+bool svm_read_msr(struct cpu_state *cpu, u32 msr, u64 *value)
+{
+    const u64 *field = msr_field(vmcb_of(cpu), msr);
+
+    if (field)
+        *value = *field;
+    return field;
+}
+
+bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value)
+{
+    u64 *field = msr_field(vmcb_of(cpu), msr);
+
+    if (!field)
+        return false;
+    *field = value;
+    vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_NESTED); // PAT; the others are never cached
+    return true;
+}
+
+void svm_reset_registers(struct cpu_state *cpu)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+    const struct vmcb_segment data = {.attributes = 0x93, .limit = 0xffff};
+
+    vmcb->es = vmcb->ss = vmcb->ds = vmcb->fs = vmcb->gs = data;
+    vmcb->cs = (struct vmcb_segment){0xf000, 0x9b, 0xffff, 0xffff0000};
+    vmcb->ldtr = (struct vmcb_segment){.attributes = 0x82, .limit = 0xffff};
+    vmcb->tr = (struct vmcb_segment){.attributes = 0x8b, .limit = 0xffff};
+    vmcb->gdtr = vmcb->idtr = (struct vmcb_segment){.limit = 0xffff};
+    vmcb->dr7 = DR7_FIXED;
+    vmcb->pat = PAT_RESET;
+    cpu->dr6 = DR6_FIXED;
+    cpu->rip = 0xfff0;
+    cpu->rflags = RFLAGS_FIXED;
+    set_cr0(cpu, CR0_CD | CR0_NW | CR0_ET);
+    set_cr4(cpu, 0);
+}

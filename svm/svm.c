@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The SVM backend: what the processor must have, switching SVM on, and the parts of a control block that are the same
+// for every guest. Invariant: whatever could reach the host is intercepted in every VMCB; a guest touches physical MSRs
+// only where VMSAVE and VMLOAD switch them, and I/O ports only where its own bitmap says so. Follows the APM,
+// "Enabling SVM", "Intercept Operation", "MSR Intercepts" and "Nested Paging".
+
+#include "arch/cpu.h"
+#include "arch/paging.h"
+#include "arch/string.h"
+#include "arch/x86.h"
+#include "svm/svm.h"
+
+#define PAUSE_LOOP     3000 // PAUSEs, each within ...
+#define PAUSE_DISTANCE 128 // ... this many TSC ticks of the one before, until a waiting guest exits
+
+struct backend_features svm_features;
+struct svm_limits svm_limits;
+static u8 msr_bitmap[0x2000] __attribute__((aligned(PAGE_SIZE)));     // two bits per MSR: 1 = exit
+static u8 all_ports_exit[0x3000] __attribute__((aligned(PAGE_SIZE))); // one bit per port: 1 = exit
+
+static const u32 guest_msrs[] = {
+    // switched by VMLOAD and VMSAVE
+    MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR,    MSR_LSTAR,
+    MSR_CSTAR,       MSR_FMASK,        MSR_FS_BASE,      MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+};
+
+static int refuse(struct refusal *why, const char *missing, const char *remedy)
+{
+    *why = (struct refusal){missing, remedy};
+    return -1;
+}
+
+static int refuse_disabled(struct refusal *why, u64 vm_cr, u32 edx)
+{
+    if (!(vm_cr & VM_CR_LOCK))
+        return refuse(why, "SVM (AMD-V) is switched off by firmware (VM_CR.SVMDIS)",
+                      "enable SVM in the firmware setup");
+    if (edx & CPUID_8A_EDX_SVM_LOCK)
+        return refuse(why, "SVM (AMD-V) is locked off by firmware with a key (VM_CR.LOCK)",
+                      "enable SVM in the firmware setup and switch the power off and on");
+    return refuse(why, "SVM (AMD-V) is locked off by firmware (VM_CR.LOCK)",
+                  "enable SVM in the firmware setup");
+}
+
+static void fill_features(struct backend_features *f, const struct cpuid *svm)
+{
+    *f = (struct backend_features){
+        .nrip_save = svm->edx & CPUID_8A_EDX_NRIP_SAVE,
+        .decode_assists = svm->edx & CPUID_8A_EDX_DECODE_ASSISTS,
+        .flush_by_asid = svm->edx & CPUID_8A_EDX_FLUSH_BY_ASID,
+        .clean_bits = svm->edx & CPUID_8A_EDX_CLEAN_BITS,
+        .pause_filter = svm->edx & CPUID_8A_EDX_PAUSE_FILTER,
+        .vgif = svm->edx & CPUID_8A_EDX_VGIF,
+        .avic = svm->edx & CPUID_8A_EDX_AVIC,
+        .lbr = svm->edx & CPUID_8A_EDX_LBR,
+        .tsc_scaling = svm->edx & CPUID_8A_EDX_TSC_RATE,
+        .tags = svm->ebx,
+        .second_level_1g = cpu_features.page1g,
+        .second_level_2m = true,
+    };
+}
+
+static int svm_probe(struct backend_features *features, struct refusal *why)
+{
+    u64 vm_cr;
+
+    if (cpu_features.max_extended_leaf < 0x8000000a || !cpu_features.svm)
+        return refuse(why, "the processor has no SVM (AMD-V)",
+                      "use another processor; in a virtual machine, enable nested SVM (+svm)");
+    struct cpuid svm = cpuid(0x8000000a);
+    if (rdmsr_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS))
+        return refuse_disabled(why, vm_cr, svm.edx);
+    if (!(svm.edx & CPUID_8A_EDX_NPT))
+        return refuse(why, "the processor has no nested paging (NPT)",
+                      "use another processor; in a virtual machine, enable it (+npt)");
+    if (svm.ebx < 2)
+        return refuse(why, "the processor has no address space identifier for guests",
+                      "use another processor or hypervisor");
+    fill_features(&svm_features, &svm);
+    svm_limits = (struct svm_limits){
+        .physical_end = BIT(cpu_features.physical_bits),
+        .linear_bits = cpu_features.linear_bits,
+        .flush_by_asid = svm_features.flush_by_asid,
+    };
+    *features = svm_features;
+    return 0;
+}
+
+static void allow_msr(u32 msr)
+{
+    u32 bit = (msr >= 0xc0000000 ? 0x2000 + (msr & 0x1fff) : msr) * 2;
+    msr_bitmap[bit / 8] = (u8)(msr_bitmap[bit / 8] & ~(3u << bit % 8));
+}
+
+// The same on every CPU.
+static void fill_bitmaps(void)
+{
+    memset(all_ports_exit, 0xff, sizeof(all_ports_exit));
+    memset(msr_bitmap, 0xff, sizeof(msr_bitmap));
+    for (unsigned i = 0; i < ARRAY_SIZE(guest_msrs); i++)
+        allow_msr(guest_msrs[i]);
+}
+
+static int svm_cpu_on(void *page, struct refusal *why)
+{
+    if (!wrmsr_safe(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME) ||
+        !wrmsr_safe(MSR_VM_HSAVE_PA, pool_hpa(page).v))
+        return refuse(why, "the processor refuses to switch SVM on (EFER.SVME, VM_HSAVE_PA)",
+                      "enable SVM in the firmware setup, or in the hypervisor below");
+    if (this_cpu()->id == 0)
+        fill_bitmaps();
+    svm_run_init(svm_features.tags);
+    return 0;
+}
+
+static void svm_cpu_off(void)
+{
+    asm volatile("stgi");
+    wrmsr(MSR_VM_HSAVE_PA, 0);
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
+}
+
+static void svm_intercept_dr(struct cpu_state *cpu, bool on)
+{
+    for (u32 code = EXIT_DR_READ; code < EXIT_EXCEPTION; code++)
+        vmcb_intercept(vmcb_of(cpu), code, on);
+}
+
+static void set_intercepts(struct cpu_state *cpu, struct vmcb *vmcb)
+{
+    svm_intercept_always(vmcb);
+    svm_intercept_dr(cpu, true);
+    vmcb_intercept(vmcb, EXIT_CR_WRITE + 4, true);
+    vmcb_intercept(vmcb, EXIT_CR_READ + 8, true); // the TPR is the vLAPIC's
+    vmcb_intercept(vmcb, EXIT_CR_WRITE + 8, true);
+    vmcb_intercept(vmcb, EXIT_PAUSE,
+                   svm_features.pause_filter); // else each single PAUSE would exit
+    vmcb->pause_count = PAUSE_LOOP;
+    vmcb->pause_threshold = PAUSE_DISTANCE;
+}
+
+static void svm_load(struct cpu_state *cpu)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+
+    vmcb->iopm = cpu->io_bitmap ? cpu->io_bitmap : kernel_virt_to_hpa(all_ports_exit).v;
+    vmcb->nested_cr3 = cpu->second_level.v;
+    vmcb->tsc_offset = cpu->tsc_offset;
+    vmcb_changed(vmcb, VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_BITMAPS | VMCB_CLEAN_NESTED);
+}
+
+static void svm_unload(struct cpu_state *cpu)
+{
+    (void)cpu; // everything is in memory after each exit
+}
+
+static int svm_state_init(struct cpu_state *cpu)
+{
+    struct vmcb *vmcb = vmcb_of(cpu);
+
+    memset(vmcb, 0, sizeof(*vmcb)); // an exit by shutdown leaves it undefined
+    svm_reset_registers(cpu);
+    set_intercepts(cpu, vmcb);
+    vmcb->msrpm = kernel_virt_to_hpa(msr_bitmap).v;
+    vmcb->int_control = V_INTR_MASKING;
+    vmcb->nested_control = NESTED_PAGING;
+    cpu->tag = 0;   // the next entry takes one,
+    vmcb->asid = 1; // until then any but 0
+    svm_load(cpu);
+    vmcb_changed(vmcb, VMCB_CLEAN_KNOWN);
+    return 0;
+}
+
+static void svm_set_tsc_offset(struct cpu_state *cpu, u64 offset)
+{
+    cpu->tsc_offset = offset;
+    vmcb_of(cpu)->tsc_offset = offset;
+    vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_INTERCEPTS);
+}
+
+// Entries for guest-linear and guest-physical addresses go together. A new ASID does the same as a flush of the old one.
+static void svm_flush(struct cpu_state *cpu)
+{
+    if (svm_features.flush_by_asid)
+        vmcb_of(cpu)->host.flush = TLB_CONTROL_FLUSH_ASID;
+    else
+        cpu->tag = 0;
+}
+
+const struct backend svm_backend = {
+    .name = "SVM",
+    .pages = 1,
+    .call_insn = CALL_VMMCALL,
+    .probe = svm_probe,
+    .cpu_on = svm_cpu_on,
+    .cpu_off = svm_cpu_off,
+    .state_init = svm_state_init,
+    .load = svm_load,
+    .unload = svm_unload,
+    .run = svm_run,
+    .read = svm_read,
+    .write = svm_write,
+    .read_segment = svm_read_segment,
+    .write_segment = svm_write_segment,
+    .read_tables = svm_read_tables,
+    .write_tables = svm_write_tables,
+    .cpl = svm_cpl,
+    .read_msr = svm_read_msr,
+    .write_msr = svm_write_msr,
+    .can_interrupt = svm_can_interrupt,
+    .can_nmi = svm_can_nmi,
+    .irq_window = svm_irq_window,
+    .nmi_window = svm_nmi_window,
+    .clear_shadow = svm_clear_shadow,
+    .intercept_dr = svm_intercept_dr,
+    .set_tsc_offset = svm_set_tsc_offset,
+    .flush_second_level = svm_flush,
+    .flush_linear = svm_flush,
+    .check = svm_check_state,
+};

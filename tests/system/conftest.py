@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the system tests share: the images under test, and machines that end with the test.
+
+A test asks for the fixture `qemu` or `bochs` and calls it; what it gives is described in tools/machine.py:
+
+    def test_something(qemu, image):
+        machine = qemu(image(cmdline="loglvl=debug"), memory="256M", disks=[Disk(disk_copy())])
+        machine.expect("basalt: ")
+
+Tests marked `long` run only under `make test-long`.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(TOP / "tools"))
+
+import image as images  # noqa: E402
+from machine import Bochs, Disk, Qemu  # noqa: E402,F401
+
+BUILD = Path(os.environ.get("BASALT_BUILD", TOP / "build"))
+GUEST = TOP / "build/guest"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes minutes; run by `make test-long`")
+    config.addinivalue_line("markers", "bochs: runs on Bochs")
+
+
+def config_text(name="guest1", **settings):
+    """A domain's description (the text of a .conf file) with the usual values; settings replace them, None leaves one out, a
+    list repeats a key."""
+    values = {"name": name, "memory": "192M", "vcpus": 1, "kernel": "vmlinuz", "initrd": "initrd",
+              "cmdline": f"console=ttyS0 root=/dev/vda rw hostname={name}", "disk": f"gpt:{name}-root", "console": "on",
+              "autostart": "yes", **settings}
+    lines = []
+    for key, value in values.items():
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None:
+                bare = isinstance(item, int) or item in ("on", "off", "yes", "no") or re.fullmatch(r"\d+[KMG]", item)
+                lines.append(f"{key} = {item}" if bare else f'{key} = "{item}"')
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def test_name(request):
+    return re.sub(r"[^\w.-]+", "_", request.node.name).strip("_")
+
+
+@pytest.fixture
+def image(tmp_path, test_name):
+    """Makes a CD image: image(cmdline="", dom0="", guests={"guest1": {settings}}, linux=True, modules=[], kernel=None,
+    dom0_elf=None). `guests` maps names to settings for config_text (or to the text of a description); `modules` are further
+    (path or bytes, command line) pairs. With linux=False the guests' kernel and RAM disk are left out. dom0_elf=False leaves
+    dom0 out; bytes or a path replace it."""
+    def make(cmdline="", dom0="", guests=None, linux=True, modules=(), kernel=None, dom0_elf=None, serial=True):
+        parts = []
+        if dom0_elf is not False:
+            parts.append((dom0_elf or BUILD / "dom0.elf", f"dom0 {dom0}".strip()))
+        if linux:
+            parts += [(GUEST / "vmlinuz", "vmlinuz"), (GUEST / "initrd.img", "initrd")]
+        for name, settings in (guests or {}).items():
+            text = settings if isinstance(settings, str) else config_text(name, **settings)
+            parts.append((text.encode(), f"{name}.conf"))
+        make.count += 1
+        return images.make_iso(tmp_path / f"{make.count}.iso", kernel or BUILD / "basalt.elf", cmdline,
+                               [*parts, *modules], serial=serial)
+    make.count = 0
+    return make
+
+
+@pytest.fixture
+def disk_copy(tmp_path):
+    """A copy of the default disk (guest1-root, guest2-root, basalt-config) that belongs to the test: disk_copy() -> path."""
+    def copy(source=TOP / "build/disk.img"):
+        target = tmp_path / f"disk{len(list(tmp_path.glob('disk*')))}.img"
+        subprocess.run(["cp", "--sparse=always", source, target], check=True)
+        return target
+    return copy
+
+
+def machine_fixture(kind):
+    def fixture(test_name):
+        machines = []
+
+        def start(iso, name=None, **parameters):
+            label = name or test_name + (f"-{len(machines) + 1}" if machines else "")
+            machine = kind(label, iso=iso, **parameters)
+            machines.append(machine)
+            return machine
+        yield start
+        for machine in machines:
+            machine.close()
+    return fixture
+
+
+qemu = pytest.fixture(machine_fixture(Qemu), name="qemu")
+bochs = pytest.fixture(machine_fixture(Bochs), name="bochs")
+
+
+def guest_file(disk, partition, path, folder):
+    """The contents of a file in a guest's root file system, read from the disk image from outside; None if it isn't there."""
+    part = images.extract_partition(disk, partition, Path(folder) / f"{partition}.ext4")
+    target = Path(folder) / "extracted"
+    target.unlink(missing_ok=True)
+    subprocess.run(["/sbin/debugfs", "-R", f"dump {path} {target}", part], stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL, check=True)
+    return target.read_bytes() if target.exists() else None
+
+
+def check_filesystem(disk, partition, folder):
+    """Fails if a guest's root file system in a disk image has errors (its journal is replayed in a copy first)."""
+    part = images.extract_partition(disk, partition, Path(folder) / f"{partition}.ext4")
+    subprocess.run(["/sbin/e2fsck", "-p", part], stdout=subprocess.DEVNULL)
+    done = subprocess.run(["/sbin/e2fsck", "-f", "-n", part], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout

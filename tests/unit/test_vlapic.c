@@ -1,0 +1,699 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The virtual local APIC: interrupt priorities and the timer against models that are written as the SDM says it (one
+// bool per vector, counts in exact arithmetic), the legality of each bit of each x2APIC register and of each mode
+// transition against tables, IPIs and destinations.
+//
+// sources: guest/vlapic.c guest/vlapic_timer.c guest/vlapic_register.c
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "guest/vlapic.h"
+
+#define TSC_KHZ 2500000u
+#define ON 0x100u // SVR: software enable
+
+static struct vlapic v;
+static const struct vlapic_effect nothing;
+
+static struct vlapic_effect put(u32 offset, u32 value, u64 now) { return vlapic_write(&v, offset, 4, value, now); }
+static u32 get(u32 offset, u64 now) { return (u32)vlapic_read(&v, offset, 4, now); }
+static struct vlapic_effect wrmsr_at(u32 msr, u64 value) { return vlapic_msr_write(&v, msr, value, 0); }
+
+static int fresh(void **state)
+{
+    (void)state;
+    vlapic_init(&v, 5, false, TSC_KHZ);
+    put(0xf0, ON | 0xff, 0);
+    return 0;
+}
+
+static int fresh_x2apic(void **state)
+{
+    fresh(state);
+    assert_false(vlapic_base_write(&v, v.apic_base | APIC_BASE_X2APIC, 40).fault);
+    return 0;
+}
+
+static void power_up(void **state)
+{
+    (void)state;
+    vlapic_init(&v, 3, true, TSC_KHZ);
+    assert_int_equal(v.apic_base, 0xfee00900);
+    assert_int_equal(get(0x20, 0), 3u << 24);
+    assert_int_equal(get(0x30, 0), 0x00050014);
+    assert_int_equal(get(0xe0, 0), 0xffffffff);
+    assert_int_equal(get(0xf0, 0), 0xff);
+    for (u32 lvt = 0x320; lvt <= 0x370; lvt += 0x10)
+        assert_int_equal(get(lvt, 0), 0x10000);
+    assert_false(vlapic_accept(&v, 0x40, false)); // software-disabled
+    put(0x320, 0x40, 0);
+    assert_int_equal(get(0x320, 0), 0x10040); // masked for as long
+    assert_int_equal(vlapic_pending(&v), -1);
+    assert_int_equal(v.esr_new, 0);
+}
+
+// --- Priorities
+
+static struct {
+    bool irr[256], isr[256], tmr[256];
+    u8 tpr;
+} model;
+
+static int model_highest(const bool *map)
+{
+    for (int i = 255; i >= 0; i--)
+        if (map[i])
+            return i;
+    return -1;
+}
+
+static unsigned model_ppr(void)
+{
+    int isrv = model_highest(model.isr);
+    unsigned class = isrv < 0 ? 0 : (unsigned)isrv >> 4;
+
+    return model.tpr >> 4 >= class ? model.tpr : class << 4;
+}
+
+static int model_pending(void)
+{
+    int irrv = model_highest(model.irr);
+
+    return irrv >= 0 && (unsigned)irrv >> 4 > model_ppr() >> 4 ? irrv : -1;
+}
+
+static void random_accept(void)
+{
+    u8 vector = (u8)rand();
+    bool level = rand() & 1, fresh_one = vector >= 16 && !model.irr[vector];
+
+    assert_int_equal(vlapic_accept(&v, vector, level), fresh_one);
+    if (vector >= 16) {
+        model.irr[vector] = true;
+        model.tmr[vector] = level;
+    }
+}
+
+static void random_ack(void)
+{
+    int vector = vlapic_pending(&v);
+
+    assert_int_equal(vector, model_pending());
+    if (vector < 0)
+        return;
+    vlapic_ack(&v, (u8)vector);
+    assert_true(vlapic_pending(&v) < vector); // it masks itself and what is below
+    if (rand() % 8 == 0) {
+        vlapic_unack(&v, (u8)vector);
+        assert_int_equal(vlapic_pending(&v), vector);
+        return;
+    }
+    model.irr[vector] = false;
+    model.isr[vector] = true;
+}
+
+static void random_eoi(void)
+{
+    int vector = model_highest(model.isr);
+    struct vlapic_effect e = put(0xb0, (u32)rand(), 0);
+
+    assert_int_equal(e.eoi, vector >= 0 && model.tmr[vector]);
+    if (vector < 0)
+        return;
+    model.isr[vector] = false;
+    assert_int_equal(e.eoi_vector, vector);
+}
+
+static void check_bitmaps(void)
+{
+    for (unsigned i = 0; i < 256; i++) {
+        u32 at = (i / 32) * 16, bit = i % 32;
+        assert_int_equal(get(0x100 + at, 0) >> bit & 1, model.isr[i]);
+        assert_int_equal(get(0x180 + at, 0) >> bit & 1, model.tmr[i]);
+        assert_int_equal(get(0x200 + at, 0) >> bit & 1, model.irr[i]);
+    }
+}
+
+static void priorities(void **state)
+{
+    (void)state;
+    memset(&model, 0, sizeof(model));
+    srand(3);
+    for (unsigned i = 0; i < 200000; i++) {
+        switch (rand() % 8) {
+        case 0: case 1: random_accept(); break;
+        case 2:
+            model.tpr = (u8)(rand() % 4 ? 0 : rand());
+            put(0x80, model.tpr | 0xffff00u, 0);
+            assert_int_equal(vlapic_get_cr8(&v), model.tpr >> 4);
+            break;
+        case 3:
+            vlapic_set_cr8(&v, model.tpr = 0);
+            break;
+        case 4: case 5: random_ack(); break;
+        default: random_eoi();
+        }
+        assert_int_equal(get(0xa0, 0), model_ppr());
+        assert_int_equal(vlapic_pending(&v), model_pending());
+        if (i % 500 == 0)
+            check_bitmaps();
+    }
+}
+
+static void cr8_is_the_upper_tpr(void **state)
+{
+    (void)state;
+    for (u64 cr8 = 0; cr8 < 16; cr8++) {
+        vlapic_set_cr8(&v, cr8);
+        assert_int_equal(get(0x80, 0), cr8 << 4);
+        assert_int_equal(vlapic_get_cr8(&v), cr8);
+    }
+}
+
+// --- Timer
+
+static const u8 divide_codes[8] = {0xb, 0x0, 0x1, 0x2, 0x3, 0x8, 0x9, 0xa}; // by 1, 2, 4 ... 128
+
+// The count that a timer started at `start` with `initial` has at `now`, in exact arithmetic.
+static u64 exact_count(u64 start, u32 initial, unsigned shift, u32 khz, u64 now)
+{
+    unsigned __int128 counts = (unsigned __int128)(now - start) * 1000000 / khz >> shift;
+
+    return counts >= initial ? 0 : initial - (u64)counts;
+}
+
+static void one_shot(void **state)
+{
+    static const u32 frequencies[] = {1000, 99999, 999999, 1000000, 1000001, 2400000, 2500000, 5100000, 16000000};
+
+    (void)state;
+    srand(11);
+    for (unsigned i = 0; i < 50000; i++) {
+        u32 khz = frequencies[(unsigned)rand() % 9], initial = (u32)rand() >> rand() % 31;
+        unsigned shift = (unsigned)rand() % 8;
+        u64 start = (u64)rand() << rand() % 24;
+        initial += !initial;
+        vlapic_init(&v, 0, true, khz);
+        put(0xf0, ON, start);
+        put(0x3e0, divide_codes[shift], start);
+        put(0x320, 0x31, start);
+        assert_true(put(0x380, initial, start).timer);
+        assert_int_equal(get(0x390, start), initial);
+        u64 deadline = vlapic_timer_deadline(&v);
+        // Expiry: within one count plus a few TSC ticks of exact, and never early.
+        unsigned __int128 exact = (((unsigned __int128)initial << shift) * khz) / 1000000;
+        assert_true(deadline >= start + (u64)exact);
+        assert_true(deadline <= start + (u64)exact + 2 + (u64)(exact >> 38));
+        for (unsigned j = 0; j < 4; j++) {
+            u64 now = start + (u64)((double)(deadline - start) * (rand() % 1001) / 1000.0);
+            if (now >= deadline)
+                continue;
+            u64 want = exact_count(start, initial, shift, khz, now), have = get(0x390, now);
+            assert_true(have >= 1 && have <= initial);
+            assert_true(have <= want + 2 && have + 2 >= want);
+            assert_false(vlapic_timer_fire(&v, now));
+        }
+        assert_int_equal(get(0x390, deadline), 0);
+        assert_true(vlapic_timer_fire(&v, deadline + (u64)rand() % 1000));
+        assert_int_equal(vlapic_pending(&v), 0x31);
+        assert_int_equal(vlapic_timer_deadline(&v), 0);
+        assert_int_equal(get(0x380, deadline), initial);
+        assert_false(vlapic_timer_fire(&v, ~0ull));
+    }
+}
+
+static void periodic_stays_in_phase(void **state)
+{
+    u64 period = 4000000ull * 5 / 2, now = 1000, due, fired = 0; // 4 ms at 2.5 GHz
+
+    (void)state;
+    srand(5);
+    put(0x3e0, 0xb, now);
+    put(0x320, 0x20040, now);
+    put(0x380, 4000000, now);
+    due = vlapic_timer_deadline(&v);
+    assert_in_range(due, now + period, now + period + 1);
+    period = due - now;
+    for (unsigned i = 0; i < 10000; i++) {
+        now += (u64)rand() % (3 * period);
+        bool fires = vlapic_timer_fire(&v, now);
+        assert_int_equal(fires, now >= due);
+        if (fires) {
+            fired++;
+            vlapic_ack(&v, 0x40);
+            vlapic_eoi(&v);
+            while (due <= now)
+                due += period;
+        }
+        assert_int_equal(vlapic_timer_deadline(&v), due);
+        assert_in_range(get(0x390, now), 1, 4000000);
+    }
+    assert_true(fired > 1000);
+    // Late by a century: no loop, one interrupt.
+    now = due + (u64)TSC_KHZ * 1000 * 86400 * 36525 / 2;
+    assert_true(vlapic_timer_fire(&v, now));
+    assert_true(vlapic_timer_deadline(&v) > now && vlapic_timer_deadline(&v) <= now + period);
+    assert_int_equal((vlapic_timer_deadline(&v) - due) % period, 0);
+    put(0x380, 0, now); // stops it
+    assert_int_equal(vlapic_timer_deadline(&v), 0);
+    assert_int_equal(get(0x390, now), 0);
+}
+
+static void short_periods_are_stretched(void **state)
+{
+    (void)state;
+    put(0x3e0, 0xb, 0);
+    put(0x320, 0x20040, 0);
+    put(0x380, 1, 0);
+    u64 due = vlapic_timer_deadline(&v);
+    assert_true(due >= 50000); // 20 us
+    assert_true(vlapic_timer_fire(&v, due));
+    assert_true(vlapic_timer_deadline(&v) - due >= 50000);
+    assert_int_equal(get(0x390, due), 1);
+}
+
+static void timer_mask_and_mode_changes(void **state)
+{
+    (void)state;
+    put(0x3e0, 0xb, 0);
+    put(0x320, 0x10040, 0); // one-shot, masked
+    put(0x380, 1000, 0);
+    assert_int_equal(vlapic_timer_deadline(&v), 0); // nobody needs to wake up
+    assert_in_range(get(0x390, 1250), 499, 501);    // but it counts
+    put(0x320, 0x40, 5000);                         // unmasked after its expiry: lost
+    assert_int_equal(vlapic_timer_deadline(&v), 0);
+    assert_int_equal(vlapic_pending(&v), -1);
+    put(0x380, 1000, 10000);
+    put(0x320, 0x10040, 10100);
+    put(0x320, 0x41, 10200); // unmasked before: fires with the new vector
+    assert_true(vlapic_timer_fire(&v, 13000));
+    assert_int_equal(vlapic_pending(&v), 0x41);
+    // Due when the mask is set: it had fired by then.
+    put(0x380, 1000, 20000);
+    put(0x320, 0x10042, 30000);
+    assert_true(v.irr[1] & BIT(1));
+    // To TSC-deadline mode and back disarms.
+    put(0x320, 0x41, 30000);
+    put(0x380, 1000, 30000);
+    put(0x320, 0x40041, 30001);
+    assert_int_equal(vlapic_timer_deadline(&v), 0);
+    put(0x380, 1000, 30001); // ignored there
+    assert_int_equal(get(0x380, 30001) | get(0x390, 30001), 0);
+    vlapic_set_tsc_deadline(&v, 99999);
+    put(0x320, 0x20041, 30001);
+    assert_int_equal(vlapic_timer_deadline(&v), 0);
+}
+
+static void divider_change_keeps_the_count(void **state)
+{
+    (void)state;
+    put(0x3e0, 0xb, 0);
+    put(0x320, 0x40, 0);
+    put(0x380, 1000000, 0);
+    u32 before = get(0x390, 1000000);
+    put(0x3e0, 0x3, 1000000); // by 16
+    assert_in_range(get(0x390, 1000000), before - 1, before + 1);
+    u64 left = vlapic_timer_deadline(&v) - 1000000;
+    assert_in_range(left, (u64)(before - 1) * 40, (u64)(before + 1) * 40);
+}
+
+static void tsc_deadline(void **state)
+{
+    (void)state;
+    assert_false(vlapic_set_tsc_deadline(&v, 500).timer); // not in that mode
+    assert_int_equal(vlapic_get_tsc_deadline(&v), 0);
+    put(0x320, 0x40055, 0);
+    assert_true(vlapic_set_tsc_deadline(&v, 500).timer);
+    assert_int_equal(vlapic_get_tsc_deadline(&v), 500);
+    assert_int_equal(vlapic_timer_deadline(&v), 500);
+    assert_false(vlapic_timer_fire(&v, 499));
+    assert_true(vlapic_timer_fire(&v, 500));
+    assert_int_equal(vlapic_pending(&v), 0x55);
+    assert_int_equal(vlapic_get_tsc_deadline(&v), 0);
+    vlapic_set_tsc_deadline(&v, 900);
+    vlapic_tsc_moved(&v, 100); // absolute: stays
+    assert_int_equal(vlapic_timer_deadline(&v), 900);
+    vlapic_set_tsc_deadline(&v, 0);
+    assert_false(vlapic_timer_fire(&v, ~0ull));
+}
+
+static void count_survives_a_tsc_write(void **state)
+{
+    (void)state;
+    put(0x3e0, 0xb, 1000000);
+    put(0x320, 0x40, 1000000);
+    put(0x380, 1000000, 1000000);
+    u32 before = get(0x390, 1500000);
+    u64 delta = 0 - 1400000ull;
+    vlapic_tsc_moved(&v, delta); // TSC is 100000 now
+    assert_int_equal(get(0x390, 100000), before);
+    assert_true(vlapic_timer_deadline(&v) > 100000);
+    vlapic_tsc_moved(&v, 0 - vlapic_timer_deadline(&v));
+    assert_int_equal(vlapic_timer_deadline(&v), 1); // never "off"
+}
+
+static void timer_while_disabled(void **state)
+{
+    (void)state;
+    put(0x3e0, 0xb, 0);
+    put(0x320, 0x40, 0);
+    put(0x380, 1000, 0);
+    assert_true(put(0xf0, 0xff, 0).timer);
+    assert_int_equal(vlapic_timer_deadline(&v), 0);
+    assert_false(vlapic_timer_fire(&v, 1000000));
+}
+
+// --- x2APIC registers: what RDMSR and WRMSR may do, bit by bit, as the SDM's table and figures have it
+
+static const struct {
+    u32 msr;
+    bool read, write;
+    u64 legal; // bits that may be written as 1
+} x2apic[] = {
+    {0x802, true, false, 0},          {0x803, true, false, 0},
+    {0x808, true, true, 0xff},        {0x80a, true, false, 0},
+    {0x80b, false, true, 0},          {0x80d, true, false, 0},
+    {0x80f, true, true, 0x3ff},       {0x828, true, true, 0},
+    {0x810, true, false, 0},          {0x811, true, false, 0},
+    {0x812, true, false, 0},          {0x813, true, false, 0},
+    {0x814, true, false, 0},          {0x815, true, false, 0},
+    {0x816, true, false, 0},          {0x817, true, false, 0},
+    {0x818, true, false, 0},          {0x819, true, false, 0},
+    {0x81a, true, false, 0},          {0x81b, true, false, 0},
+    {0x81c, true, false, 0},          {0x81d, true, false, 0},
+    {0x81e, true, false, 0},          {0x81f, true, false, 0},
+    {0x820, true, false, 0},          {0x821, true, false, 0},
+    {0x822, true, false, 0},          {0x823, true, false, 0},
+    {0x824, true, false, 0},          {0x825, true, false, 0},
+    {0x826, true, false, 0},          {0x827, true, false, 0},
+    {0x830, true, true, 0xffffffff000ccfff},
+    {0x832, true, true, 0x710ff},     {0x833, true, true, 0x117ff},
+    {0x834, true, true, 0x117ff},     {0x835, true, true, 0x1f7ff},
+    {0x836, true, true, 0x1f7ff},     {0x837, true, true, 0x110ff},
+    {0x838, true, true, 0xffffffff},  {0x839, true, false, 0},
+    {0x83e, true, true, 0xb},         {0x83f, false, true, 0xff},
+};
+
+static void x2apic_legality(void **state)
+{
+    (void)state;
+    for (u32 msr = 0x800; msr <= 0x8ff; msr++) {
+        bool read = false, write = false;
+        u64 legal = 0, value;
+        for (unsigned i = 0; i < sizeof(x2apic) / sizeof(x2apic[0]); i++)
+            if (x2apic[i].msr == msr)
+                read = x2apic[i].read, write = x2apic[i].write, legal = x2apic[i].legal;
+        assert_int_equal(vlapic_msr_read(&v, msr, 0, &value), read);
+        assert_int_equal(wrmsr_at(msr, 0).fault, !write);
+        for (unsigned bit = 0; bit < 64; bit++) {
+            struct vlapic before = v;
+            bool fault = wrmsr_at(msr, BIT(bit)).fault;
+            assert_int_equal(fault, !(write && (legal & BIT(bit))));
+            if (fault)
+                assert_memory_equal(&before, &v, sizeof(v));
+        }
+        if (write && legal) // and what is legal reads back, but for status bits
+            assert_false(wrmsr_at(0x80f, ON).fault);
+    }
+}
+
+static void x2apic_reads_back(void **state)
+{
+    static const struct { u32 msr; u64 value; } rows[] = {
+        {0x808, 0x5a}, {0x80f, 0x1f0}, {0x832, 0x200ee}, {0x833, 0x102ee}, {0x834, 0x4ee}, {0x835, 0x1a7ee},
+        {0x836, 0x187ee}, {0x837, 0xfe}, {0x838, 0xfedcba98}, {0x83e, 9}, {0x830, 0x12345678000c4041},
+    };
+    u64 value;
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_false(wrmsr_at(rows[i].msr, rows[i].value).fault);
+        assert_true(vlapic_msr_read(&v, rows[i].msr, 0, &value));
+        assert_int_equal(value, rows[i].value);
+    }
+    assert_true(vlapic_msr_read(&v, 0x802, 0, &value));
+    assert_int_equal(value, 5);
+    assert_true(vlapic_msr_read(&v, 0x80d, 0, &value));
+    assert_int_equal(value, 0x20);
+}
+
+static void x2apic_only_in_its_mode(void **state)
+{
+    u64 value;
+
+    (void)state;
+    for (u32 msr = 0x800; msr <= 0x8ff; msr++) {
+        assert_false(vlapic_msr_read(&v, msr, 0, &value));
+        assert_true(wrmsr_at(msr, 0).fault);
+    }
+}
+
+// --- Modes
+
+static void base_transitions(void **state)
+{
+    // Rows: from; columns: to. Off, xAPIC, x2APIC; "EXTD without EN" is never legal.
+    static const u64 modes[4] = {0, APIC_BASE_ENABLE, APIC_BASE_ENABLE | APIC_BASE_X2APIC, APIC_BASE_X2APIC};
+    static const bool legal[3][4] = {{1, 1, 0, 0}, {1, 1, 1, 0}, {1, 0, 1, 0}};
+
+    (void)state;
+    for (unsigned from = 0; from < 3; from++) {
+        for (unsigned to = 0; to < 4; to++) {
+            vlapic_init(&v, 5, false, TSC_KHZ);
+            v.apic_base = 0xfee00000 | modes[from];
+            assert_int_equal(vlapic_base_write(&v, 0xfee00000 | modes[to], 40).fault, !legal[from][to]);
+            assert_int_equal(v.apic_base, 0xfee00000 | modes[legal[from][to] ? to : from]);
+        }
+    }
+}
+
+static void base_reserved_bits(void **state)
+{
+    (void)state;
+    for (unsigned bit = 0; bit < 64; bit++) {
+        fresh(NULL);
+        u64 value = v.apic_base ^ BIT(bit);
+        bool legal = bit == 8 || bit == 10 || bit == 11 || (bit >= 12 && bit < 40);
+        assert_int_equal(vlapic_base_write(&v, value, 40).fault, !legal);
+    }
+    fresh(NULL);
+    assert_false(vlapic_base_write(&v, 0x1234567800 | 0x800, 40).fault);
+    assert_true(vlapic_owns(&v, GPA(0x1234567fff)));
+    assert_false(vlapic_owns(&v, GPA(0xfee00000)));
+    struct vlapic_effect e = vlapic_base_write(&v, v.apic_base, 40);
+    assert_memory_equal(&e, &nothing, sizeof(e));
+}
+
+static void disabling_resets(void **state)
+{
+    (void)state;
+    vlapic_accept(&v, 0x77, true);
+    put(0x3e0, 0xb, 0);
+    put(0x320, 0x40, 0);
+    put(0x380, 1000, 0);
+    assert_true(vlapic_base_write(&v, 0xfee00000, 40).base_changed);
+    assert_int_equal(vlapic_pending(&v), -1);
+    assert_int_equal(vlapic_timer_deadline(&v), 0);
+    assert_false(vlapic_accept(&v, 0x77, true));
+    assert_false(vlapic_owns(&v, GPA(0xfee00000)));
+    assert_true(vlapic_takes_extint(&v));
+    assert_false(vlapic_match(&v, 5, false));
+    assert_false(vlapic_base_write(&v, 0xfee00800, 40).fault);
+    assert_int_equal(get(0xf0, 0), 0xff);
+}
+
+static void init_keeps_the_mode(void **state)
+{
+    (void)state;
+    vlapic_accept(&v, 0x77, true);
+    vlapic_reset(&v);
+    assert_true(vlapic_x2apic(&v));
+    assert_int_equal(v.id, 5);
+    assert_int_equal(v.ldr, 0x20);
+    assert_int_equal(vlapic_pending(&v), -1);
+    assert_int_equal(v.svr, 0xff);
+}
+
+// --- IPIs and destinations
+
+static void send_ipis(void **state)
+{
+    struct vlapic_effect e;
+
+    (void)state;
+    put(0x310, 0x03000000, 0);
+    e = put(0x300, 0x00004041, 0);
+    assert_true(e.send && e.message.dest == 3 && e.message.vector == 0x41 && e.message.mode == APIC_FIXED);
+    assert_int_equal(get(0x300, 0), 0x4041);
+    put(0x310, 0xff000000, 0);
+    e = put(0x300, 0x00004d06, 0);
+    assert_true(e.send && e.message.dest == VLAPIC_BROADCAST && e.message.mode == APIC_INIT && e.message.logical);
+    assert_true(put(0x300, 0x00004606, 0).send); // SIPI
+    assert_true(put(0x300, 0x00004400, 0).send); // NMI
+    assert_false(put(0x300, 0x00008500, 0).send); // INIT level de-assert
+    assert_false(put(0x300, 0x00004300, 0).send); // reserved mode
+    assert_false(put(0x300, 0x00004700, 0).send); // ExtINT
+    e = put(0x300, 0x000c4080, 0);
+    assert_true(e.send && e.message.shorthand == APIC_TO_OTHERS);
+    e = put(0x300, 0x00044080, 0); // self
+    assert_true(!e.send && e.pending);
+    assert_int_equal(vlapic_pending(&v), 0x80);
+    e = put(0x300, 0x00044400, 0); // NMI to self by shorthand: not a legal combination
+    assert_false(e.send);
+    assert_false(put(0x300, 0x0000400f, 0).send); // illegal vector
+    assert_int_equal(get(0x280, 0), 0);
+    put(0x280, 0, 0);
+    assert_int_equal(get(0x280, 0), 0x20);
+    put(0x280, 0, 0);
+    assert_int_equal(get(0x280, 0), 0);
+}
+
+static void send_x2apic(void **state)
+{
+    struct vlapic_effect e = wrmsr_at(0x830, 0x00000007000000f1);
+
+    (void)state;
+    assert_true(e.send && e.message.dest == 7 && e.message.vector == 0xf1);
+    e = wrmsr_at(0x830, 0xff00000040);
+    assert_true(e.send && e.message.dest == 0xff); // no broadcast here
+    assert_true(wrmsr_at(0x83f, 0x99).pending);
+    assert_int_equal(vlapic_pending(&v), 0x99);
+    assert_false(wrmsr_at(0x83f, 0x0f).pending);
+    assert_int_equal(v.esr_new, 0x40);
+}
+
+static void errors_interrupt_once(void **state)
+{
+    (void)state;
+    put(0x370, 0xfe, 0);
+    get(0x400, 0); // no such register
+    assert_int_equal(vlapic_pending(&v), 0xfe);
+    vlapic_ack(&v, 0xfe);
+    vlapic_eoi(&v);
+    put(0x3f0, 1, 0);
+    assert_int_equal(vlapic_pending(&v), -1); // the same error again, not yet read
+    put(0x280, 0, 0);
+    assert_int_equal(get(0x280, 0), 0x80);
+    put(0x370, 0x05, 0); // an illegal error vector ends in itself
+    get(0x40, 0);
+    put(0x280, 0, 0);
+    assert_int_equal(get(0x280, 0), 0xc0);
+}
+
+static void destinations(void **state)
+{
+    (void)state;
+    assert_true(vlapic_match(&v, 5, false));
+    assert_false(vlapic_match(&v, 4, false));
+    assert_true(vlapic_match(&v, 0xff, false));
+    assert_true(vlapic_match(&v, VLAPIC_BROADCAST, false));
+    assert_false(vlapic_match(&v, 0x100 + 5, false));
+    put(0xd0, 0x24000000, 0);
+    for (u32 dest = 0; dest < 256; dest++) { // flat
+        assert_int_equal(vlapic_match(&v, dest, true), (dest & 0x24) != 0);
+        assert_false(vlapic_match(&v, dest | 0x100, true));
+    }
+    put(0xe0, 0x00000000, 0);
+    for (u32 dest = 0; dest < 256; dest++) // cluster 2, member 4
+        assert_int_equal(vlapic_match(&v, dest, true), (dest >> 4 == 2 || dest >> 4 == 15) && (dest & 4));
+    put(0xe0, 0x70000000, 0);
+    assert_false(vlapic_match(&v, 0x24, true)); // no such model
+    assert_true(vlapic_match(&v, VLAPIC_BROADCAST, true));
+}
+
+static void destinations_x2apic(void **state)
+{
+    (void)state;
+    for (u32 id = 0; id < 64; id++) {
+        vlapic_init(&v, id, false, TSC_KHZ);
+        assert_false(vlapic_base_write(&v, v.apic_base | APIC_BASE_X2APIC, 40).fault);
+        for (u32 other = 0; other < 64; other++) {
+            assert_int_equal(vlapic_match(&v, other, false), other == id);
+            u32 logical = (other >> 4) << 16 | 1u << (other & 15);
+            assert_int_equal(vlapic_match(&v, logical, true), other == id);
+        }
+        assert_false(vlapic_match(&v, 0xff, false));
+        assert_true(vlapic_match(&v, VLAPIC_BROADCAST, false) && vlapic_match(&v, VLAPIC_BROADCAST, true));
+    }
+}
+
+// --- Access forms and local pins
+
+static void odd_accesses(void **state)
+{
+    (void)state;
+    put(0x380, 0x11223344, 0);
+    assert_int_equal(vlapic_read(&v, 0x381, 1, 0), 0x33);
+    assert_int_equal(vlapic_read(&v, 0x382, 2, 0), 0x1122);
+    assert_int_equal(vlapic_read(&v, 0x382, 4, 0), 0);
+    assert_int_equal(vlapic_read(&v, 0x384, 4, 0), 0);
+    assert_int_equal(vlapic_read(&v, 0x380, 8, 0), 0);
+    vlapic_write(&v, 0x384, 4, 1, 0);
+    vlapic_write(&v, 0x380, 1, 1, 0);
+    vlapic_write(&v, 0x380, 8, 1, 0);
+    assert_int_equal(get(0x380, 0), 0x11223344);
+    for (u32 offset = 0; offset < 0x1000; offset++)
+        for (unsigned bytes = 1; bytes <= 8; bytes *= 2) {
+            vlapic_read(&v, offset, bytes, 0);
+            vlapic_write(&v, offset, bytes, 0xffffffff, 0);
+        }
+}
+
+static void local_pins(void **state)
+{
+    (void)state;
+    assert_int_equal(vlapic_local(&v, LVT_LINT1), APIC_FIXED); // masked: nothing
+    assert_false(vlapic_takes_extint(&v));
+    put(0x350, 0x700, 0);
+    assert_true(vlapic_takes_extint(&v));
+    put(0x360, 0x400, 0);
+    assert_int_equal(vlapic_local(&v, LVT_LINT1), APIC_NMI);
+    put(0x360, 0x8044, 0);
+    assert_int_equal(vlapic_local(&v, LVT_LINT1), APIC_FIXED);
+    assert_int_equal(vlapic_pending(&v), 0x44);
+    vlapic_ack(&v, 0x44);
+    assert_true(vlapic_eoi(&v).eoi); // level
+    put(0xf0, 0, 0);
+    assert_false(vlapic_takes_extint(&v)); // software-disabling masks the pins
+    assert_int_equal(get(0x360, 0), 0x18044);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(power_up),
+        cmocka_unit_test_setup(priorities, fresh),
+        cmocka_unit_test_setup(cr8_is_the_upper_tpr, fresh),
+        cmocka_unit_test_setup(one_shot, fresh),
+        cmocka_unit_test_setup(periodic_stays_in_phase, fresh),
+        cmocka_unit_test_setup(short_periods_are_stretched, fresh),
+        cmocka_unit_test_setup(timer_mask_and_mode_changes, fresh),
+        cmocka_unit_test_setup(divider_change_keeps_the_count, fresh),
+        cmocka_unit_test_setup(tsc_deadline, fresh),
+        cmocka_unit_test_setup(count_survives_a_tsc_write, fresh),
+        cmocka_unit_test_setup(timer_while_disabled, fresh),
+        cmocka_unit_test_setup(x2apic_legality, fresh_x2apic),
+        cmocka_unit_test_setup(x2apic_reads_back, fresh_x2apic),
+        cmocka_unit_test_setup(x2apic_only_in_its_mode, fresh),
+        cmocka_unit_test_setup(base_transitions, fresh),
+        cmocka_unit_test_setup(base_reserved_bits, fresh),
+        cmocka_unit_test_setup(disabling_resets, fresh),
+        cmocka_unit_test_setup(init_keeps_the_mode, fresh_x2apic),
+        cmocka_unit_test_setup(send_ipis, fresh),
+        cmocka_unit_test_setup(send_x2apic, fresh_x2apic),
+        cmocka_unit_test_setup(errors_interrupt_once, fresh),
+        cmocka_unit_test_setup(destinations, fresh),
+        cmocka_unit_test_setup(destinations_x2apic, fresh),
+        cmocka_unit_test_setup(odd_accesses, fresh),
+        cmocka_unit_test_setup(local_pins, fresh),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The VMX capability MSRs: which controls this processor has, and whether Basalt can run on it. Invariant: a control
+// word is always (wanted | must be one) & may be one. Follows the SDM appendix "VMX Capability Reporting Facility". Pure
+// over the values of the MSRs, so that it is tested on the host.
+
+#include "vmx/vmcs.h"
+#include "vmx/vmx.h"
+
+#include "arch/x86.h"
+
+#define BASIC_IO_INFO       BIT(54)
+#define BASIC_TRUE_CONTROLS BIT(55) // the TRUE MSRs exist
+#define BASIC_FREE_ERROR    BIT(56)
+#define MISC_ZERO_LENGTH    BIT(30)
+
+#define PRIMARY_EXITS                                                                   \
+    (PRIMARY_HLT | PRIMARY_MWAIT | PRIMARY_MONITOR | PRIMARY_RDPMC | PRIMARY_CR8_LOAD | \
+     PRIMARY_CR8_STORE | PRIMARY_DR)
+#define EXIT_ALL                                                                           \
+    (EXIT_HOST_64 | EXIT_ACK_INTERRUPT | EXIT_SAVE_DEBUG | EXIT_SAVE_PAT | EXIT_LOAD_PAT | \
+     EXIT_SAVE_EFER | EXIT_LOAD_EFER)
+#define ENTRY_ALL (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
+
+#define OLD \
+    "use an Intel processor of 2010 (Westmere) or later; in a virtual machine, give it nested VMX with EPT"
+
+static const struct {
+    u32 msr, true_msr;
+} control_msrs[CONTROLS] = {
+    [CONTROL_PIN] = {MSR_VMX_PINBASED_CTLS, MSR_VMX_TRUE_PINBASED_CTLS},
+    [CONTROL_PRIMARY] = {MSR_VMX_PROCBASED_CTLS, MSR_VMX_TRUE_PROCBASED_CTLS},
+    [CONTROL_SECONDARY] = {MSR_VMX_PROCBASED_CTLS2, MSR_VMX_PROCBASED_CTLS2},
+    [CONTROL_EXIT] = {MSR_VMX_EXIT_CTLS, MSR_VMX_TRUE_EXIT_CTLS},
+    [CONTROL_ENTRY] = {MSR_VMX_ENTRY_CTLS, MSR_VMX_TRUE_ENTRY_CTLS},
+};
+
+// The first row that the processor lacks is the refusal.
+static const struct {
+    enum vmx_control control;
+    u32 bits;
+    const char *name;
+} required[] = {
+    {CONTROL_PRIMARY, PRIMARY_SECONDARY, "secondary VMX controls"},
+    {CONTROL_SECONDARY, SECONDARY_EPT, "EPT"},
+    {CONTROL_SECONDARY, SECONDARY_UNRESTRICTED, "unrestricted guest"},
+    {CONTROL_SECONDARY, SECONDARY_WBINVD, "exits on WBINVD"},
+    {CONTROL_PIN, PIN_EXTERNAL_INTERRUPT | PIN_NMI, "exits on interrupts and NMIs"},
+    {CONTROL_PRIMARY, PRIMARY_MSR_BITMAPS | PRIMARY_IO_BITMAPS, "MSR and I/O bitmaps"},
+    {CONTROL_PRIMARY, PRIMARY_IRQ_WINDOW | PRIMARY_TSC_OFFSET, "interrupt windows and TSC offset"},
+    {CONTROL_PRIMARY, PRIMARY_EXITS, "exits on HLT, MWAIT, RDPMC, CR8 and DR"},
+    {CONTROL_EXIT, EXIT_ALL, "switching of PAT, EFER and debug controls"},
+    {CONTROL_ENTRY, ENTRY_ALL | ENTRY_GUEST_64, "64-bit guests with PAT, EFER and debug controls"},
+};
+
+// Used where the processor has them; each has a fallback.
+static const u32 optional[CONTROLS] = {
+    [CONTROL_PIN] = PIN_VIRTUAL_NMI | PIN_PREEMPTION_TIMER,
+    [CONTROL_SECONDARY] = SECONDARY_RDTSCP | SECONDARY_VPID | SECONDARY_PLE | SECONDARY_INVPCID |
+                          SECONDARY_ENCLS | SECONDARY_XSAVES,
+};
+
+// Switched on and off while a guest runs; off at first.
+#define SWITCHED PRIMARY_IRQ_WINDOW
+// Exits that EPT makes needless and that nobody handles.
+#define UNWANTED (PRIMARY_CR3_LOAD | PRIMARY_CR3_STORE | PRIMARY_INVLPG | PRIMARY_RDTSC)
+
+static int refuse(struct refusal *why, const char *missing, const char *remedy)
+{
+    *why = (struct refusal){.missing = missing, .remedy = remedy};
+    return -1;
+}
+
+static int choose_controls(struct vmx_caps *caps, struct refusal *why)
+{
+    u32 wanted[CONTROLS] = {0};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(required); i++) {
+        if ((caps->may[required[i].control] & required[i].bits) != required[i].bits)
+            return refuse(why, required[i].name, OLD);
+        wanted[required[i].control] |= required[i].bits;
+    }
+    wanted[CONTROL_PRIMARY] &= ~SWITCHED;
+    if (!(caps->may[CONTROL_SECONDARY] & SECONDARY_PLE))
+        wanted[CONTROL_PRIMARY] |= PRIMARY_PAUSE;
+    for (unsigned i = 0; i < CONTROLS; i++)
+        caps->use[i] = ((wanted[i] | optional[i]) | caps->must[i]) & caps->may[i];
+    if (caps->use[CONTROL_PRIMARY] & (UNWANTED | SWITCHED))
+        return refuse(why, "VMX controls that let CR3 accesses pass", OLD);
+    return 0;
+}
+
+static int check_ept(struct vmx_caps *caps, struct refusal *why)
+{
+    u64 ept = caps->ept_vpid;
+
+    if (!(ept & EPT_CAP_WALK_4) || !(ept & EPT_CAP_WRITE_BACK))
+        return refuse(why, "EPT with four levels in write-back memory", OLD);
+    if (!(ept & EPT_CAP_INVEPT) || !(ept & (EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL)))
+        return refuse(why, "INVEPT", OLD);
+    if (!(ept & VPID_CAP_INVVPID) || !(ept & (VPID_CAP_SINGLE | VPID_CAP_ALL)))
+        caps->use[CONTROL_SECONDARY] &= ~SECONDARY_VPID;
+    return 0;
+}
+
+static void report(const struct vmx_caps *caps, struct backend_features *f)
+{
+    u32 pin = caps->use[CONTROL_PIN], secondary = caps->use[CONTROL_SECONDARY];
+    u32 apicv = SECONDARY_APIC_REGISTERS | SECONDARY_VIRTUAL_IRQ;
+
+    f->virtual_nmi = pin & PIN_VIRTUAL_NMI;
+    f->preemption_timer = pin & PIN_PREEMPTION_TIMER;
+    f->preemption_shift = caps->timer_shift;
+    f->vpid = secondary & SECONDARY_VPID;
+    f->tags = f->vpid ? 0x10000 : 0;
+    f->unrestricted = secondary & SECONDARY_UNRESTRICTED;
+    f->xsaves = secondary & SECONDARY_XSAVES;
+    f->pause_filter = secondary & SECONDARY_PLE;
+    f->apicv = (caps->may[CONTROL_SECONDARY] & apicv) == apicv;
+    f->posted = caps->may[CONTROL_PIN] & PIN_POSTED_INTERRUPTS;
+    f->pml = caps->may[CONTROL_SECONDARY] & SECONDARY_PML;
+    f->tsc_scaling = caps->may[CONTROL_SECONDARY] & SECONDARY_TSC_SCALING;
+    f->ept_ad = caps->ept_vpid & EPT_CAP_ACCESSED_DIRTY;
+    f->ept_1g = f->second_level_1g = caps->ept_vpid & EPT_CAP_1G;
+    f->ept_2m = f->second_level_2m = caps->ept_vpid & EPT_CAP_2M;
+    f->invept_single = caps->ept_vpid & EPT_CAP_INVEPT_SINGLE;
+    f->invvpid_single = caps->ept_vpid & VPID_CAP_SINGLE;
+    f->second_level_is_ept = true;
+}
+
+int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, u32 address_sizes,
+                  struct vmx_caps *caps, struct backend_features *features, struct refusal *why)
+{
+    if (!cpuid_vmx)
+        return refuse(
+            why, "VMX",
+            "switch virtualization (VT-x) on in the firmware's setup, or use another machine");
+    u64 feature = read_msr(MSR_FEATURE_CONTROL);
+    if ((feature & FEATURE_CONTROL_LOCKED) && !(feature & FEATURE_CONTROL_VMX))
+        return refuse(
+            why, "VMX, locked off by the firmware (IA32_FEATURE_CONTROL)",
+            "switch virtualization (VT-x) on in the firmware's setup, then switch the machine off and on");
+
+    u64 basic = read_msr(MSR_VMX_BASIC), misc = read_msr(MSR_VMX_MISC);
+    *caps = (struct vmx_caps){
+        .revision = (u32)basic & 0x7fffffff,
+        .io_info = basic & BASIC_IO_INFO,
+        .free_error_code = basic & BASIC_FREE_ERROR,
+        .timer_shift = misc & 0x1f,
+        .cr3_targets = (misc >> 16) & 0x1ff,
+        .zero_length = misc & MISC_ZERO_LENGTH,
+        .cr0_must = read_msr(MSR_VMX_CR0_FIXED0),
+        .cr0_may = read_msr(MSR_VMX_CR0_FIXED1),
+        .cr4_must = read_msr(MSR_VMX_CR4_FIXED0),
+        .cr4_may = read_msr(MSR_VMX_CR4_FIXED1),
+        .physical_bits = address_sizes & 0xff,
+        .linear_bits = (address_sizes >> 8) & 0xff,
+    };
+    for (unsigned i = 0; i < CONTROLS; i++) {
+        // The enumeration has the primary controls before the secondary ones, whose MSR they announce.
+        if (i == CONTROL_SECONDARY && !(caps->may[CONTROL_PRIMARY] & PRIMARY_SECONDARY))
+            continue;
+        u64 value =
+            read_msr(basic & BASIC_TRUE_CONTROLS ? control_msrs[i].true_msr : control_msrs[i].msr);
+        caps->must[i] = (u32)value;
+        caps->may[i] = (u32)(value >> 32);
+    }
+    if (caps->may[CONTROL_SECONDARY] & (SECONDARY_EPT | SECONDARY_VPID))
+        caps->ept_vpid = read_msr(MSR_VMX_EPT_VPID_CAP);
+    if (choose_controls(caps, why) || check_ept(caps, why))
+        return -1;
+    report(caps, features);
+    return 0;
+}

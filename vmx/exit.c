@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Exits and events: one table of basic exit reasons turns the VMCS's exit fields into struct exit, and a queued event
+// becomes the entry's event field. Follows the SDM, "VM-Exit Information Fields", "Information for VM Exits That Occur
+// During Event Delivery", "Resuming Guest Software after Handling an Exception" and "Event Injection".
+
+#include "vmx/vmcs.h"
+#include "vmx/vmx.h"
+
+#include "arch/x86.h"
+
+#define NMI_UNBLOCKED_QUALIFICATION BIT(12) // where an exit has no event field
+
+// Exit qualification of an EPT violation
+#define EPT_WRITE        BIT(1)
+#define EPT_FETCH        BIT(2)
+#define EPT_LINEAR_VALID BIT(7)
+#define EPT_TRANSLATED   BIT(8) // the access itself, not a walk on its behalf
+
+static void decode_exception(struct exit *e)
+{
+    u32 event = vmcs_read32(EXIT_EVENT);
+    unsigned type = (event >> 8) & 7;
+
+    e->vector = (u8)event;
+    if (event & EVENT_HAS_ERROR) {
+        e->has_error = true;
+        e->error = vmcs_read32(EXIT_ERROR_CODE);
+    }
+    if (type == EVENT_NMI)
+        e->kind = BASALT_EXIT_NMI;
+    else if (e->vector == EXC_MC)
+        e->kind = BASALT_EXIT_MACHINE_CHECK;
+    if (type == EVENT_PRIVILEGED_SOFT || type == EVENT_SOFT_EXCEPTION)
+        e->insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
+}
+
+static void decode_interrupt(struct exit *e) { e->vector = (u8)vmcs_read32(EXIT_EVENT); }
+
+static void decode_cr(struct exit *e)
+{
+    static const u8 ops[] = {CR_OP_MOV, CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW};
+    u64 q = e->detail;
+    unsigned access = (q >> 4) & 3;
+
+    e->cr = q & 0xf;
+    e->gpr = (q >> 8) & 0xf;
+    e->cr_op = ops[access];
+    e->write = access != 1;
+    e->lmsw = (u16)(q >> 16);
+}
+
+static void decode_dr(struct exit *e)
+{
+    u64 q = e->detail;
+
+    e->cr = q & 7;
+    e->gpr = (q >> 8) & 0xf;
+    e->write = !(q & BIT(4));
+}
+
+static void decode_io(struct exit *e)
+{
+    u64 q = e->detail;
+
+    e->bytes = (u8)((q & 7) + 1);
+    e->write = !(q & BIT(3));
+    e->string = q & BIT(4);
+    e->rep = q & BIT(5);
+    e->port = (u16)(q >> 16);
+    e->segment = 0xff;
+    if (!e->string)
+        return;
+    e->linear = vmcs_readnat(GUEST_LINEAR_ADDRESS);
+    if (vmx_caps.io_info) {
+        u32 info = vmcs_read32(EXIT_INSN_INFO);
+
+        e->address_size = (u8)(2u << ((info >> 7) & 3));
+        e->segment = e->write ? (info >> 15) & 7 : BASALT_ES;
+    }
+}
+
+static void decode_ept_violation(struct exit *e)
+{
+    u64 q = e->detail;
+
+    e->gpa = GPA(vmcs_read64(GUEST_PHYSICAL_ADDRESS));
+    e->write = q & EPT_WRITE;
+    e->fetch = q & EPT_FETCH;
+    e->linear_valid = q & EPT_LINEAR_VALID;
+    e->in_walk = e->linear_valid && !(q & EPT_TRANSLATED);
+    if (e->linear_valid)
+        e->linear = vmcs_readnat(GUEST_LINEAR_ADDRESS);
+}
+
+// The tables are the kernel's own: a mistake of ours, not of the guest's.
+static void decode_ept_misconfiguration(struct exit *e)
+{
+    e->gpa = GPA(vmcs_read64(GUEST_PHYSICAL_ADDRESS));
+}
+
+#define INSN true // the exit is the instruction's own doing, its length is valid
+static const struct {
+    u8 kind;
+    bool insn;
+    void (*decode)(struct exit *e); // of what the exit qualification means, which is in `detail`
+} rows[] = {
+    [0] = {BASALT_EXIT_EXCEPTION, false, decode_exception},
+    [1] = {BASALT_EXIT_INTERRUPT, false, decode_interrupt},
+    [2] = {BASALT_EXIT_TRIPLE_FAULT, false, NULL},
+    [3] = {BASALT_EXIT_INIT, false, NULL},
+    [7] = {BASALT_EXIT_IRQ_WINDOW, false, NULL},
+    [8] = {BASALT_EXIT_NMI_WINDOW, false, NULL},
+    [9] = {BASALT_EXIT_TASK_SWITCH, INSN, NULL},
+    [10] = {BASALT_EXIT_CPUID, INSN, NULL},
+    [11] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // GETSEC
+    [12] = {BASALT_EXIT_HLT, INSN, NULL},
+    [13] = {BASALT_EXIT_INVD, INSN, NULL},
+    [14] = {BASALT_EXIT_INVLPG, INSN, NULL},
+    [15] = {BASALT_EXIT_RDPMC, INSN, NULL},
+    [16] = {BASALT_EXIT_RDTSC, INSN, NULL},
+    [18] = {BASALT_EXIT_HYPERCALL, INSN, NULL},
+    [19 ... 27] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // VMCLEAR to VMXON
+    [28] = {BASALT_EXIT_CR_ACCESS, INSN, decode_cr},
+    [29] = {BASALT_EXIT_DR_ACCESS, INSN, decode_dr},
+    [30] = {BASALT_EXIT_IO, INSN, decode_io},
+    [31] = {BASALT_EXIT_RDMSR, INSN, NULL},
+    [32] = {BASALT_EXIT_WRMSR, INSN, NULL},
+    [33] = {BASALT_EXIT_BAD_STATE, false, NULL}, // entry failure: guest state
+    [34] = {BASALT_EXIT_BAD_STATE, false, NULL}, // entry failure: MSR loading
+    [36] = {BASALT_EXIT_MWAIT, INSN, NULL},
+    [39] = {BASALT_EXIT_MONITOR, INSN, NULL},
+    [40] = {BASALT_EXIT_PAUSE, INSN, NULL},
+    [41] = {BASALT_EXIT_MACHINE_CHECK, false, NULL}, // during an entry
+    [48] = {BASALT_EXIT_MEMORY, false, decode_ept_violation},
+    [49] = {BASALT_EXIT_BAD_STATE, false, decode_ept_misconfiguration},
+    [50] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // INVEPT
+    [51] = {BASALT_EXIT_RDTSCP, INSN, NULL},
+    [52] = {BASALT_EXIT_PREEMPTION, false, NULL},
+    [53] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // INVVPID
+    [54] = {BASALT_EXIT_WBINVD, INSN, NULL},
+    [55] = {BASALT_EXIT_XSETBV, INSN, NULL},
+    [60] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // ENCLS
+};
+
+// The event whose delivery this exit interrupted. An NMI among them will be delivered again, which the entry
+// allows only while NMIs are not blocked.
+static struct event decode_vectoring(void)
+{
+    u32 info = vmcs_read32(VECTORING_EVENT);
+    struct event event = {.valid = true, .vector = (u8)info, .type = (info >> 8) & 7};
+
+    if (!(info & EVENT_VALID))
+        return (struct event){0};
+    if (info & EVENT_HAS_ERROR) {
+        event.has_error = true;
+        event.error = vmcs_read32(VECTORING_ERROR_CODE);
+    }
+    if (event.type >= EVENT_SOFT_INTERRUPT)
+        event.insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
+    if (event.type == EVENT_NMI)
+        vmcs_write32(GUEST_INTERRUPTIBILITY, vmcs_read32(GUEST_INTERRUPTIBILITY) & ~BLOCKED_BY_NMI);
+    return event;
+}
+
+// An IRET that faulted has ended the blocking of NMIs already; as it will be done again, NMIs are blocked anew.
+static void restore_nmi_blocking(const struct exit *e)
+{
+    bool unblocked = false;
+
+    if (e->vectoring.valid)
+        return; // the bit is undefined
+    if (e->kind == BASALT_EXIT_MEMORY)
+        unblocked = e->detail & NMI_UNBLOCKED_QUALIFICATION;
+    else if (e->kind == BASALT_EXIT_EXCEPTION && e->vector != EXC_DF)
+        unblocked = vmcs_read32(EXIT_EVENT) & EVENT_NMI_UNBLOCKED;
+    if (unblocked)
+        vmcs_write32(GUEST_INTERRUPTIBILITY, vmcs_read32(GUEST_INTERRUPTIBILITY) | BLOCKED_BY_NMI);
+}
+
+struct exit vmx_decode(struct cpu_state *cpu)
+{
+    u32 raw = vmcs_read32(EXIT_REASON), reason = raw & 0xffff;
+    u64 qualification = vmcs_readnat(EXIT_QUALIFICATION);
+    // Where the qualification is an address, it is this one; of no meaning with other exits.
+    struct exit e = {
+        .kind = BASALT_EXIT_UNKNOWN, .raw = raw, .detail = qualification, .linear = qualification};
+
+    if (reason >= ARRAY_SIZE(rows) || (!rows[reason].kind && !rows[reason].decode))
+        return e; // no such row
+    e.kind = rows[reason].kind;
+    if (raw & REASON_ENTRY_FAILURE)
+        return e;
+    if (rows[reason].insn)
+        e.insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
+    if (rows[reason].decode)
+        rows[reason].decode(&e);
+    e.vectoring = decode_vectoring();
+    restore_nmi_blocking(&e);
+    (void)cpu;
+    return e;
+}
+
+// Whether a hardware exception has an error code is a matter of its vector; in real mode none has.
+static bool needs_error_code(const struct event *event, u64 cr0)
+{
+    return event->type == EVENT_EXCEPTION && event->vector < 32 &&
+           (EXC_WITH_ERROR & BIT(event->vector)) && (cr0 & CR0_PE);
+}
+
+void vmx_queue_event(struct cpu_state *cpu)
+{
+    const struct event *event = &cpu->queued;
+    u32 info = event->vector | (u32)event->type << 8 | EVENT_VALID;
+    u32 blocking = vmcs_read32(GUEST_INTERRUPTIBILITY);
+
+    if (needs_error_code(event, vmcs_readnat(GUEST_CR0))) {
+        info |= EVENT_HAS_ERROR;
+        vmcs_write32(ENTRY_ERROR_CODE, (u16)event->error);
+    }
+    if (event->type >= EVENT_SOFT_INTERRUPT)
+        vmcs_write32(ENTRY_INSN_LENGTH, event->insn_length);
+    // Delivery ends the shadow of STI and MOV SS; some processors refuse an entry that says both.
+    if (blocking & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS))
+        vmcs_write32(GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
+    if (event->type == EVENT_NMI)
+        vmx_area(cpu)->soft_nmi_blocked = true;
+    vmcs_write32(ENTRY_EVENT, info);
+    cpu->queued.valid = false;
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Guest registers in the VMCS. Invariants: what hardware needs in CR0 and CR4 is hidden from the guest by masks and
+// shadows; the "IA-32e mode guest" control equals EFER.LMA; a segment written here satisfies the entry checks as far
+// as its caches can be completed (accessed bits, granularity, unusable). Follows the SDM, "Guest-State Area" and
+// "Guest/Host Masks and Read Shadows for CR0 and CR4".
+
+#include "vmx/vmcs.h"
+#include "vmx/vmx.h"
+
+#include "arch/x86.h"
+
+// Bits that the guest owns: it changes them often, without an exit, and hardware has no wish about them.
+#define CR0_GUEST_OWNED (CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM)
+#define CR4_GUEST_OWNED (CR4_TSD | CR4_PGE)
+
+static void write_entry_mode(u64 efer)
+{
+    u32 entry = vmcs_read32(ENTRY_CONTROLS) & ~ENTRY_GUEST_64;
+
+    vmcs_write32(ENTRY_CONTROLS, efer & EFER_LMA ? entry | ENTRY_GUEST_64 : entry);
+    vmcs_write64(GUEST_EFER, efer);
+}
+
+// Unrestricted guests need neither PE nor PG. Caching stays on whatever the guest says: CD would slow the machine.
+static void set_cr0(struct cpu_state *cpu, u64 value)
+{
+    u64 must = vmx_caps.cr0_must & ~(CR0_PE | CR0_PG);
+
+    cpu->cr0_guest = value;
+    vmcs_writenat(CR0_SHADOW, value);
+    vmcs_writenat(GUEST_CR0, ((value & ~(CR0_CD | CR0_NW)) | must | CR0_ET) & vmx_caps.cr0_may);
+}
+
+// MCE stays on: a machine check in a guest that has it off would shut the machine down.
+static void set_cr4(struct cpu_state *cpu, u64 value)
+{
+    cpu->cr4_guest = value;
+    vmcs_writenat(CR4_SHADOW, value);
+    vmcs_writenat(GUEST_CR4, (value | vmx_caps.cr4_must | CR4_MCE) & vmx_caps.cr4_may);
+}
+
+u64 vmx_read(struct cpu_state *cpu, enum backend_register reg)
+{
+    u64 own;
+
+    switch (reg) {
+    case REG_CR0:
+        own = vmcs_readnat(GUEST_CR0) & CR0_GUEST_OWNED;
+        return cpu->cr0_guest = (cpu->cr0_guest & ~CR0_GUEST_OWNED) | own;
+    case REG_CR4:
+        own = vmcs_readnat(GUEST_CR4) & CR4_GUEST_OWNED;
+        return cpu->cr4_guest = (cpu->cr4_guest & ~CR4_GUEST_OWNED) | own;
+    case REG_CR3: return vmcs_readnat(GUEST_CR3);
+    case REG_EFER: return cpu->efer_guest = vmcs_read64(GUEST_EFER);
+    case REG_DR7: return vmcs_readnat(GUEST_DR7);
+    case REG_CR8: return vmx_area(cpu)->cr8;
+    case REG_PDPTE0 ... REG_PDPTE3: return vmcs_read64(GUEST_PDPTE(reg - REG_PDPTE0));
+    }
+    return 0;
+}
+
+void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value)
+{
+    switch (reg) {
+    case REG_CR0: set_cr0(cpu, value); break;
+    case REG_CR4: set_cr4(cpu, value); break;
+    case REG_CR3: vmcs_writenat(GUEST_CR3, value); break;
+    case REG_EFER:
+        cpu->efer_guest = value;
+        write_entry_mode(value);
+        break;
+    case REG_DR7: vmcs_writenat(GUEST_DR7, (u32)value | DR7_FIXED); break;
+    case REG_CR8: vmx_area(cpu)->cr8 = value & 0xf; break;
+    case REG_PDPTE0 ... REG_PDPTE3: vmcs_write64(GUEST_PDPTE(reg - REG_PDPTE0), value); break;
+    }
+}
+
+struct basalt_segment vmx_read_segment(struct cpu_state *cpu, unsigned index)
+{
+    (void)cpu;
+    return (struct basalt_segment){
+        .base = vmcs_readnat(GUEST_BASE(index)),
+        .limit = vmcs_read32(GUEST_LIMIT(index)),
+        .selector = vmcs_read16(GUEST_SELECTOR(index)),
+        .attributes = vmcs_read32(GUEST_ATTRIBUTES(index)),
+    };
+}
+
+// What loading the register would have done to the descriptor, so that the caller may give a plain one.
+static u32 complete_attributes(unsigned index, u32 attributes, u32 limit)
+{
+    attributes &= SEGMENT_BITS;
+    if (index == BASALT_TR)
+        attributes = (attributes & ~SEGMENT_UNUSABLE) | SEGMENT_BUSY;
+    else if (!(attributes & SEGMENT_PRESENT))
+        attributes |= SEGMENT_UNUSABLE;
+    else if (attributes & SEGMENT_S)
+        attributes |= SEGMENT_ACCESSED;
+    if (limit > 0xfffff)
+        attributes |= SEGMENT_G;
+    else if ((limit & 0xfff) != 0xfff)
+        attributes &= ~SEGMENT_G;
+    return attributes;
+}
+
+void vmx_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment)
+{
+    u32 limit = segment->limit > 0xfffff ? segment->limit | 0xfff : segment->limit;
+
+    (void)cpu;
+    vmcs_writenat(GUEST_BASE(index), segment->base);
+    vmcs_write32(GUEST_LIMIT(index), limit);
+    vmcs_write16(GUEST_SELECTOR(index), segment->selector);
+    vmcs_write32(GUEST_ATTRIBUTES(index), complete_attributes(index, segment->attributes, limit));
+}
+
+void vmx_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
+                     u16 *idt_limit)
+{
+    (void)cpu;
+    *gdt_base = vmcs_readnat(GUEST_GDTR_BASE);
+    *gdt_limit = (u16)vmcs_read32(GUEST_GDTR_LIMIT);
+    *idt_base = vmcs_readnat(GUEST_IDTR_BASE);
+    *idt_limit = (u16)vmcs_read32(GUEST_IDTR_LIMIT);
+}
+
+void vmx_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
+                      u16 idt_limit)
+{
+    (void)cpu;
+    vmcs_writenat(GUEST_GDTR_BASE, gdt_base);
+    vmcs_write32(GUEST_GDTR_LIMIT, gdt_limit);
+    vmcs_writenat(GUEST_IDTR_BASE, idt_base);
+    vmcs_write32(GUEST_IDTR_LIMIT, idt_limit);
+}
+
+unsigned vmx_cpl(struct cpu_state *cpu)
+{
+    (void)cpu;
+    return (vmcs_read32(GUEST_ATTRIBUTES(BASALT_SS)) >> 5) & 3;
+}
+
+static void init_segments(void)
+{
+    for (unsigned i = BASALT_ES; i <= BASALT_TR; i++) {
+        // Data, read/write, accessed; the code segment the same with "code"; LDT and busy TSS.
+        u32 attributes = i == BASALT_CS     ? 0x9b
+                         : i == BASALT_LDTR ? 0x82
+                         : i == BASALT_TR   ? 0x8b
+                                            : 0x93;
+        bool code = i == BASALT_CS;
+
+        vmx_write_segment(NULL, i,
+                          &(struct basalt_segment){.base = code ? 0xffff0000 : 0,
+                                                   .limit = 0xffff,
+                                                   .selector = code ? 0xf000 : 0,
+                                                   .attributes = attributes});
+    }
+    vmx_write_tables(NULL, 0, 0xffff, 0, 0xffff);
+}
+
+// The values after INIT: SDM, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT".
+void vmx_init_guest(struct cpu_state *cpu)
+{
+    vmcs_writenat(CR0_MASK, ~CR0_GUEST_OWNED);
+    vmcs_writenat(CR4_MASK, ~CR4_GUEST_OWNED);
+    set_cr0(cpu, CR0_ET | CR0_CD | CR0_NW);
+    set_cr4(cpu, 0);
+    vmx_write(cpu, REG_CR3, 0);
+    vmx_write(cpu, REG_EFER, 0);
+    vmx_write(cpu, REG_DR7, DR7_FIXED);
+    init_segments();
+    cpu->rip = 0xfff0;
+    cpu->rflags = RFLAGS_FIXED;
+    cpu->dr6 = DR6_FIXED;
+    cpu->dirty = CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
+    vmcs_write64(GUEST_PAT, 0x0007040600070406ull);
+    vmcs_write64(GUEST_DEBUGCTL, 0);
+    vmcs_write64(VMCS_LINK_POINTER, ~0ull);
+    vmcs_write32(GUEST_SYSENTER_CS, 0);
+    vmcs_writenat(GUEST_SYSENTER_ESP, 0);
+    vmcs_writenat(GUEST_SYSENTER_EIP, 0);
+    vmcs_writenat(GUEST_PENDING_DEBUG, 0);
+    vmcs_write32(GUEST_INTERRUPTIBILITY, 0);
+    vmcs_write32(GUEST_ACTIVITY, 0);
+    for (unsigned i = 0; i < 4; i++)
+        vmx_write(cpu, REG_PDPTE0 + i, 0);
+}

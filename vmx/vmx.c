@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The VMX backend: VMX operation of a CPU, loading and running a virtual processor, windows, flushes. Invariant: a VMCS is
+// current on at most one CPU, from load to unload, and "launched" is true only between a first exit and unload. All
+// functions but state_init expect the state to be loaded on this CPU. Follows the SDM, "Introduction to Virtual Machine
+// Extensions" and "VMX Support for Address Translation".
+
+#include "vmx/vmcs.h"
+#include "vmx/vmx.h"
+
+#include "arch/cpu.h"
+#include "arch/paging.h"
+#include "arch/string.h"
+#include "arch/x86.h"
+
+#define INV_SINGLE  1u // INVEPT and INVVPID: one EPT pointer, one VPID
+#define INV_ALL     2u
+#define EPT_LEAF_WB ((u64)MEMORY_WB << 3)
+#define TIMER_MAX   0xffffffffull
+
+struct vmx_caps vmx_caps;
+
+static u8 msr_bitmap[PAGE_SIZE] __attribute__((aligned(4096)));
+static u8 io_bitmap_all[2 * PAGE_SIZE] __attribute__((aligned(4096))); // every port exits
+
+// VM instructions say in CF and ZF that they failed. Their operand is the memory that holds the address.
+#define VMX_INSTRUCTION(name)                                                  \
+    static bool name(hpa_t address)                                            \
+    {                                                                          \
+        bool done;                                                             \
+        asm volatile(#name " %1" : "=@cca"(done) : "m"(address.v) : "memory"); \
+        return done;                                                           \
+    }
+VMX_INSTRUCTION(vmxon)
+VMX_INSTRUCTION(vmptrld)
+VMX_INSTRUCTION(vmclear)
+
+static hpa_t vmptrst(void)
+{
+    hpa_t vmcs;
+    asm volatile("vmptrst %0" : "=m"(vmcs.v) : : "memory");
+    return vmcs;
+}
+
+struct inv_descriptor {
+    u64 first, second;
+};
+
+static void invept(u64 type, u64 pointer)
+{
+    struct inv_descriptor d = {pointer, 0};
+    asm volatile("invept %0, %1" : : "m"(d), "r"(type) : "cc", "memory");
+}
+
+static void invvpid(u64 type, u16 vpid)
+{
+    struct inv_descriptor d = {vpid, 0};
+    asm volatile("invvpid %0, %1" : : "m"(d), "r"(type) : "cc", "memory");
+}
+
+static u64 read_any_msr(u32 msr) { return rdmsr(msr); }
+
+static int vmx_probe(struct backend_features *features, struct refusal *why)
+{
+    u32 sizes = cpuid(0x80000008).eax;
+
+    if (vmx_caps_read(read_any_msr, cpu_features.vmx, sizes, &vmx_caps, features, why))
+        return -1;
+    features->entry_type_bits = EPT_LEAF_WB;
+    return 0;
+}
+
+static int refuse(struct refusal *why, const char *missing, const char *remedy)
+{
+    *why = (struct refusal){.missing = missing, .remedy = remedy};
+    return -1;
+}
+
+static void init_bitmaps(void)
+{
+    memset(msr_bitmap, 0xff, sizeof(msr_bitmap));
+    memset(io_bitmap_all, 0xff, sizeof(io_bitmap_all));
+    vmx_msrs_open(msr_bitmap);
+}
+
+static int vmx_cpu_on(void *page, struct refusal *why)
+{
+    u64 feature = rdmsr(MSR_FEATURE_CONTROL);
+
+    if (!(feature & FEATURE_CONTROL_LOCKED))
+        wrmsr(MSR_FEATURE_CONTROL, feature | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCKED);
+    else if (!(feature & FEATURE_CONTROL_VMX))
+        return refuse(why, "VMX, locked off by the firmware on one CPU", "update the firmware");
+    write_cr0((read_cr0() | vmx_caps.cr0_must) & vmx_caps.cr0_may);
+    write_cr4((read_cr4() | vmx_caps.cr4_must) & vmx_caps.cr4_may);
+    *(u32 *)page = vmx_caps.revision;
+    if (!vmxon(pool_hpa(page))) {
+        write_cr4(read_cr4() & ~CR4_VMXE);
+        return refuse(why, "VMX operation (VMXON failed)",
+                      "nothing else may use VMX before Basalt starts");
+    }
+    if (!io_bitmap_all[0])
+        init_bitmaps();
+    // What ran here before may have left translations.
+    if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_ALL)
+        invept(INV_ALL, 0);
+    if (vmx_caps.ept_vpid & VPID_CAP_ALL)
+        invvpid(INV_ALL, 0);
+    return 0;
+}
+
+static void vmx_cpu_off(void)
+{
+    asm volatile("vmxoff" : : : "cc", "memory");
+    write_cr4(read_cr4() & ~CR4_VMXE);
+}
+
+static int vmx_state_init(struct cpu_state *cpu)
+{
+    hpa_t vmcs = pool_hpa(cpu->pages[0]), current = vmptrst();
+    hpa_t io = cpu->io_bitmap ? HPA(cpu->io_bitmap) : kernel_virt_to_hpa(io_bitmap_all);
+
+    *(u32 *)cpu->pages[0] = vmx_caps.revision;
+    cpu->launched = false;
+    if (!vmclear(vmcs) || !vmptrld(vmcs))
+        return -1;
+    vmx_init_controls(cpu, kernel_virt_to_hpa(msr_bitmap), io, HPA(io.v + PAGE_SIZE));
+    vmx_init_host();
+    vmx_area(cpu)->host = NULL;
+    vmx_init_guest(cpu);
+    vmclear(vmcs);
+    if (current.v != HPA_NONE.v)
+        vmptrld(current);
+    return 0;
+}
+
+static void vmx_load(struct cpu_state *cpu)
+{
+    struct vmx_area *area = vmx_area(cpu);
+
+    vmptrld(pool_hpa(cpu->pages[0]));
+    if (area->host != this_cpu()) {
+        area->host = this_cpu();
+        vmx_init_host_cpu(this_cpu());
+    }
+    vmx_msrs_load(area);
+}
+
+static void vmx_unload(struct cpu_state *cpu)
+{
+    vmx_msrs_save(vmx_area(cpu));
+    vmclear(pool_hpa(cpu->pages[0]));
+    cpu->launched = false;
+}
+
+static void load_debug(struct cpu_state *cpu)
+{
+    write_dr0(cpu->dr[0]);
+    write_dr1(cpu->dr[1]);
+    write_dr2(cpu->dr[2]);
+    write_dr3(cpu->dr[3]);
+    write_dr6(cpu->dr6);
+}
+
+static void save_debug(struct cpu_state *cpu)
+{
+    cpu->dr[0] = read_dr0();
+    cpu->dr[1] = read_dr1();
+    cpu->dr[2] = read_dr2();
+    cpu->dr[3] = read_dr3();
+    cpu->dr6 = read_dr6();
+}
+
+// 0 makes the guest exit before its first instruction. The timer is 32 bits wide and always on: it may end an entry
+// before the time asked for, which is then a needless exit.
+static void set_timer(u64 preempt_tsc)
+{
+    u64 now = rdtsc(), ticks = TIMER_MAX;
+
+    if (preempt_tsc)
+        ticks = preempt_tsc > now ? (preempt_tsc - now) >> vmx_caps.timer_shift : 0;
+    vmcs_write32(PREEMPTION_TIMER, (u32)MIN(ticks, TIMER_MAX));
+}
+
+static void write_back(struct cpu_state *cpu)
+{
+    vmcs_writenat(GUEST_RIP, cpu->rip);
+    if (cpu->dirty & CPU_DIRTY_RSP)
+        vmcs_writenat(GUEST_RSP, cpu->gprs[BASALT_RSP]);
+    if (cpu->dirty & CPU_DIRTY_RFLAGS)
+        vmcs_writenat(GUEST_RFLAGS, cpu->rflags);
+    cpu->dirty = 0;
+}
+
+static void before_entry(struct cpu_state *cpu, u64 preempt_tsc)
+{
+    write_back(cpu);
+    if (cpu->queued.valid)
+        vmx_queue_event(cpu);
+    if (vmx_caps.use[CONTROL_PIN] & PIN_PREEMPTION_TIMER)
+        set_timer(preempt_tsc);
+    if (read_cr2() != cpu->cr2)
+        write_cr2(cpu->cr2);
+    if (cpu->debug_active)
+        load_debug(cpu);
+}
+
+static void after_exit(struct cpu_state *cpu)
+{
+    cpu->cr2 = read_cr2();
+    if (cpu->debug_active)
+        save_debug(cpu);
+    cpu->rip = vmcs_readnat(GUEST_RIP);
+    cpu->rflags = vmcs_readnat(GUEST_RFLAGS);
+    cpu->gprs[BASALT_RSP] = vmcs_readnat(GUEST_RSP);
+}
+
+// The entry did not happen. What was to be injected is dropped: the domain ends.
+static struct exit entry_failed(struct cpu_state *cpu, bool has_number)
+{
+    struct vmx_area *area = vmx_area(cpu);
+
+    area->instruction_error = has_number ? vmcs_read32(INSTRUCTION_ERROR) : 0;
+    vmcs_write32(ENTRY_EVENT, 0);
+    return (struct exit){.kind = BASALT_EXIT_BAD_STATE,
+                         .raw = REASON_ENTRY_FAILURE,
+                         .detail = area->instruction_error};
+}
+
+// NMIs stay blocked after an NMI exit until the next IRET, and both kinds of event belong to the host: its own trap
+// handlers see them, as if they had come now.
+static void reflect_to_host(struct cpu_state *cpu, const struct exit *e)
+{
+    if (e->kind == BASALT_EXIT_NMI)
+        asm volatile("int $2" : : : "memory");
+    else if (e->kind == BASALT_EXIT_MACHINE_CHECK)
+        asm volatile("int $18" : : : "memory");
+    else if (e->kind == BASALT_EXIT_IRQ_WINDOW)
+        vmx_area(cpu)->soft_nmi_blocked = false;
+}
+
+static struct exit vmx_run(struct cpu_state *cpu, u64 preempt_tsc)
+{
+    before_entry(cpu, preempt_tsc);
+    int failed = vmx_enter(cpu->gprs, cpu->launched);
+    after_exit(cpu);
+    if (failed)
+        return entry_failed(cpu, failed == 2);
+
+    struct exit e = vmx_decode(cpu);
+    if (e.raw & REASON_ENTRY_FAILURE)
+        vmcs_write32(ENTRY_EVENT, 0);
+    else
+        cpu->launched = true;
+    reflect_to_host(cpu, &e);
+    return e;
+}
+
+static bool vmx_can_interrupt(struct cpu_state *cpu)
+{
+    return (cpu->rflags & RFLAGS_IF) &&
+           !(vmcs_read32(GUEST_INTERRUPTIBILITY) & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
+}
+
+static bool has_virtual_nmi(void) { return vmx_caps.use[CONTROL_PIN] & PIN_VIRTUAL_NMI; }
+
+static bool vmx_can_nmi(struct cpu_state *cpu)
+{
+    if (!has_virtual_nmi() && vmx_area(cpu)->soft_nmi_blocked)
+        return false;
+    return !(vmcs_read32(GUEST_INTERRUPTIBILITY) & (BLOCKED_BY_NMI | BLOCKED_BY_MOV_SS));
+}
+
+static void switch_primary(struct cpu_state *cpu, u32 bit, bool on)
+{
+    struct vmx_area *area = vmx_area(cpu);
+    u32 primary = on ? area->primary | bit : area->primary & ~bit;
+
+    if (primary != area->primary)
+        vmcs_write32(PRIMARY_CONTROLS, area->primary = primary);
+}
+
+static void vmx_irq_window(struct cpu_state *cpu, bool on)
+{
+    switch_primary(cpu, PRIMARY_IRQ_WINDOW, on);
+}
+
+// Without virtual NMIs nobody tells when the guest's handler returns: the next interrupt window is taken for it.
+static void vmx_nmi_window(struct cpu_state *cpu, bool on)
+{
+    if (has_virtual_nmi())
+        switch_primary(cpu, PRIMARY_NMI_WINDOW, on);
+    else if (on)
+        switch_primary(cpu, PRIMARY_IRQ_WINDOW, true);
+}
+
+static void vmx_intercept_dr(struct cpu_state *cpu, bool on)
+{
+    switch_primary(cpu, PRIMARY_DR, on);
+}
+
+static void vmx_clear_shadow(struct cpu_state *cpu)
+{
+    u32 blocking = vmcs_read32(GUEST_INTERRUPTIBILITY);
+
+    (void)cpu;
+    if (blocking & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS))
+        vmcs_write32(GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
+}
+
+static void vmx_set_tsc_offset(struct cpu_state *cpu, u64 offset)
+{
+    cpu->tsc_offset = offset;
+    vmcs_write64(TSC_OFFSET, offset);
+}
+
+static void vmx_flush_second_level(struct cpu_state *cpu)
+{
+    (void)cpu;
+    if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_SINGLE)
+        invept(INV_SINGLE, vmcs_read64(EPT_POINTER));
+    else
+        invept(INV_ALL, 0);
+}
+
+// Without a VPID every entry flushes.
+static void vmx_flush_linear(struct cpu_state *cpu)
+{
+    if (!(vmx_caps.use[CONTROL_SECONDARY] & SECONDARY_VPID) || !cpu->tag)
+        return;
+    if (vmx_caps.ept_vpid & VPID_CAP_SINGLE)
+        invvpid(INV_SINGLE, cpu->tag);
+    else
+        invvpid(INV_ALL, 0);
+}
+
+// Those that an entry can end with: SDM, "VM Instruction Error Numbers".
+static const char *instruction_error(u32 number)
+{
+    switch (number) {
+    case 0: return NULL;
+    case 4: return "VMLAUNCH of a VMCS that was launched";
+    case 5: return "VMRESUME of a VMCS that was not launched";
+    case 7: return "invalid control fields";
+    case 8: return "invalid host state";
+    case 26: return "events blocked by MOV SS";
+    default: return "VM instruction failed";
+    }
+}
+
+static const char *vmx_check_state(struct cpu_state *cpu)
+{
+    write_back(cpu);
+    const char *rule = vmx_check(&vmx_caps);
+    return rule ? rule : instruction_error(vmx_area(cpu)->instruction_error);
+}
+
+const struct backend vmx_backend = {
+    .name = "VMX",
+    .pages = 2, // VMCS, struct vmx_area
+    .call_insn = CALL_VMCALL,
+    .probe = vmx_probe,
+    .cpu_on = vmx_cpu_on,
+    .cpu_off = vmx_cpu_off,
+    .state_init = vmx_state_init,
+    .load = vmx_load,
+    .unload = vmx_unload,
+    .run = vmx_run,
+    .read = vmx_read,
+    .write = vmx_write,
+    .read_segment = vmx_read_segment,
+    .write_segment = vmx_write_segment,
+    .read_tables = vmx_read_tables,
+    .write_tables = vmx_write_tables,
+    .cpl = vmx_cpl,
+    .read_msr = vmx_read_msr,
+    .write_msr = vmx_write_msr,
+    .can_interrupt = vmx_can_interrupt,
+    .can_nmi = vmx_can_nmi,
+    .irq_window = vmx_irq_window,
+    .nmi_window = vmx_nmi_window,
+    .clear_shadow = vmx_clear_shadow,
+    .intercept_dr = vmx_intercept_dr,
+    .set_tsc_offset = vmx_set_tsc_offset,
+    .flush_second_level = vmx_flush_second_level,
+    .flush_linear = vmx_flush_linear,
+    .check = vmx_check_state,
+};

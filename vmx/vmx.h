@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the files of the VMX backend share: the capabilities of the processor, found once by the boot CPU, and the
+// area that a virtual processor has besides its VMCS. The interface to the outside is struct backend.
+
+#pragma once
+
+#include "guest/backend.h"
+
+enum vmx_control {
+    CONTROL_PIN,
+    CONTROL_PRIMARY,
+    CONTROL_SECONDARY,
+    CONTROL_EXIT,
+    CONTROL_ENTRY,
+    CONTROLS
+};
+
+struct vmx_caps {
+    u32 must[CONTROLS], may[CONTROLS];        // bits that must be, and that may be one
+    u32 use[CONTROLS];                        // what Basalt uses of them
+    u64 cr0_must, cr0_may, cr4_must, cr4_may; // in VMX operation
+    u64 ept_vpid;                             // EPT_CAP_* and VPID_CAP_*
+    u32 revision;                             // of the VMCS format
+    u32 physical_bits, linear_bits;           // address widths
+    u32 timer_shift;                          // the preemption timer counts TSC >> timer_shift
+    u32 cr3_targets;                          // most CR3-target values
+    bool io_info;                             // EXIT_INSN_INFO is valid for INS and OUTS
+    bool free_error_code; // an event may have an error code or none, whatever its vector
+    bool zero_length;     // a soft event may have instruction length 0
+};
+
+#define EPT_CAP_WALK_4             BIT(6)
+#define EPT_CAP_WRITE_BACK         BIT(14)
+#define EPT_CAP_2M                 BIT(16)
+#define EPT_CAP_1G                 BIT(17)
+#define EPT_CAP_INVEPT             BIT(20)
+#define EPT_CAP_ACCESSED_DIRTY     BIT(21)
+#define EPT_CAP_INVEPT_SINGLE      BIT(25)
+#define EPT_CAP_INVEPT_ALL         BIT(26)
+#define VPID_CAP_INVVPID           BIT(32)
+#define VPID_CAP_SINGLE            BIT(41)
+#define VPID_CAP_ALL               BIT(42)
+
+#define EPT_POINTER_WRITE_BACK     6ull        // memory type of the tables
+#define EPT_POINTER_WALK_4         (3ull << 3) // levels - 1
+#define EPT_POINTER_ACCESSED_DIRTY BIT(6)
+
+// Segment attributes, as struct basalt_segment and the VMCS have them
+#define SEGMENT_ACCESSED 0x00001u
+#define SEGMENT_BUSY     0x00002u // of a TSS
+#define SEGMENT_S        0x00010u // code or data
+#define SEGMENT_PRESENT  0x00080u
+#define SEGMENT_RESERVED 0x00f00u
+#define SEGMENT_L        0x02000u // 64-bit code
+#define SEGMENT_D        0x04000u // 32-bit
+#define SEGMENT_G        0x08000u // limit in pages
+#define SEGMENT_UNUSABLE 0x10000u
+#define SEGMENT_BITS     0x1f0ffu
+
+/// Reads what the processor can do through `read_msr`, asking only for MSRs that exist. `cpuid_vmx`: CPUID.1:ECX.VMX;
+/// `address_sizes`: EAX of CPUID 0x80000008. Fills *caps and the VMX part of *features and returns 0, or returns -1
+/// with *why filled.
+must_check int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, u32 address_sizes,
+                             struct vmx_caps *caps, struct backend_features *features,
+                             struct refusal *why);
+
+// MSRs that the VMCS doesn't switch: the guest's values are in the processor from load to unload.
+#define VMX_LIVE_MSRS 6
+
+// The second page of a virtual processor.
+struct vmx_area {
+    u64 live[VMX_LIVE_MSRS]; // while not loaded
+    u64 cr8;
+    const void *host;      // the CPU whose host state is in the VMCS
+    u32 primary;           // copy of PRIMARY_CONTROLS
+    u32 instruction_error; // of the last VM instruction that failed, 0: none
+    bool
+        soft_nmi_blocked; // without virtual NMIs: one was delivered, no interrupt window was seen since
+};
+
+static inline struct vmx_area *vmx_area(struct cpu_state *cpu) { return cpu->pages[1]; }
+
+extern struct vmx_caps vmx_caps;
+
+/// Enters the guest with its registers from gprs[16]; RIP and RSP are in the VMCS. Returns 0 after an exit, 1 on
+/// VMfailInvalid, 2 on VMfailValid (vmx/enter.S).
+int vmx_enter(u64 *gprs, bool launched);
+extern const char vmx_exit_entry[];
+
+/// Fill the current VMCS: controls, host state (the same on all CPUs; of one CPU), the guest's INIT state.
+void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap_a,
+                       hpa_t io_bitmap_b);
+void vmx_init_host(void);
+struct cpu;
+void vmx_init_host_cpu(const struct cpu *host);
+void vmx_init_guest(struct cpu_state *cpu);
+
+/// The facts of the exit (or failed entry) that is in the current VMCS.
+struct exit vmx_decode(struct cpu_state *cpu);
+/// Moves cpu->queued into the current VMCS.
+void vmx_queue_event(struct cpu_state *cpu);
+
+/// Names the first rule of the SDM's entry checks that the current VMCS violates under `caps`, or NULL.
+const char *vmx_check(const struct vmx_caps *caps);
+bool vmx_canonical(const struct vmx_caps *caps, u64 address);
+bool vmx_pat_ok(u64 pat);
+
+u64 vmx_read(struct cpu_state *cpu, enum backend_register reg);
+void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value);
+struct basalt_segment vmx_read_segment(struct cpu_state *cpu, unsigned index);
+void vmx_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment);
+void vmx_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
+                     u16 *idt_limit);
+void vmx_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
+                      u16 idt_limit);
+unsigned vmx_cpl(struct cpu_state *cpu);
+bool vmx_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
+bool vmx_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
+/// Opens the guest's own MSRs in a bitmap that is all ones.
+void vmx_msrs_open(u8 *bitmap);
+/// Exchange the live MSRs of the guest with its area.
+void vmx_msrs_load(const struct vmx_area *area);
+void vmx_msrs_save(struct vmx_area *area);
