@@ -56,8 +56,8 @@ noreturn static void boot_rest(const void *unused_argument unused)
     (void)uart_init();        // once more: SPCR may name another port
     fbtext_init(&params.framebuffer);
     frames_init(&params);     // the frame allocator: early_frame() is over
+    ioapic_init();            // all lines masked, 8259s off: before LINT0 is, else QEMU keeps a stale request
     apic_init();              // local APIC, timer stopped
-    ioapic_init();            // all lines masked
     tsc_init();               // the clock
     apic_timer_init();        // its one-shot timer
     fpu_init();               // extended state

@@ -59,8 +59,8 @@ u32 vlapic_timer_count(const struct vlapic *v, u64 now)
         left = period(v) - (now - v->deadline) % period(v);
     else
         return 0;
-    u64 counts = multiply(left, v->counts_per_tsc, COUNTS_SHIFT) >> divide_shift(v);
-    return (u32)MAX(MIN(counts, v->initial), 1u);
+    u64 full = multiply(left, v->counts_per_tsc, COUNTS_SHIFT) >> divide_shift(v);
+    return (u32)MIN(full + 1, v->initial); // and the one that is running
 }
 
 void vlapic_timer_set_initial(struct vlapic *v, u32 value, u64 now)

@@ -7,6 +7,7 @@
 #include "block/block.h"
 
 #include "lib/log.h"
+#include "lib/timer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -96,14 +97,33 @@ static void pass_chunk(struct block_request *request) {
     request->chunk_offset = walk.offset;
 }
 
+// One line per disk and second at most: a dying disk answers nothing but errors.
+static void report_error(struct block_request *request, enum block_status status) {
+    static const char *const verbs[] = {[BLOCK_READ] = "read", [BLOCK_WRITE] = "write", [BLOCK_FLUSH] = "flush"};
+    struct block_device *device = request->device, *disk = disk_of(device);
+    if (status != BLOCK_EIO && status != BLOCK_ETIMEOUT)
+        return;
+    u64 now = time_ns();
+    disk->errors_unreported++;
+    if (disk->report_after > now)
+        return;
+    log_error(device->name, "%s at sector %llu failed: %s (%llu error(s) since the last such line)", verbs[request->op],
+              (unsigned long long)request->sector, block_status_text(status),
+              (unsigned long long)disk->errors_unreported);
+    disk->errors_unreported = 0;
+    disk->report_after = now + NS_PER_S;
+}
+
 static void finish(struct block_request *request, enum block_status status) {
     struct block_device *disk = disk_of(request->device);
     request->status = status;
     request->next = NULL;
     *disk->finished_tail = request;
     disk->finished_tail = &request->next;
-    if (status != BLOCK_OK)
+    if (status != BLOCK_OK) {
         request->device->errors++;
+        report_error(request, status);
+    }
     work_queue(&disk->work);
 }
 

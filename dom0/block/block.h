@@ -94,6 +94,8 @@ struct block_device {
     struct block_device *turns;     // the ring's last
     struct block_request *finished, **finished_tail; // done() is to be called
     struct work work;
+    u64 errors_unreported, report_after; // ns
+    // of every device
     u64 reads, writes, bytes_read, bytes_written, errors;
     u32 in_flight;
 };

@@ -64,7 +64,7 @@ static void recover(struct ahci_port *p, const char *why, bool reset_link, u32 f
         give_up(p, why);
         return;
     }
-    log_warning(p->disk.name, "%s (task file %x, SATA error %x)", why, ahci_get(p, PORT_TFD), ahci_get(p, PORT_SERR));
+    log_line(reset_link ? LOG_WARNING : LOG_DEBUG, p->disk.name, "%s (task file %x, SATA error %x)", why, ahci_get(p, PORT_TFD), ahci_get(p, PORT_SERR));
     if (!ahci_port_restart(p, reset_link)) {
         give_up(p, "the port does not come back");
         return;

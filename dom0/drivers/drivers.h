@@ -6,7 +6,7 @@
 
 #include "lib/types.h"
 
-#include "drivers/pci.h"
+#include "pci.h"
 
 /// Finds every device that dom0 has a driver for, starts it, and reads the partition tables of the disks found.
 /// What doesn't work is reported and left out.

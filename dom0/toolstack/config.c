@@ -21,25 +21,30 @@ const char *config_protocol_name(enum config_protocol protocol) {
     return protocols[protocol];
 }
 
-#define FIELD(f) offsetof(struct domain_config, f)
-#define LIST(f, n) .offset = FIELD(f), .count = FIELD(n), .element = sizeof(((struct domain_config *)0)->f[0])
+#define KEY(key, kind, ...) {.name = #key, .parse = config_value_##kind, __VA_ARGS__}
+#define ONE(field)          .offset = offsetof(struct domain_config, field)
+#define MANY(field, n)                                                                                       \
+    ONE(field), .count = offsetof(struct domain_config, n),                                                  \
+                .element = sizeof(((struct domain_config *)0)->field[0])
+#define FROM(a, b)          .least = (a), .most = (b)
+#define TEXT_MAX            (CONFIG_TEXT_SIZE - 1)
 
 static const struct config_key keys[] = {
-    {"name", config_value_name, FIELD(name), 1, BASALT_NAME_SIZE - 1, .required = true},
-    {"memory", config_value_size, FIELD(memory), MIB, MIB << 20, .required = true},
-    {"vcpus", config_value_number, FIELD(vcpus), 1, BASALT_VCPUS_MAX},
-    {"kernel", config_value_text, FIELD(kernel), 1, CONFIG_TEXT_SIZE - 1, .required = true},
-    {"initrd", config_value_text, FIELD(initrd), 1, CONFIG_TEXT_SIZE - 1},
-    {"cmdline", config_value_text, FIELD(cmdline), 0, CONFIG_CMDLINE_SIZE - 1},
-    {"disk", config_value_disk, LIST(disks, disk_count), .most = CONFIG_DISKS_MAX},
-    {"console", config_value_switch, FIELD(console)},
-    {"autostart", config_value_switch, FIELD(autostart)},
-    {"on_crash", config_value_choice, FIELD(on_crash), .words = actions},
-    {"on_reboot", config_value_choice, FIELD(on_reboot), .words = actions},
-    {"weight", config_value_number, FIELD(weight), 1, 10000},
-    {"cap", config_value_number, FIELD(cap), 0, 100 * BASALT_VCPUS_MAX},
-    {"protocol", config_value_choice, FIELD(protocol), .words = protocols},
-    {"module", config_value_module, LIST(modules, module_count), .most = 255},
+    KEY(name, name, ONE(name), FROM(1, BASALT_NAME_SIZE - 1), .required = true),
+    KEY(memory, size, ONE(memory), FROM(MIB, MIB << 20), .required = true),
+    KEY(vcpus, number, ONE(vcpus), FROM(1, BASALT_VCPUS_MAX)),
+    KEY(kernel, text, ONE(kernel), FROM(1, TEXT_MAX), .required = true),
+    KEY(initrd, text, ONE(initrd), FROM(1, TEXT_MAX)),
+    KEY(cmdline, text, ONE(cmdline), FROM(0, CONFIG_CMDLINE_SIZE - 1)),
+    KEY(disk, disk, MANY(disks, disk_count), FROM(0, CONFIG_DISKS_MAX)),
+    KEY(console, switch, ONE(console)),
+    KEY(autostart, switch, ONE(autostart)),
+    KEY(on_crash, choice, ONE(on_crash), .words = actions),
+    KEY(on_reboot, choice, ONE(on_reboot), .words = actions),
+    KEY(weight, number, ONE(weight), FROM(1, 10000)),
+    KEY(cap, number, ONE(cap), FROM(0, 100 * BASALT_VCPUS_MAX)),
+    KEY(protocol, choice, ONE(protocol), .words = protocols),
+    KEY(module, module, MANY(modules, module_count), FROM(0, CONFIG_MODULES_MAX)),
 };
 
 #define KEYS ARRAY_SIZE(keys)
@@ -189,9 +194,8 @@ static bool may_use(struct parser *p, const struct config_key *key) {
     }
     if (!*seen)
         *seen = p->line;
-    u32 limit = key->parse == config_value_disk ? CONFIG_DISKS_MAX : CONFIG_MODULES_MAX;
-    if (key->count && *(u32 *)((char *)p->config + key->count) >= limit) {
-        mistake(p, "%s: expected at most %u of them", key->name, limit);
+    if (key->count && *(u32 *)((char *)p->config + key->count) >= key->most) {
+        mistake(p, "%s: expected at most %u of them", key->name, (unsigned)key->most);
         return false;
     }
     return true;

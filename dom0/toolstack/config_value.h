@@ -12,7 +12,7 @@ struct config_key {
     // Stores `text` in *field. Returns NULL, or what was expected ("a size such as 256M").
     const char *(*parse)(const struct config_key *key, const char *text, void *field);
     size_t offset;    // of the field in struct domain_config
-    u64 least, most;  // numbers: the range; texts: bytes
+    u64 least, most;  // numbers: the range; texts: bytes; keys that may repeat: how often
     const char *const *words; // of a choice
     size_t count;             // offset of the field's counter, for keys that may repeat; 0: once only
     size_t element;           // bytes of one element of such a field

@@ -120,3 +120,14 @@ def check_filesystem(disk, partition, folder):
     subprocess.run(["/sbin/e2fsck", "-p", part], stdout=subprocess.DEVNULL)
     done = subprocess.run(["/sbin/e2fsck", "-f", "-n", part], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def writable_and_executable(machine, lowest=0):
+    """The pages, at or above virtual address `lowest`, that are writable and executable in the page tables that a QEMU
+    machine's processor uses at this moment (which are a guest's while one runs: stop the machine where the kernel does)."""
+    bad = []
+    for line in machine.monitor("info tlb").split("\n"):
+        found = re.match(r"([0-9a-f]{16}): [0-9a-f]{16} ([XGPDACTUW-]{9})", line)  # X here: no execution
+        if found and int(found[1], 16) >= lowest and found[2][0] == "-" and found[2][8] == "W":
+            bad.append(line)
+    return bad
