@@ -10,14 +10,14 @@
 #include "boot/multiboot2.h"
 #include "kernel/log.h"
 
-#define EBDA_POINTER 0x40eull // segment of the extended BIOS data area
-#define EBDA_SIZE 1024u
-#define BIOS_AREA 0xe0000ull
+#define EBDA_POINTER   0x40eull // segment of the extended BIOS data area
+#define EBDA_SIZE      1024u
+#define BIOS_AREA      0xe0000ull
 #define BIOS_AREA_SIZE 0x20000u
-#define RSDP_SIZE 36u
-#define TABLE_MAX (1 * MIB)
-#define TABLES_MAX 64u
-#define HEADER_SIZE 36u
+#define RSDP_SIZE      36u
+#define TABLE_MAX      (1 * MIB)
+#define TABLES_MAX     64u
+#define HEADER_SIZE    36u
 
 struct acpi_info acpi;
 static char found[TABLES_MAX * 5 + 1]; // signatures, for the report
@@ -110,7 +110,8 @@ void acpi_init(const struct boot_params *params)
     acpi.rsdp = find_rsdp();
     u64 root = acpi_parse_rsdp(params->rsdp, params->rsdp_size, &entry_size);
     if (!root && acpi.rsdp)
-        root = acpi_parse_rsdp(device_map(HPA(acpi.rsdp), RSDP_SIZE, MAP_READ), RSDP_SIZE, &entry_size);
+        root = acpi_parse_rsdp(device_map(HPA(acpi.rsdp), RSDP_SIZE, MAP_READ), RSDP_SIZE,
+                               &entry_size);
     if (root)
         read_root(root, entry_size);
 }
@@ -125,6 +126,6 @@ u32 acpi_node_of(u64 address)
 
 void acpi_report(void)
 {
-    log_info("basalt: acpi: RSDP at 0x%lx, %u tables:%s; %u broken; %u processors", acpi.rsdp, acpi.tables_found,
-             found, acpi.tables_broken, acpi.cpu_count);
+    log_info("basalt: acpi: RSDP at 0x%lx, %u tables:%s; %u broken; %u processors", acpi.rsdp,
+             acpi.tables_found, found, acpi.tables_broken, acpi.cpu_count);
 }

@@ -8,11 +8,11 @@
 
 #include "arch/types.h"
 
-#define ACPI_CPUS_MAX 256u
-#define ACPI_IOAPICS_MAX 8u
+#define ACPI_CPUS_MAX      256u
+#define ACPI_IOAPICS_MAX   8u
 #define ACPI_OVERRIDES_MAX 24u
-#define ACPI_ECAMS_MAX 8u
-#define ACPI_NODES_MAX 32u
+#define ACPI_ECAMS_MAX     8u
+#define ACPI_NODES_MAX     32u
 
 struct acpi_address { // Generic Address Structure
     u8 space;         // ACPI_SPACE_*
@@ -20,8 +20,7 @@ struct acpi_address { // Generic Address Structure
     u64 address;
 };
 #define ACPI_SPACE_MEMORY 0u
-#define ACPI_SPACE_IO 1u
-#define ACPI_SPACE_PCI 2u
+#define ACPI_SPACE_IO     1u
 
 struct acpi_cpu {
     u32 apic_id, uid;
@@ -49,11 +48,10 @@ struct acpi_info {
     u64 rsdp, lapic_address;
     u64 dmar, dmar_size; // where the table is; 0: there is none
     u64 hpet;
-    bool pic_present, reset_supported, has_fadt, has_spcr, has_madt;
+    bool pic_present, reset_supported, has_spcr;
     u16 cpu_count, ioapic_count, override_count, ecam_count, node_range_count;
     u16 tables_found, tables_broken;
     u32 pm_timer_port; // 0: none
-    bool pm_timer_32bit;
     u8 reset_value;
     u8 century; // CMOS index, 0: none
     u16 pm1a_control, pm1b_control;
@@ -61,7 +59,6 @@ struct acpi_info {
     struct acpi_address reset;
     struct acpi_address spcr_address;
     u32 spcr_baud; // 0: as is
-    u32 spcr_gsi;  // 0: none
     struct acpi_cpu cpus[ACPI_CPUS_MAX];
     struct acpi_ioapic ioapics[ACPI_IOAPICS_MAX];
     struct acpi_override overrides[ACPI_OVERRIDES_MAX];
@@ -82,4 +79,5 @@ bool acpi_checksum(const u8 *bytes, u64 size);
 /// Checks an RSDP. Returns the physical address of the root table (*entry_size 8: XSDT, 4: RSDT), 0 if broken.
 u64 acpi_parse_rsdp(const u8 *bytes, u64 size, unsigned *entry_size);
 /// Reads one table into *info. Returns 0, or -1 if it is broken, with the reason in *why. Unknown tables are ignored.
-must_check int acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info, const char **why);
+must_check int acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info,
+                                const char **why);

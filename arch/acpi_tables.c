@@ -7,10 +7,10 @@
 #include "arch/acpi.h"
 #include "arch/string.h"
 
-#define HEADER_SIZE 36u
-#define HEADER_LENGTH 4u // offset of the table's length
+#define HEADER_SIZE    36u
+#define HEADER_LENGTH  4u // offset of the table's length
 
-#define ENABLED BIT(0) // of processors and memory ranges
+#define ENABLED        BIT(0) // of processors and memory ranges
 #define ONLINE_CAPABLE BIT(1)
 
 static u16 read16(const u8 *p)
@@ -67,7 +67,8 @@ struct entry_rule {
     u8 type, size;
 };
 
-static bool entries_valid(const u8 *t, u32 at, u32 end, const struct entry_rule *rules, unsigned count)
+static bool entries_valid(const u8 *t, u32 at, u32 end, const struct entry_rule *rules,
+                          unsigned count)
 {
     for (; at < end; at += t[at + 1]) {
         if (end - at < 2 || t[at + 1] < 2 || t[at + 1] > end - at)
@@ -79,14 +80,14 @@ static bool entries_valid(const u8 *t, u32 at, u32 end, const struct entry_rule 
     return true;
 }
 
-#define MADT_ENTRIES 44u
-#define MADT_CPU 0u
-#define MADT_IOAPIC 1u
-#define MADT_OVERRIDE 2u
+#define MADT_ENTRIES       44u
+#define MADT_CPU           0u
+#define MADT_IOAPIC        1u
+#define MADT_OVERRIDE      2u
 #define MADT_LAPIC_ADDRESS 5u
-#define MADT_X2APIC_CPU 9u
-#define POLARITY_LOW 3u // flags 1:0
-#define TRIGGER_LEVEL 3u // flags 3:2
+#define MADT_X2APIC_CPU    9u
+#define POLARITY_LOW       3u // flags 1:0
+#define TRIGGER_LEVEL      3u // flags 3:2
 
 static void add_cpu(struct acpi_info *info, u32 apic_id, u32 uid, u32 flags)
 {
@@ -102,7 +103,8 @@ static void madt_entry(const u8 *e, struct acpi_info *info)
     case MADT_LAPIC_ADDRESS: info->lapic_address = read64(e + 4); break;
     case MADT_IOAPIC:
         if (info->ioapic_count < ACPI_IOAPICS_MAX)
-            info->ioapics[info->ioapic_count++] = (struct acpi_ioapic){e[2], read32(e + 8), read32(e + 4)};
+            info->ioapics[info->ioapic_count++] =
+                (struct acpi_ioapic){e[2], read32(e + 8), read32(e + 4)};
         break;
     case MADT_OVERRIDE:
         if (info->override_count < ACPI_OVERRIDES_MAX)
@@ -119,11 +121,13 @@ static void madt_entry(const u8 *e, struct acpi_info *info)
 
 static const char *parse_madt(const u8 *t, u32 length, struct acpi_info *info)
 {
-    static const struct entry_rule rules[] = {
-        {MADT_CPU, 8}, {MADT_IOAPIC, 12}, {MADT_OVERRIDE, 10}, {MADT_LAPIC_ADDRESS, 12}, {MADT_X2APIC_CPU, 16}};
+    static const struct entry_rule rules[] = {{MADT_CPU, 8},
+                                              {MADT_IOAPIC, 12},
+                                              {MADT_OVERRIDE, 10},
+                                              {MADT_LAPIC_ADDRESS, 12},
+                                              {MADT_X2APIC_CPU, 16}};
     if (length < MADT_ENTRIES || !entries_valid(t, MADT_ENTRIES, length, rules, ARRAY_SIZE(rules)))
         return "bad entry length";
-    info->has_madt = true;
     info->lapic_address = read32(t + 36);
     info->pic_present = t[40] & 1;
     for (u32 at = MADT_ENTRIES; at < length; at += t[at + 1])
@@ -132,7 +136,7 @@ static const char *parse_madt(const u8 *t, u32 length, struct acpi_info *info)
 }
 
 #define SRAT_ENTRIES 48u
-#define SRAT_MEMORY 1u
+#define SRAT_MEMORY  1u
 
 static const char *parse_srat(const u8 *t, u32 length, struct acpi_info *info)
 {
@@ -142,23 +146,26 @@ static const char *parse_srat(const u8 *t, u32 length, struct acpi_info *info)
     for (u32 at = SRAT_ENTRIES; at < length; at += t[at + 1]) {
         const u8 *e = t + at;
         u64 base, end;
-        if (e[0] != SRAT_MEMORY || !(read32(e + 28) & ENABLED) || info->node_range_count == ACPI_NODES_MAX)
+        if (e[0] != SRAT_MEMORY || !(read32(e + 28) & ENABLED) ||
+            info->node_range_count == ACPI_NODES_MAX)
             continue;
         base = read64(e + 8);
         if (!__builtin_add_overflow(base, read64(e + 16), &end) && end > base)
-            info->node_ranges[info->node_range_count++] = (struct acpi_node_range){base, end, read32(e + 2)};
+            info->node_ranges[info->node_range_count++] =
+                (struct acpi_node_range){base, end, read32(e + 2)};
     }
     return NULL;
 }
 
 #define MCFG_ENTRIES 44u
-#define MCFG_ENTRY 16u
+#define MCFG_ENTRY   16u
 
 static const char *parse_mcfg(const u8 *t, u32 length, struct acpi_info *info)
 {
     if (length < MCFG_ENTRIES || (length - MCFG_ENTRIES) % MCFG_ENTRY)
         return "bad length";
-    for (u32 at = MCFG_ENTRIES; at < length && info->ecam_count < ACPI_ECAMS_MAX; at += MCFG_ENTRY) {
+    for (u32 at = MCFG_ENTRIES; at < length && info->ecam_count < ACPI_ECAMS_MAX;
+         at += MCFG_ENTRY) {
         struct acpi_ecam ecam = {read64(t + at), read16(t + at + 8), t[at + 10], t[at + 11]};
         if (ecam.base && ecam.base % MIB == 0 && ecam.first_bus <= ecam.last_bus)
             info->ecams[info->ecam_count++] = ecam;
@@ -166,22 +173,19 @@ static const char *parse_mcfg(const u8 *t, u32 length, struct acpi_info *info)
     return NULL;
 }
 
-#define FADT_SIZE_1 116u        // ACPI 1.0
-#define FADT_SIZE_2 129u        // up to the reset value
-#define FADT_TIMER_32BIT BIT(8) // flags
-#define FADT_RESET BIT(10)
+#define FADT_SIZE_1 116u    // ACPI 1.0
+#define FADT_SIZE_2 129u    // up to the reset value
+#define FADT_RESET  BIT(10) // flags
 
 static const char *parse_fadt(const u8 *t, u32 length, struct acpi_info *info)
 {
     if (length < FADT_SIZE_1)
         return "too short";
     u32 flags = read32(t + 112), timer = read32(t + 76);
-    info->has_fadt = true;
     info->dsdt = read32(t + 40);
     info->pm1a_control = read16(t + 64);
     info->pm1b_control = read16(t + 68);
     info->pm_timer_port = t[91] == 4 && timer <= 0xfffc ? timer : 0;
-    info->pm_timer_32bit = flags & FADT_TIMER_32BIT;
     info->century = t[108];
     if (length >= FADT_SIZE_2 && flags & FADT_RESET) {
         info->reset_supported = true;
@@ -199,8 +203,7 @@ static const char *parse_hpet(const u8 *t, u32 length, struct acpi_info *info)
     return NULL;
 }
 
-#define SPCR_16550_MAX 1u  // interface types 0 and 1
-#define SPCR_GSI BIT(1)    // interrupt type: I/O APIC
+#define SPCR_16550_MAX  1u // interface types 0 and 1
 #define SPCR_BAUD_RATES 8u
 
 static const char *parse_spcr(const u8 *t, u32 length, struct acpi_info *info)
@@ -212,7 +215,6 @@ static const char *parse_spcr(const u8 *t, u32 length, struct acpi_info *info)
         return NULL; // no 16550
     info->has_spcr = true;
     info->spcr_address = read_address(t + 40);
-    info->spcr_gsi = t[52] & SPCR_GSI ? read32(t + 54) : 0;
     info->spcr_baud = t[58] < SPCR_BAUD_RATES ? rates[t[58]] : 0;
     return NULL;
 }

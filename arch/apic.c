@@ -17,10 +17,9 @@
 #include "kernel/panic.h"
 
 #define APIC_BASE_DEFAULT 0xfee00000ull
-#define DIVIDE_BY_1 0xbu
-#define ICR_TRIES 1000000u
-#define CALIBRATION_US 10000u
-#define COUNT_MAX 0xffffffffull
+#define DIVIDE_BY_1       0xbu
+#define CALIBRATION_US    10000u
+#define COUNT_MAX         0xffffffffull
 
 static volatile u8 *registers; // NULL: x2APIC
 static u64 timer_khz;          // 0: TSC deadline
@@ -39,28 +38,17 @@ static void write(u32 reg, u32 value)
         wrmsr(MSR_X2APIC_BASE + reg / 16, value);
 }
 
-bool apic_is_x2apic(void)
-{
-    return !registers;
-}
+u32 apic_id(void) { return registers ? read(APIC_ID) >> 24 : read(APIC_ID); }
 
-u32 apic_id(void)
-{
-    return registers ? read(APIC_ID) >> 24 : read(APIC_ID);
-}
-
-void apic_eoi(void)
-{
-    write(APIC_EOI, 0);
-}
+void apic_eoi(void) { write(APIC_EOI, 0); }
 
 static void choose_mode(void)
 {
     u64 base = rdmsr(MSR_APIC_BASE);
     bool x2apic = base & APIC_BASE_X2APIC || (cpu_features.x2apic && !options.nox2apic);
     if (!x2apic && !registers)
-        registers = device_map(HPA(acpi.lapic_address ? acpi.lapic_address : APIC_BASE_DEFAULT), PAGE_SIZE,
-                               MAP_WRITE | MAP_UC);
+        registers = device_map(HPA(acpi.lapic_address ? acpi.lapic_address : APIC_BASE_DEFAULT),
+                               PAGE_SIZE, MAP_WRITE | MAP_UC);
     if (!x2apic && !registers)
         panic("the local APIC can't be mapped");
     wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE);
@@ -87,10 +75,7 @@ void apic_init(void)
         apic_eoi();
 }
 
-static u64 counted(void)
-{
-    return COUNT_MAX - read(APIC_TIMER_CURRENT);
-}
+static u64 counted(void) { return COUNT_MAX - read(APIC_TIMER_CURRENT); }
 
 void apic_timer_init(void)
 {
@@ -122,21 +107,9 @@ void apic_timer_set(u64 deadline)
     write(APIC_TIMER_INITIAL, deadline == ~0ull ? 0 : (u32)MIN(count, COUNT_MAX));
 }
 
-void apic_send(u32 destination, u32 command)
-{
-    if (!registers) {
-        asm volatile("mfence; lfence" : : : "memory"); // x2APIC writes do not wait for stores before them
-        wrmsr(MSR_X2APIC_BASE + APIC_ICR / 16, command | (u64)destination << 32);
-        return;
-    }
-    for (unsigned i = 0; i < ICR_TRIES && read(APIC_ICR) & APIC_ICR_PENDING; i++)
-        cpu_pause();
-    write(APIC_ICR_HIGH, destination << 24);
-    write(APIC_ICR, command);
-}
-
 void apic_report(void)
 {
-    log_info("basalt: apic: %s, id %u, timer: %s %lu kHz", registers ? "xAPIC" : "x2APIC", this_cpu()->apic_id,
-             timer_khz ? "one-shot," : "TSC deadline,", timer_khz ? timer_khz : tsc_khz);
+    log_info("basalt: apic: %s, id %u, timer: %s %lu kHz", registers ? "xAPIC" : "x2APIC",
+             this_cpu()->apic_id, timer_khz ? "one-shot," : "TSC deadline,",
+             timer_khz ? timer_khz : tsc_khz);
 }

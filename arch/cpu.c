@@ -12,13 +12,13 @@
 #include "arch/x86.h"
 #include "kernel/log.h"
 
-#define GDT_CODE64 0x00af9b000000ffffull // present, ring 0, accessed; long
-#define GDT_DATA 0x00cf93000000ffffull
-#define GDT_TSS 0x0000890000000000ull // available 64-bit TSS
+#define GDT_CODE64        0x00af9b000000ffffull // present, ring 0, accessed; long
+#define GDT_DATA          0x00cf93000000ffffull
+#define GDT_TSS           0x0000890000000000ull // available 64-bit TSS
 
-#define IDT_GATE 0x8e00u // present, ring 0, interrupt gate: IF is cleared
-#define IST_NMI 1u
-#define IST_DOUBLE_FAULT 2u
+#define IDT_GATE          0x8e00u // present, ring 0, interrupt gate: IF is cleared
+#define IST_NMI           1u
+#define IST_DOUBLE_FAULT  2u
 #define IST_MACHINE_CHECK 3u
 
 struct idt_gate {
@@ -34,10 +34,7 @@ static u8 boot_trap_stack[4096] __attribute__((aligned(16))); // until there are
 
 extern const u8 trap_entries[], irq_entries[];
 
-struct cpu *cpu_boot(void)
-{
-    return &boot_cpu;
-}
+struct cpu *cpu_boot(void) { return &boot_cpu; }
 
 static void read_brand(struct cpu_features *f)
 {
@@ -61,7 +58,9 @@ static void read_identity(struct cpu_features *f)
 {
     struct cpuid r = cpuid(0);
     f->max_leaf = r.eax;
-    f->vendor = r.ebx == 0x756e6547 ? VENDOR_INTEL : r.ebx == 0x68747541 ? VENDOR_AMD : VENDOR_OTHER;
+    f->vendor = r.ebx == 0x756e6547   ? VENDOR_INTEL
+                : r.ebx == 0x68747541 ? VENDOR_AMD
+                                      : VENDOR_OTHER;
     f->max_extended_leaf = cpuid(0x80000000).eax;
     u32 signature = cpuid(1).eax;
     f->stepping = signature & 0xf;

@@ -2,27 +2,26 @@
 //
 // Processors: what they can do, per-CPU data, descriptor tables, traps and interrupts. Invariant: the kernel runs with
 // interrupts off except inside irq_window() and cpu_idle(); an interrupt only sets its vector's pending bit and is
-// acknowledged at the local APIC, whoever asks for it later with cpu_take_vector(). NMI and #MC may come anywhere
-// and only count themselves (a fatal machine check panics).
+// acknowledged at the local APIC, whoever asks for it later with cpu_take_vector(). NMI and #MC may come anywhere;
+// an NMI is only counted and reported later, a machine check that can be survived is reported at once.
 
 #pragma once
 
 #include "arch/types.h"
 
-#define CPUS_MAX 64u
+#define CPUS_MAX   64u
 
-#define KERNEL_CS 0x08u
-#define KERNEL_DS 0x10u
+#define KERNEL_CS  0x08u
+#define KERNEL_DS  0x10u
 #define KERNEL_TSS 0x18u // takes two descriptors
 
 // Interrupt vectors. Those of devices are given out by the kernel's interrupt objects.
 #define VECTOR_DEVICE_FIRST 0x30u
-#define VECTOR_DEVICE_LAST 0xdfu
-#define VECTOR_CONSOLE 0xe0u  // UART
-#define VECTOR_KICK 0xf0u     // another CPU wants attention
-#define VECTOR_TIMER 0xf1u    // local APIC timer
-#define VECTOR_ERROR 0xf2u    // local APIC error
-#define VECTOR_SPURIOUS 0xffu // never recorded, never acknowledged
+#define VECTOR_DEVICE_LAST  0xdfu
+#define VECTOR_CONSOLE      0xe0u // UART
+#define VECTOR_TIMER        0xf1u // local APIC timer
+#define VECTOR_ERROR        0xf2u // local APIC error
+#define VECTOR_SPURIOUS     0xffu // never recorded, never acknowledged
 
 enum cpu_vendor { VENDOR_OTHER, VENDOR_INTEL, VENDOR_AMD };
 
@@ -32,8 +31,8 @@ struct cpu_features {
     u32 family, model, stepping;
     u32 max_leaf, max_extended_leaf;
     u32 physical_bits, linear_bits;
-    bool xsave, xsaveopt, pcid, invpcid, smep, smap, umip, fsgsbase, x2apic, tsc_deadline, invariant_tsc,
-        page1g, nx, monitor, arat, rdtscp, hypervisor, mtrr, mca, erms;
+    bool xsave, xsaveopt, pcid, invpcid, smep, smap, umip, fsgsbase, x2apic, tsc_deadline,
+        invariant_tsc, page1g, nx, monitor, arat, rdtscp, hypervisor, mtrr, mca, erms;
     bool vmx, svm;
     char brand[52];
 };
@@ -51,9 +50,9 @@ struct tss { // 64-bit task-state segment: only its stacks matter
 SIZE_ASSERT(struct tss, 104);
 
 #define KERNEL_STACK_PAGES 4u
-#define TRAP_STACK_PAGES 2u // of NMI, #DF and #MC each
+#define TRAP_STACK_PAGES   2u // of NMI, #DF and #MC each
 
-#define SLOTS_MAX 32u // 16 for page_peek(), 16 for slot_map()
+#define SLOTS_MAX          32u // 16 for page_peek(), 16 for slot_map()
 
 struct vcpu;
 struct basalt_trace;
@@ -61,20 +60,16 @@ struct basalt_trace;
 struct cpu {
     struct cpu *self; // first: this_cpu() reads it through GS
     u32 id, apic_id;
-    u64 pending[4];   // interrupt vectors that came and were not taken
-    u64 interrupts;   // count
-    u64 nmis;         // count
-    bool nmi_pending; // an NMI came; the kernel clears it when it has looked
-    bool machine_check_pending; // a survivable machine check came
+    u64 pending[4];             // interrupt vectors that came and were not taken
+    u64 nmis;                   // count
+    bool nmi_pending;           // an NMI came and was not reported yet
     struct vcpu *vcpu;          // loaded now, the kernel's business
     struct basalt_trace *trace; // the kernel's trace ring of this CPU
     void *scheduler;            // the kernel's business
-    void *backend;              // the backend's page of this CPU
-    void *scratch[4];           // the kernel's business
     // Paging of this CPU
-    hpa_t root;                   // top-level table
-    u64 *slot_table;              // last-level table of the slot window
-    u64 slot_page[SLOTS_MAX];     // page number that each slot maps, ~0: none
+    hpa_t root;               // top-level table
+    u64 *slot_table;          // last-level table of the slot window
+    u64 slot_page[SLOTS_MAX]; // page number that each slot maps, ~0: none
     // Hardware tables
     u64 stack_top;
     struct tss tss;
@@ -101,21 +96,15 @@ void cpu_report(void);
 struct cpu *cpu_boot(void);
 
 /// Lets pending interrupts in, for one instant.
-static inline void irq_window(void)
-{
-    asm volatile("sti; nop; cli" : : : "memory");
-}
+static inline void irq_window(void) { asm volatile("sti; nop; cli" : : : "memory"); }
 
 /// Sleeps until an interrupt comes.
-static inline void cpu_idle(void)
-{
-    asm volatile("sti; hlt; cli" : : : "memory");
-}
+static inline void cpu_idle(void) { asm volatile("sti; hlt; cli" : : : "memory"); }
 
 /// Records an interrupt and acknowledges it at the local APIC. The stubs call it; the VMX backend's caller does for
 /// vectors that VM exits acknowledged.
 void irq_record(unsigned vector);
-/// The next pending vector (highest first), which is then no longer pending, or -1.
+/// The next pending vector (highest first), which is then no longer pending, or -1. Reports NMIs that came meanwhile.
 int cpu_take_vector(void);
 /// Called before the acknowledgement for vectors in irq_level_vectors: masks the line, else it would come at once again.
 extern void (*irq_quench)(unsigned vector);
@@ -132,4 +121,5 @@ struct trap_frame {
 void trap_handle(struct trap_frame *frame);
 
 /// Calls `function(argument)` on another stack; it does not return.
-noreturn void cpu_call_on_stack(u64 stack_top, void (*function)(const void *), const void *argument);
+noreturn void cpu_call_on_stack(u64 stack_top, void (*function)(const void *),
+                                const void *argument);

@@ -11,8 +11,8 @@
 #include "kernel/panic.h"
 
 #define LOW_END 0x100000ull // firmware data, panic record, start-up code of other CPUs
-#define LIMIT (4 * GIB)     // the boot page tables reach that far
-#define REFILL 8u           // frames that mapping the next chunk may take
+#define LIMIT   (4 * GIB)   // the boot page tables reach that far
+#define REFILL  8u          // frames that mapping the next chunk may take
 
 extern char __boot_start[], __boot_end[], __kernel_start[], __kernel_end[];
 

@@ -9,14 +9,14 @@
 #include "arch/string.h"
 #include "arch/x86.h"
 
-#define LEAF_XSTATE 0xdu
-#define FXSAVE_SIZE 512u
+#define LEAF_XSTATE   0xdu
+#define FXSAVE_SIZE   512u
 #define HEADER_OFFSET 512u // XSTATE_BV, XCOMP_BV
-#define HEADER_SIZE 64u
-#define FCW_OFFSET 0u
-#define MXCSR_OFFSET 24u
-#define FCW_RESET 0x37fu
-#define MXCSR_RESET 0x1f80u
+#define HEADER_SIZE   64u
+#define FCW_OFFSET    0u
+#define MXCSR_OFFSET  24u
+#define FCW_RESET     0x37fu
+#define MXCSR_RESET   0x1f80u
 
 u64 xstate_mask;
 u32 xstate_area_size = FXSAVE_SIZE;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Machine checks. A report that leaves the processor's context intact is logged and marked for the kernel, which ends
-// whom it concerns; any other is the end of the machine. Follows the SDM, "Machine-Check Architecture", and
+// Machine checks. A report that leaves the processor's context intact is logged; any other is the end of the machine. Follows the SDM, "Machine-Check Architecture", and
 // "Interpreting Machine-Check Error Codes".
 
 #include "arch/mcheck.h"
@@ -49,9 +48,10 @@ static u64 report_banks(void)
             continue;
         if (status & MC_STATUS_ADDRV && !rdmsr_safe(msr + 2, &address))
             address = 0;
-        log_err("basalt: machine check: CPU %u bank %u: %s, %scorrected%s, status 0x%lx, address 0x%lx",
-                this_cpu()->id, bank, error_name(status), status & MC_STATUS_UC ? "not " : "",
-                status & MC_STATUS_PCC ? ", context lost" : "", status, address);
+        log_err(
+            "basalt: machine check: CPU %u bank %u: %s, %scorrected%s, status 0x%lx, address 0x%lx",
+            this_cpu()->id, bank, error_name(status), status & MC_STATUS_UC ? "not " : "",
+            status & MC_STATUS_PCC ? ", context lost" : "", status, address);
         all |= status;
         wrmsr_safe(msr + 1, 0);
     }
@@ -75,6 +75,5 @@ void mcheck_handle(const struct trap_frame *frame)
     u64 status = report_banks();
     if (!known || !(global & MCG_STATUS_RIPV) || status & MC_STATUS_PCC)
         panic_trap(frame, "machine check that cannot be survived (global status 0x%lx)", global);
-    this_cpu()->machine_check_pending = true;
     wrmsr_safe(MSR_MCG_STATUS, 0);
 }

@@ -10,5 +10,5 @@ struct trap_frame;
 
 /// Lets every bank of this CPU report; reports what was left from before the boot.
 void mcheck_init(void);
-/// Handles #MC: names the banks that report. Panics when the processor cannot go on, else marks the CPU.
+/// Handles #MC: names the banks that report. Panics when the processor cannot go on.
 void mcheck_handle(const struct trap_frame *frame);

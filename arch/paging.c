@@ -13,20 +13,18 @@
 #include "kernel/panic.h"
 
 #define TABLE_ENTRIES 512u
-#define TOP_LEVEL 4u
-#define TOP_SPAN (512 * GIB) // one entry of the top-level table
+#define TOP_LEVEL     4u
+#define TOP_SPAN      (512 * GIB) // one entry of the top-level table
 
-extern char __text_start[], __text_end[], __rodata_start[], __rodata_end[], __data_start[], __bss_end[];
+extern char __text_start[], __text_end[], __rodata_start[], __rodata_end[], __data_start[],
+    __bss_end[];
 
 static hpa_t kernel_root;
 static hpa_t (*frame_source)(void) = early_frame;
 static u64 device_next = DEVICE_BASE;
 static u64 stack_next = STACK_BASE;
 
-void paging_set_frame_source(hpa_t (*alloc)(void))
-{
-    frame_source = alloc;
-}
+void paging_set_frame_source(hpa_t (*alloc)(void)) { frame_source = alloc; }
 
 //  47     39 38     30 29     21 20     12 11      0
 // |  level 4|  level 3|  level 2|  level 1|  offset  |     level 2 entries may map 2 MiB
@@ -74,7 +72,8 @@ int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags)
 {
     assert(!(flags & MAP_WRITE && flags & MAP_EXEC), "the kernel never maps writable code");
     while (bytes) {
-        bool large = !(flags & MAP_SMALL) && (va | pa.v) % SUPERPAGE_SIZE == 0 && bytes >= SUPERPAGE_SIZE;
+        bool large = !(flags & MAP_SMALL) && (va | pa.v) % SUPERPAGE_SIZE == 0 &&
+                     bytes >= SUPERPAGE_SIZE;
         u64 step = large ? SUPERPAGE_SIZE : PAGE_SIZE;
         u64 *entry = walk(va, large ? 2 : 1, true);
         if (!entry || *entry & PTE_PRESENT)
@@ -145,7 +144,8 @@ u64 stack_alloc(unsigned pages)
 
 static void map_image(const char *start, const char *end, unsigned flags)
 {
-    if (map_kernel((u64)start, HPA((u64)start - KERNEL_BASE), (u64)(end - start), flags | MAP_SMALL))
+    if (map_kernel((u64)start, HPA((u64)start - KERNEL_BASE), (u64)(end - start),
+                   flags | MAP_SMALL))
         panic("no memory for the kernel's page tables");
 }
 

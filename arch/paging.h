@@ -15,33 +15,33 @@
 
 #include "arch/types.h"
 
-#define POOL_BASE 0xffff800000000000ull
+#define POOL_BASE        0xffff800000000000ull
 #define FRAME_TABLE_BASE 0xffff900000000000ull
-#define SLOT_BASE 0xffffa00000000000ull
-#define DEVICE_BASE 0xffffb00000000000ull
-#define STACK_BASE 0xffffc00000000000ull
-#define KERNEL_BASE 0xffffffff80000000ull
+#define SLOT_BASE        0xffffa00000000000ull
+#define DEVICE_BASE      0xffffb00000000000ull
+#define STACK_BASE       0xffffc00000000000ull
+#define KERNEL_BASE      0xffffffff80000000ull
 
-#define PTE_PRESENT BIT(0)
-#define PTE_WRITE BIT(1)
-#define PTE_USER BIT(2)
-#define PTE_PWT BIT(3) // PAT index, bit 0
-#define PTE_PCD BIT(4) // PAT index, bit 1
-#define PTE_ACCESSED BIT(5)
-#define PTE_DIRTY BIT(6)
-#define PTE_LARGE BIT(7) // in the upper levels
-#define PTE_PAT_4K BIT(7)
-#define PTE_GLOBAL BIT(8)
-#define PTE_PAT_LARGE BIT(12)
-#define PTE_NX BIT(63)
-#define PTE_ADDRESS 0x000ffffffffff000ull
+#define PTE_PRESENT      BIT(0)
+#define PTE_WRITE        BIT(1)
+#define PTE_USER         BIT(2)
+#define PTE_PWT          BIT(3) // PAT index, bit 0
+#define PTE_PCD          BIT(4) // PAT index, bit 1
+#define PTE_ACCESSED     BIT(5)
+#define PTE_DIRTY        BIT(6)
+#define PTE_LARGE        BIT(7) // in the upper levels
+#define PTE_PAT_4K       BIT(7)
+#define PTE_GLOBAL       BIT(8)
+#define PTE_PAT_LARGE    BIT(12)
+#define PTE_NX           BIT(63)
+#define PTE_ADDRESS      0x000ffffffffff000ull
 
 // How to map.
-#define MAP_READ 0x0u
+#define MAP_READ  0x0u
 #define MAP_WRITE 0x1u
-#define MAP_EXEC 0x2u
-#define MAP_UC 0x10u // strongly uncacheable
-#define MAP_WC 0x20u // write combining
+#define MAP_EXEC  0x2u
+#define MAP_UC    0x10u // strongly uncacheable
+#define MAP_WC    0x20u // write combining
 #define MAP_SMALL 0x40u // 4 KiB pages only
 
 // PAT entries 0..5: WB, WT, UC-, UC, WC, WP (6, 7: UC-, UC).
@@ -71,15 +71,9 @@ u64 stack_alloc(unsigned pages);
 hpa_t kernel_virt_to_hpa(const void *va);
 
 /// A kernel frame's address in the pool window and back.
-static inline void *pool_ptr(hpa_t pa)
-{
-    return (void *)(POOL_BASE + pa.v);
-}
+static inline void *pool_ptr(hpa_t pa) { return (void *)(POOL_BASE + pa.v); }
 
-static inline hpa_t pool_hpa(const void *p)
-{
-    return HPA((u64)p - POOL_BASE);
-}
+static inline hpa_t pool_hpa(const void *p) { return HPA((u64)p - POOL_BASE); }
 
 /// Any RAM page of the loaded domain, at the same offset in the page as `pa`. Stays valid until a page whose number has the
 /// same low four bits is peeked, or slots_clear(). This CPU only.

@@ -9,7 +9,7 @@
 #include "arch/x86.h"
 
 #define CACHE_SLOTS 16u
-#define SLOT_PTE (PTE_PRESENT | PTE_WRITE | PTE_NX | PTE_ACCESSED | PTE_DIRTY)
+#define SLOT_PTE    (PTE_PRESENT | PTE_WRITE | PTE_NX | PTE_ACCESSED | PTE_DIRTY)
 
 static void *slot_set(unsigned slot, hpa_t pa)
 {
@@ -23,10 +23,7 @@ static void *slot_set(unsigned slot, hpa_t pa)
     return (void *)(va + pa.v % PAGE_SIZE);
 }
 
-void *page_peek(hpa_t pa)
-{
-    return slot_set(pa.v >> PAGE_SHIFT & (CACHE_SLOTS - 1), pa);
-}
+void *page_peek(hpa_t pa) { return slot_set(pa.v >> PAGE_SHIFT & (CACHE_SLOTS - 1), pa); }
 
 void *slot_map(unsigned slot, hpa_t pa)
 {

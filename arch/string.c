@@ -61,10 +61,7 @@ int strncmp(const char *a, const char *b, size_t bytes)
     return 0;
 }
 
-int strcmp(const char *a, const char *b)
-{
-    return strncmp(a, b, (size_t)-1);
-}
+int strcmp(const char *a, const char *b) { return strncmp(a, b, (size_t)-1); }
 
 char *strchr(const char *s, int c)
 {
@@ -74,15 +71,6 @@ char *strchr(const char *s, int c)
         if (!*s)
             return NULL;
     }
-}
-
-char *strstr(const char *s, const char *what)
-{
-    size_t length = strlen(what);
-    for (; *s || !length; s++)
-        if (strncmp(s, what, length) == 0)
-            return (char *)s;
-    return NULL;
 }
 
 size_t strlcpy(char *to, const char *from, size_t size)

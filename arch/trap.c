@@ -7,7 +7,12 @@
 #include "arch/cpu.h"
 #include "arch/mcheck.h"
 #include "arch/x86.h"
+#include "kernel/log.h"
 #include "kernel/panic.h"
+
+#define PORT_STATUS  0x61 // what raised an NMI
+#define STATUS_IOCHK BIT(6)
+#define STATUS_SERR  BIT(7)
 
 struct fixup {
     u64 insn, target;
@@ -18,10 +23,27 @@ void (*irq_quench)(unsigned vector);
 u64 irq_level_vectors[4];
 
 static const char *const names[] = {
-    "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range exceeded",
-    "invalid opcode", "no FPU", "double fault", "coprocessor overrun", "invalid TSS",
-    "segment not present", "stack fault", "general protection", "page fault", "vector 15",
-    "x87 error", "alignment check", "machine check", "SSE error", "virtualization exception",
+    "divide error",
+    "debug",
+    "NMI",
+    "breakpoint",
+    "overflow",
+    "bound range exceeded",
+    "invalid opcode",
+    "no FPU",
+    "double fault",
+    "coprocessor overrun",
+    "invalid TSS",
+    "segment not present",
+    "stack fault",
+    "general protection",
+    "page fault",
+    "vector 15",
+    "x87 error",
+    "alignment check",
+    "machine check",
+    "SSE error",
+    "virtualization exception",
     "control protection",
 };
 
@@ -38,7 +60,9 @@ static bool fix_up(struct trap_frame *frame)
 
 noreturn static void page_fault(const struct trap_frame *frame)
 {
-    const char *what = frame->error & PF_FETCH ? "execution" : frame->error & PF_WRITE ? "write" : "read";
+    const char *what = frame->error & PF_FETCH   ? "execution"
+                       : frame->error & PF_WRITE ? "write"
+                                                 : "read";
     const char *why = frame->error & PF_RESERVED  ? "reserved bit in a table"
                       : frame->error & PF_PRESENT ? "not permitted"
                                                   : "not mapped";
@@ -71,15 +95,26 @@ void irq_record(unsigned vector)
         return;
     struct cpu *cpu = this_cpu();
     cpu->pending[vector / 64] |= BIT(vector % 64);
-    cpu->interrupts++;
     if (irq_level_vectors[vector / 64] & BIT(vector % 64))
         irq_quench(vector);
     apic_eoi();
 }
 
+// Outside the NMI handler, where nothing that was interrupted can be in the way.
+static void report_nmi(struct cpu *cpu)
+{
+    u8 status = inb(PORT_STATUS);
+    cpu->nmi_pending = false;
+    log_warn("basalt: cpu: NMI number %lu on CPU %u%s%s", cpu->nmis, cpu->id,
+             status & STATUS_SERR ? ", bus error" : "",
+             status & STATUS_IOCHK ? ", device error" : "");
+}
+
 int cpu_take_vector(void)
 {
     struct cpu *cpu = this_cpu();
+    if (unlikely(cpu->nmi_pending))
+        report_nmi(cpu);
     for (int word = 3; word >= 0; word--) {
         if (cpu->pending[word]) {
             int bit = 63 - __builtin_clzll(cpu->pending[word]);

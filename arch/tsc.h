@@ -8,14 +8,12 @@
 #include "arch/types.h"
 #include "arch/x86.h"
 
-extern u64 tsc_khz;           // ticks per millisecond
+extern u64 tsc_khz;            // ticks per millisecond
 extern const char *tsc_source; // where the frequency comes from
 
-/// Finds the frequency: KVM or VMware leaf, CPUID 0x15, else measured against the ACPI PM timer or the PIT.
+/// Finds the frequency: KVM or VMware leaf, CPUID 0x15, else measured against the ACPI PM timer.
 void tsc_init(void);
 void tsc_report(void);
 /// Ticks to nanoseconds and back, rounded down; exact to 2^-32 for any 64-bit count that does not overflow the result.
 u64 tsc_to_ns(u64 ticks);
 u64 ns_to_tsc(u64 ns);
-/// Busy-waits.
-void tsc_delay_us(u64 us);

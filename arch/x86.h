@@ -8,289 +8,246 @@
 
 #include "arch/types.h"
 
-#define RFLAGS_CF BIT(0)
-#define RFLAGS_FIXED BIT(1) // always one
-#define RFLAGS_PF BIT(2)
-#define RFLAGS_AF BIT(4)
-#define RFLAGS_ZF BIT(6)
-#define RFLAGS_SF BIT(7)
-#define RFLAGS_TF BIT(8)   // trap after each instruction
-#define RFLAGS_IF BIT(9)   // interrupts enabled
-#define RFLAGS_DF BIT(10)  // strings go downwards
-#define RFLAGS_OF BIT(11)
-#define RFLAGS_IOPL 0x3000ull // I/O privilege level
-#define RFLAGS_NT BIT(14)  // nested task
-#define RFLAGS_RF BIT(16)  // no instruction breakpoint once
-#define RFLAGS_VM BIT(17)  // virtual-8086 mode
-#define RFLAGS_AC BIT(18)  // alignment check; SMAP override
-#define RFLAGS_VIF BIT(19)
-#define RFLAGS_VIP BIT(20)
-#define RFLAGS_ID BIT(21)  // CPUID exists
+#define RFLAGS_CF      BIT(0)
+#define RFLAGS_FIXED   BIT(1) // always one
+#define RFLAGS_PF      BIT(2)
+#define RFLAGS_AF      BIT(4)
+#define RFLAGS_ZF      BIT(6)
+#define RFLAGS_SF      BIT(7)
+#define RFLAGS_TF      BIT(8) // trap after each instruction
+#define RFLAGS_IF      BIT(9) // interrupts enabled
+#define RFLAGS_OF      BIT(11)
+#define RFLAGS_RF      BIT(16) // no instruction breakpoint once
+#define RFLAGS_VM      BIT(17) // virtual-8086 mode
+#define RFLAGS_AC      BIT(18) // alignment check; SMAP override
 
-#define CR0_PE BIT(0)  // protected mode
-#define CR0_MP BIT(1)  // WAIT obeys TS
-#define CR0_EM BIT(2)  // no x87
-#define CR0_TS BIT(3)  // task switched: FPU faults
-#define CR0_ET BIT(4)  // always one
-#define CR0_NE BIT(5)  // x87 errors by #MF
-#define CR0_WP BIT(16) // the kernel obeys read-only pages
-#define CR0_AM BIT(18) // alignment checks
-#define CR0_NW BIT(29) // not write-through
-#define CR0_CD BIT(30) // caches off
-#define CR0_PG BIT(31) // paging
+#define CR0_PE         BIT(0)  // protected mode
+#define CR0_MP         BIT(1)  // WAIT obeys TS
+#define CR0_EM         BIT(2)  // no x87
+#define CR0_TS         BIT(3)  // task switched: FPU faults
+#define CR0_ET         BIT(4)  // always one
+#define CR0_NE         BIT(5)  // x87 errors by #MF
+#define CR0_WP         BIT(16) // the kernel obeys read-only pages
+#define CR0_AM         BIT(18) // alignment checks
+#define CR0_NW         BIT(29) // not write-through
+#define CR0_CD         BIT(30) // caches off
+#define CR0_PG         BIT(31) // paging
 
-#define CR4_VME BIT(0)
-#define CR4_PVI BIT(1)
-#define CR4_TSD BIT(2)
-#define CR4_DE BIT(3)          // debugging extensions
-#define CR4_PSE BIT(4)         // 4 MiB pages
-#define CR4_PAE BIT(5)         // 8-byte entries
-#define CR4_MCE BIT(6)         // machine checks are delivered
-#define CR4_PGE BIT(7)         // global pages
-#define CR4_PCE BIT(8)         // RDPMC outside ring 0
-#define CR4_OSFXSR BIT(9)      // SSE in use
+#define CR4_VME        BIT(0)
+#define CR4_PVI        BIT(1)
+#define CR4_TSD        BIT(2)
+#define CR4_DE         BIT(3)  // debugging extensions
+#define CR4_PSE        BIT(4)  // 4 MiB pages
+#define CR4_PAE        BIT(5)  // 8-byte entries
+#define CR4_MCE        BIT(6)  // machine checks are delivered
+#define CR4_PGE        BIT(7)  // global pages
+#define CR4_PCE        BIT(8)  // RDPMC outside ring 0
+#define CR4_OSFXSR     BIT(9)  // SSE in use
 #define CR4_OSXMMEXCPT BIT(10) // SSE errors by #XM
-#define CR4_UMIP BIT(11)       // SGDT and the like are for ring 0
-#define CR4_LA57 BIT(12)       // five paging levels
-#define CR4_VMXE BIT(13)       // VMX
-#define CR4_SMXE BIT(14)       // SMX
-#define CR4_FSGSBASE BIT(16)
-#define CR4_PCIDE BIT(17)   // process context identifiers
-#define CR4_OSXSAVE BIT(18) // XSAVE in use
-#define CR4_SMEP BIT(20)    // the kernel does not execute user pages
-#define CR4_SMAP BIT(21)    // nor read them
-#define CR4_PKE BIT(22)
-#define CR4_CET BIT(23)
-#define CR4_PKS BIT(24)
+#define CR4_UMIP       BIT(11) // SGDT and the like are for ring 0
+#define CR4_LA57       BIT(12) // five paging levels
+#define CR4_VMXE       BIT(13) // VMX
+#define CR4_FSGSBASE   BIT(16)
+#define CR4_PCIDE      BIT(17) // process context identifiers
+#define CR4_OSXSAVE    BIT(18) // XSAVE in use
+#define CR4_SMEP       BIT(20) // the kernel does not execute user pages
+#define CR4_SMAP       BIT(21) // nor read them
+#define CR4_PKE        BIT(22)
+#define CR4_CET        BIT(23)
 
-#define EFER_SCE BIT(0)   // SYSCALL
-#define EFER_LME BIT(8)   // long mode wanted
-#define EFER_LMA BIT(10)  // long mode is on
-#define EFER_NXE BIT(11)  // no-execute bit
-#define EFER_SVME BIT(12) // SVM
-#define EFER_LMSLE BIT(13)
-#define EFER_FFXSR BIT(14)
-#define EFER_TCE BIT(15)
+#define EFER_SCE       BIT(0)  // SYSCALL
+#define EFER_LME       BIT(8)  // long mode wanted
+#define EFER_LMA       BIT(10) // long mode is on
+#define EFER_NXE       BIT(11) // no-execute bit
+#define EFER_SVME      BIT(12) // SVM
+#define EFER_LMSLE     BIT(13)
+#define EFER_FFXSR     BIT(14)
+#define EFER_TCE       BIT(15)
 
-#define XCR0_X87 BIT(0)
-#define XCR0_SSE BIT(1)
-#define XCR0_AVX BIT(2)
+#define XCR0_X87       BIT(0)
+#define XCR0_SSE       BIT(1)
+#define XCR0_AVX       BIT(2)
 
-#define DR6_FIXED 0xffff0ff0ull // bits that read as one
-#define DR6_BS BIT(14)          // single step
-#define DR7_FIXED 0x400ull      // bits that read as one
-#define DR7_GD BIT(13)
+#define DR6_FIXED      0xffff0ff0ull // bits that read as one
+#define DR6_BS         BIT(14)       // single step
+#define DR7_FIXED      0x400ull      // bits that read as one
 
 // Exception vectors.
-#define EXC_DE 0u  // divide error
-#define EXC_DB 1u  // debug
-#define EXC_NMI 2u // not an exception, but its vector
-#define EXC_BP 3u  // INT3
-#define EXC_OF 4u  // INTO
-#define EXC_BR 5u  // BOUND
-#define EXC_UD 6u  // invalid opcode
-#define EXC_NM 7u  // no FPU
-#define EXC_DF 8u  // double fault
-#define EXC_TS 10u // invalid TSS
-#define EXC_NP 11u // segment not present
-#define EXC_SS 12u // stack segment
-#define EXC_GP 13u // general protection
-#define EXC_PF 14u // page fault
-#define EXC_MF 16u // x87 error
-#define EXC_AC 17u // alignment check
-#define EXC_MC 18u // machine check
-#define EXC_XM 19u // SSE error
-#define EXC_VE 20u // virtualization
-#define EXC_CP 21u // control protection
+#define EXC_DE  0u  // divide error
+#define EXC_DB  1u  // debug
+#define EXC_NMI 2u  // not an exception, but its vector
+#define EXC_BP  3u  // INT3
+#define EXC_OF  4u  // INTO
+#define EXC_BR  5u  // BOUND
+#define EXC_UD  6u  // invalid opcode
+#define EXC_NM  7u  // no FPU
+#define EXC_DF  8u  // double fault
+#define EXC_TS  10u // invalid TSS
+#define EXC_NP  11u // segment not present
+#define EXC_SS  12u // stack segment
+#define EXC_GP  13u // general protection
+#define EXC_PF  14u // page fault
+#define EXC_MF  16u // x87 error
+#define EXC_AC  17u // alignment check
+#define EXC_MC  18u // machine check
+#define EXC_XM  19u // SSE error
+#define EXC_VE  20u // virtualization
+#define EXC_CP  21u // control protection
 // Those of the exceptions that push an error code, one bit per vector.
-#define EXC_WITH_ERROR                                                                             \
-    (BIT(EXC_DF) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF) | BIT(EXC_AC) | BIT(EXC_CP))
+#define EXC_WITH_ERROR                                                                   \
+    (BIT(EXC_DF) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF) | \
+     BIT(EXC_AC) | BIT(EXC_CP))
 
-#define PF_PRESENT BIT(0) // page fault error code: a permission was missing, not the page
-#define PF_WRITE BIT(1)
-#define PF_USER BIT(2)
+#define PF_PRESENT  BIT(0) // page fault error code: a permission was missing, not the page
+#define PF_WRITE    BIT(1)
+#define PF_USER     BIT(2)
 #define PF_RESERVED BIT(3) // a reserved bit is set in a table
-#define PF_FETCH BIT(4)
+#define PF_FETCH    BIT(4)
 
 // MSRs.
-#define MSR_TSC 0x10u
-#define MSR_PLATFORM_ID 0x17u
-#define MSR_APIC_BASE 0x1bu
-#define MSR_FEATURE_CONTROL 0x3au
-#define MSR_TSC_ADJUST 0x3bu
-#define MSR_SPEC_CTRL 0x48u
-#define MSR_PRED_CMD 0x49u
-#define MSR_BIOS_UPDATE 0x79u
-#define MSR_BIOS_SIGN_ID 0x8bu
-#define MSR_MTRR_CAP 0xfeu
-#define MSR_ARCH_CAPABILITIES 0x10au
-#define MSR_FLUSH_CMD 0x10bu
-#define MSR_SYSENTER_CS 0x174u
-#define MSR_SYSENTER_ESP 0x175u
-#define MSR_SYSENTER_EIP 0x176u
-#define MSR_MCG_CAP 0x179u
-#define MSR_MCG_STATUS 0x17au
-#define MSR_MCG_CTL 0x17bu
-#define MSR_MISC_ENABLE 0x1a0u
-#define MSR_DEBUGCTL 0x1d9u
-#define MSR_MTRR_PHYS_BASE0 0x200u // base and mask alternate
-#define MSR_MTRR_FIX64K_00000 0x250u
-#define MSR_MTRR_FIX16K_80000 0x258u
-#define MSR_MTRR_FIX16K_A0000 0x259u
-#define MSR_MTRR_FIX4K_C0000 0x268u // to 0x26f
-#define MSR_PAT 0x277u
-#define MSR_MTRR_DEF_TYPE 0x2ffu
-#define MSR_MC0_CTL 0x400u // 4 per bank: CTL, STATUS, ADDR, MISC
-#define MSR_VMX_BASIC 0x480u
-#define MSR_VMX_PINBASED_CTLS 0x481u
-#define MSR_VMX_PROCBASED_CTLS 0x482u
-#define MSR_VMX_EXIT_CTLS 0x483u
-#define MSR_VMX_ENTRY_CTLS 0x484u
-#define MSR_VMX_MISC 0x485u
-#define MSR_VMX_CR0_FIXED0 0x486u
-#define MSR_VMX_CR0_FIXED1 0x487u
-#define MSR_VMX_CR4_FIXED0 0x488u
-#define MSR_VMX_CR4_FIXED1 0x489u
-#define MSR_VMX_VMCS_ENUM 0x48au
-#define MSR_VMX_PROCBASED_CTLS2 0x48bu
-#define MSR_VMX_EPT_VPID_CAP 0x48cu
-#define MSR_VMX_TRUE_PINBASED_CTLS 0x48du
+#define MSR_TSC                     0x10u
+#define MSR_APIC_BASE               0x1bu
+#define MSR_FEATURE_CONTROL         0x3au
+#define MSR_SPEC_CTRL               0x48u
+#define MSR_PRED_CMD                0x49u
+#define MSR_MTRR_CAP                0xfeu
+#define MSR_ARCH_CAPABILITIES       0x10au
+#define MSR_SYSENTER_CS             0x174u
+#define MSR_SYSENTER_ESP            0x175u
+#define MSR_SYSENTER_EIP            0x176u
+#define MSR_MCG_CAP                 0x179u
+#define MSR_MCG_STATUS              0x17au
+#define MSR_MCG_CTL                 0x17bu
+#define MSR_DEBUGCTL                0x1d9u
+#define MSR_MTRR_PHYS_BASE0         0x200u // base and mask alternate
+#define MSR_PAT                     0x277u
+#define MSR_MTRR_DEF_TYPE           0x2ffu
+#define MSR_MC0_CTL                 0x400u // 4 per bank: CTL, STATUS, ADDR, MISC
+#define MSR_VMX_BASIC               0x480u
+#define MSR_VMX_PINBASED_CTLS       0x481u
+#define MSR_VMX_PROCBASED_CTLS      0x482u
+#define MSR_VMX_EXIT_CTLS           0x483u
+#define MSR_VMX_ENTRY_CTLS          0x484u
+#define MSR_VMX_MISC                0x485u
+#define MSR_VMX_CR0_FIXED0          0x486u
+#define MSR_VMX_CR0_FIXED1          0x487u
+#define MSR_VMX_CR4_FIXED0          0x488u
+#define MSR_VMX_CR4_FIXED1          0x489u
+#define MSR_VMX_PROCBASED_CTLS2     0x48bu
+#define MSR_VMX_EPT_VPID_CAP        0x48cu
+#define MSR_VMX_TRUE_PINBASED_CTLS  0x48du
 #define MSR_VMX_TRUE_PROCBASED_CTLS 0x48eu
-#define MSR_VMX_TRUE_EXIT_CTLS 0x48fu
-#define MSR_VMX_TRUE_ENTRY_CTLS 0x490u
-#define MSR_VMX_VMFUNC 0x491u
-#define MSR_TSC_DEADLINE 0x6e0u
-#define MSR_X2APIC_BASE 0x800u // + xAPIC register offset / 16
-#define MSR_XSS 0xda0u
-#define MSR_EFER 0xc0000080u
-#define MSR_STAR 0xc0000081u
-#define MSR_LSTAR 0xc0000082u
-#define MSR_CSTAR 0xc0000083u
-#define MSR_FMASK 0xc0000084u
-#define MSR_FS_BASE 0xc0000100u
-#define MSR_GS_BASE 0xc0000101u
-#define MSR_KERNEL_GS_BASE 0xc0000102u
-#define MSR_TSC_AUX 0xc0000103u
-#define MSR_TSC_RATIO 0xc0000104u
-#define MSR_SYSCFG 0xc0010010u
-#define MSR_HWCR 0xc0010015u
-#define MSR_VM_CR 0xc0010114u
-#define MSR_VM_HSAVE_PA 0xc0010117u
+#define MSR_VMX_TRUE_EXIT_CTLS      0x48fu
+#define MSR_VMX_TRUE_ENTRY_CTLS     0x490u
+#define MSR_TSC_DEADLINE            0x6e0u
+#define MSR_X2APIC_BASE             0x800u // + xAPIC register offset / 16
+#define MSR_EFER                    0xc0000080u
+#define MSR_STAR                    0xc0000081u
+#define MSR_LSTAR                   0xc0000082u
+#define MSR_CSTAR                   0xc0000083u
+#define MSR_FMASK                   0xc0000084u
+#define MSR_FS_BASE                 0xc0000100u
+#define MSR_GS_BASE                 0xc0000101u
+#define MSR_KERNEL_GS_BASE          0xc0000102u
+#define MSR_TSC_AUX                 0xc0000103u
+#define MSR_VM_CR                   0xc0010114u
+#define MSR_VM_HSAVE_PA             0xc0010117u
 
-#define APIC_BASE_BSP BIT(8)     // bootstrap processor
-#define APIC_BASE_X2APIC BIT(10) // x2APIC mode
-#define APIC_BASE_ENABLE BIT(11)
-#define FEATURE_CONTROL_LOCKED BIT(0)
-#define FEATURE_CONTROL_VMX_IN_SMX BIT(1)
-#define FEATURE_CONTROL_VMX BIT(2) // VMX outside SMX
-#define VM_CR_SVMDIS BIT(4)        // EFER.SVME can't be set
-#define VM_CR_LOCK BIT(3)          // SVMDIS is locked
-#define MTRR_CAP_FIXED BIT(8)
-#define MTRR_DEF_FIXED_ENABLE BIT(10)
-#define MTRR_DEF_ENABLE BIT(11)
-#define MCG_CAP_COUNT 0xffull // banks
-#define MCG_CAP_CTL BIT(8)    // MCG_CTL exists
-#define MCG_STATUS_RIPV BIT(0)
-#define MCG_STATUS_EIPV BIT(1)
-#define MCG_STATUS_MCIP BIT(2)
-#define MC_STATUS_PCC BIT(57)   // processor context corrupt
-#define MC_STATUS_ADDRV BIT(58) // address is valid
-#define MC_STATUS_MISCV BIT(59)
-#define MC_STATUS_EN BIT(60)
-#define MC_STATUS_UC BIT(61)    // uncorrected
-#define MC_STATUS_OVER BIT(62)  // more than one
-#define MC_STATUS_VALID BIT(63)
+#define APIC_BASE_BSP               BIT(8)  // bootstrap processor
+#define APIC_BASE_X2APIC            BIT(10) // x2APIC mode
+#define APIC_BASE_ENABLE            BIT(11)
+#define FEATURE_CONTROL_LOCKED      BIT(0)
+#define FEATURE_CONTROL_VMX_IN_SMX  BIT(1)
+#define FEATURE_CONTROL_VMX         BIT(2) // VMX outside SMX
+#define VM_CR_SVMDIS                BIT(4) // EFER.SVME can't be set
+#define VM_CR_LOCK                  BIT(3) // SVMDIS is locked
+#define MTRR_CAP_FIXED              BIT(8)
+#define MTRR_DEF_FIXED_ENABLE       BIT(10)
+#define MTRR_DEF_ENABLE             BIT(11)
+#define MCG_CAP_COUNT               0xffull // banks
+#define MCG_CAP_CTL                 BIT(8)  // MCG_CTL exists
+#define MCG_STATUS_RIPV             BIT(0)
+#define MC_STATUS_PCC               BIT(57) // processor context corrupt
+#define MC_STATUS_ADDRV             BIT(58) // address is valid
+#define MC_STATUS_UC                BIT(61) // uncorrected
+#define MC_STATUS_VALID             BIT(63)
 
 // Memory types, as MTRRs, PAT and EPT encode them.
-#define MEMORY_UC 0u
-#define MEMORY_WC 1u
-#define MEMORY_WT 4u
-#define MEMORY_WP 5u
-#define MEMORY_WB 6u
+#define MEMORY_UC       0u
+#define MEMORY_WC       1u
+#define MEMORY_WT       4u
+#define MEMORY_WP       5u
+#define MEMORY_WB       6u
 #define MEMORY_UC_MINUS 7u // PAT only
 
 // CPUID bits, by leaf and register.
-#define CPUID_1_ECX_SSE3 BIT(0)
-#define CPUID_1_ECX_MONITOR BIT(3)
-#define CPUID_1_ECX_VMX BIT(5)
-#define CPUID_1_ECX_SMX BIT(6)
-#define CPUID_1_ECX_EIST BIT(7)
-#define CPUID_1_ECX_TM2 BIT(8)
-#define CPUID_1_ECX_SSSE3 BIT(9)
-#define CPUID_1_ECX_FMA BIT(12)
-#define CPUID_1_ECX_CX16 BIT(13)
-#define CPUID_1_ECX_PDCM BIT(15)
-#define CPUID_1_ECX_PCID BIT(17)
-#define CPUID_1_ECX_SSE41 BIT(19)
-#define CPUID_1_ECX_SSE42 BIT(20)
-#define CPUID_1_ECX_X2APIC BIT(21)
-#define CPUID_1_ECX_MOVBE BIT(22)
-#define CPUID_1_ECX_POPCNT BIT(23)
-#define CPUID_1_ECX_TSC_DEADLINE BIT(24)
-#define CPUID_1_ECX_AES BIT(25)
-#define CPUID_1_ECX_XSAVE BIT(26)
-#define CPUID_1_ECX_OSXSAVE BIT(27)
-#define CPUID_1_ECX_AVX BIT(28)
-#define CPUID_1_ECX_F16C BIT(29)
-#define CPUID_1_ECX_RDRAND BIT(30)
-#define CPUID_1_ECX_HYPERVISOR BIT(31)
-#define CPUID_1_EDX_FPU BIT(0)
-#define CPUID_1_EDX_PSE BIT(3)
-#define CPUID_1_EDX_TSC BIT(4)
-#define CPUID_1_EDX_MSR BIT(5)
-#define CPUID_1_EDX_PAE BIT(6)
-#define CPUID_1_EDX_MCE BIT(7)
-#define CPUID_1_EDX_CX8 BIT(8)
-#define CPUID_1_EDX_APIC BIT(9)
-#define CPUID_1_EDX_SEP BIT(11)
-#define CPUID_1_EDX_MTRR BIT(12)
-#define CPUID_1_EDX_PGE BIT(13)
-#define CPUID_1_EDX_MCA BIT(14)
-#define CPUID_1_EDX_PAT BIT(16)
-#define CPUID_1_EDX_CLFSH BIT(19)
-#define CPUID_1_EDX_FXSR BIT(24)
-#define CPUID_1_EDX_HTT BIT(28)
-#define CPUID_6_EAX_ARAT BIT(2) // the APIC timer never stops
-#define CPUID_7_EBX_FSGSBASE BIT(0)
-#define CPUID_7_EBX_TSC_ADJUST BIT(1)
-#define CPUID_7_EBX_BMI1 BIT(3)
-#define CPUID_7_EBX_AVX2 BIT(5)
-#define CPUID_7_EBX_SMEP BIT(7)
-#define CPUID_7_EBX_BMI2 BIT(8)
-#define CPUID_7_EBX_ERMS BIT(9)
-#define CPUID_7_EBX_INVPCID BIT(10)
-#define CPUID_7_EBX_SMAP BIT(20)
-#define CPUID_7_ECX_UMIP BIT(2)
-#define CPUID_7_ECX_LA57 BIT(16)
-#define CPUID_7_ECX_RDPID BIT(22)
-#define CPUID_7_EDX_IBRS BIT(26)
-#define CPUID_7_EDX_STIBP BIT(27)
-#define CPUID_7_EDX_FLUSH_L1D BIT(28)
+#define CPUID_1_ECX_SSE3              BIT(0)
+#define CPUID_1_ECX_MONITOR           BIT(3)
+#define CPUID_1_ECX_VMX               BIT(5)
+#define CPUID_1_ECX_SSSE3             BIT(9)
+#define CPUID_1_ECX_FMA               BIT(12)
+#define CPUID_1_ECX_CX16              BIT(13)
+#define CPUID_1_ECX_PCID              BIT(17)
+#define CPUID_1_ECX_SSE41             BIT(19)
+#define CPUID_1_ECX_SSE42             BIT(20)
+#define CPUID_1_ECX_X2APIC            BIT(21)
+#define CPUID_1_ECX_MOVBE             BIT(22)
+#define CPUID_1_ECX_POPCNT            BIT(23)
+#define CPUID_1_ECX_TSC_DEADLINE      BIT(24)
+#define CPUID_1_ECX_AES               BIT(25)
+#define CPUID_1_ECX_XSAVE             BIT(26)
+#define CPUID_1_ECX_OSXSAVE           BIT(27)
+#define CPUID_1_ECX_AVX               BIT(28)
+#define CPUID_1_ECX_F16C              BIT(29)
+#define CPUID_1_ECX_RDRAND            BIT(30)
+#define CPUID_1_ECX_HYPERVISOR        BIT(31)
+#define CPUID_1_EDX_PSE               BIT(3)
+#define CPUID_1_EDX_TSC               BIT(4)
+#define CPUID_1_EDX_PAE               BIT(6)
+#define CPUID_1_EDX_MCE               BIT(7)
+#define CPUID_1_EDX_APIC              BIT(9)
+#define CPUID_1_EDX_MTRR              BIT(12)
+#define CPUID_1_EDX_PGE               BIT(13)
+#define CPUID_1_EDX_MCA               BIT(14)
+#define CPUID_1_EDX_FXSR              BIT(24)
+#define CPUID_1_EDX_HTT               BIT(28)
+#define CPUID_6_EAX_ARAT              BIT(2) // the APIC timer never stops
+#define CPUID_7_EBX_FSGSBASE          BIT(0)
+#define CPUID_7_EBX_TSC_ADJUST        BIT(1)
+#define CPUID_7_EBX_BMI1              BIT(3)
+#define CPUID_7_EBX_AVX2              BIT(5)
+#define CPUID_7_EBX_SMEP              BIT(7)
+#define CPUID_7_EBX_BMI2              BIT(8)
+#define CPUID_7_EBX_ERMS              BIT(9)
+#define CPUID_7_EBX_INVPCID           BIT(10)
+#define CPUID_7_EBX_SMAP              BIT(20)
+#define CPUID_7_ECX_UMIP              BIT(2)
+#define CPUID_7_ECX_RDPID             BIT(22)
+#define CPUID_7_EDX_IBRS              BIT(26)
+#define CPUID_7_EDX_STIBP             BIT(27)
+#define CPUID_7_EDX_FLUSH_L1D         BIT(28)
 #define CPUID_7_EDX_ARCH_CAPABILITIES BIT(29)
-#define CPUID_7_EDX_SSBD BIT(31)
-#define CPUID_D1_EAX_XSAVEOPT BIT(0)
-#define CPUID_D1_EAX_XSAVEC BIT(1)
-#define CPUID_D1_EAX_XGETBV1 BIT(2)
-#define CPUID_D1_EAX_XSAVES BIT(3)
-#define CPUID_81_ECX_SVM BIT(2) // leaf 0x80000001
-#define CPUID_81_EDX_SYSCALL BIT(11)
-#define CPUID_81_EDX_NX BIT(20)
-#define CPUID_81_EDX_PAGE1G BIT(26)
-#define CPUID_81_EDX_RDTSCP BIT(27)
-#define CPUID_81_EDX_LM BIT(29)
-#define CPUID_87_EDX_INVARIANT_TSC BIT(8) // leaf 0x80000007
-#define CPUID_8A_EDX_NPT BIT(0)           // leaf 0x8000000a: SVM
-#define CPUID_8A_EDX_LBR BIT(1)
-#define CPUID_8A_EDX_SVM_LOCK BIT(2)
-#define CPUID_8A_EDX_NRIP_SAVE BIT(3)
-#define CPUID_8A_EDX_TSC_RATE BIT(4)
-#define CPUID_8A_EDX_CLEAN_BITS BIT(5)
-#define CPUID_8A_EDX_FLUSH_BY_ASID BIT(6)
-#define CPUID_8A_EDX_DECODE_ASSISTS BIT(7)
-#define CPUID_8A_EDX_PAUSE_FILTER BIT(10)
-#define CPUID_8A_EDX_PAUSE_THRESHOLD BIT(12)
-#define CPUID_8A_EDX_AVIC BIT(13)
-#define CPUID_8A_EDX_VGIF BIT(16)
+#define CPUID_7_EDX_SSBD              BIT(31)
+#define CPUID_D1_EAX_XSAVEOPT         BIT(0)
+#define CPUID_D1_EAX_XSAVEC           BIT(1)
+#define CPUID_D1_EAX_XGETBV1          BIT(2)
+#define CPUID_81_ECX_SVM              BIT(2) // leaf 0x80000001
+#define CPUID_81_EDX_NX               BIT(20)
+#define CPUID_81_EDX_PAGE1G           BIT(26)
+#define CPUID_81_EDX_RDTSCP           BIT(27)
+#define CPUID_81_EDX_LM               BIT(29)
+#define CPUID_87_EDX_INVARIANT_TSC    BIT(8) // leaf 0x80000007
+#define CPUID_8A_EDX_NPT              BIT(0) // leaf 0x8000000a: SVM
+#define CPUID_8A_EDX_LBR              BIT(1)
+#define CPUID_8A_EDX_SVM_LOCK         BIT(2)
+#define CPUID_8A_EDX_NRIP_SAVE        BIT(3)
+#define CPUID_8A_EDX_TSC_RATE         BIT(4)
+#define CPUID_8A_EDX_CLEAN_BITS       BIT(5)
+#define CPUID_8A_EDX_FLUSH_BY_ASID    BIT(6)
+#define CPUID_8A_EDX_DECODE_ASSISTS   BIT(7)
+#define CPUID_8A_EDX_PAUSE_FILTER     BIT(10)
+#define CPUID_8A_EDX_AVIC             BIT(13)
+#define CPUID_8A_EDX_VGIF             BIT(16)
 
 struct cpuid {
     u32 eax, ebx, ecx, edx;
@@ -305,10 +262,7 @@ static inline struct cpuid cpuid_count(u32 leaf, u32 subleaf)
     return r;
 }
 
-static inline struct cpuid cpuid(u32 leaf)
-{
-    return cpuid_count(leaf, 0);
-}
+static inline struct cpuid cpuid(u32 leaf) { return cpuid_count(leaf, 0); }
 
 static inline u64 rdmsr(u32 msr)
 {
@@ -323,7 +277,7 @@ static inline void wrmsr(u32 msr, u64 value)
 }
 
 // A row of the exception table: a fault at `insn` continues at `fixup` instead of being a panic.
-#define EXTABLE(insn, fixup)                                                                       \
+#define EXTABLE(insn, fixup) \
     ".pushsection .extable, \"a\"\n\t.balign 8\n\t.quad " insn ", " fixup "\n\t.popsection\n\t"
 
 /// Reads an MSR that may not exist. Returns false, and 0 in *value, if the processor refuses.
@@ -349,17 +303,17 @@ static inline bool wrmsr_safe(u32 msr, u64 value)
     return ok;
 }
 
-#define X86_READ_REGISTER(name, reg)                                                               \
-    static inline u64 read_##name(void)                                                            \
-    {                                                                                              \
-        u64 value;                                                                                 \
-        asm volatile("mov %%" reg ", %0" : "=r"(value) : : "memory");                              \
-        return value;                                                                              \
+#define X86_READ_REGISTER(name, reg)                                  \
+    static inline u64 read_##name(void)                               \
+    {                                                                 \
+        u64 value;                                                    \
+        asm volatile("mov %%" reg ", %0" : "=r"(value) : : "memory"); \
+        return value;                                                 \
     }
-#define X86_WRITE_REGISTER(name, reg)                                                              \
-    static inline void write_##name(u64 value)                                                     \
-    {                                                                                              \
-        asm volatile("mov %0, %%" reg : : "r"(value) : "memory");                                  \
+#define X86_WRITE_REGISTER(name, reg)                             \
+    static inline void write_##name(u64 value)                    \
+    {                                                             \
+        asm volatile("mov %0, %%" reg : : "r"(value) : "memory"); \
     }
 #define X86_REGISTER(name) X86_READ_REGISTER(name, #name) X86_WRITE_REGISTER(name, #name)
 X86_REGISTER(cr0)
@@ -374,12 +328,12 @@ X86_REGISTER(dr3)
 X86_REGISTER(dr6)
 X86_REGISTER(dr7)
 
-#define X86_SELECTOR(name)                                                                         \
-    static inline u16 read_##name(void)                                                            \
-    {                                                                                              \
-        u16 value;                                                                                 \
-        asm volatile("mov %%" #name ", %0" : "=r"(value));                                         \
-        return value;                                                                              \
+#define X86_SELECTOR(name)                                 \
+    static inline u16 read_##name(void)                    \
+    {                                                      \
+        u16 value;                                         \
+        asm volatile("mov %%" #name ", %0" : "=r"(value)); \
+        return value;                                      \
     }
 X86_SELECTOR(cs)
 X86_SELECTOR(ss)
@@ -388,34 +342,14 @@ X86_SELECTOR(es)
 X86_SELECTOR(fs)
 X86_SELECTOR(gs)
 
-static inline u16 read_tr(void)
-{
-    u16 value;
-    asm volatile("str %0" : "=r"(value));
-    return value;
-}
-
-static inline u64 read_rflags(void)
-{
-    u64 value;
-    asm volatile("pushfq; pop %0" : "=r"(value) : : "memory");
-    return value;
-}
-
 struct table_register { // operand of LGDT and LIDT
     u16 limit;
     u64 base;
 } packed;
 
-static inline void lgdt(const struct table_register *r)
-{
-    asm volatile("lgdt %0" : : "m"(*r));
-}
+static inline void lgdt(const struct table_register *r) { asm volatile("lgdt %0" : : "m"(*r)); }
 
-static inline void lidt(const struct table_register *r)
-{
-    asm volatile("lidt %0" : : "m"(*r));
-}
+static inline void lidt(const struct table_register *r) { asm volatile("lidt %0" : : "m"(*r)); }
 
 static inline struct table_register sgdt(void)
 {
@@ -455,88 +389,51 @@ static inline void invlpg(const void *address)
     asm volatile("invlpg (%0)" : : "r"(address) : "memory");
 }
 
-static inline u8 inb(u16 port)
-{
-    u8 value;
-    asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory");
-    return value;
-}
+static inline void cpu_pause(void) { asm volatile("pause" : : : "memory"); }
 
-static inline u16 inw(u16 port)
-{
-    u16 value;
-    asm volatile("inw %1, %0" : "=a"(value) : "Nd"(port) : "memory");
-    return value;
-}
+static inline void cpu_cli(void) { asm volatile("cli" : : : "memory"); }
 
-static inline u32 inl(u16 port)
-{
-    u32 value;
-    asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port) : "memory");
-    return value;
-}
+static inline void cpu_hlt(void) { asm volatile("hlt" : : : "memory"); }
 
-static inline void outb(u16 port, u8 value)
-{
-    asm volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory");
-}
-
-static inline void outw(u16 port, u16 value)
-{
-    asm volatile("outw %0, %1" : : "a"(value), "Nd"(port) : "memory");
-}
-
-static inline void outl(u16 port, u32 value)
-{
-    asm volatile("outl %0, %1" : : "a"(value), "Nd"(port) : "memory");
-}
-
-static inline void cpu_pause(void)
-{
-    asm volatile("pause" : : : "memory");
-}
-
-static inline void cpu_cli(void)
-{
-    asm volatile("cli" : : : "memory");
-}
-
-static inline void cpu_hlt(void)
-{
-    asm volatile("hlt" : : : "memory");
-}
-
-static inline void wbinvd(void)
-{
-    asm volatile("wbinvd" : : : "memory");
-}
+static inline void wbinvd(void) { asm volatile("wbinvd" : : : "memory"); }
 
 static inline void clflush(const void *address)
 {
     asm volatile("clflush (%0)" : : "r"(address) : "memory");
 }
 
+#define X86_PORT(letter, type)                                                       \
+    static inline type in##letter(u16 port)                                          \
+    {                                                                                \
+        type value;                                                                  \
+        asm volatile("in" #letter " %1, %0" : "=a"(value) : "Nd"(port) : "memory");  \
+        return value;                                                                \
+    }                                                                                \
+    static inline void out##letter(u16 port, type value)                             \
+    {                                                                                \
+        asm volatile("out" #letter " %0, %1" : : "a"(value), "Nd"(port) : "memory"); \
+    }
+X86_PORT(b, u8)
+X86_PORT(w, u16)
+X86_PORT(l, u32)
+
 // Device registers: one access of the stated width, never merged or split by the compiler.
-static inline u32 mmio_read32(const volatile void *address)
-{
-    u32 value;
-    asm volatile("movl %1, %0" : "=r"(value) : "m"(*(const volatile u32 *)address) : "memory");
-    return value;
-}
-
-static inline void mmio_write32(volatile void *address, u32 value)
-{
-    asm volatile("movl %1, %0" : "=m"(*(volatile u32 *)address) : "r"(value) : "memory");
-}
-
-static inline u64 mmio_read64(const volatile void *address)
-{
-    u64 value;
-    asm volatile("movq %1, %0" : "=r"(value) : "m"(*(const volatile u64 *)address) : "memory");
-    return value;
-}
-
-static inline void mmio_write64(volatile void *address, u64 value)
-{
-    asm volatile("movq %1, %0" : "=m"(*(volatile u64 *)address) : "r"(value) : "memory");
-}
+#define X86_MMIO(bits, letter)                                                 \
+    static inline u##bits mmio_read##bits(const volatile void *address)        \
+    {                                                                          \
+        u##bits value;                                                         \
+        asm volatile("mov" #letter " %1, %0"                                   \
+                     : "=r"(value)                                             \
+                     : "m"(*(const volatile u##bits *)address)                 \
+                     : "memory");                                              \
+        return value;                                                          \
+    }                                                                          \
+    static inline void mmio_write##bits(volatile void *address, u##bits value) \
+    {                                                                          \
+        asm volatile("mov" #letter " %1, %0"                                   \
+                     : "=m"(*(volatile u##bits *)address)                      \
+                     : "r"(value)                                              \
+                     : "memory");                                              \
+    }
+X86_MMIO(16, w)
+X86_MMIO(32, l)

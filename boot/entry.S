@@ -40,17 +40,7 @@ _start:
     cmpl $MAGIC, %eax
     jne refuse
 
-    movl $no_long_mode, %esi    // CPUID exists if EFLAGS.ID can be changed
-    pushfl
-    popl %eax
-    movl %eax, %ecx
-    xorl $0x200000, %eax
-    pushl %eax
-    popfl
-    pushfl
-    popl %eax
-    cmpl %eax, %ecx
-    je refuse
+    movl $no_long_mode, %esi
     movl $0x80000000, %eax
     cpuid
     cmpl $0x80000001, %eax

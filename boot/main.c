@@ -37,14 +37,16 @@ static void memory_report(void)
 {
     u64 ram = 0;
     for (u32 i = 0; i < params.memory_count; i++)
-        ram += params.memory[i].kind == MEMORY_RAM ? params.memory[i].end - params.memory[i].base : 0;
-    log_info("basalt: memory: %lu MiB in %u ranges, ends at 0x%lx", ram >> 20, params.memory_count, ram_end());
+        ram += params.memory[i].kind == MEMORY_RAM ? params.memory[i].end - params.memory[i].base
+                                                   : 0;
+    log_info("basalt: memory: %lu MiB in %u ranges, ends at 0x%lx", ram >> 20, params.memory_count,
+             ram_end());
     for (u32 i = 0; i < params.memory_count; i++)
-        log_debug("basalt: memory: %012lx-%012lx kind %u", params.memory[i].base, params.memory[i].end - 1,
-                  params.memory[i].kind);
+        log_debug("basalt: memory: %012lx-%012lx kind %u", params.memory[i].base,
+                  params.memory[i].end - 1, params.memory[i].kind);
     for (u32 i = 0; i < params.module_count; i++)
-        log_info("basalt: module %u: 0x%lx, %lu KiB: %s", i, params.modules[i].base, params.modules[i].size >> 10,
-                 params.modules[i].cmdline);
+        log_info("basalt: module %u: 0x%lx, %lu KiB: %s", i, params.modules[i].base,
+                 params.modules[i].size >> 10, params.modules[i].cmdline);
     log_info("basalt: loader: %s; command line: %s", params.loader, params.cmdline);
 }
 
@@ -52,16 +54,16 @@ static void memory_report(void)
 noreturn static void boot_rest(const void *unused_argument unused)
 {
     panic_map_record();
-    acpi_init(&params);       // tables, through the device window
-    (void)uart_init();        // once more: SPCR may name another port
+    acpi_init(&params); // tables, through the device window
+    (void)uart_init();  // once more: SPCR may name another port
     fbtext_init(&params.framebuffer);
-    frames_init(&params);     // the frame allocator: early_frame() is over
-    ioapic_init();            // all lines masked, 8259s off: before LINT0 is, else QEMU keeps a stale request
-    apic_init();              // local APIC, timer stopped
-    tsc_init();               // the clock
-    apic_timer_init();        // its one-shot timer
-    fpu_init();               // extended state
-    pci_init();               // all functions found
+    frames_init(&params); // the frame allocator: early_frame() is over
+    ioapic_init(); // all lines masked, 8259s off: before LINT0 is, else QEMU keeps a stale request
+    apic_init();   // local APIC, timer stopped
+    tsc_init();    // the clock
+    apic_timer_init(); // its one-shot timer
+    fpu_init();        // extended state
+    pci_init();        // all functions found
     u64 now = rtc_read_ns();
     boot_wall_clock_ns = now ? now - tsc_to_ns(rdtsc()) : 0;
 
@@ -83,11 +85,11 @@ void kernel_main(u32 magic, u64 multiboot_info)
     cmdline_parse(params.cmdline); // complaints go to the log ring
     (void)uart_init();             // shows the ring
     log_info("basalt: Basalt %s", basalt_version);
-    cpu_init();                    // features, descriptor tables, traps, control registers
+    cpu_init(); // features, descriptor tables, traps, control registers
     if (error)
         panic("the boot loader's information can't be used: boot with GRUB's `multiboot2` command");
     panic_show_previous();
-    early_init(&params);           // what memory is taken
-    paging_init(ram_end());        // own tables; the low 4 GiB are gone
+    early_init(&params);    // what memory is taken
+    paging_init(ram_end()); // own tables; the low 4 GiB are gone
     cpu_call_on_stack(cpu_boot()->stack_top, boot_rest, NULL);
 }

@@ -10,17 +10,17 @@
 #include "boot/boot.h"
 #include "kernel/log.h"
 
-#define TAG_END 0u
-#define TAG_CMDLINE 1u
-#define TAG_LOADER 2u
-#define TAG_MODULE 3u
-#define TAG_MEMORY_MAP 6u
+#define TAG_END         0u
+#define TAG_CMDLINE     1u
+#define TAG_LOADER      2u
+#define TAG_MODULE      3u
+#define TAG_MEMORY_MAP  6u
 #define TAG_FRAMEBUFFER 8u
-#define TAG_RSDP_OLD 14u
-#define TAG_RSDP_NEW 15u
+#define TAG_RSDP_OLD    14u
+#define TAG_RSDP_NEW    15u
 
-#define INFO_MAX (1 * MIB)
-#define ADDRESS_END BIT(52)
+#define INFO_MAX        (1 * MIB)
+#define ADDRESS_END     BIT(52)
 
 struct tag {
     u32 type, size;
@@ -103,7 +103,8 @@ static const char *parse_framebuffer(const struct tag *tag, struct boot_params *
     const struct framebuffer_tag *f = (const void *)tag;
     if (tag->size < offsetof(struct framebuffer_tag, type) + 1)
         return "too short";
-    p->framebuffer = (struct boot_framebuffer){f->address, f->pitch, f->width, f->height, f->bits, f->type};
+    p->framebuffer =
+        (struct boot_framebuffer){f->address, f->pitch, f->width, f->height, f->bits, f->type};
     return NULL;
 }
 
@@ -126,9 +127,11 @@ static const char *parse_tag(const struct tag *tag, struct boot_params *p)
     size_t bytes = tag->size - sizeof(*tag);
     switch (tag->type) {
     case TAG_CMDLINE:
-        return copy_text(p->cmdline, sizeof(p->cmdline), text, bytes) ? NULL : "command line cut short";
+        return copy_text(p->cmdline, sizeof(p->cmdline), text, bytes) ? NULL
+                                                                      : "command line cut short";
     case TAG_LOADER:
-        return copy_text(p->loader, sizeof(p->loader), text, bytes) ? NULL : "loader's name cut short";
+        return copy_text(p->loader, sizeof(p->loader), text, bytes) ? NULL
+                                                                    : "loader's name cut short";
     case TAG_MODULE: return parse_module(tag, p);
     case TAG_MEMORY_MAP: return parse_memory_map(tag, p);
     case TAG_FRAMEBUFFER: return parse_framebuffer(tag, p);
@@ -149,7 +152,8 @@ int multiboot2_parse(const u8 *info, u64 size, struct boot_params *params)
         const struct tag *tag = (const void *)(info + at);
         if (tag->type == TAG_END)
             break;
-        const char *wrong = tag->size < sizeof(*tag) || tag->size > total - at ? "size" : parse_tag(tag, params);
+        const char *wrong =
+            tag->size < sizeof(*tag) || tag->size > total - at ? "size" : parse_tag(tag, params);
         if (wrong) {
             params->broken++;
             log_warn("basalt: boot information: tag %u at %lu: %s", tag->type, at, wrong);

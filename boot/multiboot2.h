@@ -9,10 +9,10 @@
 
 #define MULTIBOOT2_MAGIC 0x36d76289u // in EAX at the entry
 
-#define BOOT_MEMORY_MAX 128u
+#define BOOT_MEMORY_MAX  128u
 #define BOOT_MODULES_MAX 32u
 #define BOOT_CMDLINE_MAX 1024u
-#define BOOT_NAME_MAX 256u
+#define BOOT_NAME_MAX    256u
 
 enum memory_kind { // the higher number wins where entries overlap
     MEMORY_RAM = 1,

@@ -8,10 +8,10 @@
 #include "boot/multiboot2.h"
 #include "kernel/log.h"
 
-#define EGA_ADDRESS 0xb8000ull
-#define EGA_COLUMNS 80u
-#define EGA_ROWS 25u
-#define GREY 0x0700u
+#define EGA_ADDRESS     0xb8000ull
+#define EGA_COLUMNS     80u
+#define EGA_ROWS        25u
+#define GREY            0x0700u
 #define FRAMEBUFFER_EGA 2u // Multiboot2's type
 
 static volatile u16 *screen;
@@ -45,7 +45,8 @@ void fbtext_write(const char *text, size_t length)
 void fbtext_init(const struct boot_framebuffer *framebuffer)
 {
     bool other = framebuffer->address && framebuffer->type != FRAMEBUFFER_EGA;
-    screen = other ? NULL : device_map(HPA(EGA_ADDRESS), EGA_COLUMNS * EGA_ROWS * 2, MAP_WRITE | MAP_UC);
+    screen = other ? NULL
+                   : device_map(HPA(EGA_ADDRESS), EGA_COLUMNS * EGA_ROWS * 2, MAP_WRITE | MAP_UC);
     for (unsigned i = 0; screen && i < EGA_COLUMNS * EGA_ROWS; i++)
         screen[i] = GREY | ' ';
     log_replay(fbtext_write);

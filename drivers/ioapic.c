@@ -12,19 +12,19 @@
 #include "arch/x86.h"
 #include "kernel/log.h"
 
-#define REG_SELECT 0x00u
-#define REG_WINDOW 0x10u
-#define IOAPIC_VERSION 0x01u
-#define IOAPIC_ENTRIES 0x10u // two registers per entry
+#define REG_SELECT       0x00u
+#define REG_WINDOW       0x10u
+#define IOAPIC_VERSION   0x01u
+#define IOAPIC_ENTRIES   0x10u // two registers per entry
 #define ENTRY_LOW_ACTIVE BIT(13)
-#define ENTRY_LEVEL BIT(15)
-#define ENTRY_MASKED BIT(16)
+#define ENTRY_LEVEL      BIT(15)
+#define ENTRY_MASKED     BIT(16)
 
-#define PIC1 0x20
-#define PIC2 0xa0
-#define PIC_INIT 0x11     // edge, cascade, four words
-#define PIC_MODE_8086 0x01
-#define PIC_VECTORS 0x20  // out of the way of exceptions
+#define PIC1             0x20
+#define PIC2             0xa0
+#define PIC_INIT         0x11 // edge, cascade, four words
+#define PIC_MODE_8086    0x01
+#define PIC_VECTORS      0x20 // out of the way of exceptions
 
 static struct {
     volatile u8 *registers;
@@ -67,20 +67,11 @@ static void set_mask(u32 gsi, bool masked)
     write((unsigned)n, reg, entry | (masked ? (u32)ENTRY_MASKED : 0));
 }
 
-void ioapic_mask(u32 gsi)
-{
-    set_mask(gsi, true);
-}
+void ioapic_mask(u32 gsi) { set_mask(gsi, true); }
 
-void ioapic_unmask(u32 gsi)
-{
-    set_mask(gsi, false);
-}
+void ioapic_unmask(u32 gsi) { set_mask(gsi, false); }
 
-static void quench(unsigned vector)
-{
-    ioapic_mask(line_of_vector[vector]);
-}
+static void quench(unsigned vector) { ioapic_mask(line_of_vector[vector]); }
 
 int ioapic_route(u32 gsi, unsigned vector, u32 destination, bool level, bool active_low)
 {
@@ -92,7 +83,8 @@ int ioapic_route(u32 gsi, unsigned vector, u32 destination, bool level, bool act
     write((unsigned)n, reg, (u32)ENTRY_MASKED);
     write((unsigned)n, reg + 1, destination << 24);
     write((unsigned)n, reg,
-          (u32)(ENTRY_MASKED | vector | (level ? ENTRY_LEVEL : 0) | (active_low ? ENTRY_LOW_ACTIVE : 0)));
+          (u32)(ENTRY_MASKED | vector | (level ? ENTRY_LEVEL : 0) |
+                (active_low ? ENTRY_LOW_ACTIVE : 0)));
     line_of_vector[vector] = gsi;
     if (level)
         irq_level_vectors[vector / 64] |= BIT(vector % 64);
@@ -132,7 +124,8 @@ void ioapic_init(void)
     irq_quench = quench;
     for (unsigned i = 0; i < acpi.ioapic_count; i++) {
         unsigned n = ioapic_count;
-        ioapics[n].registers = device_map(HPA(acpi.ioapics[i].address), PAGE_SIZE, MAP_WRITE | MAP_UC);
+        ioapics[n].registers =
+            device_map(HPA(acpi.ioapics[i].address), PAGE_SIZE, MAP_WRITE | MAP_UC);
         if (!ioapics[n].registers)
             continue;
         ioapics[n].gsi_base = acpi.ioapics[i].gsi_base;

@@ -11,22 +11,19 @@
 #include "drivers/pci_internal.h"
 #include "kernel/log.h"
 
-#define BUSES 256u
-#define MULTI_FUNCTION 0x80u
-#define BAR_IO 0x1u
-#define BAR_TYPE 0x6u
-#define BAR_TYPE_64 0x4u
+#define BUSES            256u
+#define MULTI_FUNCTION   0x80u
+#define BAR_IO           0x1u
+#define BAR_TYPE         0x6u
+#define BAR_TYPE_64      0x4u
 #define BAR_PREFETCHABLE 0x8u
-#define LINE_NONE 0xffu
+#define LINE_NONE        0xffu
 
 static struct pci_function functions[PCI_FUNCTIONS_MAX];
 static unsigned function_count, functions_left_out;
 static bool has_ecam;
 
-unsigned pci_count(void)
-{
-    return function_count;
-}
+unsigned pci_count(void) { return function_count; }
 
 struct pci_function *pci_at(unsigned index)
 {
@@ -96,7 +93,8 @@ static void read_bars(struct pci_function *f)
 static u32 line_gsi(u16 bdf)
 {
     bool level, active_low;
-    u8 pin = (u8)pci_read(bdf, PCI_INTERRUPT_PIN, 1), line = (u8)pci_read(bdf, PCI_INTERRUPT_LINE, 1);
+    u8 pin = (u8)pci_read(bdf, PCI_INTERRUPT_PIN, 1),
+       line = (u8)pci_read(bdf, PCI_INTERRUPT_LINE, 1);
     return !pin || !line || line == LINE_NONE ? ~0u : ioapic_isa_gsi(line, &level, &active_low);
 }
 
@@ -116,8 +114,9 @@ static void add(u16 bdf)
     f->gsi = line_gsi(bdf);
     read_bars(f);
     pci_msi_probe(f);
-    log_debug("basalt: pci: %02x:%02x.%u %04x:%04x class %04x msi %u msix %u gsi %d", bdf >> 8, bdf >> 3 & 31,
-              bdf & 7, f->vendor, f->device, f->class_code, f->msi_count, f->msix_count, (int)f->gsi);
+    log_debug("basalt: pci: %02x:%02x.%u %04x:%04x class %04x msi %u msix %u gsi %d", bdf >> 8,
+              bdf >> 3 & 31, bdf & 7, f->vendor, f->device, f->class_code, f->msi_count,
+              f->msix_count, (int)f->gsi);
 }
 
 void pci_init(void)
@@ -136,7 +135,9 @@ void pci_init(void)
 
 void pci_report(void)
 {
-    log_info("basalt: pci: %u functions, configuration through %s", function_count, has_ecam ? "ECAM" : "0xCF8");
+    log_info("basalt: pci: %u functions, configuration through %s", function_count,
+             has_ecam ? "ECAM" : "0xCF8");
     if (functions_left_out)
-        log_warn("basalt: pci: %u more functions than fit in the table are left out", functions_left_out);
+        log_warn("basalt: pci: %u more functions than fit in the table are left out",
+                 functions_left_out);
 }

@@ -10,10 +10,10 @@
 #include "arch/paging.h"
 #include "arch/x86.h"
 
-#define PORT_ADDRESS 0xcf8
-#define PORT_DATA 0xcfc
+#define PORT_ADDRESS   0xcf8
+#define PORT_DATA      0xcfc
 #define ADDRESS_ENABLE 0x80000000u
-#define ECAM_BUS_SIZE MIB
+#define ECAM_BUS_SIZE  MIB
 
 static volatile u8 *ecam; // bus 0's place, whether bus 0 is in the range or not
 static u8 ecam_first, ecam_last;
@@ -24,7 +24,8 @@ bool pci_config_init(void)
         const struct acpi_ecam *e = &acpi.ecams[i];
         if (e->segment)
             continue;
-        u64 offset = e->first_bus * ECAM_BUS_SIZE, size = (e->last_bus + 1u) * ECAM_BUS_SIZE - offset;
+        u64 offset = e->first_bus * ECAM_BUS_SIZE,
+            size = (e->last_bus + 1u) * ECAM_BUS_SIZE - offset;
         u8 *mapped = device_map(HPA(e->base + offset), size, MAP_WRITE | MAP_UC);
         ecam = mapped ? mapped - offset : NULL;
         ecam_first = e->first_bus;
@@ -41,14 +42,12 @@ static volatile u8 *ecam_at(u16 bdf, unsigned offset)
     return ecam + ((u64)bdf << 12) + offset;
 }
 
-unsigned pci_config_size(u16 bdf)
-{
-    return ecam_at(bdf, 0) ? 4096 : 256;
-}
+unsigned pci_config_size(u16 bdf) { return ecam_at(bdf, 0) ? 4096 : 256; }
 
 static bool valid(u16 bdf, unsigned offset, unsigned bytes)
 {
-    return (bytes == 1 || bytes == 2 || bytes == 4) && offset % bytes == 0 && offset < pci_config_size(bdf);
+    return (bytes == 1 || bytes == 2 || bytes == 4) && offset % bytes == 0 &&
+           offset < pci_config_size(bdf);
 }
 
 u32 pci_read(u16 bdf, unsigned offset, unsigned bytes)
@@ -57,7 +56,7 @@ u32 pci_read(u16 bdf, unsigned offset, unsigned bytes)
         return ~0u;
     volatile u8 *p = ecam_at(bdf, offset);
     if (p)
-        return bytes == 4 ? mmio_read32(p) : bytes == 2 ? *(volatile u16 *)p : *p;
+        return bytes == 4 ? mmio_read32(p) : bytes == 2 ? mmio_read16(p) : *p;
     u16 port = (u16)(PORT_DATA + (offset & 3));
     outl(PORT_ADDRESS, ADDRESS_ENABLE | (u32)bdf << 8 | (offset & ~3u));
     return bytes == 4 ? inl(port) : bytes == 2 ? inw(port) : inb(port);
@@ -74,7 +73,7 @@ void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value)
     if (p && bytes == 4)
         mmio_write32(p, value);
     else if (p && bytes == 2)
-        *(volatile u16 *)p = (u16)value;
+        mmio_write16(p, (u16)value);
     else if (p)
         *p = (u8)value;
     else if (bytes == 4)

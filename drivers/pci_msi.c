@@ -8,22 +8,22 @@
 #include "arch/x86.h"
 #include "drivers/pci_internal.h"
 
-#define MSI_CONTROL 2u // offsets in the MSI capability
-#define MSI_ADDRESS 4u
-#define MSI_ENABLE BIT(0)
-#define MSI_COUNT_SHIFT 1u  // of log2 of the messages that it can have
-#define MSI_WANTED 0x70u    // log2 of those in use
-#define MSI_64BIT BIT(7)
-#define MSI_MASKABLE BIT(8)
+#define MSI_CONTROL     2u // offsets in the MSI capability
+#define MSI_ADDRESS     4u
+#define MSI_ENABLE      BIT(0)
+#define MSI_COUNT_SHIFT 1u    // of log2 of the messages that it can have
+#define MSI_WANTED      0x70u // log2 of those in use
+#define MSI_64BIT       BIT(7)
+#define MSI_MASKABLE    BIT(8)
 
-#define MSIX_CONTROL 2u // offsets in the MSI-X capability
-#define MSIX_TABLE 4u
-#define MSIX_COUNT 0x7ffu // minus one
-#define MSIX_MASK_ALL BIT(14)
-#define MSIX_ENABLE BIT(15)
-#define MSIX_ENTRY 16u
-#define MSIX_DATA 8u     // offsets in an entry
-#define MSIX_VECTOR 12u  // control; bit 0: masked
+#define MSIX_CONTROL    2u // offsets in the MSI-X capability
+#define MSIX_TABLE      4u
+#define MSIX_COUNT      0x7ffu // minus one
+#define MSIX_MASK_ALL   BIT(14)
+#define MSIX_ENABLE     BIT(15)
+#define MSIX_ENTRY      16u
+#define MSIX_DATA       8u  // offsets in an entry
+#define MSIX_VECTOR     12u // control; bit 0: masked
 
 static void msix_control(struct pci_function *f, u32 set, u32 clear)
 {
@@ -83,7 +83,8 @@ static volatile u8 *msix_entry(struct pci_function *f, unsigned entry)
     if (!f->msix_cap || f->msix_bad || entry >= f->msix_count)
         return NULL;
     if (!f->msix_table)
-        f->msix_table = device_map(HPA(msix_table_address(f)), f->msix_count * MSIX_ENTRY, MAP_WRITE | MAP_UC);
+        f->msix_table =
+            device_map(HPA(msix_table_address(f)), f->msix_count * MSIX_ENTRY, MAP_WRITE | MAP_UC);
     return f->msix_table ? (volatile u8 *)f->msix_table + entry * MSIX_ENTRY : NULL;
 }
 
@@ -123,7 +124,8 @@ static int msi_set(struct pci_function *f, unsigned entry, u64 address, u32 data
 
 int pci_msi_set(struct pci_function *f, unsigned entry, u64 address, u32 data)
 {
-    return f->msix_cap && !f->msix_bad ? msix_set(f, entry, address, data) : msi_set(f, entry, address, data);
+    return f->msix_cap && !f->msix_bad ? msix_set(f, entry, address, data)
+                                       : msi_set(f, entry, address, data);
 }
 
 void pci_msi_mask(struct pci_function *f, unsigned entry, bool masked)

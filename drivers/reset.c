@@ -6,11 +6,12 @@
 
 #include "arch/acpi.h"
 #include "arch/x86.h"
+#include "drivers/uart16550.h"
 
 #define PORT_KEYBOARD 0x64
-#define PORT_RESET 0xcf9
-#define RESET_FULL 0x02 // 0xcf9: hard reset, then with bit 2 set: now
-#define RESET_NOW 0x04
+#define PORT_RESET    0xcf9
+#define RESET_FULL    0x02 // 0xcf9: hard reset, then with bit 2 set: now
+#define RESET_NOW     0x04
 
 static void pause_some(void)
 {
@@ -21,6 +22,7 @@ static void pause_some(void)
 void machine_reset(bool warm)
 {
     cpu_cli();
+    uart_flush();
     if (acpi.reset_supported && acpi.reset.space == ACPI_SPACE_IO && acpi.reset.address <= 0xffff) {
         outb((u16)acpi.reset.address, acpi.reset_value);
         pause_some();

@@ -10,20 +10,20 @@
 #include "kernel/log.h"
 
 #define PORT_INDEX 0x70 // bit 7: NMI off; stays clear
-#define PORT_DATA 0x71
+#define PORT_DATA  0x71
 #define REG_SECOND 0x00u
 #define REG_MINUTE 0x02u
-#define REG_HOUR 0x04u
-#define REG_DAY 0x07u
-#define REG_MONTH 0x08u
-#define REG_YEAR 0x09u
-#define REG_A 0x0au
-#define REG_B 0x0bu
+#define REG_HOUR   0x04u
+#define REG_DAY    0x07u
+#define REG_MONTH  0x08u
+#define REG_YEAR   0x09u
+#define REG_A      0x0au
+#define REG_B      0x0bu
 #define A_UPDATING 0x80u
-#define B_BINARY 0x04u
-#define B_24H 0x02u
-#define PM_BIT 0x80u // of the hour, in 12-hour format
-#define TRIES 100000u
+#define B_BINARY   0x04u
+#define B_24H      0x02u
+#define PM_BIT     0x80u // of the hour, in 12-hour format
+#define TRIES      100000u
 
 struct reading {
     u8 second, minute, hour, day, month, year, century;
@@ -50,7 +50,8 @@ static struct reading read_once(void)
     };
 }
 
-u64 rtc_seconds(unsigned year, unsigned month, unsigned day, unsigned hour, unsigned minute, unsigned second)
+u64 rtc_seconds(unsigned year, unsigned month, unsigned day, unsigned hour, unsigned minute,
+                unsigned second)
 {
     // Years begin in March, so that the leap day is the last one: days before a month then follow one formula.
     u64 y = month <= 2 ? year - 1 : year, m = month <= 2 ? month + 9 : month - 3;
@@ -81,9 +82,11 @@ u64 rtc_read_ns(void)
     u8 mode = cmos(REG_B);
     unsigned century = decode(r.century, mode);
     unsigned year = (century >= 19 && century <= 29 ? century : 20) * 100 + decode(r.year, mode);
-    unsigned month = decode(r.month, mode), day = decode(r.day, mode), hour = decode_hour(r.hour, mode);
+    unsigned month = decode(r.month, mode), day = decode(r.day, mode),
+             hour = decode_hour(r.hour, mode);
     unsigned minute = decode(r.minute, mode), second = decode(r.second, mode);
-    if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 59) {
+    if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 ||
+        second > 59) {
         log_warn("basalt: clock: the real-time clock shows nonsense");
         return 0;
     }

@@ -15,32 +15,33 @@
 #include "kernel/log.h"
 
 // Registers, from the base port.
-#define DATA 0u    // transmit, receive; with LCR.DLAB: divisor low
-#define IER 1u     // interrupt enable; with LCR.DLAB: divisor high
-#define IIR 2u     // read: interrupt identification; write: FIFO control
-#define LCR 3u     // line control
-#define MCR 4u     // modem control
-#define LSR 5u     // line status
-#define SCRATCH 7u
+#define DATA         0u // transmit, receive; with LCR.DLAB: divisor low
+#define IER          1u // interrupt enable; with LCR.DLAB: divisor high
+#define IIR          2u // read: interrupt identification; write: FIFO control
+#define LCR          3u // line control
+#define MCR          4u // modem control
+#define LSR          5u // line status
+#define SCRATCH      7u
 
-#define IER_RECEIVE 0x01u
+#define IER_RECEIVE  0x01u
 #define IER_TRANSMIT 0x02u
-#define IIR_NONE 0x01u
-#define FCR_ENABLE 0x07u // FIFOs on and cleared, interrupt at the first byte
-#define LCR_8N1 0x03u
-#define LCR_DLAB 0x80u
-#define MCR_DTR_RTS 0x03u
-#define MCR_OUT2 0x08u // gates the interrupt line
-#define MCR_LOOP 0x10u
-#define LSR_READY 0x01u // a byte was received
-#define LSR_THRE 0x20u  // the transmitter takes bytes
+#define IIR_NONE     0x01u
+#define FCR_ENABLE   0x07u // FIFOs on and cleared, interrupt at the first byte
+#define LCR_8N1      0x03u
+#define LCR_DLAB     0x80u
+#define MCR_DTR_RTS  0x03u
+#define MCR_OUT2     0x08u // gates the interrupt line
+#define MCR_LOOP     0x10u
+#define LSR_READY    0x01u // a byte was received
+#define LSR_THRE     0x20u // the transmitter takes bytes
+#define LSR_TEMT     0x40u // the last bit is out
 
-#define CLOCK 115200u
-#define FIFO_BYTES 16u
-#define TX_BYTES 16384u
-#define RX_BYTES 1024u
-#define SPIN_MAX 200000u  // status reads until a transmitter counts as stuck
-#define ROUNDS_MAX 64u    // of one interrupt
+#define CLOCK        115200u
+#define FIFO_BYTES   16u
+#define TX_BYTES     16384u
+#define RX_BYTES     1024u
+#define SPIN_MAX     200000u // status reads until a transmitter counts as stuck
+#define ROUNDS_MAX   64u     // of one interrupt
 
 static const u16 com_ports[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
 
@@ -48,21 +49,16 @@ static struct {
     u16 port; // 0: none
     u32 baud; // 0: left as it was
     const char *source;
-    bool interrupts;
+    bool routed;     // interrupts can come
+    bool interrupts; // and one was handled: from then on output need not wait
     char tx[TX_BYTES];
     u8 rx[RX_BYTES];
     u32 tx_head, tx_tail, rx_head, rx_tail; // free running
 } uart;
 
-static u8 in(unsigned reg)
-{
-    return inb((u16)(uart.port + reg));
-}
+static u8 in(unsigned reg) { return inb((u16)(uart.port + reg)); }
 
-static void out(unsigned reg, unsigned value)
-{
-    outb((u16)(uart.port + reg), (u8)value);
-}
+static void out(unsigned reg, unsigned value) { outb((u16)(uart.port + reg), (u8)value); }
 
 static bool present(u16 port)
 {
@@ -135,24 +131,23 @@ bool uart_init(void)
     if (options.console[0]) {
         if (parse_console(options.console, &port, &baud))
             return use(port, baud, "command line");
-        log_warn("basalt: console: console=%s ignored: expected com1..com4 or a port, and a speed", options.console);
+        log_warn("basalt: console: console=%s ignored: expected com1..com4 or a port, and a speed",
+                 options.console);
         options.console[0] = 0;
     }
-    if (acpi.has_spcr && acpi.spcr_address.space == ACPI_SPACE_IO && acpi.spcr_address.address - 1 < 0xfff8 &&
+    if (acpi.has_spcr && acpi.spcr_address.space == ACPI_SPACE_IO &&
+        acpi.spcr_address.address - 1 < 0xfff8 &&
         use((u16)acpi.spcr_address.address, acpi.spcr_baud, "SPCR"))
         return true;
     return uart.port || use(com_ports[0], CLOCK, "COM1");
 }
 
-static u32 queued(void)
-{
-    return uart.tx_head - uart.tx_tail;
-}
+static u32 queued(void) { return uart.tx_head - uart.tx_tail; }
 
-static bool wait_transmitter(void)
+static bool wait_for(unsigned lsr_bit)
 {
     for (unsigned i = 0; i < SPIN_MAX; i++)
-        if (in(LSR) & LSR_THRE)
+        if (in(LSR)&lsr_bit)
             return true;
     return false;
 }
@@ -160,7 +155,7 @@ static bool wait_transmitter(void)
 // Moves what the transmitter takes at once.
 static void fill(void)
 {
-    if (queued() && in(LSR) & LSR_THRE)
+    if (queued() && in(LSR)&LSR_THRE)
         for (unsigned i = 0; i < FIFO_BYTES && queued(); i++)
             out(DATA, (u8)uart.tx[uart.tx_tail++ % TX_BYTES]);
 }
@@ -175,16 +170,13 @@ static void enable(void)
 static void drain(u32 left)
 {
     while (queued() > left) {
-        if (!wait_transmitter())
+        if (!wait_for(LSR_THRE))
             uart.tx_tail = uart.tx_head;
         fill();
     }
 }
 
-size_t uart_tx_space(void)
-{
-    return TX_BYTES - queued();
-}
+size_t uart_tx_space(void) { return TX_BYTES - queued(); }
 
 size_t uart_write(const char *text, size_t length)
 {
@@ -217,9 +209,10 @@ bool uart_interrupt(void)
     bool news = false;
     if (!uart.port)
         return false;
+    uart.interrupts = uart.routed;
     for (unsigned round = 0; round < ROUNDS_MAX; round++) {
         (void)in(IIR); // clears a transmit interrupt
-        while (in(LSR) & LSR_READY && round++ < ROUNDS_MAX) {
+        while (in(LSR)&LSR_READY && round++ < ROUNDS_MAX) {
             u8 byte = in(DATA);
             if (uart.rx_head - uart.rx_tail < RX_BYTES)
                 uart.rx[uart.rx_head++ % RX_BYTES] = byte;
@@ -228,7 +221,7 @@ bool uart_interrupt(void)
         news |= queued();
         fill();
         enable();
-        if (in(IIR) & IIR_NONE)
+        if (in(IIR)&IIR_NONE)
             break;
     }
     out(IER, 0); // an edge-triggered line must fall to rise again
@@ -249,31 +242,34 @@ void uart_start_interrupts(void)
     bool level, active_low;
     if (!uart.port)
         return;
-    u32 gsi = ioapic_isa_gsi(uart.port & 0x100 ? 4 : 3, &level, &active_low); // COM1, COM3: 4; COM2, COM4: 3
+    u32 gsi = ioapic_isa_gsi(uart.port & 0x100 ? 4 : 3, &level,
+                             &active_low); // COM1, COM3: 4; COM2, COM4: 3
     drain(0);
     if (ioapic_route(gsi, VECTOR_CONSOLE, this_cpu()->apic_id, level, active_low)) {
         log_warn("basalt: console: no interrupt line, output waits for the UART");
         return;
     }
-    uart.interrupts = true;
+    uart.routed = true;
     ioapic_unmask(gsi);
-    enable();
+    out(IER, IER_RECEIVE | IER_TRANSMIT); // comes at once: the transmitter is empty
 }
 
-void uart_panic(void)
+void uart_flush(void)
 {
+    uart.routed = false;
     uart.interrupts = false;
     if (uart.port) {
         out(IER, 0);
         drain(0);
+        (void)wait_for(LSR_TEMT);
     }
 }
 
 void uart_report(void)
 {
     if (uart.port)
-        log_info("basalt: console: 16550 at port 0x%x (%s), %u baud, log ring %lu KiB", uart.port, uart.source,
-                 uart.baud, log_ring_size() >> 10);
+        log_info("basalt: console: 16550 at port 0x%x (%s), %u baud, log ring %lu KiB", uart.port,
+                 uart.source, uart.baud, log_ring_size() >> 10);
     else
         log_info("basalt: console: none, log ring %lu KiB", log_ring_size() >> 10);
 }

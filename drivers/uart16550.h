@@ -12,8 +12,8 @@
 bool uart_init(void);
 /// From now on interrupts drain the ring: `VECTOR_CONSOLE` is routed to the boot CPU. After ioapic_init().
 void uart_start_interrupts(void);
-/// Back to waiting for the transmitter; drains the ring first (bounded).
-void uart_panic(void);
+/// Back to waiting for the transmitter, for a panic or a reset; returns when all is out (bounded).
+void uart_flush(void);
 /// Handles VECTOR_CONSOLE: fills the transmitter, empties the receiver. Returns true if input came in or the ring has space again.
 bool uart_interrupt(void);
 /// Takes up to `length` bytes; returns how many, fewer when the ring is full.

@@ -114,8 +114,7 @@ static bool complete_cr(struct vcpu *v, struct exit *e) {
             if (!guest_linear(v, i.segment, insn_offset(&i, v->cpu.gprs, v->cpu.rip + i.length), 2, false, &linear))
                 return false;
             if (guest_read_linear(v, linear, &e->lmsw, 2, false, false, &fault)) {
-                v->cpu.cr2 = fault.linear;
-                vcpu_exception(v, EXC_PF, true, fault.error);
+                vcpu_walk_failed(v, &fault);
                 return false;
             }
         } else {

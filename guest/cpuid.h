@@ -11,17 +11,16 @@
 enum {
     CPUID_BASIC = 0x17,    ///< basic leaves 0 .. 0x16
     CPUID_EXTENDED = 0x22, ///< extended leaves 0x80000000 .. 0x80000021
-    CPUID_STORE = 40,      ///< subleaves that are kept
+    CPUID_ROWS = 32,       ///< subleaves that are kept
 };
 
 /// What the backend and the host can do, apart from CPUID itself.
 struct cpuid_inputs {
-    u32 tsc_khz;       // of the guest
-    u8 phys_bits_max;  // widest guest-physical address of the second level; 0: no limit
-    u64 xcr0;          // state components that the kernel switches
-    bool invpcid;      // INVPCID runs in guests
-    bool rdtscp;       // RDTSCP and RDPID run in guests, and IA32_TSC_AUX is switched
-    bool spec_ctrl;    // IA32_SPEC_CTRL is switched, IBPB and L1D flush are passed on
+    u32 tsc_khz;           // of the guest
+    u8 phys_bits_max;      // widest guest-physical address of the second level; 0: no limit
+    u64 xcr0;              // state components that the kernel switches
+    bool invpcid;          // INVPCID runs in guests
+    bool rdtscp;           // RDTSCP and RDPID run in guests, and IA32_TSC_AUX is switched
     u64 arch_capabilities; // the host's IA32_ARCH_CAPABILITIES, or 0
 };
 
@@ -29,19 +28,17 @@ struct cpuid_inputs {
 struct cpuid_policy {
     u32 max_basic, max_extended;
     u32 tsc_khz;
-    u8 phys_bits;      // guests' MAXPHYADDR
-    bool amd;          // AMD or Hygon: the other vendor's MSRs fault
-    bool rdtscp;       // IA32_TSC_AUX exists
+    u8 phys_bits;         // guests' MAXPHYADDR
+    bool amd;             // AMD or Hygon: the other vendor's MSRs fault
+    bool rdtscp;          // IA32_TSC_AUX exists
     bool ibpb, l1d_flush; // commands of IA32_PRED_CMD, IA32_FLUSH_CMD
-    u64 spec_ctrl;     // bits of IA32_SPEC_CTRL that a guest may set; 0: no such MSR
-    u64 xcr0;          // bits that a guest may set
-    u64 efer;          // bits of EFER that a guest may set
-    u64 cr4;           // bits of CR4 that a guest may set
+    u64 xcr0;             // bits that a guest may set
+    u64 efer;             // bits of EFER that a guest may set
+    u64 cr4;              // bits of CR4 that a guest may set
     u64 arch_capabilities;
-    u8 basic[CPUID_BASIC];       // leaf -> row of the table + 1; 0: all zeros
+    u8 basic[CPUID_BASIC]; // leaf -> its first row in the table + 1; 0: all zeros
     u8 extended[CPUID_EXTENDED];
-    u8 first[CPUID_STORE];       // row -> its first entry in `store`
-    struct cpuid store[CPUID_STORE];
+    struct cpuid store[CPUID_ROWS]; // what the rows show
 };
 
 /// What of one vCPU shows in its leaves.
@@ -56,7 +53,8 @@ struct cpuid_vcpu {
 typedef struct cpuid (*cpuid_host_fn)(u32 leaf, u32 subleaf);
 
 /// Prepares *policy (any previous contents are lost).
-void cpuid_setup(struct cpuid_policy *policy, const struct cpuid_inputs *inputs, cpuid_host_fn host);
+void cpuid_setup(struct cpuid_policy *policy, const struct cpuid_inputs *inputs,
+                 cpuid_host_fn host);
 /// A guest's CPUID.
 struct cpuid cpuid_guest(const struct cpuid_policy *policy, const struct cpuid_vcpu *vcpu, u32 leaf,
-                              u32 subleaf);
+                         u32 subleaf);

@@ -7,12 +7,13 @@
 #include "arch/x86.h"
 
 // Writes to CR0's other low bits are ignored.
-#define CR0_DEFINED \
-    (CR0_PG | CR0_CD | CR0_NW | CR0_AM | CR0_WP | CR0_NE | CR0_ET | CR0_TS | CR0_EM | CR0_MP | CR0_PE)
-#define CR3_PCID 0xfffull
-#define CR3_NO_FLUSH BIT(63) // with CR4.PCIDE: not stored
-#define DR6_WRITABLE 0x0000e00full // B0-B3, BD, BS, BT
-#define DR7_WRITABLE 0xffff23ffull
+#define CR0_DEFINED                                                                            \
+    (CR0_PG | CR0_CD | CR0_NW | CR0_AM | CR0_WP | CR0_NE | CR0_ET | CR0_TS | CR0_EM | CR0_MP | \
+     CR0_PE)
+#define CR3_PCID       0xfffull
+#define CR3_NO_FLUSH   BIT(63)       // with CR4.PCIDE: not stored
+#define DR6_WRITABLE   0x0000e00full // B0-B3, BD, BS, BT
+#define DR7_WRITABLE   0xffff23ffull
 #define PDPTE_RESERVED 0x1e6ull // below the address
 
 static const struct cr_outcome fault = {.fault = true};
@@ -32,23 +33,23 @@ static bool paging_switch_legal(const struct cr_state *old, bool on)
 
 struct cr_outcome cr0_write(const struct cr_state *old, u64 value)
 {
-    u64 new = (value & CR0_DEFINED) | CR0_ET, changed = new ^ old->cr0;
-    bool on = new & CR0_PG;
+    u64 next = (value & CR0_DEFINED) | CR0_ET, changed = next ^ old->cr0;
+    bool on = next & CR0_PG;
 
-    if (value >> 32 || (on && !(new & CR0_PE)) || ((new & CR0_NW) && !(new & CR0_CD)))
+    if (value >> 32 || (on && !(next & CR0_PE)) || ((next & CR0_NW) && !(next & CR0_CD)))
         return fault;
     if ((changed & CR0_PG) && !paging_switch_legal(old, on))
         return fault;
-    struct cr_outcome out = {.value = new, .efer = old->efer & ~EFER_LMA};
-    if (on && (old->efer & EFER_LME))
-        out.efer |= EFER_LMA;
-    out.mode_changed = changed & CR0_PG;
-    out.flush = changed & CR0_PG;
-    out.load_pdptes = (changed & (CR0_PG | CR0_CD | CR0_NW)) && uses_pdptes(new, old->cr4, out.efer);
+    u64 lma = on && (old->efer & EFER_LME) ? EFER_LMA : 0;
+    struct cr_outcome out = {.value = next, .efer = (old->efer & ~EFER_LMA) | lma};
+    out.mode_changed = out.flush = changed & CR0_PG;
+    out.load_pdptes = (changed & (CR0_PG | CR0_CD | CR0_NW)) &&
+                      uses_pdptes(next, old->cr4, out.efer);
     return out;
 }
 
-struct cr_outcome cr3_write(const struct cr_state *old, u64 value, const struct cpuid_policy *policy)
+struct cr_outcome cr3_write(const struct cr_state *old, u64 value,
+                            const struct cpuid_policy *policy)
 {
     bool pcids = old->cr4 & CR4_PCIDE;
     struct cr_outcome out = {.efer = old->efer, .value = value, .flush = true};
@@ -63,7 +64,8 @@ struct cr_outcome cr3_write(const struct cr_state *old, u64 value, const struct 
     return out;
 }
 
-struct cr_outcome cr4_write(const struct cr_state *old, u64 value, const struct cpuid_policy *policy)
+struct cr_outcome cr4_write(const struct cr_state *old, u64 value,
+                            const struct cpuid_policy *policy)
 {
     u64 changed = value ^ old->cr4;
     bool long_mode = old->efer & EFER_LMA;
@@ -73,18 +75,21 @@ struct cr_outcome cr4_write(const struct cr_state *old, u64 value, const struct 
     if ((changed & value & CR4_PCIDE) && (!long_mode || (old->cr3 & CR3_PCID)))
         return fault;
     struct cr_outcome out = {.value = value, .efer = old->efer};
-    out.flush = (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP)) || (changed & ~value & CR4_PCIDE);
-    out.load_pdptes = (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) && uses_pdptes(old->cr0, value, old->efer);
+    out.flush = (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP)) ||
+                (changed & ~value & CR4_PCIDE);
+    out.load_pdptes = (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) &&
+                      uses_pdptes(old->cr0, value, old->efer);
     return out;
 }
 
-struct cr_outcome efer_write(const struct cr_state *old, u64 value, const struct cpuid_policy *policy)
+struct cr_outcome efer_write(const struct cr_state *old, u64 value,
+                             const struct cpuid_policy *policy)
 {
-    u64 new = (value & ~EFER_LMA) | (old->efer & EFER_LMA), changed = new ^ old->efer;
+    u64 next = (value & ~EFER_LMA) | (old->efer & EFER_LMA), changed = next ^ old->efer;
 
-    if ((new & ~(policy->efer | EFER_LMA)) || ((changed & EFER_LME) && (old->cr0 & CR0_PG)))
+    if ((next & ~(policy->efer | EFER_LMA)) || ((changed & EFER_LME) && (old->cr0 & CR0_PG)))
         return fault;
-    return (struct cr_outcome){.value = new, .efer = new, .flush = changed & EFER_NXE};
+    return (struct cr_outcome){.value = next, .efer = next, .flush = changed & EFER_NXE};
 }
 
 u64 cr0_after_lmsw(u64 cr0, u16 operand)

@@ -16,18 +16,23 @@ struct cr_state {
 };
 
 struct cr_outcome {
-    bool fault;       // #GP(0); nothing else counts
-    bool load_pdptes; // read 4 entries at CR3[31:5], check them with pdptes_legal, #GP if illegal, then commit
-    bool flush;       // forget this guest's linear translations
-    bool mode_changed; // paging or long mode went on or off: CR0, CR4 and EFER all have to be written
+    bool fault; // #GP(0); nothing else counts
+    bool
+        load_pdptes; // read 4 entries at CR3[31:5], check them with pdptes_legal, #GP if illegal, then commit
+    bool flush; // forget this guest's linear translations
+    bool
+        mode_changed; // paging or long mode went on or off: CR0, CR4 and EFER all have to be written
     u64 value;        // what the register holds afterwards
     u64 efer;         // EFER afterwards: LMA follows CR0.PG
 };
 
 must_check struct cr_outcome cr0_write(const struct cr_state *old, u64 value);
-must_check struct cr_outcome cr3_write(const struct cr_state *old, u64 value, const struct cpuid_policy *policy);
-must_check struct cr_outcome cr4_write(const struct cr_state *old, u64 value, const struct cpuid_policy *policy);
-must_check struct cr_outcome efer_write(const struct cr_state *old, u64 value, const struct cpuid_policy *policy);
+must_check struct cr_outcome cr3_write(const struct cr_state *old, u64 value,
+                                       const struct cpuid_policy *policy);
+must_check struct cr_outcome cr4_write(const struct cr_state *old, u64 value,
+                                       const struct cpuid_policy *policy);
+must_check struct cr_outcome efer_write(const struct cr_state *old, u64 value,
+                                        const struct cpuid_policy *policy);
 
 /// CR0 after LMSW with this operand: it sets PE, MP, EM, TS, and can't clear PE. To be passed to cr0_write.
 u64 cr0_after_lmsw(u64 cr0, u16 operand);

@@ -228,20 +228,21 @@ bool string_done(struct vcpu *v) {
 }
 
 // One side of a string instruction: memory or a device.
-static bool string_side(struct vcpu *v, unsigned segment, unsigned reg, bool write, gpa_t *gpa) {
+struct side {
+    u64 linear;
+    gpa_t gpa;
+};
+
+static bool string_side(struct vcpu *v, unsigned segment, unsigned reg, bool write, struct side *side) {
     const struct insn *i = &v->io.insn;
     bool user = backend->cpl(&v->cpu) == 3;
     struct walk_fault fault;
-    u64 linear;
 
-    if (!guest_linear(v, segment, gpr_read(v, reg, i->address_size, false), i->operand_size, write, &linear))
+    if (!guest_linear(v, segment, gpr_read(v, reg, i->address_size, false), i->operand_size, write, &side->linear))
         return false;
-    if (!guest_translate(v, linear, write, user, false, gpa, &fault))
+    if (!guest_translate(v, side->linear, write, user, false, &side->gpa, &fault))
         return true;
-    if (fault.faulted) {
-        v->cpu.cr2 = fault.linear;
-        vcpu_exception(v, EXC_PF, true, fault.error);
-    }
+    vcpu_walk_failed(v, &fault);
     return false;
 }
 
@@ -252,21 +253,25 @@ static bool is_memory(const struct vcpu *v, gpa_t gpa) {
 }
 
 // Reads or writes one element, wherever it lies. False: waits, or the domain ended.
-static bool element(struct vcpu *v, gpa_t gpa, bool write, u64 *value) {
+static bool element(struct vcpu *v, const struct side *side, bool write, u64 *value) {
     unsigned bytes = v->io.insn.operand_size;
+    bool user = backend->cpl(&v->cpu) == 3;
+    struct walk_fault fault;
 
-    if (!is_memory(v, gpa))
-        return device_access(v, BASALT_SPACE_MEMORY, gpa.v, bytes, write, value);
-    if (!(write ? memory_write(v->domain, gpa, value, bytes) : memory_read(v->domain, gpa, value, bytes)))
+    if (!is_memory(v, side->gpa))
+        return device_access(v, BASALT_SPACE_MEMORY, side->gpa.v, bytes, write, value);
+    if (!(write ? guest_write_linear(v, side->linear, value, bytes, user, &fault)
+                : guest_read_linear(v, side->linear, value, bytes, user, false, &fault)))
         return true;
-    domain_end(v->domain, BASALT_END_EMULATION, v->index, gpa.v);
+    v->io.resume = NULL;
+    vcpu_walk_failed(v, &fault);
     return false;
 }
 
 static void string_resume(struct vcpu *v) {
     const struct insn *i = &v->io.insn;
     bool from_memory = i->op != OP_STOS, to_memory = i->op != OP_LODS, answered = v->io.answered;
-    gpa_t from = GPA(0), to = GPA(0);
+    struct side from = {0}, to = {0};
 
     v->io.answered = false;
     if (string_done(v))
@@ -278,14 +283,14 @@ static void string_resume(struct vcpu *v) {
     }
     if (v->io.phase == PHASE_READ) {
         u64 value = from_memory ? v->io.data : gpr_read(v, BASALT_RAX, i->operand_size, false);
-        if (from_memory && !answered && !element(v, from, false, &value))
+        if (from_memory && !answered && !element(v, &from, false, &value))
             return;
         v->io.old = value;
         v->io.phase = PHASE_WRITE;
         answered = false;
     }
     u64 value = v->io.old & insn_mask(i->operand_size);
-    if (to_memory && !answered && !element(v, to, true, &value))
+    if (to_memory && !answered && !element(v, &to, true, &value))
         return;
     if (i->op == OP_LODS)
         gpr_write(v, BASALT_RAX, i->operand_size, false, value);

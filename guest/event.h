@@ -8,7 +8,7 @@
 #include "guest/backend.h"
 
 enum event_outcome {
-    EVENT_QUEUED,       ///< the new exception is in the slot
+    EVENT_QUEUED, ///< the new exception is in the slot
     EVENT_QUEUED_DEFER, ///< same; the event it met (external interrupt or NMI) has to be delivered after it
     EVENT_DOUBLE_FAULT, ///< the two became a #DF, which is in the slot
     EVENT_TRIPLE_FAULT, ///< shutdown; the slot is empty
@@ -17,8 +17,10 @@ enum event_outcome {
 /// Puts exception `vector` into *slot. The event it meets is *vectoring where that is valid (may be NULL), else what
 /// the slot holds already. `has_error` is false for every vector in real mode, where no error code is pushed. After
 /// EVENT_QUEUED_DEFER the caller keeps the deferred event (it is in *deferred, if not NULL).
-must_check enum event_outcome event_queue_exception(struct event *slot, const struct event *vectoring, u8 vector,
-                                                    bool has_error, u32 error, struct event *deferred);
+must_check enum event_outcome event_queue_exception(struct event *slot,
+                                                    const struct event *vectoring, u8 vector,
+                                                    bool has_error, u32 error,
+                                                    struct event *deferred);
 
 /// True when exception `vector` pushes an error code in protected mode.
 bool event_pushes_error(u8 vector);

@@ -45,11 +45,12 @@ struct msr_effect {
     bool wall_clock;  // write the wall clock at msr_state.wall_clock
     bool host;        // write the value to the host's MSR of the same number (IBPB, L1D flush)
     u64 tsc_delta;
-    struct cr_outcome cr; // of EFER: value, flush
+    struct cr_outcome cr;      // of EFER: value, flush
     struct vlapic_effect apic; // all zero unless an APIC register was written; `fault` is never set
 };
 
 void msr_init(struct msr_state *s);
-must_check enum msr_result msr_read(struct msr_state *s, const struct msr_context *ctx, u32 index, u64 *value);
-must_check enum msr_result msr_write(struct msr_state *s, const struct msr_context *ctx, u32 index, u64 value,
-                                     struct msr_effect *effect);
+must_check enum msr_result msr_read(struct msr_state *s, const struct msr_context *ctx, u32 index,
+                                    u64 *value);
+must_check enum msr_result msr_write(struct msr_state *s, const struct msr_context *ctx, u32 index,
+                                     u64 value, struct msr_effect *effect);

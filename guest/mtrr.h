@@ -8,7 +8,7 @@
 #include "arch/types.h"
 
 #define MTRR_VARIABLE 8u
-#define MTRR_FIXED 11u
+#define MTRR_FIXED    11u
 
 struct mtrr_state {
     u64 def_type;

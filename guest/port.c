@@ -22,16 +22,6 @@ static void plain_resume(struct vcpu *v) {
         finish_plain(v, v->io.data);
 }
 
-static void memory_fault_of_guest(struct vcpu *v, const struct walk_fault *fault, u64 linear) {
-    v->io.resume = NULL;
-    if (fault->faulted) {
-        v->cpu.cr2 = fault->linear;
-        vcpu_exception(v, EXC_PF, true, fault->error);
-    } else {
-        domain_end(v->domain, BASALT_END_EMULATION, v->index, linear);
-    }
-}
-
 static void string_resume(struct vcpu *v) {
     const struct exit *e = &v->io.exit;
     const struct insn *i = &v->io.insn;
@@ -53,14 +43,16 @@ static void string_resume(struct vcpu *v) {
         int error = e->write ? guest_read_linear(v, linear, &value, e->bytes, user, false, &fault)
                              : guest_translate(v, linear, true, user, false, &gpa, &fault);
         if (error) {
-            memory_fault_of_guest(v, &fault, linear);
+            v->io.resume = NULL;
+            vcpu_walk_failed(v, &fault);
             return;
         }
         if (!device_access(v, BASALT_SPACE_IO, e->port, e->bytes, e->write, &value))
             return;
     }
     if (!e->write && guest_write_linear(v, linear, &value, e->bytes, user, &fault)) {
-        memory_fault_of_guest(v, &fault, linear);
+        v->io.resume = NULL;
+        vcpu_walk_failed(v, &fault);
         return;
     }
     string_step(v, e->write, !e->write);

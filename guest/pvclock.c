@@ -5,7 +5,7 @@
 #include "guest/pvclock.h"
 
 #define NS_PER_SECOND 1000000000ull
-#define GHZ_IN_KHZ 1000000ull
+#define GHZ_IN_KHZ    1000000ull
 
 struct pvclock_scale pvclock_scale(u32 tsc_khz)
 {

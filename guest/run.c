@@ -44,13 +44,24 @@ void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) 
     }
 }
 
+void vcpu_walk_failed(struct vcpu *v, const struct walk_fault *fault) {
+    if (fault->faulted) {
+        v->cpu.cr2 = fault->linear;
+        vcpu_exception(v, EXC_PF, true, fault->error);
+    } else {
+        domain_end(v->domain, BASALT_END_EMULATION, v->index, fault->linear);
+    }
+}
+
 static void handle_exception(struct vcpu *v, const struct exit *e) {
     if (e->vector == EXC_MC) {
         domain_end(v->domain, BASALT_END_MACHINE_CHECK, v->index, 0);
         return;
     }
-    if (e->vector == EXC_DB)
+    if (e->vector == EXC_DB) {
         v->cpu.dr6 |= e->detail;
+        v->cpu.rip += e->insn_length; // not 0 for INT1, which traps behind itself
+    }
     if (e->vector == EXC_PF)
         v->cpu.cr2 = e->linear;
     vcpu_exception(v, e->vector, e->has_error, e->error);

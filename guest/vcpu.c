@@ -186,6 +186,9 @@ int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     return_cpu(v, loaded);
     vlapic_set_cr8(&v->lapic, s->cr8);
     v->halted = s->activity == 1;
+    v->io.resume = NULL;
+    v->io.waiting = v->io.answered = v->cpu.queued.valid = false;
+    vcpu_unblock(v, BLOCK_HALT | BLOCK_REQUEST);
     if (s->activity != 2)
         vcpu_unblock(v, BLOCK_NEW | BLOCK_SIPI);
     return 0;
@@ -216,7 +219,8 @@ void vcpu_init_ipi(struct vcpu *v) {
     memset(gprs, 0, sizeof(v->cpu.gprs));
     v->cpu.queued.valid = false;
     v->io.resume = NULL;
-    v->io.waiting = false;
+    v->io.waiting = v->io.answered = false;
+    vcpu_unblock(v, BLOCK_HALT | BLOCK_REQUEST | BLOCK_EVENT);
     v->halted = v->nmi_pending = v->irq_window = v->nmi_window = false;
     if (init_state(v))
         domain_end(v->domain, BASALT_END_BAD_STATE, v->index, 0);

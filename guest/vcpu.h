@@ -133,6 +133,8 @@ struct walk_fault {
 /// page fault (inject it) or an address where there is no memory.
 must_check int guest_translate(struct vcpu *v, u64 linear, bool write, bool user, bool fetch, gpa_t *gpa,
                                struct walk_fault *fault);
+/// After a failed translation: queues the guest's page fault, or ends the domain that has no memory there.
+void vcpu_walk_failed(struct vcpu *v, const struct walk_fault *fault);
 /// Reads or writes guest memory (RAM only) by linear address.
 must_check int guest_read_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, bool user, bool fetch,
                                  struct walk_fault *fault);

@@ -5,25 +5,24 @@
 #include "guest/vioapic.h"
 
 #define OFFSET_SELECT 0x00u
-#define OFFSET_DATA 0x10u
-#define OFFSET_EOI 0x40u
+#define OFFSET_DATA   0x10u
+#define OFFSET_EOI    0x40u
 
-#define REG_ID 0x00u
-#define REG_VERSION 0x01u
-#define REG_ARBITRATION 0x02u
-#define REG_ENTRIES 0x10u // two registers per pin
+#define REG_ID        0x00u
+#define REG_VERSION   0x01u
+#define REG_ENTRIES   0x10u // two registers per pin
 
-#define VERSION (0x20u | (VIOAPIC_PINS - 1) << 16) // 0x20: has an EOI register
+#define VERSION       (0x20u | (VIOAPIC_PINS - 1) << 16) // 0x20: has an EOI register
 
 // A redirection entry.
 #define ENTRY_MODE(entry) ((u8)((entry) >> 8 & 7))
-#define ENTRY_LOGICAL BIT(11)
-#define ENTRY_STATUS BIT(12)     // read-only: delivery status, always idle
-#define ENTRY_REMOTE_IRR BIT(14) // read-only: accepted, EOI outstanding
-#define ENTRY_LEVEL BIT(15)
-#define ENTRY_MASKED BIT(16)
+#define ENTRY_LOGICAL     BIT(11)
+#define ENTRY_STATUS      BIT(12) // read-only: delivery status, always idle
+#define ENTRY_REMOTE_IRR  BIT(14) // read-only: accepted, EOI outstanding
+#define ENTRY_LEVEL       BIT(15)
+#define ENTRY_MASKED      BIT(16)
 #define ENTRY_DEST(entry) ((u32)((entry) >> 56))
-#define ENTRY_WRITABLE 0xff0000000001afffull // with the polarity bit, which means nothing here
+#define ENTRY_WRITABLE    0xff0000000001afffull // with the polarity bit, which means nothing here
 
 void vioapic_init(struct vioapic *io, u32 id)
 {
@@ -32,10 +31,7 @@ void vioapic_init(struct vioapic *io, u32 id)
         io->entries[pin] = ENTRY_MASKED;
 }
 
-static u32 widen(u32 dest)
-{
-    return dest == 0xff ? VLAPIC_BROADCAST : dest;
-}
+static u32 widen(u32 dest) { return dest == 0xff ? VLAPIC_BROADCAST : dest; }
 
 static void decode_entry(u64 entry, struct apic_message *message)
 {
@@ -91,22 +87,25 @@ struct vioapic_eoi vioapic_eoi(struct vioapic *io, u8 vector)
     return result;
 }
 
+/// The pin whose entry the index register selects; VIOAPIC_PINS and more: none.
+static u32 selected_pin(const struct vioapic *io)
+{
+    return io->select < REG_ENTRIES ? VIOAPIC_PINS : (io->select - REG_ENTRIES) / 2;
+}
+
 u32 vioapic_read(const struct vioapic *io, u32 offset)
 {
+    u32 pin = selected_pin(io);
+
     if (offset == OFFSET_SELECT)
         return io->select;
     if (offset != OFFSET_DATA)
         return 0;
-    switch (io->select) {
-    case REG_ID:
-    case REG_ARBITRATION: return io->id;
-    case REG_VERSION: return VERSION;
-    default: break;
-    }
-    u32 pin = (io->select - REG_ENTRIES) / 2;
-    if (io->select < REG_ENTRIES || pin >= VIOAPIC_PINS)
-        return 0;
-    return (u32)(io->entries[pin] >> (io->select & 1) * 32);
+    if (io->select == REG_ID)
+        return io->id;
+    if (io->select == REG_VERSION)
+        return VERSION;
+    return pin < VIOAPIC_PINS ? (u32)(io->entries[pin] >> (io->select & 1) * 32) : 0;
 }
 
 /// Writes half a redirection entry. Switching to edge forgets an outstanding EOI: guests end a stuck one that way.
@@ -134,10 +133,8 @@ u32 vioapic_write(struct vioapic *io, u32 offset, u32 value, struct vioapic_eoi 
         return 0;
     if (io->select == REG_ID)
         io->id = value & 0x0f000000;
-    u32 pin = (io->select - REG_ENTRIES) / 2;
-    if (io->select < REG_ENTRIES || pin >= VIOAPIC_PINS)
-        return 0;
-    return write_entry(io, pin, (io->select & 1) * 32, value);
+    u32 pin = selected_pin(io);
+    return pin < VIOAPIC_PINS ? write_entry(io, pin, (io->select & 1) * 32, value) : 0;
 }
 
 bool msi_decode(u64 address, u32 data, struct apic_message *message)

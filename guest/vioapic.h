@@ -34,7 +34,8 @@ u32 vioapic_read(const struct vioapic *io, u32 offset);
 must_check u32 vioapic_write(struct vioapic *io, u32 offset, u32 value, struct vioapic_eoi *eoi);
 
 /// Drives line `pin` (0..23; others are ignored). True: deliver *message.
-must_check bool vioapic_set_line(struct vioapic *io, unsigned pin, bool level, struct apic_message *message);
+must_check bool vioapic_set_line(struct vioapic *io, unsigned pin, bool level,
+                                 struct apic_message *message);
 /// Delivers `pin` if its level is asserted, it is unmasked and no EOI is outstanding. True: deliver *message.
 must_check bool vioapic_deliver(struct vioapic *io, unsigned pin, struct apic_message *message);
 /// The guest ended level-triggered `vector` on one of its local APICs.

@@ -7,7 +7,7 @@
 #include "guest/vlapic_bits.h"
 
 #define BITMAP_WORD(vector) ((vector) >> 6)
-#define BITMAP_BIT(vector) BIT((vector) & 63)
+#define BITMAP_BIT(vector)  BIT((vector)&63)
 
 static int highest(const u64 map[4])
 {
@@ -37,7 +37,8 @@ void vlapic_reset(struct vlapic *v)
 
 void vlapic_init(struct vlapic *v, u32 id, bool bsp, u32 tsc_khz)
 {
-    *v = (struct vlapic){.id = id, .apic_base = VLAPIC_BASE_DEFAULT | APIC_BASE_ENABLE | (bsp ? APIC_BASE_BSP : 0)};
+    *v = (struct vlapic){
+        .id = id, .apic_base = VLAPIC_BASE_DEFAULT | APIC_BASE_ENABLE | (bsp ? APIC_BASE_BSP : 0)};
     vlapic_timer_init(v, tsc_khz);
     vlapic_reset(v);
 }
@@ -48,7 +49,8 @@ void vlapic_error(struct vlapic *v, u32 error)
     if (v->esr_new & error)
         return;
     v->esr_new |= error;
-    vlapic_local(v, LVT_ERROR);
+    if (!(v->lvt[LVT_ERROR] & LVT_MASKED))
+        vlapic_accept(v, (u8)v->lvt[LVT_ERROR], false);
 }
 
 bool vlapic_accept(struct vlapic *v, u8 vector, bool level)
@@ -62,31 +64,13 @@ bool vlapic_accept(struct vlapic *v, u8 vector, bool level)
     if (!(v->svr & SVR_ENABLED))
         return false;
 
-    u64 bit = BITMAP_BIT(vector), *irr = &v->irr[BITMAP_WORD(vector)], *tmr = &v->tmr[BITMAP_WORD(vector)];
+    u64 bit = BITMAP_BIT(vector), *irr = &v->irr[BITMAP_WORD(vector)],
+        *tmr = &v->tmr[BITMAP_WORD(vector)];
     bool fresh = !(*irr & bit);
 
     *irr |= bit;
     *tmr = level ? *tmr | bit : *tmr & ~bit;
     return fresh;
-}
-
-enum apic_delivery vlapic_local(struct vlapic *v, enum vlapic_lvt lvt)
-{
-    u32 entry = v->lvt[lvt];
-
-    if (!vlapic_on(v) || (entry & LVT_MASKED))
-        return APIC_FIXED;
-    enum apic_delivery mode = LVT_MODE(entry);
-    if (mode == APIC_FIXED)
-        vlapic_accept(v, (u8)entry, entry & LVT_LEVEL);
-    return mode;
-}
-
-bool vlapic_takes_extint(const struct vlapic *v)
-{
-    u32 entry = v->lvt[LVT_LINT0];
-
-    return !vlapic_on(v) || (!(entry & LVT_MASKED) && LVT_MODE(entry) == APIC_EXTINT);
 }
 
 u32 vlapic_ppr(const struct vlapic *v)
@@ -127,7 +111,7 @@ struct vlapic_effect vlapic_eoi(struct vlapic *v)
         return (struct vlapic_effect){0};
     v->isr[BITMAP_WORD(vector)] &= ~BITMAP_BIT(vector);
     bool level = v->tmr[BITMAP_WORD(vector)] & BITMAP_BIT(vector);
-    return (struct vlapic_effect){.pending = true, .eoi = level, .eoi_vector = (u8)vector};
+    return (struct vlapic_effect){.eoi = level, .eoi_vector = (u8)vector};
 }
 
 static bool match_xapic_logical(const struct vlapic *v, u32 dest)
@@ -157,10 +141,10 @@ bool vlapic_match(const struct vlapic *v, u32 dest, bool logical)
 }
 
 /// Legal transitions: off -> xAPIC -> x2APIC -> off, xAPIC -> off, and each mode to itself.
-static bool mode_change_legal(u64 old, u64 new)
+static bool mode_change_legal(u64 old, u64 next)
 {
     bool was_on = old & APIC_BASE_ENABLE, was_x2 = old & APIC_BASE_X2APIC;
-    bool on = new & APIC_BASE_ENABLE, x2 = new & APIC_BASE_X2APIC;
+    bool on = next & APIC_BASE_ENABLE, x2 = next & APIC_BASE_X2APIC;
 
     if (x2)
         return on && was_on;
@@ -169,7 +153,8 @@ static bool mode_change_legal(u64 old, u64 new)
 
 struct vlapic_effect vlapic_base_write(struct vlapic *v, u64 value, unsigned phys_bits)
 {
-    u64 allowed = (BIT(phys_bits) - 1) & (PAGE_MASK | APIC_BASE_BSP | APIC_BASE_X2APIC | APIC_BASE_ENABLE);
+    u64 allowed = (BIT(phys_bits) - 1) &
+                  (PAGE_MASK | APIC_BASE_BSP | APIC_BASE_X2APIC | APIC_BASE_ENABLE);
     u64 old = v->apic_base;
 
     if ((value & ~allowed) || !mode_change_legal(old, value))
@@ -183,5 +168,5 @@ struct vlapic_effect vlapic_base_write(struct vlapic *v, u64 value, unsigned phy
         v->ldr = X2APIC_LDR(v->id);
         v->icr = (u32)v->icr;
     }
-    return (struct vlapic_effect){.base_changed = true, .timer = true, .pending = true};
+    return (struct vlapic_effect){.timer = true};
 }

@@ -10,8 +10,8 @@
 #include "arch/x86.h"
 
 #define VLAPIC_BASE_DEFAULT 0xfee00000ull
-#define VLAPIC_BUS_KHZ 1000000u // what the timer counts, before its divider
-#define VLAPIC_BROADCAST 0xffffffffu
+#define VLAPIC_BUS_KHZ      1000000u // what the timer counts, before its divider
+#define VLAPIC_BROADCAST    0xffffffffu
 
 enum apic_delivery { // as ICR, LVT, MSI data and redirection entries encode it
     APIC_FIXED = 0,
@@ -29,22 +29,23 @@ enum apic_shorthand { APIC_TO_DEST = 0, APIC_TO_SELF = 1, APIC_TO_ALL = 2, APIC_
 /// An interrupt message on its way: from an ICR, an MSI or a redirection entry. An 8-bit destination of 0xff has
 /// become VLAPIC_BROADCAST.
 struct apic_message {
-    u32 dest;      // APIC ID, or logical destination
+    u32 dest; // APIC ID, or logical destination
     u8 vector;
-    u8 mode;       // enum apic_delivery
-    u8 shorthand;  // enum apic_shorthand
+    u8 mode;      // enum apic_delivery
+    u8 shorthand; // enum apic_shorthand
     bool logical;
-    bool level;    // level-triggered
+    bool level; // level-triggered
 };
 
+// Of these only timer and error have a source here: nothing is wired to the pins.
 enum vlapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
 
 struct vlapic {
-    u64 apic_base;      // IA32_APIC_BASE
-    u32 id;             // x2APIC ID; below 255
+    u64 apic_base; // IA32_APIC_BASE
+    u32 id;        // x2APIC ID; below 255
     u32 tpr, ldr, dfr, svr;
-    u32 esr, esr_new;   // latched by a write; gathered since
-    u64 icr;            // destination in 63:32
+    u32 esr, esr_new; // latched by a write; gathered since
+    u64 icr;          // destination in 63:32
     u32 lvt[LVT_COUNT];
     u64 irr[4], isr[4], tmr[4];
     u32 divide;         // divide configuration register
@@ -55,14 +56,12 @@ struct vlapic {
     u64 tsc_per_count;  // the inverse, fixed point
 };
 
-/// What a register write asks of the caller. All zero: nothing.
+/// What a register write asks of the caller; all zero: nothing. Besides, any write may change vlapic_pending().
 struct vlapic_effect {
-    bool fault;        // #GP(0); nothing was changed
-    bool send;         // deliver `message`
-    bool timer;        // vlapic_timer_deadline() may have changed
-    bool pending;      // vlapic_pending() may have changed
-    bool eoi;          // a level-triggered vector ended: tell the IOAPIC
-    bool base_changed; // IA32_APIC_BASE: mode or address
+    bool fault; // #GP(0); nothing was changed
+    bool send;  // deliver `message`
+    bool timer; // vlapic_timer_deadline() may have changed
+    bool eoi;   // a level-triggered vector ended: tell the IOAPIC
     u8 eoi_vector;
     struct apic_message message; // shorthand APIC_TO_SELF never appears: handled inside
 };
@@ -77,8 +76,7 @@ static inline bool vlapic_x2apic(const struct vlapic *v) { return v->apic_base &
 /// True if an access to `gpa` belongs to the xAPIC's page.
 static inline bool vlapic_owns(const struct vlapic *v, gpa_t gpa)
 {
-    return vlapic_on(v) && !vlapic_x2apic(v) &&
-           (gpa.v & PAGE_MASK) == (v->apic_base & PAGE_MASK);
+    return vlapic_on(v) && !vlapic_x2apic(v) && (gpa.v & PAGE_MASK) == (v->apic_base & PAGE_MASK);
 }
 
 /// xAPIC access at `offset` (0..0xfff) of its page. Bytes within an aligned 32-bit register can be read; a write that
@@ -95,11 +93,6 @@ must_check struct vlapic_effect vlapic_base_write(struct vlapic *v, u64 value, u
 /// Accepts a fixed interrupt; true if it was not pending yet (then the vCPU may have to be woken). An illegal vector
 /// and one for a disabled APIC are dropped.
 bool vlapic_accept(struct vlapic *v, u8 vector, bool level);
-/// Raises a local interrupt as its LVT entry says. Returns the delivery mode for those that the caller must carry out
-/// (APIC_NMI, APIC_EXTINT, ...), else APIC_FIXED.
-enum apic_delivery vlapic_local(struct vlapic *v, enum vlapic_lvt lvt);
-/// True if an external interrupt controller's request (INTR of a PIC) reaches the processor through this APIC.
-bool vlapic_takes_extint(const struct vlapic *v);
 
 /// Highest pending vector that the processor may take now, or -1.
 int vlapic_pending(const struct vlapic *v);
@@ -119,7 +112,8 @@ u64 vlapic_timer_deadline(const struct vlapic *v);
 /// Lets the timer expire if it is due; true if an interrupt became pending. A periodic timer that is late by several
 /// periods fires once and stays in phase.
 bool vlapic_timer_fire(struct vlapic *v, u64 now);
-u64 vlapic_get_tsc_deadline(const struct vlapic *v);
+/// 0 once it has passed, and in the other modes.
+u64 vlapic_get_tsc_deadline(const struct vlapic *v, u64 now);
 /// WRMSR of IA32_TSC_DEADLINE: ignored unless the timer is in that mode.
 struct vlapic_effect vlapic_set_tsc_deadline(struct vlapic *v, u64 value);
 /// The guest moved its TSC by `delta`: a running count goes on as if nothing had happened.

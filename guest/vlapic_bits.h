@@ -6,26 +6,23 @@
 
 #include "guest/vlapic.h"
 
-#define SVR_ENABLED 0x100u // software enable
+#define SVR_ENABLED          0x100u // software enable
 
-#define LVT_VECTOR 0x000ffu
-#define LVT_MODE(entry) ((enum apic_delivery)((entry) >> 8 & 7))
-#define LVT_STATUS 0x01000u       // delivery status, read-only
-#define LVT_REMOTE_IRR 0x04000u   // read-only
-#define LVT_LEVEL 0x08000u        // level-triggered
-#define LVT_MASKED 0x10000u
-#define LVT_TIMER_MODE 0x60000u
-#define LVT_TIMER_PERIODIC 0x20000u
-#define LVT_TIMER_DEADLINE 0x40000u
+#define LVT_STATUS           0x01000u // delivery status, read-only
+#define LVT_REMOTE_IRR       0x04000u // read-only
+#define LVT_MASKED           0x10000u
+#define LVT_TIMER_MODE       0x60000u
+#define LVT_TIMER_PERIODIC   0x20000u
+#define LVT_TIMER_DEADLINE   0x40000u
 
-#define ESR_SEND_ILLEGAL 0x20u     // vector below 16 in an IPI
-#define ESR_RECEIVE_ILLEGAL 0x40u  // vector below 16 in a message or LVT entry
+#define ESR_SEND_ILLEGAL     0x20u // vector below 16 in an IPI
+#define ESR_RECEIVE_ILLEGAL  0x40u // vector below 16 in a message or LVT entry
 #define ESR_ILLEGAL_REGISTER 0x80u // access to a register that does not exist
 
-#define DFR_FLAT 0xfu
-#define DFR_CLUSTER 0x0u
+#define DFR_FLAT             0xfu
+#define DFR_CLUSTER          0x0u
 
-#define X2APIC_LDR(id) (((id) >> 4) << 16 | 1u << ((id) & 15))
+#define X2APIC_LDR(id)       (((id) >> 4) << 16 | 1u << ((id)&15))
 
 /// Notes an error for the ESR and raises the error interrupt.
 void vlapic_error(struct vlapic *v, u32 error);

@@ -7,8 +7,8 @@
 #include "guest/vlapic.h"
 #include "guest/vlapic_bits.h"
 
-#define COUNTS_SHIFT 44        // of counts_per_tsc: 10^6 << 44 still fits 64 bits
-#define TSC_SHIFT 40           // of tsc_per_count: 2^24 kHz << 40 still fits
+#define COUNTS_SHIFT      44    // of counts_per_tsc: 10^6 << 44 still fits 64 bits
+#define TSC_SHIFT         40    // of tsc_per_count: 2^24 kHz << 40 still fits
 #define PERIOD_MIN_COUNTS 20000 // 20 us: a periodic timer can't keep its CPU busy with nothing else
 
 static u64 multiply(u64 value, u64 factor, unsigned shift)
@@ -42,10 +42,7 @@ static u64 period(const struct vlapic *v)
     return MAX(v->period, multiply(PERIOD_MIN_COUNTS, v->tsc_per_count, TSC_SHIFT) + 1);
 }
 
-static u32 mode(const struct vlapic *v)
-{
-    return v->lvt[LVT_TIMER] & LVT_TIMER_MODE;
-}
+static u32 mode(const struct vlapic *v) { return v->lvt[LVT_TIMER] & LVT_TIMER_MODE; }
 
 u32 vlapic_timer_count(const struct vlapic *v, u64 now)
 {
@@ -109,9 +106,9 @@ bool vlapic_timer_fire(struct vlapic *v, u64 now)
     return !(entry & LVT_MASKED) && vlapic_accept(v, (u8)entry, false);
 }
 
-u64 vlapic_get_tsc_deadline(const struct vlapic *v)
+u64 vlapic_get_tsc_deadline(const struct vlapic *v, u64 now)
 {
-    return mode(v) == LVT_TIMER_DEADLINE ? v->deadline : 0;
+    return mode(v) == LVT_TIMER_DEADLINE && v->deadline > now ? v->deadline : 0;
 }
 
 struct vlapic_effect vlapic_set_tsc_deadline(struct vlapic *v, u64 value)

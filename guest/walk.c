@@ -14,6 +14,7 @@
 
 #define SEGMENT_DB BIT(14)
 #define SEGMENT_LONG BIT(13)
+#define WALK_TRIES 8u // when other processors change the tables meanwhile
 #define RFLAGS_AC BIT(18)
 #define RFLAGS_VM BIT(17)
 
@@ -26,13 +27,15 @@ struct access {
     bool write, user, fetch;
 };
 
-static u64 *entry_at(struct domain *d, u64 gpa) {
+// A page-table entry of the guest; NULL where there is no memory. *writable: its bits may be changed.
+static void *entry_at(struct domain *d, u64 gpa, bool *writable) {
     struct ept_leaf leaf = ept_walk(&d->ept, GPA(gpa));
 
     if (!leaf.present && memory_fault(d, GPA(gpa)))
         leaf = ept_walk(&d->ept, GPA(gpa));
     if (!leaf.present || leaf.flags & EPT_UNCACHED)
         return NULL;
+    *writable = leaf.flags & EPT_WRITE;
     return page_peek(HPA(leaf.hpa.v + (gpa - leaf.gpa)));
 }
 
@@ -64,15 +67,21 @@ static bool allowed(struct vcpu *v, u64 rights, u64 no_exec, const struct access
     return !(user_page && !a->user && cr4 & CR4_SMAP && !(v->cpu.rflags & RFLAGS_AC));
 }
 
-static bool set_bits(void *entry, unsigned bytes, u64 old, u64 bits) {
+static int set_bits(void *entry, unsigned bytes, u64 old, u64 bits, bool writable) {
+    bool done;
+
     if ((old & bits) == bits)
-        return true;
+        return 0;
+    if (!writable)
+        return -BASALT_EFAULT;
     if (bytes == 4) {
         u32 expected = (u32)old;
-        return __atomic_compare_exchange_n((u32 *)entry, &expected, (u32)(old | bits), false, __ATOMIC_SEQ_CST,
+        done = __atomic_compare_exchange_n((u32 *)entry, &expected, (u32)(old | bits), false, __ATOMIC_SEQ_CST,
                                            __ATOMIC_SEQ_CST);
+    } else {
+        done = __atomic_compare_exchange_n((u64 *)entry, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     }
-    return __atomic_compare_exchange_n((u64 *)entry, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    return done ? 0 : -BASALT_EAGAIN; // another processor changed it
 }
 
 static int walk(struct vcpu *v, u64 linear, const struct access *a, gpa_t *gpa, struct walk_fault *fault) {
@@ -85,7 +94,8 @@ static int walk(struct vcpu *v, u64 linear, const struct access *a, gpa_t *gpa, 
     for (unsigned level = f.levels; level; level--) {
         unsigned shift = PAGE_SHIFT + f.index_bits * (level - 1);
         u64 index = (linear >> shift) & (f.levels == 3 && level == 3 ? 3 : BIT(f.index_bits) - 1);
-        void *slot = entry_at(v->domain, table + index * f.entry_bytes);
+        bool writable;
+        void *slot = entry_at(v->domain, table + index * f.entry_bytes, &writable);
         if (!slot)
             return -BASALT_EFAULT;
         u64 entry = f.entry_bytes == 8 ? *(volatile u64 *)slot : *(volatile u32 *)slot;
@@ -99,8 +109,10 @@ static int walk(struct vcpu *v, u64 linear, const struct access *a, gpa_t *gpa, 
         bool leaf = level == 1 || (!pdpte && level < 4 && entry & PTE_LARGE && (f.entry_bytes == 8 || cr4 & CR4_PSE));
         if (leaf && !allowed(v, rights, no_exec, a))
             return page_fault(linear, true, a, nx, fault);
-        if (!pdpte && !set_bits(slot, f.entry_bytes, entry, PTE_ACCESSED | (leaf && a->write ? PTE_DIRTY : 0)))
-            return -BASALT_EAGAIN; // another processor changed it: the instruction is tried again
+        int error = pdpte ? 0 : set_bits(slot, f.entry_bytes, entry,
+                                         PTE_ACCESSED | (leaf && a->write ? PTE_DIRTY : 0), writable);
+        if (error)
+            return error;
         if (leaf) {
             u64 base = entry & PTE_ADDRESS & ~(BIT(shift) - 1);
             if (f.entry_bytes == 4 && level == 2)
@@ -123,7 +135,10 @@ int guest_translate(struct vcpu *v, u64 linear, bool write, bool user, bool fetc
         *gpa = GPA((u32)linear);
         return 0;
     }
-    return walk(v, linear, &a, gpa, fault);
+    int error = -BASALT_EAGAIN;
+    for (unsigned tries = 0; error == -BASALT_EAGAIN && tries < WALK_TRIES; tries++)
+        error = walk(v, linear, &a, gpa, fault);
+    return error;
 }
 
 static int copy_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, const struct access *a,
@@ -185,12 +200,7 @@ bool guest_decode(struct vcpu *v, struct insn *insn) {
     unsigned valid = guest_fetch(v, bytes, &fault);
 
     if (!valid) {
-        if (fault.faulted) {
-            v->cpu.cr2 = fault.linear;
-            vcpu_exception(v, 14, true, fault.error);
-        } else {
-            vcpu_gp(v);
-        }
+        vcpu_walk_failed(v, &fault);
         return false;
     }
     switch (insn_decode(bytes, valid, guest_mode(v), insn)) {

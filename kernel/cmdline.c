@@ -27,7 +27,8 @@ bool parse_size(const char *text, u64 *value)
                                            : base;
         if (digit >= base)
             break;
-        if (__builtin_mul_overflow(result, base, &result) || __builtin_add_overflow(result, digit, &result))
+        if (__builtin_mul_overflow(result, base, &result) ||
+            __builtin_add_overflow(result, digit, &result))
             return false;
     }
     if (*text) {
@@ -56,13 +57,13 @@ static bool parse_loglvl(const char *value)
 
 static bool parse_console(const char *value)
 {
-    return *value && strlcpy(options.console, value, sizeof(options.console)) < sizeof(options.console);
+    if (!*value || strlen(value) >= sizeof(options.console))
+        return false;
+    strlcpy(options.console, value, sizeof(options.console));
+    return true;
 }
 
-static bool parse_dom0_mem(const char *value)
-{
-    return parse_size(value, &options.dom0_mem);
-}
+static bool parse_dom0_mem(const char *value) { return parse_size(value, &options.dom0_mem); }
 
 static bool parse_panic(const char *value)
 {
@@ -84,7 +85,8 @@ static bool parse_testexit(const char *value)
 
 static const struct {
     const char *name;
-    bool (*parse)(const char *value); // "" where there is no '='; false: malformed, nothing was changed
+    bool (*parse)(
+        const char *value); // "" where there is no '='; false: malformed, nothing was changed
     const char *expected;
 } table[] = {
     {"loglvl", parse_loglvl, "error, warning, info or debug"},
@@ -107,7 +109,8 @@ static void parse_word(char *word)
         if (strcmp(word, table[i].name) != 0)
             continue;
         if (!table[i].parse(value))
-            log_warn("basalt: command line: %s=%s ignored: expected %s", word, value, table[i].expected);
+            log_warn("basalt: command line: %s=%s ignored: expected %s", word, value,
+                     table[i].expected);
         return;
     }
     log_warn("basalt: command line: unknown option %s ignored", word);

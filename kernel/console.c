@@ -39,7 +39,7 @@ void console_bind(struct domain *d, u32 port) {
     listener.port = port;
 }
 
-void console_unbind(const struct domain *d) {
-    if (listener.domain == d)
+void console_unbind(const struct domain *d, u32 port) {
+    if (listener.domain == d && (!port || listener.port == port))
         listener.domain = NULL;
 }

@@ -14,5 +14,5 @@ i64 console_write(struct domain *caller, gpa_t buffer, u64 bytes);
 /// Up to eight bytes, first in bits 7:0; returns their count.
 unsigned console_read(u64 *bytes);
 void console_bind(struct domain *d, u32 port);
-/// Forgets the binding if it is the domain's.
-void console_unbind(const struct domain *d);
+/// Forgets the binding if it is to this port (0: to any port of the domain's).
+void console_unbind(const struct domain *d, u32 port);

@@ -156,6 +156,9 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
     trace(BASALT_TRACE_DOMAIN, d->id, vcpu, 2, reason);
     if (d->end_watcher.domain)
         event_ring(d->end_watcher.domain, d->end_watcher.port);
+    else if (vcpu < BASALT_VCPUS_MAX && d->vcpus[vcpu] && reason != BASALT_END_CONTROL)
+        log_err("basalt: domain '%s' ended unwatched: reason %u at RIP 0x%lx, detail 0x%lx", d->name, reason,
+                d->vcpus[vcpu]->cpu.rip, detail);
 }
 
 int domain_control(struct domain *d, enum basalt_domain_op op) {

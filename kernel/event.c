@@ -7,6 +7,7 @@
 
 #include "arch/paging.h"
 #include "guest/vcpu.h"
+#include "kernel/console.h"
 #include "kernel/interrupt.h"
 #include "kernel/schedule.h"
 #include "kernel/trace.h"
@@ -21,6 +22,7 @@ int events_init(struct domain *d) {
 }
 
 void events_teardown(struct domain *d) {
+    console_unbind(d, 0);
     for (unsigned i = 0; i < PORT_PAGES; i++)
         domain_page_free(d, d->port_pages[i]);
     domain_page_free(d, d->events);
@@ -66,6 +68,9 @@ void port_free(struct domain *d, u32 port) {
     struct port *p = port_find(d, port);
 
     interrupt_unbind(d, port);
+    console_unbind(d, port);
+    if (d->timer_port == port)
+        event_timer(d, 0, 0);
     __atomic_fetch_and(&d->events->pending[port / 64], ~BIT(port % 64), __ATOMIC_SEQ_CST);
     *p = (struct port){0};
 }

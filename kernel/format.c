@@ -14,7 +14,7 @@ struct output {
 struct field {
     bool left, zero;
     int width, precision; // precision -1: none
-    int longs;
+    bool is_long;
 };
 
 static void put(struct output *out, char c)
@@ -35,7 +35,8 @@ static void put_padded(struct output *out, const struct field *f, const char *te
         put(out, ' ');
 }
 
-static void put_number(struct output *out, const struct field *f, u64 value, unsigned base, bool negative)
+static void put_number(struct output *out, const struct field *f, u64 value, unsigned base,
+                       bool negative)
 {
     char digits[24];
     int at = sizeof(digits);
@@ -59,10 +60,6 @@ static const char *parse_field(const char *p, struct field *f, va_list *args)
         else
             break;
     }
-    if (*p == '*') {
-        f->width = va_arg(*args, int);
-        p++;
-    }
     while (*p >= '0' && *p <= '9')
         f->width = f->width * 10 + *p++ - '0';
     if (*p == '.') {
@@ -75,10 +72,8 @@ static const char *parse_field(const char *p, struct field *f, va_list *args)
         while (*p >= '0' && *p <= '9')
             f->precision = f->precision * 10 + *p++ - '0';
     }
-    while (*p == 'l' || *p == 'z' || *p == 'h') {
-        f->longs += *p != 'h';
-        p++;
-    }
+    for (; *p == 'l' || *p == 'z'; p++)
+        f->is_long = true;
     return p;
 }
 
@@ -107,11 +102,11 @@ int format_va(char *buffer, size_t size, const char *text, va_list original)
             put_string(&out, &f, va_arg(args, const char *));
         } else if (*p == 'c') {
             put(&out, (char)va_arg(args, int));
-        } else if (*p == 'd' || *p == 'i') {
-            i64 value = f.longs ? va_arg(args, i64) : va_arg(args, int);
+        } else if (*p == 'd') {
+            i64 value = f.is_long ? va_arg(args, i64) : va_arg(args, int);
             put_number(&out, &f, value < 0 ? 0 - (u64)value : (u64)value, 10, value < 0);
         } else if (*p == 'u' || *p == 'x') {
-            u64 value = f.longs ? va_arg(args, u64) : va_arg(args, unsigned);
+            u64 value = f.is_long ? va_arg(args, u64) : va_arg(args, unsigned);
             put_number(&out, &f, value, *p == 'u' ? 10 : 16, false);
         } else if (*p == 'p') {
             put_number(&out, &f, (u64)va_arg(args, void *), 16, false);

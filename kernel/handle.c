@@ -53,18 +53,25 @@ struct handle *handle_create(struct domain *holder, struct domain *target, u32 r
     return h;
 }
 
+static bool holds_another(const struct domain *target, const struct domain *holder) {
+    for (const struct handle *h = target->handles; h; h = h->next)
+        if (h->holder == holder)
+            return true;
+    return false;
+}
+
 static void remove(struct handle *h) {
     struct domain *target = h->target;
 
     if (target) {
-        if (target != h->holder)
-            requests_forget(target, h->holder);
         if (h->previous)
             h->previous->next = h->next;
         else
             target->handles = h->next;
         if (h->next)
             h->next->previous = h->previous;
+        if (target != h->holder && !holds_another(target, h->holder))
+            requests_forget(target, h->holder);
     }
     *h = (struct handle){0};
 }

@@ -43,8 +43,11 @@ static i64 hc_version(struct call *c unused) { return (i64)(BASALT_VERSION_MAGIC
 static i64 hc_block(struct call *c) {
     if (!c->caller->events || c->v->index)
         return -BASALT_EINVAL;
-    if (!events_pending(c->caller))
+    if (!events_pending(c->caller)) {
         vcpu_block(c->v, BLOCK_EVENT);
+        if (events_pending(c->caller)) // rung by another CPU meanwhile
+            vcpu_unblock(c->v, BLOCK_EVENT);
+    }
     return 0;
 }
 
@@ -368,59 +371,62 @@ struct row {
     const char *name;
     i64 (*handler)(struct call *);
     u32 rights;    // BASALT_RIGHT_* that the first argument's handle must carry; 0: not a handle
-    bool self_too; // the handle of the caller on itself will do
+    u8 flags;      // ROW_*
 };
+
+#define ROW_SELF 0x1u  // the handle of the caller on itself will do
+#define ROW_ENDED 0x2u // also on a domain that has ended
 
 #define ROW(number, function, ...) [BASALT_HC_##number - BASALT_HC_BASE] = {#number, function, __VA_ARGS__}
 
 static const struct row rows[] = {
-    ROW(VERSION, hc_version, 0, false),
-    ROW(BLOCK, hc_block, 0, false),
-    ROW(YIELD, hc_yield, 0, false),
-    ROW(CONSOLE_WRITE, hc_console_write, BASALT_RIGHT_CONSOLE, false),
-    ROW(CONSOLE_READ, hc_console_read, BASALT_RIGHT_CONSOLE, false),
-    ROW(CONSOLE_BIND, hc_console_bind, BASALT_RIGHT_CONSOLE, false),
-    ROW(MEMORY_INFO, hc_memory_info, BASALT_RIGHT_CONSOLE, false),
-    ROW(RESET, hc_reset, BASALT_RIGHT_POWER, false),
-    ROW(DOMAIN_CREATE, hc_domain_create, BASALT_RIGHT_CREATE, false),
-    ROW(DOMAIN_DESTROY, hc_domain_destroy, BASALT_RIGHT_LIFE, false),
-    ROW(DOMAIN_CONTROL, hc_domain_control, BASALT_RIGHT_LIFE, false),
-    ROW(DOMAIN_INFO, hc_domain_info, BASALT_RIGHT_LIFE, true),
-    ROW(DOMAIN_BIND, hc_domain_bind, BASALT_RIGHT_LIFE, false),
-    ROW(DOMAIN_SCHEDULE, hc_domain_schedule, BASALT_RIGHT_QUOTA, false),
-    ROW(MEMORY_POPULATE, hc_memory_populate, BASALT_RIGHT_MEMORY, false),
-    ROW(MEMORY_RELEASE, hc_memory_release, BASALT_RIGHT_MEMORY, true),
-    ROW(SHARE_GRANT, hc_share_grant, BASALT_RIGHT_MEMORY, true),
-    ROW(SHARE_MAP, hc_share_map, 0, false),
-    ROW(SHARE_EXTENTS, hc_share_extents, 0, false),
-    ROW(SHARE_END, hc_share_end, 0, false),
-    ROW(STATE_ALLOC, hc_state_alloc, BASALT_RIGHT_MEMORY, false),
-    ROW(STATE_ADDRESS, hc_state_address, BASALT_RIGHT_MEMORY, false),
-    ROW(VCPU_CREATE, hc_vcpu_create, BASALT_RIGHT_LIFE, false),
-    ROW(VCPU_SET, hc_vcpu_set, BASALT_RIGHT_LIFE, false),
-    ROW(VCPU_GET, hc_vcpu_get, BASALT_RIGHT_LIFE, false),
-    ROW(VCPU_STATS, hc_vcpu_stats, BASALT_RIGHT_LIFE, true),
-    ROW(PORT_ALLOC, hc_port_alloc, 0, false),
-    ROW(PORT_FREE, hc_port_free, 0, false),
-    ROW(PORT_SEND, hc_port_send, BASALT_RIGHT_IO, false),
-    ROW(PORT_OPEN, hc_port_open, 0, false),
-    ROW(TIMER_SET, hc_timer_set, 0, false),
-    ROW(REQUEST_SERVE, hc_request_serve, BASALT_RIGHT_IO, false),
-    ROW(REQUEST_ROUTE, hc_request_route, BASALT_RIGHT_IO, false),
-    ROW(REQUEST_ANSWER, hc_request_answer, BASALT_RIGHT_IO, false),
-    ROW(DOORBELL_BIND, hc_doorbell_bind, BASALT_RIGHT_IO, false),
-    ROW(DOORBELL_UNBIND, hc_doorbell_unbind, BASALT_RIGHT_IO, false),
-    ROW(INJECT_MSI, hc_inject_msi, BASALT_RIGHT_IO, false),
-    ROW(INJECT_LINE, hc_inject_line, BASALT_RIGHT_IO, false),
-    ROW(LINE_EOI_BIND, hc_line_eoi_bind, BASALT_RIGHT_IO, false),
-    ROW(PCI_READ, hc_pci_read, BASALT_RIGHT_PCI, false),
-    ROW(PCI_WRITE, hc_pci_write, BASALT_RIGHT_PCI, false),
-    ROW(IRQ_BIND_MSI, hc_irq_bind_msi, BASALT_RIGHT_PCI, false),
-    ROW(IRQ_BIND_LINE, hc_irq_bind_line, BASALT_RIGHT_PCI, false),
-    ROW(IRQ_ACK, hc_irq_ack, 0, false),
-    ROW(HANDLE_DELEGATE, hc_handle_delegate, BASALT_RIGHT_DELEGATE, false),
-    ROW(HANDLE_REVOKE, hc_handle_revoke, BASALT_RIGHT_DELEGATE, false),
-    ROW(HANDLE_NEXT, hc_handle_next, 0, false),
+    ROW(VERSION, hc_version, 0, 0),
+    ROW(BLOCK, hc_block, 0, 0),
+    ROW(YIELD, hc_yield, 0, 0),
+    ROW(CONSOLE_WRITE, hc_console_write, BASALT_RIGHT_CONSOLE, 0),
+    ROW(CONSOLE_READ, hc_console_read, BASALT_RIGHT_CONSOLE, 0),
+    ROW(CONSOLE_BIND, hc_console_bind, BASALT_RIGHT_CONSOLE, 0),
+    ROW(MEMORY_INFO, hc_memory_info, BASALT_RIGHT_CONSOLE, 0),
+    ROW(RESET, hc_reset, BASALT_RIGHT_POWER, 0),
+    ROW(DOMAIN_CREATE, hc_domain_create, BASALT_RIGHT_CREATE, 0),
+    ROW(DOMAIN_DESTROY, hc_domain_destroy, BASALT_RIGHT_LIFE, ROW_ENDED),
+    ROW(DOMAIN_CONTROL, hc_domain_control, BASALT_RIGHT_LIFE, 0),
+    ROW(DOMAIN_INFO, hc_domain_info, BASALT_RIGHT_LIFE, ROW_SELF | ROW_ENDED),
+    ROW(DOMAIN_BIND, hc_domain_bind, BASALT_RIGHT_LIFE, ROW_ENDED),
+    ROW(DOMAIN_SCHEDULE, hc_domain_schedule, BASALT_RIGHT_QUOTA, 0),
+    ROW(MEMORY_POPULATE, hc_memory_populate, BASALT_RIGHT_MEMORY, 0),
+    ROW(MEMORY_RELEASE, hc_memory_release, BASALT_RIGHT_MEMORY, ROW_SELF),
+    ROW(SHARE_GRANT, hc_share_grant, BASALT_RIGHT_MEMORY, ROW_SELF),
+    ROW(SHARE_MAP, hc_share_map, 0, 0),
+    ROW(SHARE_EXTENTS, hc_share_extents, 0, 0),
+    ROW(SHARE_END, hc_share_end, 0, 0),
+    ROW(STATE_ALLOC, hc_state_alloc, BASALT_RIGHT_MEMORY, 0),
+    ROW(STATE_ADDRESS, hc_state_address, BASALT_RIGHT_MEMORY, ROW_ENDED),
+    ROW(VCPU_CREATE, hc_vcpu_create, BASALT_RIGHT_LIFE, 0),
+    ROW(VCPU_SET, hc_vcpu_set, BASALT_RIGHT_LIFE, 0),
+    ROW(VCPU_GET, hc_vcpu_get, BASALT_RIGHT_LIFE, ROW_ENDED),
+    ROW(VCPU_STATS, hc_vcpu_stats, BASALT_RIGHT_LIFE, ROW_SELF | ROW_ENDED),
+    ROW(PORT_ALLOC, hc_port_alloc, 0, 0),
+    ROW(PORT_FREE, hc_port_free, 0, 0),
+    ROW(PORT_SEND, hc_port_send, BASALT_RIGHT_IO, 0),
+    ROW(PORT_OPEN, hc_port_open, 0, 0),
+    ROW(TIMER_SET, hc_timer_set, 0, 0),
+    ROW(REQUEST_SERVE, hc_request_serve, BASALT_RIGHT_IO, 0),
+    ROW(REQUEST_ROUTE, hc_request_route, BASALT_RIGHT_IO, 0),
+    ROW(REQUEST_ANSWER, hc_request_answer, BASALT_RIGHT_IO, ROW_ENDED),
+    ROW(DOORBELL_BIND, hc_doorbell_bind, BASALT_RIGHT_IO, 0),
+    ROW(DOORBELL_UNBIND, hc_doorbell_unbind, BASALT_RIGHT_IO, ROW_ENDED),
+    ROW(INJECT_MSI, hc_inject_msi, BASALT_RIGHT_IO, 0),
+    ROW(INJECT_LINE, hc_inject_line, BASALT_RIGHT_IO, 0),
+    ROW(LINE_EOI_BIND, hc_line_eoi_bind, BASALT_RIGHT_IO, 0),
+    ROW(PCI_READ, hc_pci_read, BASALT_RIGHT_PCI, 0),
+    ROW(PCI_WRITE, hc_pci_write, BASALT_RIGHT_PCI, 0),
+    ROW(IRQ_BIND_MSI, hc_irq_bind_msi, BASALT_RIGHT_PCI, 0),
+    ROW(IRQ_BIND_LINE, hc_irq_bind_line, BASALT_RIGHT_PCI, 0),
+    ROW(IRQ_ACK, hc_irq_ack, 0, 0),
+    ROW(HANDLE_DELEGATE, hc_handle_delegate, BASALT_RIGHT_DELEGATE, 0),
+    ROW(HANDLE_REVOKE, hc_handle_revoke, BASALT_RIGHT_DELEGATE, ROW_ENDED),
+    ROW(HANDLE_NEXT, hc_handle_next, 0, 0),
 };
 _Static_assert(ARRAY_SIZE(rows) == BASALT_HC_END - BASALT_HC_BASE, "every hypercall has its row");
 
@@ -451,11 +457,12 @@ static i64 find_handle(struct call *c, const struct row *row) {
     c->handle = c->args[0] > 0xffffffff ? NULL : handle_find(c->caller, (u32)c->args[0]);
     if (!c->handle)
         return -BASALT_EBADF;
-    bool self = row->self_too && c->handle->target == c->caller;
+    bool self = row->flags & ROW_SELF && c->handle->target == c->caller;
     if ((c->handle->rights & row->rights) != row->rights && !self)
         return -BASALT_EPERM;
     c->target = c->handle->target;
-    return 0;
+    bool ended = c->target && c->target->status == BASALT_STATUS_ENDED;
+    return ended && !(row->flags & ROW_ENDED) ? -BASALT_EINVAL : 0;
 }
 
 void hypercall(struct vcpu *v) {

@@ -12,9 +12,9 @@
 #include "drivers/uart16550.h"
 #include "kernel/cmdline.h"
 
-#define LOG_BYTES 65536u
-#define LINE_MAX 512
-#define LOCK_TRIES 10000000u
+#define LOG_BYTES  65536u
+#define LINE_MAX   512
+#define LOCK_TRIES 1000000u
 
 static union {
     struct basalt_log log;
@@ -23,15 +23,9 @@ static union {
 
 static struct spinlock log_lock;
 
-struct basalt_log *log_ring(void)
-{
-    return &ring.log;
-}
+struct basalt_log *log_ring(void) { return &ring.log; }
 
-u64 log_ring_size(void)
-{
-    return sizeof(ring);
-}
+u64 log_ring_size(void) { return sizeof(ring); }
 
 static void ring_write(const char *text, size_t length)
 {

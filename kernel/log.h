@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The kernel's log: one line per subject, "basalt: cpu: ...", kept in a ring that dom0 reads and shown on the console.
-// Formats: %s %d %u %x %p %c %%, with l, ll, z, a width, 0 and -, and * for widths and precisions of %s.
+// Formats: %s %d %u %x %p %c %%, with l, ll, z, a width, 0 and -, and a precision for %s.
 
 #pragma once
 
@@ -14,9 +14,9 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 
 /// Writes one line (no newline in the format). Lines above the level of `loglvl=` go nowhere.
 void log_line(enum log_level level, const char *text, ...) __attribute__((format(printf, 2, 3)));
-#define log_err(...) log_line(LOG_ERROR, __VA_ARGS__)
-#define log_warn(...) log_line(LOG_WARNING, __VA_ARGS__)
-#define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
+#define log_err(...)   log_line(LOG_ERROR, __VA_ARGS__)
+#define log_warn(...)  log_line(LOG_WARNING, __VA_ARGS__)
+#define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
 /// Raw characters to ring and console: log_line's and panic's way out.

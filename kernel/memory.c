@@ -12,6 +12,7 @@
 #include <basalt/error.h>
 
 #define FRAMES_PER_CALL 64u
+#define FRAMES_PER_ENTRY 8u // frames freed for the price of one table entry looked at
 #define ZERO_PIECE 16u // pages zeroed between two looks at pending interrupts
 
 void memory_zero(hpa_t base, u64 bytes) {
@@ -56,6 +57,10 @@ static i64 populate_lazily(struct domain *d, gpa_t gpa, u64 pages) {
         bool big = !(at.v & (SUPERPAGE_SIZE - 1)) && pages - done >= SUPERPAGE_SIZE / PAGE_SIZE;
         unsigned shift = big ? SUPERPAGE_SHIFT : PAGE_SHIFT;
         int error = ept_set_policy(&d->ept, at, shift, EPT_POLICY_POPULATE);
+        if (error && big) { // something smaller is in the way: page by page
+            shift = PAGE_SHIFT;
+            error = ept_set_policy(&d->ept, at, shift, EPT_POLICY_POPULATE);
+        }
         if (error)
             return done ? (i64)done : error;
         done += BIT(shift) >> PAGE_SHIFT;
@@ -195,6 +200,7 @@ int memory_teardown(struct domain *d, unsigned *budget) {
             continue;
         frames_put(leaf.hpa, frames);
         domain_uncharge(d, BIT(leaf.shift));
+        *budget -= MIN(*budget, frames / FRAMES_PER_ENTRY);
     }
     return more ? -BASALT_EINTR : 0;
 }

@@ -15,10 +15,11 @@
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
 
-#define RECORD_ADDRESS 0x5f000ull // a page of conventional memory below GRUB's scratch area
-#define RECORD_MAGIC 0x70746c6173616221ull
-#define BACKTRACE_MAX 32u
-#define FRAME_SPAN 0x10000ull // no frame of ours is larger
+#define RECORD_ADDRESS \
+    0x94000ull // SeaBIOS, Bochs' BIOS and GRUB leave conventional memory alone from 0x90000 on
+#define RECORD_MAGIC    0x70746c6173616221ull
+#define BACKTRACE_MAX   32u
+#define FRAME_SPAN      0x10000ull // no frame of ours is larger
 
 #define PORT_DEBUG_EXIT 0xf4 // QEMU's isa-debug-exit
 #define PORT_BOCHS_EXIT 0x8900
@@ -75,19 +76,22 @@ static void say_registers(const struct trap_frame *f)
     say("  rsi %016lx rdi %016lx rbp %016lx rsp %016lx\n", f->rsi, f->rdi, f->rbp, f->rsp);
     say("  r8  %016lx r9  %016lx r10 %016lx r11 %016lx\n", f->r8, f->r9, f->r10, f->r11);
     say("  r12 %016lx r13 %016lx r14 %016lx r15 %016lx\n", f->r12, f->r13, f->r14, f->r15);
-    say("  rflags %lx cs %lx ss %lx vector %lu error %lx\n", f->rflags, f->cs, f->ss, f->vector, f->error);
+    say("  rflags %lx cs %lx ss %lx vector %lu error %lx\n", f->rflags, f->cs, f->ss, f->vector,
+        f->error);
 }
 
 // Each frame begins with the caller's frame pointer and the return address; frames go up the stack.
 static void say_backtrace(const u64 *frame)
 {
     for (unsigned i = 0; i < BACKTRACE_MAX && frame && (u64)frame % 8 == 0; i++) {
-        if (kernel_virt_to_hpa(frame).v == HPA_NONE.v || kernel_virt_to_hpa(frame + 1).v == HPA_NONE.v)
+        if (kernel_virt_to_hpa(frame).v == HPA_NONE.v ||
+            kernel_virt_to_hpa(frame + 1).v == HPA_NONE.v)
             return;
         const u64 *next = (const u64 *)frame[0];
         if (!frame[1])
             return;
-        say_address("from", frame[1] - 1); // within the call, which may be its function's last instruction
+        say_address("from",
+                    frame[1] - 1); // within the call, which may be its function's last instruction
         if (next <= frame || (u64)next - (u64)frame > FRAME_SPAN)
             return;
         frame = next;
@@ -98,6 +102,7 @@ void test_exit(unsigned status)
 {
     if (!options.testexit)
         return;
+    uart_flush();
     outb(PORT_DEBUG_EXIT, (u8)status);
     for (const char *p = "Shutdown"; *p; p++)
         outb(PORT_BOCHS_EXIT, (u8)*p);
@@ -122,7 +127,7 @@ static void begin(const char *text, va_list args)
             stop();
         machine_reset(true);
     }
-    uart_panic();
+    uart_flush();
     record->magic = 0;
     record->length = 0;
     say("basalt: panic: ");
@@ -132,8 +137,8 @@ static void begin(const char *text, va_list args)
 
 static void end(const u64 *frame)
 {
-    say("  cr0 %lx cr2 %lx cr3 %lx cr4 %lx, CPU %u\n", read_cr0(), read_cr2(), read_cr3(), read_cr4(),
-        rdmsr(MSR_GS_BASE) ? this_cpu()->id : 0);
+    say("  cr0 %lx cr2 %lx cr3 %lx cr4 %lx, CPU %u\n", read_cr0(), read_cr2(), read_cr3(),
+        read_cr4(), rdmsr(MSR_GS_BASE) ? this_cpu()->id : 0);
     say_backtrace(frame);
     say("basalt: %s\n", options.panic_halt ? "halted" : "resetting the machine");
 }

@@ -15,10 +15,10 @@ noreturn void panic_trap(const struct trap_frame *frame, const char *format, ...
     __attribute__((format(printf, 2, 3)));
 
 /// An impossible state inside the kernel; `reason` says why it is impossible.
-#define assert(condition, reason)                                                                  \
-    do {                                                                                           \
-        if (unlikely(!(condition)))                                                                \
-            panic("%s:%d: %s: %s", __FILE__, __LINE__, #condition, reason);                        \
+#define assert(condition, reason)                                           \
+    do {                                                                    \
+        if (unlikely(!(condition)))                                         \
+            panic("%s:%d: %s: %s", __FILE__, __LINE__, #condition, reason); \
     } while (0)
 
 /// Shows the record of a panic before the last warm reset, if there is one, and clears it. Before paging_init().

@@ -106,7 +106,22 @@ int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 
     return 0;
 }
 
+// The server's routes go, and who waits for it tries again (and then gets the answer that nobody gives).
 static void close_server(struct domain *d, struct request_server *s) {
+    unsigned id = (unsigned)(s - d->servers);
+    u32 kept = 0;
+
+    for (u32 i = 0; i < d->route_count; i++)
+        if (d->routes[i].server != id)
+            d->routes[kept++] = d->routes[i];
+    d->route_count = kept;
+    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++) {
+        struct vcpu *v = d->vcpus[i];
+        if (v && v->io.waiting && v->io.server == id) {
+            v->io.waiting = false;
+            vcpu_unblock(v, BLOCK_REQUEST);
+        }
+    }
     memory_unmap_identity(s->domain, pool_hpa(s->page), PAGE_SIZE);
     domain_page_free(d, s->page);
     *s = (struct request_server){0};

@@ -9,7 +9,8 @@ extern char __kernel_start[], __text_start[], __text_end[];
 const char *symbol_find(u64 address, u64 *offset)
 {
     *offset = 0;
-    if (!&symbol_count || !symbol_count || address < (u64)__text_start || address >= (u64)__text_end)
+    if (!&symbol_count || !symbol_count || address < (u64)__text_start ||
+        address >= (u64)__text_end)
         return "?";
     u32 wanted = (u32)(address - (u64)__kernel_start), low = 0, high = symbol_count;
     while (high - low > 1) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Address space identifiers: tags of TLB entries. Each CPU hands out its own in rising order; when they are used up a
-// new generation begins with a flush of the whole TLB, and every state takes a new one when it next runs. Invariant:
-// between two such flushes no ASID of a CPU belongs to two states, nor twice to one that asked for a flush. Follows
-// the APM, "TLB Control" and "Address Space Identifier".
+// Address space identifiers: tags of TLB entries. Each CPU hands out its own in rising order; when
+// they are used up a new generation begins with a flush of the whole TLB, and every state takes a
+// new one when it next runs. Invariant: between two such flushes no ASID of a CPU belongs to two
+// states, nor twice to one that asked for a flush. Follows the APM, "TLB Control" and "Address
+// Space Identifier".
 
 #include "svm/svm.h"
 

@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The rules that VMRUN holds a control block to, in software: the processor only says that one is violated, and
-// emulators let some pass; and some rules of our own, without which a guest would run otherwise than was meant.
-// Invariant: pure; a block that passes is one that a processor accepts. Follows the APM, "Canonicalization and
-// Consistency Checks", "Event Injection" and "Enabling Nested Paging".
+// The rules that VMRUN holds a control block to, in software: the processor only says that one is
+// violated, and emulators let some pass; and some rules of our own, without which a guest would run
+// otherwise than was meant. Invariant: nothing is changed; a block that passes is one that a
+// processor accepts. Follows the APM, "Canonicalization and Consistency Checks", "Event Injection"
+// and "Enabling Nested Paging".
 
 #include "arch/x86.h"
 #include "svm/svm.h"
 
-#define CR4_DEFINED                                                                               \
-    (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |     \
-     CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_LA57 | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | \
-     CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_CET)
-#define EFER_DEFINED                                                                              \
-    (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE | EFER_SVME | EFER_LMSLE | EFER_FFXSR | EFER_TCE | \
-     BIT(17) | BIT(18) | BIT(20) | BIT(21)) // MCOMMIT, INTWB, UAIE, AIBRSE
+#define CR4_DEFINED  0xf71fffull // VME to LA57, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP, PKE, CET
+#define EFER_DEFINED 0x36fd01ull // SCE, LME, LMA to TCE, MCOMMIT, INTWB, UAIE, AIBRSE
 #define IOPM_BYTES   0x3000u
 #define MSRPM_BYTES  0x2000u
 #define MEMORY_TYPES 0xf3u // bits of those that a PAT entry may have
@@ -25,16 +21,13 @@
     if (!(kept))         \
     return name
 
-static bool inside(u64 base, u64 bytes, u64 end)
-{
-    return base < end && end - base >= bytes;
-}
+static bool inside(u64 base, u64 bytes, u64 end) { return base < end && end - base >= bytes; }
 
-static bool bases_canonical(const struct vmcb *v, u32 linear_bits)
+static bool bases_canonical(const struct vmcb *v)
 {
     const u64 bases[] = {v->fs.base,   v->gs.base,   v->tr.base,       v->ldtr.base,
                          v->gdtr.base, v->idtr.base, v->kernel_gs_base};
-    unsigned shift = 64 - linear_bits;
+    unsigned shift = 64 - svm_widths.linear_bits;
 
     for (unsigned i = 0; i < ARRAY_SIZE(bases); i++)
         if ((u64)((i64)(bases[i] << shift) >> shift) != bases[i])
@@ -62,11 +55,11 @@ static bool event_legal(const struct vmcb *v, bool in_64bit)
            !(in_64bit && (vector == EXC_BR || vector == EXC_OF));
 }
 
-const char *svm_check_vmrun(const struct vmcb *v, const struct svm_limits *limits)
+const char *svm_check_vmrun(const struct vmcb *v)
 {
     bool long_mode = (v->efer & EFER_LME) && (v->cr0 & CR0_PG);
     bool in_64bit = long_mode && (v->cs.attributes & ATTRIBUTE_L);
-    u64 end = limits->physical_end;
+    u64 end = BIT(svm_widths.physical_bits);
 
     RULE(v->efer & EFER_SVME, "EFER.SVME is clear");
     RULE(!(v->efer & ~EFER_DEFINED), "a reserved bit of EFER is set");
@@ -91,9 +84,9 @@ const char *svm_check_vmrun(const struct vmcb *v, const struct svm_limits *limit
     return NULL;
 }
 
-const char *svm_check(const struct vmcb *v, const struct svm_limits *limits)
+const char *svm_check(const struct vmcb *v)
 {
-    const char *broken = svm_check_vmrun(v, limits);
+    const char *broken = svm_check_vmrun(v);
     bool long_mode = (v->efer & EFER_LME) && (v->cr0 & CR0_PG);
     bool in_64bit = long_mode && (v->cs.attributes & ATTRIBUTE_L);
     bool has_ss = (v->cr0 & CR0_PE) && (v->ss.attributes & ATTRIBUTE_P);
@@ -108,8 +101,8 @@ const char *svm_check(const struct vmcb *v, const struct svm_limits *limits)
     RULE(v->rflags >> 22 == 0, "RFLAGS bits 63:22 are not zero");
     RULE(in_64bit || v->rip >> 32 == 0, "RIP bits 63:32 are not zero outside 64-bit mode");
     RULE(!has_ss || v->cpl == ss_dpl, "CPL is not SS.DPL");
-    RULE(bases_canonical(v, limits->linear_bits), "a segment or table base is not canonical");
-    RULE(v->tlb_control <= TLB_CONTROL_FLUSH_ALL || limits->flush_by_asid,
+    RULE(bases_canonical(v), "a segment or table base is not canonical");
+    RULE(v->tlb_control <= TLB_CONTROL_FLUSH_ALL || svm_features.flush_by_asid,
          "a TLB flush by ASID on a processor without it");
     return NULL;
 }

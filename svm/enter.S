@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The world switch. Interrupts, NMIs and machine checks are held back by the global interrupt flag while registers of
-// the guest are in the processor. The host's IF is set at VMRUN: with V_INTR_MASKING it decides whether a physical interrupt
-// ends the guest's run, and there it stays pending, since IF is clear again when GIF is set. Follows the APM, "VMRUN
-// Instruction" and "Global Interrupt Flag, STGI and CLGI Instructions".
+// The world switch. Interrupts, NMIs and machine checks are held back by the global interrupt flag
+// while registers of the guest are in the processor. The host's IF is set at VMRUN: with
+// V_INTR_MASKING it decides whether a physical interrupt ends the guest's run, and there it stays
+// pending, since IF is clear again when GIF is set. Follows the APM, "VMRUN Instruction" and
+// "Global Interrupt Flag, STGI and CLGI Instructions".
 
         .text
         .globl  svm_enter

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Events on their way into the guest: injection, interrupt and NMI windows. Invariant: an NMI is not delivered before
-// the IRET of the last one was executed. That is followed by intercepting IRET: its exit comes before it is
-// executed, so that NMIs stay blocked until a later exit finds RIP elsewhere; an NMI may wait that long. Follows the
-// APM, "Event Injection", "Interrupt and Local APIC Support" and "Virtual Interrupts".
+// Events on their way into the guest: injection, interrupt and NMI windows. Invariant: an NMI is
+// not delivered before the IRET of the last one was executed. That is followed by intercepting
+// IRET: its exit comes before it is executed, so that NMIs stay blocked until a later exit finds
+// RIP elsewhere; an NMI may wait that long. Follows the APM, "Event Injection", "Interrupt and
+// Local APIC Support" and "Virtual Interrupts".
 
 #include "arch/x86.h"
 #include "svm/svm.h"
@@ -16,8 +17,9 @@ static void set_nmi(struct vmcb *vmcb, enum nmi_state state)
     vmcb_intercept(vmcb, EXIT_IRET, state == NMI_BLOCKED);
 }
 
-// The return address of INT n, INT3, INTO and INT1 is behind the instruction: RIP there without NRIP save, else the
-// field. If the delivery of the first three does not happen, svm_events_after_exit() moves RIP back.
+// The return address of INT n, INT3, INTO and INT1 is behind the instruction: RIP there without
+// NRIP save, else the field. If the delivery of the first three does not happen,
+// svm_events_after_exit() moves RIP back.
 static void step_over(struct cpu_state *cpu, struct vmcb *vmcb)
 {
     vmcb->host.soft_length = cpu->queued.insn_length;
@@ -92,14 +94,12 @@ void svm_irq_window(struct cpu_state *cpu, bool on)
     vmcb_changed(vmcb, VMCB_CLEAN_TPR);
 }
 
-// The IRET intercept is on whenever NMIs are blocked; nothing reports the end of a shadow, one instruction later.
+// The IRET intercept is on whenever NMIs are blocked; nothing reports the end of a shadow, one
+// instruction later.
 void svm_nmi_window(struct cpu_state *cpu, bool on)
 {
     (void)cpu;
     (void)on;
 }
 
-void svm_clear_shadow(struct cpu_state *cpu)
-{
-    vmcb_of(cpu)->int_state &= ~INT_STATE_SHADOW;
-}
+void svm_clear_shadow(struct cpu_state *cpu) { vmcb_of(cpu)->int_state &= ~INT_STATE_SHADOW; }

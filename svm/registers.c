@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The guest's registers in the VMCB. Invariant: CR0, CR4 and EFER in the VMCB are what the guest wrote with what the
-// hypervisor needs on top (caches on, machine checks delivered, SVM on); where that differs from what the guest believes,
-// reads and all writes of the register are intercepted. Follows the APM, "VMCB State Save Area", "Control Register
-// Intercepts", "Nested Paging" and "Processor Initialization State".
+// The guest's registers in the VMCB. Invariant: CR0, CR4 and EFER in the VMCB are what the guest
+// wrote with what the hypervisor needs on top (caches on, machine checks delivered, SVM on); where
+// that differs from what the guest believes, reads and all writes of the register are intercepted.
+// Follows the APM, "VMCB State Save Area", "Control Register Intercepts", "Nested Paging" and
+// "Processor Initialization State".
 
 #include "arch/x86.h"
 #include "svm/svm.h"
@@ -20,8 +21,8 @@ static void set_efer(struct cpu_state *cpu, u64 value)
     vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_CR);
 }
 
-// With nested paging CR0.CD would only slow the guest down, and a processor that shares its caches with other threads
-// perhaps those.
+// With nested paging CR0.CD would only slow the guest down, and a processor that shares its caches
+// with other threads perhaps those.
 static void set_cr0(struct cpu_state *cpu, u64 value)
 {
     struct vmcb *vmcb = vmcb_of(cpu);
@@ -78,27 +79,24 @@ void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value)
     case REG_DR7: vmcb->dr7 = value; break;
     default: break;
     }
-    vmcb_changed(vmcb, VMCB_CLEAN_CR | VMCB_CLEAN_DR | VMCB_CLEAN_TPR);
+    vmcb_changed(vmcb, reg == REG_CR8 ? VMCB_CLEAN_TPR : VMCB_CLEAN_CR | VMCB_CLEAN_DR);
 }
 
+// The VMCB has GDTR before LDTR, and IDTR before TR.
 static struct vmcb_segment *segment_of(struct vmcb *vmcb, unsigned index)
 {
-    static const u16 offsets[] = {
-        [BASALT_ES] = offsetof(struct vmcb, es),     [BASALT_CS] = offsetof(struct vmcb, cs),
-        [BASALT_SS] = offsetof(struct vmcb, ss),     [BASALT_DS] = offsetof(struct vmcb, ds),
-        [BASALT_FS] = offsetof(struct vmcb, fs),     [BASALT_GS] = offsetof(struct vmcb, gs),
-        [BASALT_LDTR] = offsetof(struct vmcb, ldtr), [BASALT_TR] = offsetof(struct vmcb, tr),
-    };
-    return (struct vmcb_segment *)((u8 *)vmcb + offsets[index]);
+    unsigned slot = index < BASALT_LDTR ? index : index == BASALT_LDTR ? 7 : 9;
+    return &vmcb->segments[slot];
 }
 
-// Attributes: bits 7:0 are the same in both formats, AVL, L, D/B and G are in 15:12 for VMX and 11:8 here. What
-// VMX calls unusable (bit 16) is a segment that is not present.
+// Attributes: bits 7:0 are the same in both formats, AVL, L, D/B and G are in 15:12 for VMX and
+// 11:8 here. What VMX calls unusable (bit 16) is a segment that is not present.
 #define ATTRIBUTE_PRESENT  0x80u
 #define ATTRIBUTE_G        0x8000u
 #define ATTRIBUTE_UNUSABLE 0x10000u
 
-// Processors differ in what they keep of G, TR's busy bit and SS.DPL; the result is what VMX would say.
+// Processors differ in what they keep of G, TR's busy bit and SS.DPL; the result is what VMX would
+// say.
 struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index)
 {
     const struct vmcb_segment *s = segment_of(vmcb_of(cpu), index);
@@ -153,12 +151,10 @@ void svm_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 id
     vmcb_changed(vmcb, VMCB_CLEAN_TABLES);
 }
 
-unsigned svm_cpl(struct cpu_state *cpu)
-{
-    return vmcb_of(cpu)->cpl;
-}
+unsigned svm_cpl(struct cpu_state *cpu) { return vmcb_of(cpu)->cpl; }
 
-// MSRs that are fields of the VMCB. All but PAT and DEBUGCTL the guest reads and writes without an exit.
+// MSRs that are fields of the VMCB. All but PAT and DEBUGCTL the guest reads and writes without an
+// exit.
 static const struct msr_row {
     u32 msr;
     u16 offset;

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Entering the guest: cpu_state into the VMCB, world switch, and back. A block whose control registers were changed
-// is checked in software first: emulators let bad ones in, or overwrite them when they refuse. Invariant: the processor is told to use its
-// cached copy of a VMCB only on the CPU that ran it last, and only for what has not changed since. VMLOAD and VMSAVE are
-// done at each entry, also where the exit is handled without a look at what they save; keeping the guest's FS,
-// GS, TR and MSRs loaded over such exits is an optimization still to be made. Follows the APM, "Canonicalization and
-// Consistency Checks", "VMCB Clean Bits" and "TLB Control".
+// Entering the guest: cpu_state into the VMCB, world switch, and back. A block whose control
+// registers were changed is checked in software first: emulators let bad ones in, or overwrite them
+// when they refuse. Invariant: the processor is told to use its cached copy of a VMCB only on the
+// CPU that ran it last, and only for what has not changed since. VMLOAD and VMSAVE are done at each
+// entry, also where the exit is handled without a look at what they save; keeping the guest's FS,
+// GS, TR and MSRs loaded over such exits is an optimization still to be made. Follows the APM,
+// "Canonicalization and Consistency Checks", "VMCB Clean Bits" and "TLB Control".
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/x86.h"
 #include "svm/svm.h"
 
-// Where VMLOAD finds what VMRUN does not restore; in the form of a VMCB, of which only that part is used.
+// Where VMLOAD finds what VMRUN does not restore; in the form of a VMCB, of which only that part is
+// used.
 static struct vmcb host_state[CPUS_MAX] __attribute__((aligned(PAGE_SIZE)));
 
 static struct svm_cpu {
@@ -76,7 +78,8 @@ static void registers_from_vmcb(struct cpu_state *cpu, const struct vmcb *vmcb)
     svm_sync_cr0(cpu);
 }
 
-// The exit has cleared the breakpoints of DR7, so that the guest's addresses do no harm in the host.
+// The exit has cleared the breakpoints of DR7, so that the guest's addresses do no harm in the
+// host.
 static void load_breakpoints(const struct cpu_state *cpu)
 {
     write_dr0(cpu->dr[0]);
@@ -101,7 +104,7 @@ struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc)
 
     (void)preempt_tsc; // there is no such timer: the local APIC's interrupt ends the run
     registers_to_vmcb(cpu, vmcb);
-    if ((vmcb->host.dirty & VMCB_CLEAN_CR) && svm_check_vmrun(vmcb, &svm_limits))
+    if ((vmcb->host.dirty & VMCB_CLEAN_CR) && svm_check_vmrun(vmcb))
         return (struct exit){.kind = BASALT_EXIT_BAD_STATE, .raw = EXIT_INVALID};
     svm_inject(cpu);
     prepare_tlb(&self->asids, cpu, vmcb);
@@ -113,11 +116,11 @@ struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc)
         save_breakpoints(cpu);
     svm_events_after_exit(cpu);
     registers_from_vmcb(cpu, vmcb);
-    return svm_exit(vmcb, &svm_features);
+    return svm_exit(vmcb);
 }
 
 const char *svm_check_state(struct cpu_state *cpu)
 {
     registers_to_vmcb(cpu, vmcb_of(cpu));
-    return svm_check(vmcb_of(cpu), &svm_limits);
+    return svm_check(vmcb_of(cpu));
 }

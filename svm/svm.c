@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The SVM backend: what the processor must have, switching SVM on, and the parts of a control block that are the same
-// for every guest. Invariant: whatever could reach the host is intercepted in every VMCB; a guest touches physical MSRs
-// only where VMSAVE and VMLOAD switch them, and I/O ports only where its own bitmap says so. Follows the APM,
-// "Enabling SVM", "Intercept Operation", "MSR Intercepts" and "Nested Paging".
+// The SVM backend: what the processor must have, switching SVM on, and the parts of a control block
+// that are the same for every guest. Invariant: whatever could reach the host is intercepted in
+// every VMCB; a guest touches physical MSRs only where VMSAVE and VMLOAD switch them, and I/O ports
+// only where its own bitmap says so. Follows the APM, "Enabling SVM", "Intercept Operation", "MSR
+// Intercepts" and "Nested Paging".
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
@@ -15,7 +16,7 @@
 #define PAUSE_DISTANCE 128 // ... this many TSC ticks of the one before, until a waiting guest exits
 
 struct backend_features svm_features;
-struct svm_limits svm_limits;
+struct svm_widths svm_widths;
 static u8 msr_bitmap[0x2000] __attribute__((aligned(PAGE_SIZE)));     // two bits per MSR: 1 = exit
 static u8 all_ports_exit[0x3000] __attribute__((aligned(PAGE_SIZE))); // one bit per port: 1 = exit
 
@@ -29,18 +30,6 @@ static int refuse(struct refusal *why, const char *missing, const char *remedy)
 {
     *why = (struct refusal){missing, remedy};
     return -1;
-}
-
-static int refuse_disabled(struct refusal *why, u64 vm_cr, u32 edx)
-{
-    if (!(vm_cr & VM_CR_LOCK))
-        return refuse(why, "SVM (AMD-V) is switched off by firmware (VM_CR.SVMDIS)",
-                      "enable SVM in the firmware setup");
-    if (edx & CPUID_8A_EDX_SVM_LOCK)
-        return refuse(why, "SVM (AMD-V) is locked off by firmware with a key (VM_CR.LOCK)",
-                      "enable SVM in the firmware setup and switch the power off and on");
-    return refuse(why, "SVM (AMD-V) is locked off by firmware (VM_CR.LOCK)",
-                  "enable SVM in the firmware setup");
 }
 
 static void fill_features(struct backend_features *f, const struct cpuid *svm)
@@ -70,7 +59,10 @@ static int svm_probe(struct backend_features *features, struct refusal *why)
                       "use another processor; in a virtual machine, enable nested SVM (+svm)");
     struct cpuid svm = cpuid(0x8000000a);
     if (rdmsr_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS))
-        return refuse_disabled(why, vm_cr, svm.edx);
+        return refuse(why,
+                      vm_cr & VM_CR_LOCK ? "SVM (AMD-V) is locked off by firmware (VM_CR.LOCK)"
+                                         : "SVM (AMD-V) is switched off by firmware (VM_CR.SVMDIS)",
+                      "enable SVM (AMD-V, virtualization) in the firmware setup");
     if (!(svm.edx & CPUID_8A_EDX_NPT))
         return refuse(why, "the processor has no nested paging (NPT)",
                       "use another processor; in a virtual machine, enable it (+npt)");
@@ -78,11 +70,7 @@ static int svm_probe(struct backend_features *features, struct refusal *why)
         return refuse(why, "the processor has no address space identifier for guests",
                       "use another processor or hypervisor");
     fill_features(&svm_features, &svm);
-    svm_limits = (struct svm_limits){
-        .physical_end = BIT(cpu_features.physical_bits),
-        .linear_bits = cpu_features.linear_bits,
-        .flush_by_asid = svm_features.flush_by_asid,
-    };
+    svm_widths = (struct svm_widths){cpu_features.physical_bits, cpu_features.linear_bits};
     *features = svm_features;
     return 0;
 }
@@ -179,7 +167,8 @@ static void svm_set_tsc_offset(struct cpu_state *cpu, u64 offset)
     vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_INTERCEPTS);
 }
 
-// Entries for guest-linear and guest-physical addresses go together. A new ASID does the same as a flush of the old one.
+// Entries for guest-linear and guest-physical addresses go together. A new ASID does the same as a
+// flush of the old one.
 static void svm_flush(struct cpu_state *cpu)
 {
     if (svm_features.flush_by_asid)

@@ -1,34 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the files of the SVM backend share. Everything here works on one cpu_state whose pages[0] is its VMCB, on the
-// CPU that owns the state, with interrupts off; no locks. Invariant: whoever changes a VMCB field that the processor
-// may cache says so with vmcb_changed().
+// What the files of the SVM backend share. Everything here works on one cpu_state whose pages[0] is
+// its VMCB, on the CPU that owns the state, with interrupts off; no locks. Invariant: whoever
+// changes a VMCB field that the processor may cache says so with vmcb_changed().
 #pragma once
 
 #include "guest/backend.h"
 #include "svm/vmcb.h"
 
-/// ASIDs of one CPU. Generations count up and are unique over all CPUs: the CPU's number is in their upper bits.
+/// ASIDs of one CPU. Generations count up and are unique over all CPUs: the CPU's number is in
+/// their upper bits.
 struct asid_pool {
     u64 generation;
     u32 next;
     u32 count; // ASIDs that the processor has, 0 (the host's) included
 };
 
-/// What the physical processor can do, which the checks need to know.
-struct svm_limits {
-    u64 physical_end; // first address that does not exist
-    u32 linear_bits;  // of a canonical address
-    bool flush_by_asid;
-};
-
+// Of this machine, after the probe.
 extern struct backend_features svm_features;
-extern struct svm_limits svm_limits;
+extern struct svm_widths {
+    u32 physical_bits, linear_bits;
+} svm_widths;
 
-static inline struct vmcb *vmcb_of(const struct cpu_state *cpu)
-{
-    return cpu->pages[0];
-}
+static inline struct vmcb *vmcb_of(const struct cpu_state *cpu) { return cpu->pages[0]; }
 
 static inline void vmcb_changed(struct vmcb *vmcb, u32 clean_bits)
 {
@@ -49,17 +43,16 @@ static inline bool vmcb_intercepts(const struct vmcb *vmcb, u32 code)
 }
 
 // asid.c
-/// Makes the pool of CPU number `cpu` of a processor that reports `count` ASIDs (at least 2). Nothing is handed out twice
-/// before a flush of everything, and such a flush comes with the first one.
+/// Makes the pool of CPU number `cpu` of a processor that reports `count` ASIDs (at least 2).
+/// Nothing is handed out twice before a flush of everything, and such a flush comes with the first
+/// one.
 void asid_pool_init(struct asid_pool *pool, u32 cpu, u32 count);
-/// Gives `state` an ASID of this pool unless it has one. Returns the TLB_CONTROL_* that the next entry must have.
+/// Gives `state` an ASID of this pool unless it has one. Returns the TLB_CONTROL_* that the next
+/// entry must have.
 must_check u8 asid_assign(struct asid_pool *pool, struct cpu_state *state);
 
 // exit.c
-static inline u8 svm_event_type(u64 info)
-{
-    return info >> EVENT_TYPE_SHIFT & 7;
-}
+static inline u8 svm_event_type(u64 info) { return info >> EVENT_TYPE_SHIFT & 7; }
 
 /// Whether a valid event of exit_int_info came from INT n, INT3 or INTO.
 static inline bool svm_event_is_soft(u64 info)
@@ -72,8 +65,8 @@ static inline bool svm_event_is_soft(u64 info)
 
 /// Turns on the intercepts that every guest has.
 void svm_intercept_always(struct vmcb *vmcb);
-/// What the VMCB says about the exit that it holds. Pure.
-struct exit svm_exit(const struct vmcb *vmcb, const struct backend_features *features);
+/// What the VMCB says about the exit that it holds.
+struct exit svm_exit(const struct vmcb *vmcb);
 
 // registers.c
 /// Puts the architectural values after INIT into the VMCB and into *cpu.
@@ -95,7 +88,8 @@ bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
 // event.c
 /// Moves cpu->queued into the VMCB, for delivery at the entry that follows.
 void svm_inject(struct cpu_state *cpu);
-/// After an exit: follows the guest's NMI blocking, and takes back an injected INT whose delivery was interrupted.
+/// After an exit: follows the guest's NMI blocking, and takes back an injected INT whose delivery
+/// was interrupted.
 void svm_events_after_exit(struct cpu_state *cpu);
 bool svm_can_interrupt(struct cpu_state *cpu);
 bool svm_can_nmi(struct cpu_state *cpu);
@@ -104,10 +98,10 @@ void svm_nmi_window(struct cpu_state *cpu, bool on);
 void svm_clear_shadow(struct cpu_state *cpu);
 
 // check.c
-/// The first rule that VMRUN would find violated, in words, or NULL. Pure.
-const char *svm_check_vmrun(const struct vmcb *vmcb, const struct svm_limits *limits);
+/// The first rule that VMRUN would find violated, in words, or NULL.
+const char *svm_check_vmrun(const struct vmcb *vmcb);
 /// The same, and after that the rules of our own, for states in which a guest hardly runs.
-const char *svm_check(const struct vmcb *vmcb, const struct svm_limits *limits);
+const char *svm_check(const struct vmcb *vmcb);
 
 // run.c
 /// Fills the host's state page of this CPU and its ASID pool. SVM is on.
@@ -116,6 +110,7 @@ struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc);
 const char *svm_check_state(struct cpu_state *cpu);
 
 // enter.S
-/// Runs the guest whose VMCB is at `vmcb` until its next exit. `gprs` (enum basalt_gpr; RAX and RSP are in the VMCB) are
-/// loaded before and stored after; `host` is the page from which VMLOAD restores this CPU.
+/// Runs the guest whose VMCB is at `vmcb` until its next exit. `gprs` (enum basalt_gpr; RAX and RSP
+/// are in the VMCB) are loaded before and stored after; `host` is the page from which VMLOAD
+/// restores this CPU.
 void svm_enter(u64 gprs[16], hpa_t vmcb, hpa_t host);

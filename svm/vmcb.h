@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The virtual machine control block as the processor reads and writes it, and the constants of its fields, grouped
-// by the field that they belong to. Invariant: layout and values are the processor's, checked by size and offset;
-// the one exception is `host`, 32 bytes that the architecture leaves to the hypervisor. Follows the APM, "Layout of
-// VMCB" and "VMCB State Save Area".
+// The virtual machine control block as the processor reads and writes it, and the constants of its
+// fields, grouped by the field that they belong to. Invariant: layout and values are the
+// processor's, checked by size and offset; the one exception is `host`, 32 bytes that the
+// architecture leaves to the hypervisor. Follows the APM, "Layout of VMCB" and "VMCB State Save
+// Area".
 #pragma once
 
 #include "arch/types.h"
@@ -54,11 +55,11 @@ struct vmcb {
     u64 exit_info2;
     u64 exit_int_info;  // EVENT_*: the event whose delivery the exit interrupted
     u64 nested_control; // NESTED_*
-    u64 avic_bar, ghcb; // not used
-    u64 event_inject;   // EVENT_*
-    u64 nested_cr3;     // root of the nested tables
-    u64 lbr_control;    // 0: no LBR virtualization, no virtualized VMLOAD and VMSAVE
-    u32 clean;          // VMCB_CLEAN_*
+    u8 reserved098[0x10];
+    u64 event_inject; // EVENT_*
+    u64 nested_cr3;   // root of the nested tables
+    u64 lbr_control;  // 0: no LBR virtualization, no virtualized VMLOAD and VMSAVE
+    u32 clean;        // VMCB_CLEAN_*
     u32 reserved0c4;
     u64 next_rip; // with NRIP save; 0: not known
     u8 fetched;   // with decode assists: bytes of `instruction` that are valid
@@ -67,7 +68,12 @@ struct vmcb {
     struct vmcb_host host;
 
     // State save area.
-    struct vmcb_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
+    union {
+        struct {
+            struct vmcb_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
+        };
+        struct vmcb_segment segments[10];
+    };
     u8 reserved4a0[0x2b];
     u8 cpl;
     u32 reserved4cc;
@@ -77,7 +83,7 @@ struct vmcb {
     u64 rflags, rip;
     u8 reserved580[0x58];
     u64 rsp;
-    u64 s_cet, ssp, isst_addr;
+    u8 reserved5e0[0x18];
     u64 rax;
     u64 star, lstar, cstar, sfmask, kernel_gs_base;
     u64 sysenter_cs, sysenter_esp, sysenter_eip;
@@ -85,18 +91,14 @@ struct vmcb {
     u8 reserved648[0x20];
     u64 pat;      // the guest's PAT, in use with nested paging
     u64 debugctl; // loaded only with LBR virtualization
-    u64 branch_from, branch_to, exception_from, exception_to;
-    u8 reserved698[0x968];
+    u8 reserved678[0x988];
 };
 SIZE_ASSERT(struct vmcb, 4096);
 #define VMCB_AT(field, offset) \
     _Static_assert(offsetof(struct vmcb, field) == (offset), #field " has a fixed place")
-VMCB_AT(pause_threshold, 0x03c);
 VMCB_AT(event_inject, 0x0a8);
 VMCB_AT(host, 0x3e0);
-VMCB_AT(efer, 0x4d0);
 VMCB_AT(cr4, 0x548);
-VMCB_AT(rsp, 0x5d8);
 VMCB_AT(pat, 0x668);
 
 // tlb_control
@@ -162,10 +164,6 @@ VMCB_AT(pat, 0x668);
 #define IO_INFO_ADDRESS_SHIFT 7  // three bits: 2, 4 or 8 bytes
 #define IO_INFO_SEGMENT_SHIFT 10 // three bits, with decode assists
 #define IO_INFO_PORT_SHIFT    16
-
-// exit_info2 of EXIT_TASK_SWITCH; exit_info1 is the TSS selector
-#define TASK_INFO_IRET BIT(36)
-#define TASK_INFO_JUMP BIT(38)
 
 // exit_info1 of EXIT_NESTED_FAULT; exit_info2 is the guest-physical address
 #define FAULT_INFO_WRITE BIT(1)

@@ -237,7 +237,7 @@ def main():
     configs = sorted((TOP / "tools/guests/bochs").glob("*.conf")) if options.bochs else None
     modules = default_modules(options.build, options.dom0_cmdline, configs)
     if options.bochs:
-        modules.append((BUILD / "guest/small.img", "ramdisk"))
+        modules.append((BUILD / "guest/small.img", "root.img"))
     make_iso(options.out, Path(options.build) / "basalt.elf", options.cmdline, modules, serial=not options.bochs)
 
 

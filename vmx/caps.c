@@ -14,13 +14,16 @@
 #define BASIC_FREE_ERROR    BIT(56)
 #define MISC_ZERO_LENGTH    BIT(30)
 
-#define PRIMARY_EXITS                                                                   \
-    (PRIMARY_HLT | PRIMARY_MWAIT | PRIMARY_MONITOR | PRIMARY_RDPMC | PRIMARY_CR8_LOAD | \
-     PRIMARY_CR8_STORE | PRIMARY_DR)
+#define PRIMARY_WINDOWS     (PRIMARY_IRQ_WINDOW | PRIMARY_NMI_WINDOW) // opened while a guest runs
+#define PRIMARY_EXITS                                                                     \
+    (PRIMARY_TSC_OFFSET | PRIMARY_HLT | PRIMARY_MWAIT | PRIMARY_MONITOR | PRIMARY_RDPMC | \
+     PRIMARY_CR8_LOAD | PRIMARY_CR8_STORE | PRIMARY_DR)
+// Exits that EPT makes needless and that nobody handles
+#define PRIMARY_UNWANTED (PRIMARY_CR3_LOAD | PRIMARY_CR3_STORE | PRIMARY_INVLPG | PRIMARY_RDTSC)
 #define EXIT_ALL                                                                           \
     (EXIT_HOST_64 | EXIT_ACK_INTERRUPT | EXIT_SAVE_DEBUG | EXIT_SAVE_PAT | EXIT_LOAD_PAT | \
      EXIT_SAVE_EFER | EXIT_LOAD_EFER)
-#define ENTRY_ALL (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
+#define ENTRY_ALL (ENTRY_GUEST_64 | ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
 
 #define OLD \
     "use an Intel processor of 2010 (Westmere) or later; in a virtual machine, give it nested VMX with EPT"
@@ -35,35 +38,28 @@ static const struct {
     [CONTROL_ENTRY] = {MSR_VMX_ENTRY_CTLS, MSR_VMX_TRUE_ENTRY_CTLS},
 };
 
-// The first row that the processor lacks is the refusal.
+// What Basalt wants. A row with a name is required, and the first such row that the processor lacks is the refusal; the
+// others have a fallback each.
 static const struct {
     enum vmx_control control;
     u32 bits;
     const char *name;
-} required[] = {
+} wanted_controls[] = {
     {CONTROL_PRIMARY, PRIMARY_SECONDARY, "secondary VMX controls"},
     {CONTROL_SECONDARY, SECONDARY_EPT, "EPT"},
     {CONTROL_SECONDARY, SECONDARY_UNRESTRICTED, "unrestricted guest"},
     {CONTROL_SECONDARY, SECONDARY_WBINVD, "exits on WBINVD"},
-    {CONTROL_PIN, PIN_EXTERNAL_INTERRUPT | PIN_NMI, "exits on interrupts and NMIs"},
+    {CONTROL_PIN, PIN_EXTERNAL_INTERRUPT | PIN_NMI | PIN_VIRTUAL_NMI,
+     "exits on interrupts, virtual NMIs"},
+    {CONTROL_PRIMARY, PRIMARY_WINDOWS, "interrupt and NMI windows"},
     {CONTROL_PRIMARY, PRIMARY_MSR_BITMAPS | PRIMARY_IO_BITMAPS, "MSR and I/O bitmaps"},
-    {CONTROL_PRIMARY, PRIMARY_IRQ_WINDOW | PRIMARY_TSC_OFFSET, "interrupt windows and TSC offset"},
-    {CONTROL_PRIMARY, PRIMARY_EXITS, "exits on HLT, MWAIT, RDPMC, CR8 and DR"},
+    {CONTROL_PRIMARY, PRIMARY_EXITS, "TSC offset, exits on HLT, MWAIT, RDPMC, CR8 and DR"},
     {CONTROL_EXIT, EXIT_ALL, "switching of PAT, EFER and debug controls"},
-    {CONTROL_ENTRY, ENTRY_ALL | ENTRY_GUEST_64, "64-bit guests with PAT, EFER and debug controls"},
+    {CONTROL_ENTRY, ENTRY_ALL, "64-bit guests with PAT, EFER and debug controls"},
+    {CONTROL_PIN, PIN_PREEMPTION_TIMER, NULL},
+    {CONTROL_SECONDARY, SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_XSAVES, NULL},
+    {CONTROL_SECONDARY, SECONDARY_VPID | SECONDARY_PLE | SECONDARY_ENCLS, NULL},
 };
-
-// Used where the processor has them; each has a fallback.
-static const u32 optional[CONTROLS] = {
-    [CONTROL_PIN] = PIN_VIRTUAL_NMI | PIN_PREEMPTION_TIMER,
-    [CONTROL_SECONDARY] = SECONDARY_RDTSCP | SECONDARY_VPID | SECONDARY_PLE | SECONDARY_INVPCID |
-                          SECONDARY_ENCLS | SECONDARY_XSAVES,
-};
-
-// Switched on and off while a guest runs; off at first.
-#define SWITCHED PRIMARY_IRQ_WINDOW
-// Exits that EPT makes needless and that nobody handles.
-#define UNWANTED (PRIMARY_CR3_LOAD | PRIMARY_CR3_STORE | PRIMARY_INVLPG | PRIMARY_RDTSC)
 
 static int refuse(struct refusal *why, const char *missing, const char *remedy)
 {
@@ -75,17 +71,19 @@ static int choose_controls(struct vmx_caps *caps, struct refusal *why)
 {
     u32 wanted[CONTROLS] = {0};
 
-    for (unsigned i = 0; i < ARRAY_SIZE(required); i++) {
-        if ((caps->may[required[i].control] & required[i].bits) != required[i].bits)
-            return refuse(why, required[i].name, OLD);
-        wanted[required[i].control] |= required[i].bits;
+    for (unsigned i = 0; i < ARRAY_SIZE(wanted_controls); i++) {
+        u32 bits = wanted_controls[i].bits, may = caps->may[wanted_controls[i].control];
+
+        if (wanted_controls[i].name && (may & bits) != bits)
+            return refuse(why, wanted_controls[i].name, OLD);
+        wanted[wanted_controls[i].control] |= bits;
     }
-    wanted[CONTROL_PRIMARY] &= ~SWITCHED;
+    wanted[CONTROL_PRIMARY] &= ~PRIMARY_WINDOWS;
     if (!(caps->may[CONTROL_SECONDARY] & SECONDARY_PLE))
         wanted[CONTROL_PRIMARY] |= PRIMARY_PAUSE;
     for (unsigned i = 0; i < CONTROLS; i++)
-        caps->use[i] = ((wanted[i] | optional[i]) | caps->must[i]) & caps->may[i];
-    if (caps->use[CONTROL_PRIMARY] & (UNWANTED | SWITCHED))
+        caps->use[i] = (wanted[i] | caps->must[i]) & caps->may[i];
+    if (caps->use[CONTROL_PRIMARY] & (PRIMARY_UNWANTED | PRIMARY_WINDOWS))
         return refuse(why, "VMX controls that let CR3 accesses pass", OLD);
     return 0;
 }

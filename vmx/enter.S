@@ -6,35 +6,38 @@
 
 #define HOST_RSP 0x6c14
 
+    // Applies `do` to the registers of struct cpu_state.gprs, but not to RSP, which the VMCS has, and RDI, which points
+    // to them. MOV keeps the flags.
+    .macro  each_gpr do
+    \do     %rax, 0
+    \do     %rcx, 1
+    \do     %rdx, 2
+    \do     %rbx, 3
+    \do     %rbp, 5
+    \do     %rsi, 6
+    .irp    n, 8, 9, 10, 11, 12, 13, 14, 15
+    \do     %r\n, \n
+    .endr
+    .endm
+    .macro  load reg, n
+    mov     8 * \n(%rdi), \reg
+    .endm
+    .macro  save reg, n
+    mov     \reg, 8 * \n(%rdi)
+    .endm
+
     .text
-    .globl vmx_enter
+    .globl  vmx_enter
 vmx_enter:
-    push    %rbx
-    push    %rbp
-    push    %r12
-    push    %r13
-    push    %r14
-    push    %r15
-    push    %rdi
+    .irp    reg, %rbx, %rbp, %r12, %r13, %r14, %r15, %rdi
+    push    \reg
+    .endr
     mov     $HOST_RSP, %eax
     vmwrite %rsp, %rax
     jbe     2f
-    test    %sil, %sil              // the flags last until the choice below: MOV keeps them
-    mov     0x00(%rdi), %rax
-    mov     0x08(%rdi), %rcx
-    mov     0x10(%rdi), %rdx
-    mov     0x18(%rdi), %rbx
-    mov     0x28(%rdi), %rbp
-    mov     0x30(%rdi), %rsi
-    mov     0x40(%rdi), %r8
-    mov     0x48(%rdi), %r9
-    mov     0x50(%rdi), %r10
-    mov     0x58(%rdi), %r11
-    mov     0x60(%rdi), %r12
-    mov     0x68(%rdi), %r13
-    mov     0x70(%rdi), %r14
-    mov     0x78(%rdi), %r15
-    mov     0x38(%rdi), %rdi
+    test    %sil, %sil              // decides at the JNE below
+    each_gpr load
+    mov     8 * 7(%rdi), %rdi
     jne     1f
     vmlaunch
     jmp     2f
@@ -46,43 +49,21 @@ vmx_enter:
     pop     %rdi
     jmp     3f
 
-    .globl vmx_exit_entry
+    .globl  vmx_exit_entry
 vmx_exit_entry:
     push    %rdi
     mov     8(%rsp), %rdi
-    mov     %rax, 0x00(%rdi)
-    mov     %rcx, 0x08(%rdi)
-    mov     %rdx, 0x10(%rdi)
-    mov     %rbx, 0x18(%rdi)
-    mov     %rbp, 0x28(%rdi)
-    mov     %rsi, 0x30(%rdi)
-    mov     %r8, 0x40(%rdi)
-    mov     %r9, 0x48(%rdi)
-    mov     %r10, 0x50(%rdi)
-    mov     %r11, 0x58(%rdi)
-    mov     %r12, 0x60(%rdi)
-    mov     %r13, 0x68(%rdi)
-    mov     %r14, 0x70(%rdi)
-    mov     %r15, 0x78(%rdi)
-    pop     %rax
-    mov     %rax, 0x38(%rdi)
-    add     $8, %rsp
+    each_gpr save
+    pop     8 * 7(%rdi)
+    pop     %rdi
     xor     %eax, %eax
 3:  // No guest value stays in a register, where the kernel might speculate on it.
-    xor     %ecx, %ecx
-    xor     %edx, %edx
-    xor     %esi, %esi
-    xor     %edi, %edi
-    xor     %r8d, %r8d
-    xor     %r9d, %r9d
-    xor     %r10d, %r10d
-    xor     %r11d, %r11d
-    pop     %r15
-    pop     %r14
-    pop     %r13
-    pop     %r12
-    pop     %rbp
-    pop     %rbx
+    .irp    reg, %ecx, %edx, %esi, %edi, %r8d, %r9d, %r10d, %r11d
+    xor     \reg, \reg
+    .endr
+    .irp    reg, %r15, %r14, %r13, %r12, %rbp, %rbx
+    pop     \reg
+    .endr
     ret
 
     .section .note.GNU-stack, "", @progbits

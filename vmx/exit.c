@@ -178,7 +178,7 @@ static void restore_nmi_blocking(const struct exit *e)
         vmcs_write32(GUEST_INTERRUPTIBILITY, vmcs_read32(GUEST_INTERRUPTIBILITY) | BLOCKED_BY_NMI);
 }
 
-struct exit vmx_decode(struct cpu_state *cpu)
+struct exit vmx_decode(void)
 {
     u32 raw = vmcs_read32(EXIT_REASON), reason = raw & 0xffff;
     u64 qualification = vmcs_readnat(EXIT_QUALIFICATION);
@@ -197,7 +197,6 @@ struct exit vmx_decode(struct cpu_state *cpu)
         rows[reason].decode(&e);
     e.vectoring = decode_vectoring();
     restore_nmi_blocking(&e);
-    (void)cpu;
     return e;
 }
 
@@ -208,11 +207,18 @@ static bool needs_error_code(const struct event *event, u64 cr0)
            (EXC_WITH_ERROR & BIT(event->vector)) && (cr0 & CR0_PE);
 }
 
+void vmx_clear_shadow(struct cpu_state *cpu unused)
+{
+    u32 blocking = vmcs_read32(GUEST_INTERRUPTIBILITY);
+
+    if (blocking & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS))
+        vmcs_write32(GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
+}
+
 void vmx_queue_event(struct cpu_state *cpu)
 {
     const struct event *event = &cpu->queued;
     u32 info = event->vector | (u32)event->type << 8 | EVENT_VALID;
-    u32 blocking = vmcs_read32(GUEST_INTERRUPTIBILITY);
 
     if (needs_error_code(event, vmcs_readnat(GUEST_CR0))) {
         info |= EVENT_HAS_ERROR;
@@ -220,11 +226,7 @@ void vmx_queue_event(struct cpu_state *cpu)
     }
     if (event->type >= EVENT_SOFT_INTERRUPT)
         vmcs_write32(ENTRY_INSN_LENGTH, event->insn_length);
-    // Delivery ends the shadow of STI and MOV SS; some processors refuse an entry that says both.
-    if (blocking & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS))
-        vmcs_write32(GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
-    if (event->type == EVENT_NMI)
-        vmx_area(cpu)->soft_nmi_blocked = true;
+    vmx_clear_shadow(cpu); // delivery ends it; the entry may refuse both together
     vmcs_write32(ENTRY_EVENT, info);
     cpu->queued.valid = false;
 }

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parts of a VMCS that stay the same for the life of a virtual processor: controls and host state. Invariant: the host
-// state is that of the CPU on which the VMCS was loaded last. Follows the SDM, "VM-Execution Control Fields",
-// "VM-Exit Control Fields" and "Host-State Area".
+// The controls of a VMCS, most of which stay the same for the life of a virtual processor. Follows the SDM,
+// "VM-Execution Control Fields", "VM-Exit Control Fields" and "VM-Entry Control Fields".
 
 #include "vmx/vmcs.h"
 #include "vmx/vmx.h"
 
-#include "arch/cpu.h"
 #include "arch/x86.h"
 
 // A guest can make the processor raise #AC and #DB for ever while an event is being delivered: only an exit ends that.
@@ -44,8 +42,7 @@ static void init_secondary(const struct cpu_state *cpu)
         vmcs_write64(ENCLS_EXITING_BITMAP, ~0ull);
 }
 
-void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap_a,
-                       hpa_t io_bitmap_b)
+void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap)
 {
     static const enum vmcs32 zero[] = {
         CR3_TARGET_COUNT,     ENTRY_EVENT,         PAGE_FAULT_MASK,      PAGE_FAULT_MATCH,
@@ -64,35 +61,6 @@ void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap_
         vmcs_write32(zero[i], 0);
     vmcs_write64(TSC_OFFSET, cpu->tsc_offset);
     vmcs_write64(MSR_BITMAP, msr_bitmap.v);
-    vmcs_write64(IO_BITMAP_A, io_bitmap_a.v);
-    vmcs_write64(IO_BITMAP_B, io_bitmap_b.v);
-}
-
-void vmx_init_host(void)
-{
-    vmcs_write16(HOST_CS_SELECTOR, KERNEL_CS);
-    vmcs_write16(HOST_SS_SELECTOR, KERNEL_DS);
-    vmcs_write16(HOST_DS_SELECTOR, 0);
-    vmcs_write16(HOST_ES_SELECTOR, 0);
-    vmcs_write16(HOST_FS_SELECTOR, 0);
-    vmcs_write16(HOST_GS_SELECTOR, 0);
-    vmcs_write16(HOST_TR_SELECTOR, KERNEL_TSS);
-    vmcs_write32(HOST_SYSENTER_CS, 0);
-    vmcs_writenat(HOST_SYSENTER_ESP, 0);
-    vmcs_writenat(HOST_SYSENTER_EIP, 0);
-    vmcs_writenat(HOST_FS_BASE, 0);
-    vmcs_writenat(HOST_RIP, (u64)vmx_exit_entry);
-    vmcs_write64(HOST_EFER, rdmsr(MSR_EFER));
-    vmcs_write64(HOST_PAT, rdmsr(MSR_PAT));
-}
-
-void vmx_init_host_cpu(const struct cpu *host)
-{
-    vmcs_writenat(HOST_CR0, read_cr0());
-    vmcs_writenat(HOST_CR3, read_cr3());
-    vmcs_writenat(HOST_CR4, read_cr4());
-    vmcs_writenat(HOST_GS_BASE, (u64)host);
-    vmcs_writenat(HOST_TR_BASE, (u64)&host->tss);
-    vmcs_writenat(HOST_GDTR_BASE, sgdt().base);
-    vmcs_writenat(HOST_IDTR_BASE, sidt().base);
+    vmcs_write64(IO_BITMAP_A, io_bitmap.v);
+    vmcs_write64(IO_BITMAP_B, io_bitmap.v + PAGE_SIZE);
 }

@@ -68,9 +68,8 @@ static bool is_live(u32 msr)
     return false;
 }
 
-bool vmx_read_msr(struct cpu_state *cpu, u32 msr, u64 *value)
+bool vmx_read_msr(struct cpu_state *cpu unused, u32 msr, u64 *value)
 {
-    (void)cpu;
     if (is_live(msr)) {
         *value = rdmsr(msr);
         return true;
@@ -98,9 +97,8 @@ static bool value_ok(u32 msr, u64 value)
     }
 }
 
-bool vmx_write_msr(struct cpu_state *cpu, u32 msr, u64 value)
+bool vmx_write_msr(struct cpu_state *cpu unused, u32 msr, u64 value)
 {
-    (void)cpu;
     if (!value_ok(msr, value))
         return false;
     if (msr == MSR_DEBUGCTL)

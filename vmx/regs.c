@@ -76,9 +76,8 @@ void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value)
     }
 }
 
-struct basalt_segment vmx_read_segment(struct cpu_state *cpu, unsigned index)
+struct basalt_segment vmx_read_segment(struct cpu_state *cpu unused, unsigned index)
 {
-    (void)cpu;
     return (struct basalt_segment){
         .base = vmcs_readnat(GUEST_BASE(index)),
         .limit = vmcs_read32(GUEST_LIMIT(index)),
@@ -104,58 +103,53 @@ static u32 complete_attributes(unsigned index, u32 attributes, u32 limit)
     return attributes;
 }
 
-void vmx_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment)
+void vmx_write_segment(struct cpu_state *cpu unused, unsigned index,
+                       const struct basalt_segment *segment)
 {
     u32 limit = segment->limit > 0xfffff ? segment->limit | 0xfff : segment->limit;
 
-    (void)cpu;
     vmcs_writenat(GUEST_BASE(index), segment->base);
     vmcs_write32(GUEST_LIMIT(index), limit);
     vmcs_write16(GUEST_SELECTOR(index), segment->selector);
     vmcs_write32(GUEST_ATTRIBUTES(index), complete_attributes(index, segment->attributes, limit));
 }
 
-void vmx_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
+void vmx_read_tables(struct cpu_state *cpu unused, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
                      u16 *idt_limit)
 {
-    (void)cpu;
     *gdt_base = vmcs_readnat(GUEST_GDTR_BASE);
     *gdt_limit = (u16)vmcs_read32(GUEST_GDTR_LIMIT);
     *idt_base = vmcs_readnat(GUEST_IDTR_BASE);
     *idt_limit = (u16)vmcs_read32(GUEST_IDTR_LIMIT);
 }
 
-void vmx_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
+void vmx_write_tables(struct cpu_state *cpu unused, u64 gdt_base, u16 gdt_limit, u64 idt_base,
                       u16 idt_limit)
 {
-    (void)cpu;
     vmcs_writenat(GUEST_GDTR_BASE, gdt_base);
     vmcs_write32(GUEST_GDTR_LIMIT, gdt_limit);
     vmcs_writenat(GUEST_IDTR_BASE, idt_base);
     vmcs_write32(GUEST_IDTR_LIMIT, idt_limit);
 }
 
-unsigned vmx_cpl(struct cpu_state *cpu)
+unsigned vmx_cpl(struct cpu_state *cpu unused)
 {
-    (void)cpu;
     return (vmcs_read32(GUEST_ATTRIBUTES(BASALT_SS)) >> 5) & 3;
 }
 
 static void init_segments(void)
 {
-    for (unsigned i = BASALT_ES; i <= BASALT_TR; i++) {
-        // Data, read/write, accessed; the code segment the same with "code"; LDT and busy TSS.
-        u32 attributes = i == BASALT_CS     ? 0x9b
-                         : i == BASALT_LDTR ? 0x82
-                         : i == BASALT_TR   ? 0x8b
-                                            : 0x93;
-        bool code = i == BASALT_CS;
+    // Read/write data, and code, accessed; LDT; busy TSS
+    static const u8 attributes[] = {0x93, 0x9b, 0x93, 0x93, 0x93, 0x93, 0x82, 0x8b};
 
-        vmx_write_segment(NULL, i,
-                          &(struct basalt_segment){.base = code ? 0xffff0000 : 0,
-                                                   .limit = 0xffff,
-                                                   .selector = code ? 0xf000 : 0,
-                                                   .attributes = attributes});
+    for (unsigned i = BASALT_ES; i <= BASALT_TR; i++) {
+        struct basalt_segment s = {.limit = 0xffff, .attributes = attributes[i]};
+
+        if (i == BASALT_CS) {
+            s.selector = 0xf000;
+            s.base = 0xffff0000;
+        }
+        vmx_write_segment(NULL, i, &s);
     }
     vmx_write_tables(NULL, 0, 0xffff, 0, 0xffff);
 }

@@ -1,147 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The VMX backend: VMX operation of a CPU, loading and running a virtual processor, windows, flushes. Invariant: a VMCS is
-// current on at most one CPU, from load to unload, and "launched" is true only between a first exit and unload. All
-// functions but state_init expect the state to be loaded on this CPU. Follows the SDM, "Introduction to Virtual Machine
-// Extensions" and "VMX Support for Address Translation".
+// The VMX backend: loading and running a virtual processor, windows, flushes. Invariant: a VMCS is current on at most
+// one CPU, from load to unload, and "launched" is true only between a first exit and unload; every other function
+// that takes a cpu_state, state_init too, works on the one that is loaded. Follows the SDM, "Virtual-Machine Monitor
+// Programming Considerations" and "VMX Support for Address Translation".
 
+#include "vmx/insn.h"
 #include "vmx/vmcs.h"
 #include "vmx/vmx.h"
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
-#include "arch/string.h"
 #include "arch/x86.h"
+#include "kernel/panic.h"
 
-#define INV_SINGLE  1u // INVEPT and INVVPID: one EPT pointer, one VPID
-#define INV_ALL     2u
-#define EPT_LEAF_WB ((u64)MEMORY_WB << 3)
-#define TIMER_MAX   0xffffffffull
-
-struct vmx_caps vmx_caps;
-
-static u8 msr_bitmap[PAGE_SIZE] __attribute__((aligned(4096)));
-static u8 io_bitmap_all[2 * PAGE_SIZE] __attribute__((aligned(4096))); // every port exits
-
-// VM instructions say in CF and ZF that they failed. Their operand is the memory that holds the address.
-#define VMX_INSTRUCTION(name)                                                  \
-    static bool name(hpa_t address)                                            \
-    {                                                                          \
-        bool done;                                                             \
-        asm volatile(#name " %1" : "=@cca"(done) : "m"(address.v) : "memory"); \
-        return done;                                                           \
-    }
-VMX_INSTRUCTION(vmxon)
-VMX_INSTRUCTION(vmptrld)
-VMX_INSTRUCTION(vmclear)
-
-static hpa_t vmptrst(void)
-{
-    hpa_t vmcs;
-    asm volatile("vmptrst %0" : "=m"(vmcs.v) : : "memory");
-    return vmcs;
-}
-
-struct inv_descriptor {
-    u64 first, second;
-};
-
-static void invept(u64 type, u64 pointer)
-{
-    struct inv_descriptor d = {pointer, 0};
-    asm volatile("invept %0, %1" : : "m"(d), "r"(type) : "cc", "memory");
-}
-
-static void invvpid(u64 type, u16 vpid)
-{
-    struct inv_descriptor d = {vpid, 0};
-    asm volatile("invvpid %0, %1" : : "m"(d), "r"(type) : "cc", "memory");
-}
-
-static u64 read_any_msr(u32 msr) { return rdmsr(msr); }
-
-static int vmx_probe(struct backend_features *features, struct refusal *why)
-{
-    u32 sizes = cpuid(0x80000008).eax;
-
-    if (vmx_caps_read(read_any_msr, cpu_features.vmx, sizes, &vmx_caps, features, why))
-        return -1;
-    features->entry_type_bits = EPT_LEAF_WB;
-    return 0;
-}
-
-static int refuse(struct refusal *why, const char *missing, const char *remedy)
-{
-    *why = (struct refusal){.missing = missing, .remedy = remedy};
-    return -1;
-}
-
-static void init_bitmaps(void)
-{
-    memset(msr_bitmap, 0xff, sizeof(msr_bitmap));
-    memset(io_bitmap_all, 0xff, sizeof(io_bitmap_all));
-    vmx_msrs_open(msr_bitmap);
-}
-
-static int vmx_cpu_on(void *page, struct refusal *why)
-{
-    u64 feature = rdmsr(MSR_FEATURE_CONTROL);
-
-    if (!(feature & FEATURE_CONTROL_LOCKED))
-        wrmsr(MSR_FEATURE_CONTROL, feature | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCKED);
-    else if (!(feature & FEATURE_CONTROL_VMX))
-        return refuse(why, "VMX, locked off by the firmware on one CPU", "update the firmware");
-    write_cr0((read_cr0() | vmx_caps.cr0_must) & vmx_caps.cr0_may);
-    write_cr4((read_cr4() | vmx_caps.cr4_must) & vmx_caps.cr4_may);
-    *(u32 *)page = vmx_caps.revision;
-    if (!vmxon(pool_hpa(page))) {
-        write_cr4(read_cr4() & ~CR4_VMXE);
-        return refuse(why, "VMX operation (VMXON failed)",
-                      "nothing else may use VMX before Basalt starts");
-    }
-    if (!io_bitmap_all[0])
-        init_bitmaps();
-    // What ran here before may have left translations.
-    if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_ALL)
-        invept(INV_ALL, 0);
-    if (vmx_caps.ept_vpid & VPID_CAP_ALL)
-        invvpid(INV_ALL, 0);
-    return 0;
-}
-
-static void vmx_cpu_off(void)
-{
-    asm volatile("vmxoff" : : : "cc", "memory");
-    write_cr4(read_cr4() & ~CR4_VMXE);
-}
-
-static int vmx_state_init(struct cpu_state *cpu)
-{
-    hpa_t vmcs = pool_hpa(cpu->pages[0]), current = vmptrst();
-    hpa_t io = cpu->io_bitmap ? HPA(cpu->io_bitmap) : kernel_virt_to_hpa(io_bitmap_all);
-
-    *(u32 *)cpu->pages[0] = vmx_caps.revision;
-    cpu->launched = false;
-    if (!vmclear(vmcs) || !vmptrld(vmcs))
-        return -1;
-    vmx_init_controls(cpu, kernel_virt_to_hpa(msr_bitmap), io, HPA(io.v + PAGE_SIZE));
-    vmx_init_host();
-    vmx_area(cpu)->host = NULL;
-    vmx_init_guest(cpu);
-    vmclear(vmcs);
-    if (current.v != HPA_NONE.v)
-        vmptrld(current);
-    return 0;
-}
+#define TIMER_MAX 0xffffffffull
 
 static void vmx_load(struct cpu_state *cpu)
 {
     struct vmx_area *area = vmx_area(cpu);
+    hpa_t vmcs = pool_hpa(cpu->pages[0]);
 
-    vmptrld(pool_hpa(cpu->pages[0]));
+    if (!area->host) { // a fresh frame
+        *(u32 *)cpu->pages[0] = vmx_caps.revision;
+        assert(vmclear(vmcs), "the frame is aligned and in memory");
+    }
+    assert(vmptrld(vmcs), "it has the processor's revision");
     if (area->host != this_cpu()) {
         area->host = this_cpu();
-        vmx_init_host_cpu(this_cpu());
+        vmx_init_host(this_cpu());
     }
     vmx_msrs_load(area);
 }
@@ -229,14 +116,12 @@ static struct exit entry_failed(struct cpu_state *cpu, bool has_number)
 
 // NMIs stay blocked after an NMI exit until the next IRET, and both kinds of event belong to the host: its own trap
 // handlers see them, as if they had come now.
-static void reflect_to_host(struct cpu_state *cpu, const struct exit *e)
+static void reflect_to_host(const struct exit *e)
 {
     if (e->kind == BASALT_EXIT_NMI)
         asm volatile("int $2" : : : "memory");
     else if (e->kind == BASALT_EXIT_MACHINE_CHECK)
         asm volatile("int $18" : : : "memory");
-    else if (e->kind == BASALT_EXIT_IRQ_WINDOW)
-        vmx_area(cpu)->soft_nmi_blocked = false;
 }
 
 static struct exit vmx_run(struct cpu_state *cpu, u64 preempt_tsc)
@@ -247,12 +132,12 @@ static struct exit vmx_run(struct cpu_state *cpu, u64 preempt_tsc)
     if (failed)
         return entry_failed(cpu, failed == 2);
 
-    struct exit e = vmx_decode(cpu);
+    struct exit e = vmx_decode();
     if (e.raw & REASON_ENTRY_FAILURE)
         vmcs_write32(ENTRY_EVENT, 0);
     else
         cpu->launched = true;
-    reflect_to_host(cpu, &e);
+    reflect_to_host(&e);
     return e;
 }
 
@@ -262,12 +147,8 @@ static bool vmx_can_interrupt(struct cpu_state *cpu)
            !(vmcs_read32(GUEST_INTERRUPTIBILITY) & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
 }
 
-static bool has_virtual_nmi(void) { return vmx_caps.use[CONTROL_PIN] & PIN_VIRTUAL_NMI; }
-
-static bool vmx_can_nmi(struct cpu_state *cpu)
+static bool vmx_can_nmi(struct cpu_state *cpu unused)
 {
-    if (!has_virtual_nmi() && vmx_area(cpu)->soft_nmi_blocked)
-        return false;
     return !(vmcs_read32(GUEST_INTERRUPTIBILITY) & (BLOCKED_BY_NMI | BLOCKED_BY_MOV_SS));
 }
 
@@ -285,27 +166,14 @@ static void vmx_irq_window(struct cpu_state *cpu, bool on)
     switch_primary(cpu, PRIMARY_IRQ_WINDOW, on);
 }
 
-// Without virtual NMIs nobody tells when the guest's handler returns: the next interrupt window is taken for it.
 static void vmx_nmi_window(struct cpu_state *cpu, bool on)
 {
-    if (has_virtual_nmi())
-        switch_primary(cpu, PRIMARY_NMI_WINDOW, on);
-    else if (on)
-        switch_primary(cpu, PRIMARY_IRQ_WINDOW, true);
+    switch_primary(cpu, PRIMARY_NMI_WINDOW, on);
 }
 
 static void vmx_intercept_dr(struct cpu_state *cpu, bool on)
 {
     switch_primary(cpu, PRIMARY_DR, on);
-}
-
-static void vmx_clear_shadow(struct cpu_state *cpu)
-{
-    u32 blocking = vmcs_read32(GUEST_INTERRUPTIBILITY);
-
-    (void)cpu;
-    if (blocking & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS))
-        vmcs_write32(GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
 }
 
 static void vmx_set_tsc_offset(struct cpu_state *cpu, u64 offset)
@@ -314,9 +182,8 @@ static void vmx_set_tsc_offset(struct cpu_state *cpu, u64 offset)
     vmcs_write64(TSC_OFFSET, offset);
 }
 
-static void vmx_flush_second_level(struct cpu_state *cpu)
+static void vmx_flush_second_level(struct cpu_state *cpu unused)
 {
-    (void)cpu;
     if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_SINGLE)
         invept(INV_SINGLE, vmcs_read64(EPT_POINTER));
     else

@@ -88,16 +88,21 @@ extern struct vmx_caps vmx_caps;
 int vmx_enter(u64 *gprs, bool launched);
 extern const char vmx_exit_entry[];
 
-/// Fill the current VMCS: controls, host state (the same on all CPUs; of one CPU), the guest's INIT state.
-void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap_a,
-                       hpa_t io_bitmap_b);
-void vmx_init_host(void);
+/// Fill the current VMCS: controls (`io_bitmap`: 8 KiB), the host state of a CPU, the guest's INIT state.
+void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap);
 struct cpu;
-void vmx_init_host_cpu(const struct cpu *host);
+void vmx_init_host(const struct cpu *host);
 void vmx_init_guest(struct cpu_state *cpu);
 
+int vmx_probe(struct backend_features *features, struct refusal *why);
+int vmx_cpu_on(void *page, struct refusal *why);
+void vmx_cpu_off(void);
+int vmx_state_init(struct cpu_state *cpu);
+
 /// The facts of the exit (or failed entry) that is in the current VMCS.
-struct exit vmx_decode(struct cpu_state *cpu);
+struct exit vmx_decode(void);
+/// Ends the shadow of STI and MOV SS.
+void vmx_clear_shadow(struct cpu_state *cpu);
 /// Moves cpu->queued into the current VMCS.
 void vmx_queue_event(struct cpu_state *cpu);
 

@@ -67,7 +67,8 @@ static void seed(void)
             absorb(word);
     }
     absorb(host_wall_ns());
-    // How long each block took, with all its cache misses and interrupts, is what cannot be foreseen.
+    // How long each block took, with all its cache misses and interrupts, is what cannot be
+    // foreseen.
     for (unsigned i = 0; i < JITTER_SAMPLES; i++)
         absorb(host_time_ns());
     until_reseed = RESEED_BYTES;

@@ -52,8 +52,9 @@ struct machine_config {
     uint64_t memory;  // bytes, a multiple of 4 KiB, at least 1 MiB
     unsigned disk_count;
     struct machine_disk disks[MACHINE_DISKS_MAX];
-    // Handed to the callbacks. These are called from the event loop, never from within a call of the
-    // toolstack's except machine_console_input(). on_power_off and on_reset may destroy the machine.
+    // Handed to the callbacks. These are called from the event loop, never from within a call of
+    // the toolstack's except machine_console_input(). on_power_off and on_reset may destroy the
+    // machine.
     void *context;
     // The guest printed `length` bytes, on ttyS0 or hvc0.
     void (*console_output)(void *context, const char *bytes, size_t length);

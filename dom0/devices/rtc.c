@@ -9,7 +9,8 @@
 
 #include "rtc.h"
 
-#define NS 1000000000ll
+#define NS     1000000000ll
+#define LATEST 9000000000ll // seconds: in the year 2255; nanoseconds since 1970 end in 2262
 
 enum {
     SECONDS = 0,
@@ -121,7 +122,7 @@ static int64_t registers_ns(const struct rtc_state *s)
     int64_t days = days_of(year, month >= 1 && month <= 12 ? month : 1, decode(s, s->cmos[DAY]));
     int64_t seconds = days * 86400 + decode_hour(s, s->cmos[HOURS]) * 3600 +
                       decode(s, s->cmos[MINUTES]) * 60 + decode(s, s->cmos[SECONDS]);
-    return seconds < 0 ? 0 : seconds * NS;
+    return seconds < 0 || seconds > LATEST ? 0 : seconds * NS;
 }
 
 static bool alarm_field(const struct rtc_state *s, unsigned alarm, unsigned value)

@@ -110,11 +110,11 @@ _Static_assert(sizeof(struct pci_state) == 16 + 256 + 128 + 8, "state layout");
 
 struct virtqueue_state {
     uint16_t size, msix_vector, enabled;
-    uint16_t last_avail; // next entry of the available ring to take
-    uint16_t used_idx;   // as last written to the used ring
-    uint16_t signalled;  // used_idx when the driver was last interrupted
-    uint16_t completing; // head that is being put into the used ring, or 0xffff
-    uint16_t reserved;
+    uint16_t last_avail;                     // next entry of the available ring to take
+    uint16_t used_idx;                       // as last written to the used ring
+    uint16_t signalled;                      // used_idx when the driver was last interrupted
+    uint16_t completing;                     // head that is being put into the used ring, or 0xffff
+    uint16_t completing_idx;                 // and used_idx before that
     uint64_t desc, driver, device;           // guest-physical addresses of the three areas
     uint64_t in_flight[VIRTQUEUE_SIZE / 64]; // chains taken and not yet used, by head
 };

@@ -306,7 +306,7 @@ static void decode_changed(struct vpci_function *function)
     struct virtio_device *device = (struct virtio_device *)function;
     uint32_t address = vpci_bar_address(function, BAR_NOTIFY);
     bool decoded = (vpci_command(function) & PCI_COMMAND_IO) && address >= MACHINE_PCI_IO &&
-                   address + BAR_NOTIFY_SIZE <= 0x10000;
+                   address <= 0x10000 - BAR_NOTIFY_SIZE;
     if (device->bell_address != (decoded ? address : 0)) {
         virtio_pci_unbind(device);
         device->bell_address = decoded ? address : 0;

@@ -254,6 +254,8 @@ void virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written)
     size_t entry = USED_ENTRY + 8u * (s->used_idx & (s->size - 1u));
     store32(&queue->device, entry, head);
     store32(&queue->device, entry + 4, written);
+    s->completing_idx = s->used_idx;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     s->completing = head;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     store16(&queue->device, RING_INDEX, (uint16_t)(s->used_idx + 1));
@@ -272,11 +274,10 @@ void virtqueue_recover(struct virtqueue *queue)
     uint16_t next = load16(&queue->driver, AVAIL_ENTRY + 2u * (s->last_avail & (s->size - 1u)));
     if (load16(&queue->driver, RING_INDEX) != s->last_avail && next < s->size && in_flight(s, next))
         s->last_avail++;
-    if (s->completing < s->size) {
-        if (load16(&queue->device, RING_INDEX) == (uint16_t)(s->used_idx + 1))
-            s->used_idx++;
-        if (load16(&queue->device, RING_INDEX) == s->used_idx)
-            set_in_flight(s, s->completing, false);
+    // Died while pushing: if the driver can see the element, the push has happened.
+    if (s->completing < s->size && load16(&queue->device, RING_INDEX) != s->completing_idx) {
+        s->used_idx = (uint16_t)(s->completing_idx + 1);
+        set_in_flight(s, s->completing, false);
     }
     s->completing = NOT_COMPLETING;
 }

@@ -156,6 +156,8 @@ static void probe_port(struct ahci_adapter *a, u32 index) {
     if (!wrong)
         return;
     a->ports[index] = NULL; // its memory stays: the adapter might still write there
+    hba_put(a, HBA_PORT0 + index * HBA_PORT_BYTES + PORT_IE, 0); // no one would end its interrupts
+    hba_put(a, HBA_PORT0 + index * HBA_PORT_BYTES + PORT_IS, ~0u);
     enum log_level level = *(volatile u32 *)(registers + PORT_SIG) == PORT_SIG_ATA ? LOG_ERROR : LOG_DEBUG;
     log_line(level, "disk", "AHCI %s port %u is not used: %s", a->pci->name, index, wrong);
     if (!ahci_port_stop(p))

@@ -64,7 +64,7 @@ void virtqueue_init(struct virtqueue *q, u16 size, void *memory);
 must_check bool virtqueue_add(struct virtqueue *q, const struct virtq_piece *pieces, u16 count, void *cookie);
 
 /// Makes what was added visible to the device; returns whether the device wants to be notified.
-must_check bool virtqueue_publish(struct virtqueue *q);
+bool virtqueue_publish(struct virtqueue *q);
 
 /// Takes the next used chain: 1 and its cookie and the bytes written; 0 if there is none; -BASALT_EINVAL if the
 /// device wrote nonsense (an index too far ahead, an id that is not in flight, a length beyond the chain's): the device must

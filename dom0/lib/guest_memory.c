@@ -117,13 +117,13 @@ int guest_memory_add(struct guest_memory *m, u64 gpa, u64 pages, u32 flags) {
     i64 share = hc_share_grant(m->handle, gpa, pages, permissions, BASALT_HANDLE_SELF);
     if (share < 0)
         return (int)share;
-    struct guest_range range = {page, pages, (u32)share, flags};
-    i64 r = hc_share_map((u32)share, BASALT_SHARE_IDENTITY);
+    struct guest_range range = {page, pages, (u64)share, flags};
+    i64 r = hc_share_map((u64)share, BASALT_SHARE_IDENTITY);
     if (r == 0)
         r = load_extents(m, &range);
     if (r < 0) {
         remove_extents(m, page, pages);
-        hc_share_end((u32)share);
+        hc_share_end((u64)share);
         return (int)r;
     }
     m->ranges[m->range_count++] = range;

@@ -117,19 +117,20 @@ static inline i64 hc_memory_release(u32 handle, u64 gpa, u64 pages) {
     }
     return 0;
 }
+/// Share id (64 bits).
 static inline i64 hc_share_grant(u32 owner, u64 gpa, u64 pages, u32 permissions, u32 grantee) {
     return HC5(BASALT_HC_SHARE_GRANT, owner, gpa, pages, permissions, grantee);
 }
-static inline i64 hc_share_map(u32 share, u64 gpa) {
+static inline i64 hc_share_map(u64 share, u64 gpa) {
     i64 r;
     while ((r = HC2(BASALT_HC_SHARE_MAP, share, gpa)) == -BASALT_EINTR)
         continue;
     return r;
 }
-static inline i64 hc_share_extents(u32 share, u64 first_page, struct basalt_extent *extents, u64 count) {
+static inline i64 hc_share_extents(u64 share, u64 first_page, struct basalt_extent *extents, u64 count) {
     return HC4(BASALT_HC_SHARE_EXTENTS, share, first_page, phys_of(extents), count);
 }
-static inline i64 hc_share_end(u32 share) {
+static inline i64 hc_share_end(u64 share) {
     i64 r;
     while ((r = HC1(BASALT_HC_SHARE_END, share)) == -BASALT_EINTR)
         continue;

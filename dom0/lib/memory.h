@@ -39,7 +39,7 @@ struct guest_extent {
 // One share of a range of guest memory with dom0.
 struct guest_range {
     u64 gpa_page, pages;
-    u32 share;
+    u64 share;
     u32 flags; // GUEST_*
 };
 

@@ -55,7 +55,7 @@ bool pages_init(u64 base, u64 bytes, const struct page_range *reserved, unsigned
     total = bytes / PAGE_SIZE;
     struct page_range map = {base, ALIGN_UP((total + 63) / 64 * 8, PAGE_SIZE)};
     map.base = lowest_gap(base, map.bytes, reserved, count);
-    if (map.bytes > bytes || map.base - base > bytes - map.bytes)
+    if (total == 0 || map.bytes > bytes || map.base - base > bytes - map.bytes)
         return false;
     bitmap = (u64 *)(uintptr_t)map.base;
     memset(bitmap, 0, map.bytes);
@@ -143,7 +143,7 @@ static void *heap_shrink(u64 bytes) {
 
 void *pages_heap_grow(i64 change) {
     if (change < 0)
-        return heap_shrink((u64)-change);
+        return heap_shrink(0 - (u64)change);
     u64 bytes = (u64)change, start = heap_end, page = page_index(start);
     // Where a page is taken, try again above it; the heap's base moves, too, as it can't shrink below that.
     while (bytes <= (first + total * PAGE_SIZE) - start && page < page_index(start + bytes)) {

@@ -76,7 +76,8 @@ enum basalt_hypercall {
 
     // () -> a free port of the caller's
     BASALT_HC_PORT_ALLOC,
-    // (port): unbinds whatever rings it
+    // (port): unbinds its interrupt, timer and console; doorbells, servers and watchers that ring it are to be
+    // unbound before
     BASALT_HC_PORT_FREE,
     // (handle, port): rings a port of another domain which that domain has opened with PORT_OPEN
     BASALT_HC_PORT_SEND,

@@ -18,13 +18,12 @@
 
 enum class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
 
-static enum class class_of(unsigned vector)
-{
-    switch (vector) {
-    case 0: case 10: case 11: case 12: case 13: case 21: return CONTRIBUTORY;
-    case 14: case 20: return PAGE_FAULT;
-    case 8: return DOUBLE_FAULT;
-    default: return BENIGN;
+static enum class class_of(unsigned vector) {
+    switch (vector){
+        case 0 : case 10 : case 11 : case 12 : case 13 : case 21 : return CONTRIBUTORY;
+        case 14 : case 20 : return PAGE_FAULT;
+        case 8 : return DOUBLE_FAULT;
+        default : return BENIGN;
     }
 }
 
@@ -36,14 +35,13 @@ static const enum event_outcome expected[4][4] = {
     [DOUBLE_FAULT] = {EVENT_QUEUED, EVENT_TRIPLE_FAULT, EVENT_TRIPLE_FAULT, EVENT_QUEUED},
 };
 
-static void check_slot(const struct event *slot, enum event_outcome outcome, unsigned vector, u32 error)
+static void check_slot(const struct event *slot, enum event_outcome outcome, unsigned vector,
+                       u32 error)
 {
     bool pushes = event_pushes_error((u8)vector);
 
     switch (outcome) {
-    case EVENT_TRIPLE_FAULT:
-        assert_false(slot->valid);
-        break;
+    case EVENT_TRIPLE_FAULT: assert_false(slot->valid); break;
     case EVENT_DOUBLE_FAULT:
         assert_true(slot->valid && slot->vector == 8 && slot->type == EVENT_EXCEPTION);
         assert_true(slot->has_error);
@@ -66,13 +64,16 @@ static void every_pair(void **state)
             struct event slot = {0}, deferred = {0};
 
             // The event met is the one whose delivery was interrupted ...
-            assert_int_equal(event_queue_exception(&slot, &met, (u8)second, event_pushes_error((u8)second), 0x1234,
-                                                   &deferred), want);
+            assert_int_equal(event_queue_exception(&slot, &met, (u8)second,
+                                                   event_pushes_error((u8)second), 0x1234,
+                                                   &deferred),
+                             want);
             check_slot(&slot, want, second, 0x1234);
             // ... or one that is queued already.
             struct event queued = met, none = {0};
-            assert_int_equal(event_queue_exception(&queued, &none, (u8)second, event_pushes_error((u8)second), 0x1234,
-                                                   NULL), want);
+            assert_int_equal(event_queue_exception(&queued, &none, (u8)second,
+                                                   event_pushes_error((u8)second), 0x1234, NULL),
+                             want);
             check_slot(&queued, want, second, 0x1234);
             assert_false(deferred.valid);
         }
@@ -81,13 +82,14 @@ static void every_pair(void **state)
 
 static void other_kinds_are_benign(void **state)
 {
-    static const u8 kinds[] = {EVENT_INTERRUPT, EVENT_NMI, EVENT_SOFT_INTERRUPT, EVENT_PRIVILEGED_SOFT,
-                               EVENT_SOFT_EXCEPTION};
+    static const u8 kinds[] = {EVENT_INTERRUPT, EVENT_NMI, EVENT_SOFT_INTERRUPT,
+                               EVENT_PRIVILEGED_SOFT, EVENT_SOFT_EXCEPTION};
 
     (void)state;
     for (unsigned k = 0; k < sizeof(kinds); k++) {
         for (unsigned first = 0; first < 256; first++) {
-            struct event met = {.valid = true, .type = kinds[k], .vector = (u8)first}, slot = {0}, deferred = {0};
+            struct event met = {.valid = true, .type = kinds[k], .vector = (u8)first}, slot = {0},
+                         deferred = {0};
             bool again = kinds[k] == EVENT_INTERRUPT || kinds[k] == EVENT_NMI;
 
             assert_int_equal(event_queue_exception(&slot, &met, 13, true, 7, &deferred),

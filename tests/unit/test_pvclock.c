@@ -47,7 +47,8 @@ static void time_page(void **state)
     assert_int_equal(t.version, 6);
     assert_int_equal(t.flags, PVCLOCK_TSC_STABLE);
     // What a guest does: system_time + ((tsc - timestamp) << shift) * mul >> 32.
-    u64 now = t.system_time + pvclock_ns((struct pvclock_scale){t.tsc_to_system_mul, t.tsc_shift}, 1000 + 2500000000ull - t.tsc_timestamp);
+    u64 now = t.system_time + pvclock_ns((struct pvclock_scale){t.tsc_to_system_mul, t.tsc_shift},
+                                         1000 + 2500000000ull - t.tsc_timestamp);
     assert_in_range(now, 77 + 1000000000 - 2, 77 + 1000000000);
 }
 

@@ -54,8 +54,9 @@ static void registers(void **state)
         assert_int_equal(write_register((u8)reg, 0xffffffff), 0);
         u32 value = read_register((u8)reg);
         if (reg >= 0x10 && reg < 0x40)
-            assert_int_equal(value, reg & 1 ? 0xff000000 : 0x0001afff); // bits 12 and 14 are read-only
-        else if (reg > 2)
+            assert_int_equal(value,
+                             reg & 1 ? 0xff000000 : 0x0001afff); // bits 12 and 14 are read-only
+        else if (reg > 1)
             assert_int_equal(value, 0);
     }
     for (u32 offset = 0; offset < 0x1000; offset++)
@@ -69,7 +70,7 @@ static void edge(void **state)
     assert_false(vioapic_set_line(&io, 4, true, &m)); // masked: lost
     assert_int_equal(write_register(0x11 + 8, 0x03000000), 0);
     assert_int_equal(write_register(0x10 + 8, 0x00000831), 0); // logical, fixed, vector 0x31
-    assert_false(vioapic_set_line(&io, 4, true, &m));  // no edge
+    assert_false(vioapic_set_line(&io, 4, true, &m));          // no edge
     assert_false(vioapic_set_line(&io, 4, false, &m));
     assert_true(vioapic_set_line(&io, 4, true, &m));
     assert_true(m.vector == 0x31 && m.dest == 3 && m.logical && !m.level && m.mode == APIC_FIXED);
@@ -164,7 +165,8 @@ static void random_entry(unsigned pin)
     p->masked = rand() & 1;
     p->level = rand() & 1;
     p->outstanding &= p->level;
-    u32 ready = write_register((u8)(0x10 + 2 * pin), p->vector | (u32)p->level << 15 | (u32)p->masked << 16);
+    u32 ready = write_register((u8)(0x10 + 2 * pin),
+                               p->vector | (u32)p->level << 15 | (u32)p->masked << 16);
     assert_int_equal(ready, (u32)model_deliverable(p) << pin);
     if (ready)
         check_delivery(pin, vioapic_deliver(&io, pin, &m), true);
@@ -210,12 +212,14 @@ static void messages(void **state)
     assert_true(msi_decode(0xfee05000, 0x4041, &m));
     assert_true(m.dest == 5 && m.vector == 0x41 && m.mode == APIC_FIXED && !m.logical && !m.level);
     assert_true(msi_decode(0xfeeff00c, 0xc1ff, &m));
-    assert_true(m.dest == VLAPIC_BROADCAST && m.vector == 0xff && m.mode == APIC_LOWEST && m.logical && m.level);
+    assert_true(m.dest == VLAPIC_BROADCAST && m.vector == 0xff && m.mode == APIC_LOWEST &&
+                m.logical && m.level);
     assert_false(msi_decode(0xfed00000, 0x41, &m));
     assert_false(msi_decode(0xfef00000, 0x41, &m));
     assert_false(msi_decode(0x1fee00000, 0x41, &m));
     for (u32 mode = 0; mode < 8; mode++)
-        assert_int_equal(msi_decode(0xfee00000, mode << 8 | 0x40, &m), mode != APIC_RESERVED && mode != APIC_SIPI);
+        assert_int_equal(msi_decode(0xfee00000, mode << 8 | 0x40, &m),
+                         mode != APIC_RESERVED && mode != APIC_SIPI);
 }
 
 int main(void)

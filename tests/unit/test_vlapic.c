@@ -18,14 +18,20 @@
 #include "guest/vlapic.h"
 
 #define TSC_KHZ 2500000u
-#define ON 0x100u // SVR: software enable
+#define ON      0x100u // SVR: software enable
 
 static struct vlapic v;
 static const struct vlapic_effect nothing;
 
-static struct vlapic_effect put(u32 offset, u32 value, u64 now) { return vlapic_write(&v, offset, 4, value, now); }
+static struct vlapic_effect put(u32 offset, u32 value, u64 now)
+{
+    return vlapic_write(&v, offset, 4, value, now);
+}
 static u32 get(u32 offset, u64 now) { return (u32)vlapic_read(&v, offset, 4, now); }
-static struct vlapic_effect wrmsr_at(u32 msr, u64 value) { return vlapic_msr_write(&v, msr, value, 0); }
+static struct vlapic_effect wrmsr_at(u32 msr, u64 value)
+{
+    return vlapic_msr_write(&v, msr, value, 0);
+}
 
 static int fresh(void **state)
 {
@@ -149,16 +155,16 @@ static void priorities(void **state)
     srand(3);
     for (unsigned i = 0; i < 200000; i++) {
         switch (rand() % 8) {
-        case 0: case 1: random_accept(); break;
+        case 0:
+        case 1: random_accept(); break;
         case 2:
             model.tpr = (u8)(rand() % 4 ? 0 : rand());
             put(0x80, model.tpr | 0xffff00u, 0);
             assert_int_equal(vlapic_get_cr8(&v), model.tpr >> 4);
             break;
-        case 3:
-            vlapic_set_cr8(&v, model.tpr = 0);
-            break;
-        case 4: case 5: random_ack(); break;
+        case 3: vlapic_set_cr8(&v, model.tpr = 0); break;
+        case 4:
+        case 5: random_ack(); break;
         default: random_eoi();
         }
         assert_int_equal(get(0xa0, 0), model_ppr());
@@ -192,7 +198,8 @@ static u64 exact_count(u64 start, u32 initial, unsigned shift, u32 khz, u64 now)
 
 static void one_shot(void **state)
 {
-    static const u32 frequencies[] = {1000, 99999, 999999, 1000000, 1000001, 2400000, 2500000, 5100000, 16000000};
+    static const u32 frequencies[] = {1000,    99999,   999999,  1000000, 1000001,
+                                      2400000, 2500000, 5100000, 16000000};
 
     (void)state;
     srand(11);
@@ -330,15 +337,16 @@ static void tsc_deadline(void **state)
 {
     (void)state;
     assert_false(vlapic_set_tsc_deadline(&v, 500).timer); // not in that mode
-    assert_int_equal(vlapic_get_tsc_deadline(&v), 0);
+    assert_int_equal(vlapic_get_tsc_deadline(&v, 0), 0);
     put(0x320, 0x40055, 0);
     assert_true(vlapic_set_tsc_deadline(&v, 500).timer);
-    assert_int_equal(vlapic_get_tsc_deadline(&v), 500);
+    assert_int_equal(vlapic_get_tsc_deadline(&v, 499), 500);
+    assert_int_equal(vlapic_get_tsc_deadline(&v, 500), 0);
     assert_int_equal(vlapic_timer_deadline(&v), 500);
     assert_false(vlapic_timer_fire(&v, 499));
     assert_true(vlapic_timer_fire(&v, 500));
     assert_int_equal(vlapic_pending(&v), 0x55);
-    assert_int_equal(vlapic_get_tsc_deadline(&v), 0);
+    assert_int_equal(vlapic_get_tsc_deadline(&v, 500), 0);
     vlapic_set_tsc_deadline(&v, 900);
     vlapic_tsc_moved(&v, 100); // absolute: stays
     assert_int_equal(vlapic_timer_deadline(&v), 900);
@@ -379,28 +387,49 @@ static const struct {
     bool read, write;
     u64 legal; // bits that may be written as 1
 } x2apic[] = {
-    {0x802, true, false, 0},          {0x803, true, false, 0},
-    {0x808, true, true, 0xff},        {0x80a, true, false, 0},
-    {0x80b, false, true, 0},          {0x80d, true, false, 0},
-    {0x80f, true, true, 0x3ff},       {0x828, true, true, 0},
-    {0x810, true, false, 0},          {0x811, true, false, 0},
-    {0x812, true, false, 0},          {0x813, true, false, 0},
-    {0x814, true, false, 0},          {0x815, true, false, 0},
-    {0x816, true, false, 0},          {0x817, true, false, 0},
-    {0x818, true, false, 0},          {0x819, true, false, 0},
-    {0x81a, true, false, 0},          {0x81b, true, false, 0},
-    {0x81c, true, false, 0},          {0x81d, true, false, 0},
-    {0x81e, true, false, 0},          {0x81f, true, false, 0},
-    {0x820, true, false, 0},          {0x821, true, false, 0},
-    {0x822, true, false, 0},          {0x823, true, false, 0},
-    {0x824, true, false, 0},          {0x825, true, false, 0},
-    {0x826, true, false, 0},          {0x827, true, false, 0},
+    {0x802, true, false, 0},
+    {0x803, true, false, 0},
+    {0x808, true, true, 0xff},
+    {0x80a, true, false, 0},
+    {0x80b, false, true, 0},
+    {0x80d, true, false, 0},
+    {0x80f, true, true, 0x3ff},
+    {0x828, true, true, 0},
+    {0x810, true, false, 0},
+    {0x811, true, false, 0},
+    {0x812, true, false, 0},
+    {0x813, true, false, 0},
+    {0x814, true, false, 0},
+    {0x815, true, false, 0},
+    {0x816, true, false, 0},
+    {0x817, true, false, 0},
+    {0x818, true, false, 0},
+    {0x819, true, false, 0},
+    {0x81a, true, false, 0},
+    {0x81b, true, false, 0},
+    {0x81c, true, false, 0},
+    {0x81d, true, false, 0},
+    {0x81e, true, false, 0},
+    {0x81f, true, false, 0},
+    {0x820, true, false, 0},
+    {0x821, true, false, 0},
+    {0x822, true, false, 0},
+    {0x823, true, false, 0},
+    {0x824, true, false, 0},
+    {0x825, true, false, 0},
+    {0x826, true, false, 0},
+    {0x827, true, false, 0},
     {0x830, true, true, 0xffffffff000ccfff},
-    {0x832, true, true, 0x710ff},     {0x833, true, true, 0x117ff},
-    {0x834, true, true, 0x117ff},     {0x835, true, true, 0x1f7ff},
-    {0x836, true, true, 0x1f7ff},     {0x837, true, true, 0x110ff},
-    {0x838, true, true, 0xffffffff},  {0x839, true, false, 0},
-    {0x83e, true, true, 0xb},         {0x83f, false, true, 0xff},
+    {0x832, true, true, 0x710ff},
+    {0x833, true, true, 0x117ff},
+    {0x834, true, true, 0x117ff},
+    {0x835, true, true, 0x1f7ff},
+    {0x836, true, true, 0x1f7ff},
+    {0x837, true, true, 0x110ff},
+    {0x838, true, true, 0xffffffff},
+    {0x839, true, false, 0},
+    {0x83e, true, true, 0xb},
+    {0x83f, false, true, 0xff},
 };
 
 static void x2apic_legality(void **state)
@@ -428,9 +457,21 @@ static void x2apic_legality(void **state)
 
 static void x2apic_reads_back(void **state)
 {
-    static const struct { u32 msr; u64 value; } rows[] = {
-        {0x808, 0x5a}, {0x80f, 0x1f0}, {0x832, 0x200ee}, {0x833, 0x102ee}, {0x834, 0x4ee}, {0x835, 0x1a7ee},
-        {0x836, 0x187ee}, {0x837, 0xfe}, {0x838, 0xfedcba98}, {0x83e, 9}, {0x830, 0x12345678000c4041},
+    static const struct {
+        u32 msr;
+        u64 value;
+    } rows[] = {
+        {0x808, 0x5a},
+        {0x80f, 0x1f0},
+        {0x832, 0x200ee},
+        {0x833, 0x102ee},
+        {0x834, 0x4ee},
+        {0x835, 0x1a7ee},
+        {0x836, 0x187ee},
+        {0x837, 0xfe},
+        {0x838, 0xfedcba98},
+        {0x83e, 9},
+        {0x830, 0x12345678000c4041},
     };
     u64 value;
 
@@ -462,7 +503,8 @@ static void x2apic_only_in_its_mode(void **state)
 static void base_transitions(void **state)
 {
     // Rows: from; columns: to. Off, xAPIC, x2APIC; "EXTD without EN" is never legal.
-    static const u64 modes[4] = {0, APIC_BASE_ENABLE, APIC_BASE_ENABLE | APIC_BASE_X2APIC, APIC_BASE_X2APIC};
+    static const u64 modes[4] = {0, APIC_BASE_ENABLE, APIC_BASE_ENABLE | APIC_BASE_X2APIC,
+                                 APIC_BASE_X2APIC};
     static const bool legal[3][4] = {{1, 1, 0, 0}, {1, 1, 1, 0}, {1, 0, 1, 0}};
 
     (void)state;
@@ -470,7 +512,8 @@ static void base_transitions(void **state)
         for (unsigned to = 0; to < 4; to++) {
             vlapic_init(&v, 5, false, TSC_KHZ);
             v.apic_base = 0xfee00000 | modes[from];
-            assert_int_equal(vlapic_base_write(&v, 0xfee00000 | modes[to], 40).fault, !legal[from][to]);
+            assert_int_equal(vlapic_base_write(&v, 0xfee00000 | modes[to], 40).fault,
+                             !legal[from][to]);
             assert_int_equal(v.apic_base, 0xfee00000 | modes[legal[from][to] ? to : from]);
         }
     }
@@ -500,12 +543,11 @@ static void disabling_resets(void **state)
     put(0x3e0, 0xb, 0);
     put(0x320, 0x40, 0);
     put(0x380, 1000, 0);
-    assert_true(vlapic_base_write(&v, 0xfee00000, 40).base_changed);
+    assert_true(vlapic_base_write(&v, 0xfee00000, 40).timer);
     assert_int_equal(vlapic_pending(&v), -1);
     assert_int_equal(vlapic_timer_deadline(&v), 0);
     assert_false(vlapic_accept(&v, 0x77, true));
     assert_false(vlapic_owns(&v, GPA(0xfee00000)));
-    assert_true(vlapic_takes_extint(&v));
     assert_false(vlapic_match(&v, 5, false));
     assert_false(vlapic_base_write(&v, 0xfee00800, 40).fault);
     assert_int_equal(get(0xf0, 0), 0xff);
@@ -532,20 +574,22 @@ static void send_ipis(void **state)
     (void)state;
     put(0x310, 0x03000000, 0);
     e = put(0x300, 0x00004041, 0);
-    assert_true(e.send && e.message.dest == 3 && e.message.vector == 0x41 && e.message.mode == APIC_FIXED);
+    assert_true(e.send && e.message.dest == 3 && e.message.vector == 0x41 &&
+                e.message.mode == APIC_FIXED);
     assert_int_equal(get(0x300, 0), 0x4041);
     put(0x310, 0xff000000, 0);
     e = put(0x300, 0x00004d06, 0);
-    assert_true(e.send && e.message.dest == VLAPIC_BROADCAST && e.message.mode == APIC_INIT && e.message.logical);
-    assert_true(put(0x300, 0x00004606, 0).send); // SIPI
-    assert_true(put(0x300, 0x00004400, 0).send); // NMI
+    assert_true(e.send && e.message.dest == VLAPIC_BROADCAST && e.message.mode == APIC_INIT &&
+                e.message.logical);
+    assert_true(put(0x300, 0x00004606, 0).send);  // SIPI
+    assert_true(put(0x300, 0x00004400, 0).send);  // NMI
     assert_false(put(0x300, 0x00008500, 0).send); // INIT level de-assert
     assert_false(put(0x300, 0x00004300, 0).send); // reserved mode
     assert_false(put(0x300, 0x00004700, 0).send); // ExtINT
     e = put(0x300, 0x000c4080, 0);
     assert_true(e.send && e.message.shorthand == APIC_TO_OTHERS);
     e = put(0x300, 0x00044080, 0); // self
-    assert_true(!e.send && e.pending);
+    assert_false(e.send);
     assert_int_equal(vlapic_pending(&v), 0x80);
     e = put(0x300, 0x00044400, 0); // NMI to self by shorthand: not a legal combination
     assert_false(e.send);
@@ -565,9 +609,9 @@ static void send_x2apic(void **state)
     assert_true(e.send && e.message.dest == 7 && e.message.vector == 0xf1);
     e = wrmsr_at(0x830, 0xff00000040);
     assert_true(e.send && e.message.dest == 0xff); // no broadcast here
-    assert_true(wrmsr_at(0x83f, 0x99).pending);
+    assert_false(wrmsr_at(0x83f, 0x99).send);
     assert_int_equal(vlapic_pending(&v), 0x99);
-    assert_false(wrmsr_at(0x83f, 0x0f).pending);
+    assert_false(wrmsr_at(0x83f, 0x0f).fault);
     assert_int_equal(v.esr_new, 0x40);
 }
 
@@ -604,7 +648,8 @@ static void destinations(void **state)
     }
     put(0xe0, 0x00000000, 0);
     for (u32 dest = 0; dest < 256; dest++) // cluster 2, member 4
-        assert_int_equal(vlapic_match(&v, dest, true), (dest >> 4 == 2 || dest >> 4 == 15) && (dest & 4));
+        assert_int_equal(vlapic_match(&v, dest, true),
+                         (dest >> 4 == 2 || dest >> 4 == 15) && (dest & 4));
     put(0xe0, 0x70000000, 0);
     assert_false(vlapic_match(&v, 0x24, true)); // no such model
     assert_true(vlapic_match(&v, VLAPIC_BROADCAST, true));
@@ -622,7 +667,8 @@ static void destinations_x2apic(void **state)
             assert_int_equal(vlapic_match(&v, logical, true), other == id);
         }
         assert_false(vlapic_match(&v, 0xff, false));
-        assert_true(vlapic_match(&v, VLAPIC_BROADCAST, false) && vlapic_match(&v, VLAPIC_BROADCAST, true));
+        assert_true(vlapic_match(&v, VLAPIC_BROADCAST, false) &&
+                    vlapic_match(&v, VLAPIC_BROADCAST, true));
     }
 }
 
@@ -648,23 +694,16 @@ static void odd_accesses(void **state)
         }
 }
 
-static void local_pins(void **state)
+static void disabling_masks_the_lvt(void **state)
 {
     (void)state;
-    assert_int_equal(vlapic_local(&v, LVT_LINT1), APIC_FIXED); // masked: nothing
-    assert_false(vlapic_takes_extint(&v));
-    put(0x350, 0x700, 0);
-    assert_true(vlapic_takes_extint(&v));
-    put(0x360, 0x400, 0);
-    assert_int_equal(vlapic_local(&v, LVT_LINT1), APIC_NMI);
     put(0x360, 0x8044, 0);
-    assert_int_equal(vlapic_local(&v, LVT_LINT1), APIC_FIXED);
-    assert_int_equal(vlapic_pending(&v), 0x44);
-    vlapic_ack(&v, 0x44);
-    assert_true(vlapic_eoi(&v).eoi); // level
+    put(0x370, 0xfe, 0);
     put(0xf0, 0, 0);
-    assert_false(vlapic_takes_extint(&v)); // software-disabling masks the pins
     assert_int_equal(get(0x360, 0), 0x18044);
+    assert_int_equal(get(0x370, 0), 0x100fe);
+    put(0xf0, ON, 0);
+    assert_int_equal(get(0x360, 0), 0x18044); // and enabling unmasks nothing
 }
 
 int main(void)
@@ -694,7 +733,7 @@ int main(void)
         cmocka_unit_test_setup(destinations, fresh),
         cmocka_unit_test_setup(destinations_x2apic, fresh),
         cmocka_unit_test_setup(odd_accesses, fresh),
-        cmocka_unit_test_setup(local_pins, fresh),
+        cmocka_unit_test_setup(disabling_masks_the_lvt, fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Creating a domain, in this order: disks, memory enough?, the kernel's domain (paused), its port, its machine, its
+// kernel, its vCPUs, resume. Whatever fails, domain_take_apart() gives back what was taken so far.
+
+#include "toolstack/domain.h"
+
+#include "drivers/drivers.h"
+#include "lib/boot.h"
+#include "lib/hypercall.h"
+#include "lib/log.h"
+#include "lib/memory.h"
+#include "toolstack/loader.h"
+#include "toolstack/text.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define VCPU_BYTES   (32 * KIB) // at most, for the kernel's pages of one
+#define FIXED_BYTES  (256 * KIB)
+
+__attribute__((format(printf, 3, 4))) static int fail(i64 code, char *error, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error, DOMAIN_ERROR_SIZE, format, args);
+    va_end(args);
+    return (int)code;
+}
+
+// ---- disks ----
+
+struct block_device *ramdisk_open(const char *module, char *error, size_t error_size);
+__attribute__((weak)) struct block_device *ramdisk_open(const char *module, char *error, size_t error_size) {
+    return block_find(module, error, error_size);
+}
+
+static struct block_device *find_disk(const struct config_disk *disk, char *error) {
+    static const char *const prefixes[] = {"", "label:", "guid:"};
+    char name[CONFIG_TEXT_SIZE + 8];
+    if (disk->source == CONFIG_DISK_MODULE)
+        return ramdisk_open(disk->name, error, DOMAIN_ERROR_SIZE);
+    snprintf(name, sizeof(name), "%s%s", prefixes[disk->source], disk->name);
+    return block_find(name, error, DOMAIN_ERROR_SIZE);
+}
+
+int domain_claim_disks(struct domain *d, struct machine_config *machine, char *error) {
+    for (u32 i = 0; i < d->config.disk_count; i++) {
+        const struct config_disk *disk = &d->config.disks[i];
+        char reason[DOMAIN_ERROR_SIZE];
+        struct block_device *device = find_disk(disk, reason);
+        if (!device)
+            return fail(-BASALT_ENOENT, error, "disk %u: %s", i + 1, reason);
+        int r = block_claim(&d->claims[i], device, d->config.name, !disk->read_only, reason, sizeof(reason));
+        if (r < 0)
+            return fail(r, error, "disk %u (%s): %s", i + 1, disk->name, reason);
+        struct machine_disk *to = &machine->disks[i];
+        to->device = device;
+        to->read_only = disk->read_only;
+        snprintf(to->serial, sizeof(to->serial), "%s", disk->name);
+    }
+    machine->disk_count = d->config.disk_count;
+    return 0;
+}
+
+// ---- memory ----
+
+// Guest memory, the kernel's tables for it (4 KiB for 2 MiB at most, and dom0's share of it), its pages and ours.
+u64 domain_quota(const struct domain_config *config) {
+    return config->memory + config->memory / 256 + config->vcpus * VCPU_BYTES + FIXED_BYTES;
+}
+
+static int out_of_memory(const struct domain *d, i64 code, char *error) {
+    struct basalt_memory_info info = {0};
+    char wanted[TEXT_SIZE_MAX], most[TEXT_SIZE_MAX], left[TEXT_SIZE_MAX];
+    hc_memory_info(&info);
+    u64 quota = domain_quota(&d->config);
+    return fail(code, error, "not enough memory: it takes %s, and up to %s for its tables and devices; %s are free. Lower "
+                             "`memory`, or end another domain",
+                text_of_size(wanted, d->config.memory), text_of_size(most, quota - d->config.memory),
+                text_of_size(left, info.free));
+}
+
+static int check_memory(const struct domain *d, char *error) {
+    struct basalt_memory_info info = {0};
+    i64 r = hc_memory_info(&info);
+    if (r < 0)
+        return fail(r, error, "the kernel does not tell how much memory is free: %s", error_text(r));
+    return info.free < domain_quota(&d->config) ? out_of_memory(d, -BASALT_ENOMEM, error) : 0;
+}
+
+// ---- the domain and its machine ----
+
+static int create_domain(struct domain *d, char *error) {
+    struct basalt_domain_config config = {.memory_quota = domain_quota(&d->config), .weight = d->config.weight,
+                                          .cap = d->config.cap};
+    snprintf(config.name, sizeof(config.name), "%s", d->config.name);
+    i64 r = hc_domain_create(&config);
+    if (r < 0)
+        return fail(r, error, "the kernel does not create it: %s", error_text(r));
+    d->handle = (u32)r;
+    d->port = event_port_alloc(domain_rung, d);
+    r = d->port < 0 ? d->port : hc_domain_bind(d->handle, (u32)d->port);
+    return r < 0 ? fail(r, error, "no event port for it: %s", error_text(r)) : 0;
+}
+
+static void console_output(void *context, const char *bytes, size_t length) {
+    screen_write(&((struct domain *)context)->screen, bytes, length);
+}
+
+static void console_room(void *context) {
+    screen_room(&((struct domain *)context)->screen);
+}
+
+static int create_machine(struct domain *d, struct machine_config *config, char *error) {
+    config->name = d->config.name;
+    config->domain = d->handle;
+    config->vcpus = d->config.vcpus;
+    config->memory = d->config.memory;
+    config->context = d;
+    config->console_output = console_output;
+    config->console_room = console_room;
+    config->on_power_off = domain_power_off;
+    config->on_reset = domain_reset;
+    int r = machine_create(&d->machine, config);
+    if (r == -BASALT_ENOMEM)
+        return out_of_memory(d, r, error);
+    return r < 0 ? fail(r, error, "its devices can't be made: %s", error_text(r)) : 0;
+}
+
+// ---- its kernel ----
+
+static bool find_file(const char *what, const char *name, struct loader_file *file, char *error) {
+    const struct basalt_boot_module *module = boot_module_find(name);
+    if (!module) {
+        fail(0, error, "%s \"%s\": there is no boot module of this name; the bootloader's configuration lists them "
+                       "(module2 /path/file %s)",
+             what, name, name);
+        return false;
+    }
+    *file = (struct loader_file){.name = name, .data = boot_module_data(module), .bytes = module->size,
+                                 .cmdline = ""};
+    return true;
+}
+
+// Modules of a Multiboot guest: the file is named by the first word, the guest is told the whole text.
+static bool find_modules(const struct domain_config *config, struct loader_file *files, char *error) {
+    static char names[CONFIG_MODULES_MAX][CONFIG_TEXT_SIZE];
+    for (u32 i = 0; i < config->module_count; i++) {
+        snprintf(names[i], sizeof(names[i]), "%.*s", (int)strcspn(config->modules[i].text, " "),
+                 config->modules[i].text);
+        if (!find_file("module", names[i], &files[i], error))
+            return false;
+        files[i].cmdline = config->modules[i].text;
+    }
+    return true;
+}
+
+static int load_kernel(struct domain *d, const struct loader_plan **out, char *error) {
+    static struct loader_plan plan;
+    struct loader_file modules[CONFIG_MODULES_MAX];
+    struct machine_memory_range map[MACHINE_MEMORY_RANGES];
+    u8 rsdp[LOADER_RSDP_SIZE];
+    struct loader_input input = {
+        .modules = modules, .module_count = d->config.module_count, .cmdline = d->config.cmdline,
+        .protocol = d->config.protocol, .memory = d->config.memory, .map = map,
+        .map_count = machine_memory_map(d->machine, map), .rsdp = machine_acpi_root(d->machine),
+    };
+    if (guest_read(machine_memory(d->machine), input.rsdp, rsdp, sizeof(rsdp)))
+        input.rsdp_copy = rsdp;
+    if (!find_file("kernel", d->config.kernel, &input.kernel, error) ||
+        (d->config.initrd[0] && !find_file("initrd", d->config.initrd, &input.initrd, error)) ||
+        !find_modules(&d->config, modules, error))
+        return -BASALT_ENOENT;
+    if (!loader_make_plan(&input, &plan) || !loader_carry_out(&plan, machine_memory(d->machine)))
+        return fail(-BASALT_EINVAL, error, "%s", plan.error);
+    *out = &plan;
+    return 0;
+}
+
+int domain_load(struct domain *d, char *error) {
+    const struct loader_plan *plan = NULL;
+    int r = load_kernel(d, &plan, error);
+    if (r < 0)
+        return r;
+    for (u32 i = 0; i < d->config.vcpus; i++) {
+        i64 made = hc_vcpu_create(d->handle, i);
+        if (made < 0)
+            return fail(made, error, "vCPU %u can't be created: %s", i, error_text(made));
+    }
+    i64 set = hc_vcpu_set(d->handle, 0, &plan->state);
+    if (set < 0)
+        return fail(set, error, "vCPU 0 can't begin at 0x%llx: %s", (unsigned long long)plan->state.rip,
+                    error_text(set));
+    log_info(d->config.name, "kernel \"%s\" (%s protocol) loaded, %llu MiB, %u vCPU(s), %u disk(s)", d->config.kernel,
+             config_protocol_name(plan->protocol), (unsigned long long)(d->config.memory / MIB), d->config.vcpus,
+             d->config.disk_count);
+    return 0;
+}
+
+// ---- all together ----
+
+static int start(struct domain *d, char *error) {
+    struct machine_config machine = {0};
+    int r = domain_claim_disks(d, &machine, error);
+    if (r == 0)
+        r = check_memory(d, error);
+    if (r == 0)
+        r = create_domain(d, error);
+    if (r == 0)
+        r = create_machine(d, &machine, error);
+    if (r == 0)
+        r = domain_load(d, error);
+    if (r < 0)
+        return r;
+    i64 resumed = hc_domain_control(d->handle, BASALT_OP_RESUME);
+    return resumed < 0 ? fail(resumed, error, "it can't be started: %s", error_text(resumed)) : 0;
+}
+
+int domain_start(struct domain *d, char *error) {
+    if (d->state != DOMAIN_STOPPED && d->state != DOMAIN_WAITING)
+        return fail(-BASALT_EBUSY, error, "%s is %s already", d->config.name, domain_state_name(d));
+    timer_cancel(&d->timer);
+    d->restart = d->shutdown_asked = false;
+    d->cause = DOMAIN_CAUSE_NONE;
+    d->end = (struct basalt_domain_info){0};
+    int r = start(d, error);
+    if (r < 0) {
+        d->cause = DOMAIN_CAUSE_FAILED;
+        d->ended = time_ns();
+        domain_take_apart(d);
+        return r;
+    }
+    d->started = time_ns();
+    d->starts++;
+    d->top_run_tsc = d->top_exits = 0;
+    if (d->config.console)
+        screen_add(&d->screen);
+    domain_set_state(d, DOMAIN_RUNNING);
+    return 0;
+}

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's boot on every machine that is at hand, what it refuses and how it says so, and its own page tables."""
+
+import re
+import struct
+
+import pytest
+from conftest import BUILD, writable_and_executable
+
+DOM0 = r"^dom0: \d+ MiB of memory"
+REFUSED = 5  # isa-debug-exit makes 2 * 2 + 1 of EXIT_REFUSED
+KERNEL_HALF = 0xFFFF800000000000
+
+
+@pytest.mark.parametrize("chipset", ["q35", "pc"])
+def test_svm_on_qemu(qemu, image, chipset):
+    machine = qemu(image(linux=False), machine=chipset, memory="512M")
+    machine.expect(r"^basalt: SVM with nested paging \(NPT\); present:.* missing:.*NRIP-save")
+    machine.expect(DOM0)
+
+
+@pytest.mark.parametrize("cpu, feature", [("corei7_haswell_4770", "preemption-timer"), ("corei7_skylake_x", "PML")])
+@pytest.mark.bochs
+def test_vmx_on_bochs(bochs, image, cpu, feature):
+    machine = bochs(image(linux=False), cpu=cpu)
+    machine.expect(rf"^basalt: VMX with nested paging \(EPT\); present:.* {feature}.*; missing:")
+    machine.expect(DOM0)
+
+
+@pytest.mark.bochs
+def test_svm_on_bochs(bochs, image):
+    machine = bochs(image(linux=False), cpu="ryzen")
+    machine.expect(r"^basalt: SVM with nested paging \(NPT\); present: NRIP-save")
+    machine.expect(DOM0)
+
+
+@pytest.mark.parametrize("memory, megabytes", [("256M", 255), ("6G", 6143)])
+def test_memory_sizes(qemu, image, memory, megabytes):
+    machine = qemu(image(linux=False), memory=memory)
+    found = machine.expect(r"^basalt: memory: (\d+) MiB in")
+    assert abs(int(found[1]) - megabytes) <= 1
+    machine.expect(DOM0)
+    total = re.search(r"^basalt: memory: (\d+) KiB free of (\d+) KiB", machine.text, re.M)
+    # What the kernel keeps: its image, the frame table (8 bytes a frame) and a pool.
+    kept = int(total[2]) - int(total[1]) - 65536
+    assert kept < 8 * 1024 + int(total[2]) * 4 // 1000
+
+
+def test_nothing_is_writable_and_executable(qemu, image):
+    """dom0 has nothing to do and waits, so the processor halts in the kernel, with the kernel's tables."""
+    machine = qemu(image(linux=False), memory="512M")
+    machine.expect(DOM0)
+    for _ in range(50):
+        registers = machine.monitor("info registers")
+        rip = int(re.search(r"RIP=([0-9a-f]{16})", registers)[1], 16)
+        if rip >= KERNEL_HALF and "HLT=1" in registers:
+            break
+    assert "HLT=1" in registers
+    text = machine.monitor("info tlb")
+    assert len(re.findall(r"^[0-9a-f]{16}: ", text, re.M)) > 50
+    assert writable_and_executable(machine) == []
+    assert not re.search(r"^0000", text, re.M), "the low half is unmapped"
+
+
+def refusal(machine, missing, remedy):
+    machine.expect(rf"^basalt: can't go on: .*{missing}")
+    machine.expect(rf"^basalt: remedy: .*{remedy}")
+    assert machine.wait() == REFUSED
+
+
+def test_no_virtualization(qemu, image):
+    refusal(qemu(image(cmdline="testexit", linux=False), cpu="max,-svm"), "neither VMX nor SVM", "AMD-V")
+
+
+def test_no_nested_paging(qemu, image):
+    refusal(qemu(image(cmdline="testexit", linux=False), cpu="max,-npt"), "nested paging", "processor")
+
+
+def test_no_dom0(qemu, image):
+    refusal(qemu(image(cmdline="testexit", linux=False, dom0_elf=False)), "there is no dom0", "module2")
+
+
+def test_too_little_memory(qemu, image):
+    refusal(qemu(image(cmdline="testexit dom0_mem=200M", linux=False), memory="128M"), "200 MiB of contiguous memory",
+            "dom0_mem=")
+
+
+ELF = (BUILD / "dom0.elf").read_bytes() if (BUILD / "dom0.elf").exists() else b""
+
+
+@pytest.mark.parametrize("what, data, says", [
+    ("empty header", ELF[:40], "no whole ELF header"),
+    ("cut short", ELF[:20000], "cut short"),
+    ("not ELF", b"#!/bin/sh\necho this is no kernel\n" * 100, "not a 64-bit ELF"),
+    ("32-bit", ELF[:4] + b"\1" + ELF[5:], "not a 64-bit ELF"),
+    ("entry outside", ELF[:24] + struct.pack("<Q", 0x1234) + ELF[32:], "entry point"),
+], ids=lambda value: value if isinstance(value, str) and " " in value else "")
+def test_corrupt_dom0(qemu, image, what, data, says):
+    refusal(qemu(image(cmdline="testexit", linux=False, dom0_elf=data), memory="256M"), says, "dom0.elf")
+
+
+def test_command_line(qemu, image):
+    machine = qemu(image(cmdline="loglvl=debug nonsense dom0_mem=banana panic=maybe", linux=False), memory="256M")
+    for option in ("nonsense", "dom0_mem=banana", "panic=maybe"):
+        machine.expect(rf"basalt: command line: .*{option}.* ignored")
+    machine.expect(DOM0)

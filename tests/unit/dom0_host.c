@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See dom0_host.h.
+
+#include "dom0_host.h"
+
+#include "lib/boot.h"
+#include "lib/hypercall.h"
+#include "lib/timer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+u32 host_last_port, host_blocks, host_shares, host_extent_count;
+u64 host_timer_deadline;
+void (*host_on_block)(void);
+struct basalt_extent host_extents[64];
+i64 host_share_error;
+char host_console[65536];
+
+static struct basalt_boot_info info;
+static struct basalt_event_page page;
+static u64 clock_ticks = 1000;
+static u32 timer_port;
+static size_t console_used;
+
+u64 host_tsc(void);
+u64 host_tsc(void) {
+    return clock_ticks;
+}
+
+void host_reset(void) {
+    memset(&page, 0, sizeof(page));
+    info = (struct basalt_boot_info){
+        .magic = BASALT_BOOT_MAGIC,
+        .size = sizeof(info),
+        .tsc_khz = 2000000,
+        .event_page = (u64)(uintptr_t)&page,
+    };
+    boot_info = &info;
+    host_last_port = host_blocks = host_extent_count = 0;
+    host_timer_deadline = 0;
+    host_on_block = NULL;
+    host_share_error = 0;
+    console_used = 0;
+    host_console[0] = 0;
+}
+
+void host_advance(u64 ns) {
+    clock_ticks += ns * 2;
+}
+
+void host_ring(u32 port) {
+    page.pending[port / 64] |= BIT(port % 64);
+    page.summary |= BIT(port / 64);
+}
+
+static i64 block(void) {
+    host_blocks++;
+    if (host_on_block)
+        host_on_block();
+    if (page.summary)
+        return 0;
+    if (host_timer_deadline == 0)
+        abort(); // would sleep for ever
+    if (clock_ticks < host_timer_deadline)
+        clock_ticks = host_timer_deadline;
+    host_timer_deadline = 0;
+    host_ring(timer_port);
+    return 0;
+}
+
+static i64 give_extents(u64 first, struct basalt_extent *extents, u64 count) {
+    u64 given = 0;
+    for (u32 i = 0; i < host_extent_count && given < count; i++)
+        if (host_extents[i].page >= first)
+            extents[given++] = host_extents[i];
+    return (i64)given;
+}
+
+struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
+    struct hypercall_result r = {0, 0};
+    (void)a;
+    (void)e;
+    (void)f;
+    switch (number) {
+    case BASALT_HC_PORT_ALLOC: r.value = ++host_last_port; break;
+    case BASALT_HC_TIMER_SET:
+        host_timer_deadline = a;
+        timer_port = (u32)b;
+        break;
+    case BASALT_HC_BLOCK: r.value = block(); break;
+    case BASALT_HC_CONSOLE_WRITE:
+        for (u64 i = 0; i < c && console_used + 1 < sizeof(host_console); i++)
+            host_console[console_used++] = ((const char *)(uintptr_t)b)[i];
+        host_console[console_used] = 0;
+        r.value = (i64)c;
+        break;
+    case BASALT_HC_SHARE_GRANT:
+        host_shares++;
+        r.value = 7;
+        break;
+    case BASALT_HC_SHARE_MAP: r.value = host_share_error; break;
+    case BASALT_HC_SHARE_EXTENTS:
+        r.value = give_extents(b, (struct basalt_extent *)(uintptr_t)c, d);
+        break;
+    case BASALT_HC_SHARE_END: host_shares--; break;
+    case BASALT_HC_PORT_FREE:
+    case BASALT_HC_CONSOLE_READ:
+    case BASALT_HC_CONSOLE_BIND:
+    case BASALT_HC_IRQ_ACK: break;
+    default: r.value = -BASALT_ENOSYS;
+    }
+    return r;
+}
+
+// lib/paging.c's part: addresses are what they are.
+u64 phys_of(const void *p) {
+    return (u64)(uintptr_t)p;
+}
+
+void *phys_map(u64 base, u64 bytes) {
+    (void)bytes;
+    return (void *)(uintptr_t)base;
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See host_machine.h. Devices are two PCI functions and an I/O APIC that remember nothing; the UART takes everything.
+
+#include "tests/unit/host_machine.h"
+
+#include "arch/apic.h"
+#include "arch/early.h"
+#include "arch/fpu.h"
+#include "arch/paging.h"
+#include "arch/tsc.h"
+#include "boot/boot.h"
+#include "drivers/ioapic.h"
+#include "drivers/pci.h"
+#include "drivers/reset.h"
+#include "drivers/uart16550.h"
+#include "kernel/event.h"
+#include "kernel/handle.h"
+#include "kernel/hypercall.h"
+#include "kernel/interrupt.h"
+
+#include <basalt/error.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+void host_set_reserved(const struct range *ranges, unsigned count);
+
+u64 host_fail_at, host_allocations;
+bool host_state_init_fails;
+jmp_buf *host_reset;
+u64 tsc_khz = 2000000, boot_wall_clock_ns;
+u64 xstate_mask = 7;
+u32 xstate_area_size = 832;
+void (*irq_quench)(unsigned vector);
+u64 irq_level_vectors[4];
+
+// ---- Randomness and failures ----
+
+static u64 random_state;
+
+u64 host_random(void) { // splitmix64
+    u64 z = random_state += 0x9e3779b97f4a7c15ull;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return z ^ z >> 31;
+}
+
+void host_seed(void) {
+    const char *given = getenv("SEED");
+
+    random_state = given ? strtoull(given, NULL, 0) : (u64)time(NULL);
+    print_message("seed %llu (SEED=... repeats)\n", (unsigned long long)random_state);
+}
+
+static bool fails(void) {
+    host_allocations++;
+    return host_fail_at && !--host_fail_at;
+}
+
+hpa_t __real_frame_alloc(u16 owner);
+hpa_t __real_frame_alloc_chunk(u16 owner);
+void *__real_frame_kernel_alloc(void);
+hpa_t __wrap_frame_alloc(u16 owner);
+hpa_t __wrap_frame_alloc_chunk(u16 owner);
+void *__wrap_frame_kernel_alloc(void);
+hpa_t __wrap_frame_alloc(u16 owner) { return fails() ? HPA_NONE : __real_frame_alloc(owner); }
+hpa_t __wrap_frame_alloc_chunk(u16 owner) { return fails() ? HPA_NONE : __real_frame_alloc_chunk(owner); }
+void *__wrap_frame_kernel_alloc(void) { return fails() ? NULL : __real_frame_kernel_alloc(); }
+
+// ---- The processor ----
+
+void fpu_init(void) {}
+void xstate_init(void *area) { memset(area, 0, xstate_area_size); }
+void xstate_save(void *area) { memset(area, 0x55, xstate_area_size); }
+bool xstate_restore(const void *area unused) { return true; }
+void irq_record(unsigned vector unused) {}
+int cpu_take_vector(void) { return -1; }
+void apic_timer_set(u64 deadline unused) {}
+noreturn void machine_reset(bool warm unused) {
+    if (host_reset)
+        longjmp(*host_reset, 1);
+    abort();
+}
+
+// The exits that guest/control.c handles are tested elsewhere.
+#define NOT_HERE(name)                                                                             \
+    void name(struct vcpu *v unused, const struct exit *e unused) { fail_msg(#name " is not part of this machine"); }
+NOT_HERE(handle_cr)
+NOT_HERE(handle_dr)
+NOT_HERE(handle_cpuid)
+NOT_HERE(handle_rdmsr)
+NOT_HERE(handle_wrmsr)
+NOT_HERE(handle_xsetbv)
+NOT_HERE(handle_rdtsc)
+
+// ---- Devices ----
+
+static struct pci_function functions[] = {
+    {.bdf = 0x10, .vendor = 0x8086, .msix_cap = 0x80, .msix_count = 4, .gsi = ~0u},
+    {.bdf = 0x18, .vendor = 0x8086, .msi_cap = 0x50, .msi_count = 1, .gsi = 10},
+};
+static u32 config_space[2][1024];
+
+unsigned pci_count(void) { return ARRAY_SIZE(functions); }
+struct pci_function *pci_at(unsigned index) { return &functions[index]; }
+struct pci_function *pci_find(u16 bdf) {
+    for (unsigned i = 0; i < ARRAY_SIZE(functions); i++)
+        if (functions[i].bdf == bdf)
+            return &functions[i];
+    return NULL;
+}
+unsigned pci_config_size(u16 bdf unused) { return 4096; }
+static u8 *config(u16 bdf, unsigned offset, unsigned bytes) {
+    struct pci_function *fn = pci_find(bdf);
+
+    assert_non_null(fn);
+    assert_true((bytes == 1 || bytes == 2 || bytes == 4) && !(offset & (bytes - 1)) && offset < 4096);
+    return (u8 *)config_space[fn - functions] + offset;
+}
+u32 pci_read(u16 bdf, unsigned offset, unsigned bytes) {
+    u32 value = 0;
+
+    memcpy(&value, config(bdf, offset, bytes), bytes);
+    return value;
+}
+void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value) { memcpy(config(bdf, offset, bytes), &value, bytes); }
+int pci_msi_set(struct pci_function *fn, unsigned entry, u64 address unused, u32 data unused) {
+    return entry < (fn->msix_cap ? fn->msix_count : fn->msi_count) ? 0 : -1;
+}
+void pci_msi_mask(struct pci_function *fn, unsigned entry, bool masked unused) {
+    assert_true(entry < (fn->msix_cap ? fn->msix_count : fn->msi_count));
+}
+void pci_msi_disable(struct pci_function *fn unused) {}
+int ioapic_route(u32 gsi, unsigned vector unused, u32 destination unused, bool level unused, bool low unused) {
+    return gsi < 24 ? 0 : -1;
+}
+void ioapic_mask(u32 gsi) { assert_true(gsi < 24); }
+void ioapic_unmask(u32 gsi) { assert_true(gsi < 24); }
+
+bool uart_interrupt(void) { return true; }
+size_t uart_write(const char *text unused, size_t length) { return length; }
+bool uart_rx(u8 *byte) { *byte = (u8)host_random(); return *byte < 200; }
+size_t uart_tx_space(void) { return host_random() % 1024; }
+
+// ---- The backend ----
+
+static struct cpu_state *loaded;
+
+static struct host_vcpu *state_of(const struct cpu_state *cpu) { return cpu->pages[0]; }
+
+static struct host_vcpu *only_loaded(const struct cpu_state *cpu) {
+    if (cpu != loaded)
+        fail_msg("a virtual processor's control block is touched while it is not loaded");
+    return state_of(cpu);
+}
+
+static int fake_state_init(struct cpu_state *cpu) {
+    struct host_vcpu *s = only_loaded(cpu);
+
+    assert_non_null(cpu->pages[1]);
+    assert_null(cpu->pages[2]);
+    *s = (struct host_vcpu){.registers[REG_CR0] = 0x60000010, .registers[REG_DR7] = 0x400};
+    for (unsigned i = 0; i < 8; i++)
+        s->segments[i] = (struct basalt_segment){.limit = 0xffff, .attributes = 0x93};
+    s->segments[BASALT_CS].attributes = 0x9b;
+    cpu->rflags = 2;
+    return host_state_init_fails ? -BASALT_EINVAL : 0;
+}
+static void fake_load(struct cpu_state *cpu) {
+    assert_null(loaded);
+    loaded = cpu;
+}
+static void fake_unload(struct cpu_state *cpu) {
+    assert_ptr_equal(loaded, cpu);
+    loaded = NULL;
+}
+static struct exit fake_run(struct cpu_state *cpu, u64 until unused) {
+    only_loaded(cpu);
+    fail_msg("no test runs a guest");
+    return (struct exit){0};
+}
+static u64 fake_read(struct cpu_state *cpu, enum backend_register reg) { return only_loaded(cpu)->registers[reg]; }
+static void fake_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
+    only_loaded(cpu)->registers[reg] = value;
+}
+static struct basalt_segment fake_read_segment(struct cpu_state *cpu, unsigned index) {
+    assert_true(index < 8);
+    return only_loaded(cpu)->segments[index];
+}
+static void fake_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment) {
+    assert_true(index < 8);
+    only_loaded(cpu)->segments[index] = *segment;
+}
+static void fake_read_tables(struct cpu_state *cpu, u64 *gdt, u16 *gdt_limit, u64 *idt, u16 *idt_limit) {
+    const struct host_vcpu *s = only_loaded(cpu);
+
+    *gdt = s->gdt_base;
+    *gdt_limit = s->gdt_limit;
+    *idt = s->idt_base;
+    *idt_limit = s->idt_limit;
+}
+static void fake_write_tables(struct cpu_state *cpu, u64 gdt, u16 gdt_limit, u64 idt, u16 idt_limit) {
+    struct host_vcpu *s = only_loaded(cpu);
+
+    s->gdt_base = gdt;
+    s->gdt_limit = gdt_limit;
+    s->idt_base = idt;
+    s->idt_limit = idt_limit;
+}
+static unsigned fake_cpl(struct cpu_state *cpu) { return only_loaded(cpu)->cpl; }
+static bool fake_read_msr(struct cpu_state *cpu, u32 msr unused, u64 *value) {
+    only_loaded(cpu);
+    *value = 0;
+    return true;
+}
+static bool fake_write_msr(struct cpu_state *cpu, u32 msr unused, u64 value unused) { return only_loaded(cpu); }
+static bool fake_can_interrupt(struct cpu_state *cpu) {
+    return !only_loaded(cpu)->no_interrupt && cpu->rflags & BIT(9);
+}
+static bool fake_can_nmi(struct cpu_state *cpu) { return !only_loaded(cpu)->no_nmi; }
+static void fake_irq_window(struct cpu_state *cpu, bool on) { only_loaded(cpu)->irq_window = on; }
+static void fake_nmi_window(struct cpu_state *cpu, bool on) { only_loaded(cpu)->nmi_window = on; }
+static void fake_clear_shadow(struct cpu_state *cpu) { only_loaded(cpu)->no_interrupt = false; }
+static void fake_intercept_dr(struct cpu_state *cpu, bool on) { only_loaded(cpu)->intercept_dr = on; }
+static void fake_set_tsc_offset(struct cpu_state *cpu, u64 offset) { only_loaded(cpu)->tsc_offset = offset; }
+static void fake_flush(struct cpu_state *cpu) { only_loaded(cpu)->flushes++; }
+static const char *fake_check(struct cpu_state *cpu unused) { return NULL; }
+
+static const struct backend fake_backend = {
+    .name = "fake", .pages = 2, .call_insn = CALL_VMCALL,
+    .state_init = fake_state_init, .load = fake_load, .unload = fake_unload, .run = fake_run, .read = fake_read,
+    .write = fake_write, .read_segment = fake_read_segment, .write_segment = fake_write_segment,
+    .read_tables = fake_read_tables, .write_tables = fake_write_tables, .cpl = fake_cpl, .read_msr = fake_read_msr,
+    .write_msr = fake_write_msr, .can_interrupt = fake_can_interrupt, .can_nmi = fake_can_nmi,
+    .irq_window = fake_irq_window, .nmi_window = fake_nmi_window, .clear_shadow = fake_clear_shadow,
+    .intercept_dr = fake_intercept_dr, .set_tsc_offset = fake_set_tsc_offset, .flush_second_level = fake_flush,
+    .flush_linear = fake_flush, .check = fake_check,
+};
+
+const struct backend *backend = &fake_backend;
+struct backend_features backend_features = {.vpid = true, .second_level_2m = true, .second_level_is_ept = true};
+
+// ---- The machine ----
+
+void host_machine_init(void) {
+    static const struct range reserved[] = {{0, 1 * MIB}};
+    static struct boot_params boot;
+
+    boot.memory_count = 1;
+    boot.memory[0] = (struct boot_memory){0, HOST_RAM, MEMORY_RAM};
+    host_set_reserved(reserved, 1);
+    frames_init(&boot);
+    assert_int_equal(schedule_init(), 0);
+    vcpu_setup();
+    interrupts_init();
+}
+
+struct host_vcpu *host_vcpu(const struct vcpu *v) { return state_of(&v->cpu); }
+
+void host_load(struct vcpu *v) {
+    struct runqueue *q = this_queue();
+
+    if (q->loaded)
+        backend->unload(&q->loaded->cpu);
+    q->loaded = q->current = v;
+    host_cpu.vcpu = v;
+    if (v)
+        backend->load(&v->cpu);
+}
+
+void host_set_mode(struct vcpu *v, enum cpu_mode mode) {
+    struct host_vcpu *s = host_vcpu(v);
+    struct basalt_segment data = {.limit = mode == MODE_16 ? 0xffff : 0xffffffff, .attributes = 0x93};
+
+    data.attributes |= mode == MODE_16 ? 0 : 0xc000;
+    for (unsigned i = 0; i < 6; i++)
+        s->segments[i] = data;
+    s->segments[BASALT_CS].attributes = mode == MODE_64 ? 0xa09b : mode == MODE_32 ? 0xc09b : 0x9b;
+    s->registers[REG_CR0] = mode == MODE_16 ? 0x10 : mode == MODE_32 ? 0x11 : CR0_PG | CR0_WP | 0x11;
+    s->registers[REG_CR4] = mode == MODE_64 ? CR4_PAE : 0;
+    s->registers[REG_EFER] = mode == MODE_64 ? EFER_LME | EFER_LMA | EFER_NXE : 0;
+}
+
+struct domain *host_domain(const char *name, u64 quota) {
+    struct basalt_domain_config config = {.memory_quota = quota, .weight = 256};
+    struct domain *d = NULL;
+
+    strncpy(config.name, name, sizeof(config.name) - 1);
+    assert_int_equal(domain_create(&config, &d), 0);
+    assert_non_null(d);
+    return d;
+}
+
+struct domain *host_dom0(u64 bytes, u64 *ram) {
+    struct domain *d = host_domain("dom0", HOST_RAM);
+    hpa_t base = frame_alloc_run(d->owner, bytes, HOST_RAM);
+
+    assert_true(base.v != HPA_NONE.v);
+    d->identity = true;
+    for (u64 at = base.v; at < base.v + bytes; at += SUPERPAGE_SIZE) {
+        assert_true(domain_charge(d, SUPERPAGE_SIZE));
+        assert_int_equal(ept_map(&d->ept, GPA(at), HPA(at), SUPERPAGE_SHIFT, EPT_RWX), 0);
+    }
+    assert_int_equal(events_init(d), 0);
+    assert_int_equal(handle_create(d, NULL, BASALT_RIGHTS_MACHINE)->index, BASALT_HANDLE_MACHINE);
+    assert_int_equal(vcpu_create(d, 0), 0);
+    host_set_mode(d->vcpus[0], MODE_64);
+    vcpu_unblock(d->vcpus[0], BLOCK_NEW);
+    assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
+    *ram = base.v;
+    return d;
+}
+
+unsigned host_destroy(struct domain *d) {
+    unsigned steps = 1;
+
+    for (int error; (error = domain_destroy(d)); steps++) {
+        assert_int_equal(error, -BASALT_EINTR);
+        assert_true(steps < 100000);
+    }
+    return steps;
+}
+
+// The caller must be the loaded one, as it is when it makes a hypercall.
+i64 host_call(struct vcpu *v, u64 number, const u64 args[6], u64 *second) {
+    static const u8 registers[6] = {BASALT_RDI, BASALT_RSI, BASALT_RDX, BASALT_R10, BASALT_R8, BASALT_R9};
+
+    for (unsigned i = 0; i < 6; i++)
+        v->cpu.gprs[registers[i]] = args[i];
+    v->cpu.gprs[BASALT_RAX] = number;
+    hypercall(v);
+    if (second)
+        *second = v->cpu.gprs[BASALT_RDX];
+    return (i64)v->cpu.gprs[BASALT_RAX];
+}
+
+void *host_memory(struct domain *d, u64 gpa) {
+    struct ept_leaf leaf = ept_walk(&d->ept, GPA(gpa));
+
+    assert_true(leaf.present);
+    return pool_ptr(HPA(leaf.hpa.v + (gpa - leaf.gpa)));
+}
+
+struct host_account host_account(void) {
+    struct host_account a = {.charged = domains_charged(), .domains = domain_count()};
+
+    for (u64 pa = 1 * MIB; pa < HOST_RAM; pa += PAGE_SIZE) {
+        u16 owner = frame_owner(HPA(pa));
+        assert_int_equal(!owner, !frame_references(HPA(pa)));
+        a.kernel_frames += owner == FRAME_OWNER_KERNEL;
+        a.domain_frames += owner >= FRAME_OWNER_DOMAIN;
+    }
+    return a;
+}
+
+void host_assert_same(struct host_account before) {
+    struct host_account now = host_account();
+
+    assert_int_equal(now.domains, before.domains);
+    assert_int_equal(now.domain_frames, before.domain_frames);
+    assert_int_equal(now.kernel_frames, before.kernel_frames);
+    assert_int_equal(now.charged, before.charged);
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A machine for kernel objects on the host: 64 MiB of RAM under the real frame allocator, one CPU with a real
+// scheduler queue, and a backend that keeps a guest's registers in a page and insists that only the loaded
+// virtual processor is touched. Frame allocations can be made to fail. Tests that use it name in their comments
+// the sources of host_machine.c's list and the --wrap options of its allocator hooks.
+
+#pragma once
+
+#include "guest/vcpu.h"
+#include "kernel/domain.h"
+#include "kernel/schedule.h"
+
+#include <setjmp.h>
+
+// What the fake backend keeps of one virtual processor.
+struct host_vcpu {
+    u64 registers[REG_PDPTE3 + 1];
+    struct basalt_segment segments[8];
+    u64 gdt_base, idt_base;
+    u16 gdt_limit, idt_limit;
+    u32 cpl;
+    bool no_interrupt, no_nmi;
+    bool irq_window, nmi_window, intercept_dr;
+    u64 tsc_offset;
+    u64 flushes;
+};
+
+extern bool host_log_quiet;
+extern unsigned host_log_errors;
+extern u64 host_fail_at;     // the n-th frame allocation from now on fails (1: the next); 0: none
+extern u64 host_allocations; // count of all
+extern bool host_state_init_fails;
+extern jmp_buf *host_reset;  // where machine_reset() jumps to
+
+/// Frame allocator, CPU, scheduler and backend; once per program.
+void host_machine_init(void);
+/// A domain, paused, with `quota` bytes; asserts that it works.
+struct domain *host_domain(const char *name, u64 quota);
+/// One like dom0: identity-mapped, with an event page, the machine handle and `bytes` of RAM of its own, whose
+/// address is returned in *ram. Its vCPU 0 runs 64-bit code.
+struct domain *host_dom0(u64 bytes, u64 *ram);
+/// Destroys step by step; returns the steps.
+unsigned host_destroy(struct domain *d);
+struct host_vcpu *host_vcpu(const struct vcpu *v);
+/// Makes `v` the current, loaded one, as the scheduler does. NULL: none.
+void host_load(struct vcpu *v);
+/// Registers and segments of flat 64-bit, 32-bit or 16-bit code; paging off but in 64-bit mode.
+void host_set_mode(struct vcpu *v, enum cpu_mode mode);
+/// A hypercall by a loaded vCPU in 64-bit mode. *second: RDX, may be NULL.
+i64 host_call(struct vcpu *v, u64 number, const u64 args[6], u64 *second);
+#define HOST_CALL(v, number, ...) host_call(v, BASALT_HC_##number, (const u64[6]){__VA_ARGS__}, NULL)
+/// Where a domain's memory is on the host; asserts that it is mapped.
+void *host_memory(struct domain *d, u64 gpa);
+/// A bit of randomness, repeatable from the seed that is printed.
+u64 host_random(void);
+void host_seed(void);
+
+// Who has frames: every frame of RAM is looked at.
+struct host_account {
+    u32 kernel_frames, domain_frames, domains;
+    u64 charged;
+};
+struct host_account host_account(void);
+void host_assert_same(struct host_account before);

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Stand-in for arch/cpu.h on the host: one CPU.
+
+#pragma once
+
+#include "arch/types.h"
+
+#define VECTOR_DEVICE_FIRST 0x30u
+#define VECTOR_DEVICE_LAST 0xdfu
+#define VECTOR_CONSOLE 0xe0u
+#define VECTOR_TIMER 0xf1u
+
+struct vcpu;
+struct basalt_trace;
+struct cpu {
+    u32 id, apic_id;
+    struct vcpu *vcpu;
+    struct basalt_trace *trace;
+    void *scheduler;
+};
+extern struct cpu host_cpu;
+static inline struct cpu *this_cpu(void) { return &host_cpu; }
+static inline void irq_window(void) {}
+static inline void cpu_idle(void) {}
+
+void irq_record(unsigned vector);
+int cpu_take_vector(void);
+extern void (*irq_quench)(unsigned vector);
+extern u64 irq_level_vectors[4];

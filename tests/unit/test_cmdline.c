@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tests of the kernel's command line and of its printf, the latter against the C library's.
+//
+// sources: kernel/cmdline.c kernel/format.c
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernel/cmdline.h"
+#include "kernel/log.h"
+
+static char last_line[256];
+static unsigned log_lines;
+
+void log_line(enum log_level level, const char *text, ...)
+{
+    va_list args;
+    (void)level;
+    va_start(args, text);
+    vsnprintf(last_line, sizeof(last_line), text, args);
+    va_end(args);
+    log_lines++;
+}
+
+// The kernel's own; this C library has none.
+size_t strlcpy(char *to, const char *from, size_t size)
+{
+    return (size_t)snprintf(to, size, "%s", from);
+}
+
+static void given(const char *line)
+{
+    char exact[256];
+    options = (struct options){.loglvl = LOG_INFO};
+    log_lines = 0;
+    strcpy(exact, line);
+    cmdline_parse(exact);
+}
+
+static void test_options(void **state)
+{
+    (void)state;
+    given("");
+    assert_int_equal(log_lines, 0);
+    given("  loglvl=debug\tdom0_mem=64M console=com2,9600 panic=halt testexit  ");
+    assert_int_equal(log_lines, 0);
+    assert_int_equal(options.loglvl, LOG_DEBUG);
+    assert_int_equal(options.dom0_mem, 64 << 20);
+    assert_string_equal(options.console, "com2,9600");
+    assert_true(options.panic_halt && options.testexit);
+}
+
+static void test_malformed(void **state)
+{
+    static const char *const lines[] = {
+        "loglvl",
+        "loglvl=",
+        "loglvl=loud",
+        "dom0_mem=",
+        "dom0_mem=12Q",
+        "dom0_mem=1MM",
+        "dom0_mem=M",
+        "dom0_mem=0x",
+        "dom0_mem=-1",
+        "dom0_mem=99999999999999999999",
+        "dom0_mem=17179869184G",
+        "panic=",
+        "panic=never",
+        "testexit=1",
+        "console=",
+        "unknown",
+        "=",
+        "=5",
+        "console=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=1",
+    };
+    struct options untouched = {.loglvl = LOG_INFO};
+    (void)state;
+    for (unsigned i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        given(lines[i]);
+        if (log_lines != 1)
+            fail_msg("%s: %u complaints", lines[i], log_lines);
+        assert_memory_equal(&options, &untouched, sizeof(options));
+    }
+    given("loglvl=loud dom0_mem=1G");
+    assert_int_equal(options.dom0_mem, 1 << 30);
+}
+
+static void test_sizes(void **state)
+{
+    u64 value = 0;
+    (void)state;
+    assert_true(parse_size("0", &value) && value == 0);
+    assert_true(parse_size("0x1fK", &value) && value == 0x1f << 10);
+    assert_true(parse_size("18446744073709551615", &value) && value == ~0ull);
+    assert_true(parse_size("3g", &value) && value == 3ull << 30);
+    assert_false(parse_size("", &value));
+    assert_false(parse_size("18446744073709551616", &value));
+    assert_false(parse_size("18446744073709551615K", &value));
+    assert_false(parse_size("12 ", &value));
+}
+
+#pragma GCC diagnostic ignored "-Wformat" // the cut texts are wanted
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wformat-truncation"
+#endif
+
+#define SAME(...)                                                                                  \
+    do {                                                                                           \
+        for (size_t size = 0; size < sizeof(wanted); size++) {                                     \
+            memset(wanted, '#', sizeof(wanted));                                                   \
+            memset(got, '#', sizeof(got));                                                         \
+            assert_int_equal(snprintf(wanted, size, __VA_ARGS__), format(got, size, __VA_ARGS__)); \
+            assert_memory_equal(wanted, got, sizeof(got));                                         \
+        }                                                                                          \
+    } while (0)
+
+static void test_format(void **state)
+{
+    char wanted[64], got[64];
+    (void)state;
+    SAME("plain");
+    SAME("%s|%8s|%-8s|%.2s|%.*s", "abc", "abc", "abc", "abc", 1, "abc");
+    SAME("%d %5d %-5d| %05u", -1, -7, -7, 42u);
+    SAME("%u %x %08x %lx %016lx", ~0u, ~0u, 0xbeefu, ~0ul, 0xcafeul);
+    SAME("%llu %lld %zu", ~0ull, -5ll, (size_t)77);
+    SAME("%c%c%%", 'a', 'b');
+    SAME("%ld", INT64_MIN);
+    assert_int_equal(format(got, sizeof(got), "%p %s", (void *)0xabc, (char *)NULL), 10);
+    assert_string_equal(got, "abc (null)");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_format),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

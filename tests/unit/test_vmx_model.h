@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the tests of the VMX backend share: capability MSRs as Bochs' models report them, a VMCS that is an array, and a
+// virtual processor on it.
+
+#pragma once
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "arch/x86.h"
+#include "vmx/vmcs.h"
+#include "vmx/vmx.h"
+
+u64 vmcs_model[VMCS_MODEL_FIELDS];
+bool vmcs_model_written[VMCS_MODEL_FIELDS];
+struct vmx_caps vmx_caps;
+
+// MSRs 0x480 to 0x490 of Bochs' corei7_haswell_4770, then IA32_FEATURE_CONTROL.
+#define MODEL_MSRS  17
+#define MODEL_SIZES 0x3028u // CPUID 0x80000008: 48 linear, 40 physical bits
+static const u64 haswell_msrs[MODEL_MSRS] = {
+    0x00d810000000002b, 0x0000007f00000016, 0xf7f9fffe0401e172, 0x007fffff00036dff,
+    0x0000ffff000011ff, 0x00000000200401e0, 0x0000000080000021, 0x00000000ffffffff,
+    0x0000000000002000, 0x00000000001727ff, 0x0000000000000034, 0x00047fff00000000,
+    0x00000f0106334141, 0x0000007f00000016, 0xf7f9fffe04006172, 0x007fffff00036dfb,
+    0x0000ffff000011fb,
+};
+
+static u64 model_msrs[MODEL_MSRS];
+static u64 model_feature_control;
+static bool model_absent[MODEL_MSRS]; // reading one of these is #GP
+
+static u64 model_rdmsr(u32 msr)
+{
+    if (msr == MSR_FEATURE_CONTROL)
+        return model_feature_control;
+    assert_in_range(msr, MSR_VMX_BASIC, MSR_VMX_BASIC + MODEL_MSRS - 1);
+    assert_false(model_absent[msr - MSR_VMX_BASIC]);
+    return model_msrs[msr - MSR_VMX_BASIC];
+}
+
+static void model_reset_msrs(void)
+{
+    memcpy(model_msrs, haswell_msrs, sizeof(model_msrs));
+    memset(model_absent, 0, sizeof(model_absent));
+    model_feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
+}
+
+unused static unsigned char model_area[PAGE_SIZE];
+unused static struct cpu_state model_cpu;
+
+// A virtual processor after INIT on the Haswell model, ready to be entered.
+unused static struct cpu_state *model_new(void)
+{
+    struct backend_features features = {0};
+    struct refusal why = {0};
+
+    model_reset_msrs();
+    assert_int_equal(vmx_caps_read(model_rdmsr, true, MODEL_SIZES, &vmx_caps, &features, &why), 0);
+    memset(vmcs_model, 0, sizeof(vmcs_model));
+    memset(vmcs_model_written, 0, sizeof(vmcs_model_written));
+    memset(model_area, 0, sizeof(model_area));
+    model_cpu =
+        (struct cpu_state){.pages = {NULL, model_area}, .second_level = HPA(0x123000), .tag = 7};
+    vmx_init_controls(&model_cpu, HPA(0x5000), HPA(0x6000));
+    vmx_init_guest(&model_cpu);
+    vmcs_writenat(GUEST_RIP, model_cpu.rip);
+    vmcs_writenat(GUEST_RFLAGS, model_cpu.rflags);
+    return &model_cpu;
+}
+
+unused static void model_segment(unsigned index, u16 selector, u64 base, u32 limit, u32 attributes)
+{
+    vmx_write_segment(
+        &model_cpu, index,
+        &(struct basalt_segment){
+            .selector = selector, .base = base, .limit = limit, .attributes = attributes});
+}
+
+// The same processor in flat protected mode, without paging.
+unused static struct cpu_state *model_new_32(void)
+{
+    struct cpu_state *cpu = model_new();
+
+    vmx_write(cpu, REG_CR0, CR0_PE | CR0_ET);
+    for (unsigned i = BASALT_ES; i <= BASALT_GS; i++)
+        model_segment(i, i == BASALT_CS ? 8 : 16, 0, 0xffffffff, i == BASALT_CS ? 0xc09b : 0xc093);
+    return cpu;
+}
+
+// The same in 64-bit mode, CPL 0.
+unused static struct cpu_state *model_new_64(void)
+{
+    struct cpu_state *cpu = model_new_32();
+
+    vmx_write(cpu, REG_CR4, CR4_PAE);
+    vmx_write(cpu, REG_EFER, EFER_LME | EFER_LMA | EFER_NXE);
+    vmx_write(cpu, REG_CR0, CR0_PG | CR0_PE | CR0_ET);
+    model_segment(BASALT_CS, 8, 0, 0xffffffff, 0xa09b);
+    return cpu;
+}

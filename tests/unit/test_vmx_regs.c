@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tests of vmx/regs.c and vmx/msr.c: what the guest believes and what hardware gets, mode changes, segments as callers give
+// them, MSRs and the bitmap. After every write the control block must pass vmx/check.c.
+//
+// sources: vmx/regs.c vmx/msr.c vmx/check.c vmx/caps.c vmx/init.c
+
+#include "test_vmx_model.h"
+
+static void valid(void)
+{
+    const char *rule = vmx_check(&vmx_caps);
+
+    if (rule)
+        fail_msg("%s", rule);
+}
+
+static void test_init_state(void **state)
+{
+    struct cpu_state *cpu = model_new();
+    struct basalt_segment cs = vmx_read_segment(cpu, BASALT_CS);
+
+    (void)state;
+    assert_int_equal(cpu->rip, 0xfff0);
+    assert_int_equal(cpu->rflags, 2);
+    assert_int_equal(cs.selector, 0xf000);
+    assert_int_equal(cs.base, 0xffff0000);
+    assert_int_equal(vmx_read(cpu, REG_CR0), 0x60000010);
+    assert_int_equal(vmx_read(cpu, REG_CR4), 0);
+    assert_int_equal(vmx_read(cpu, REG_DR7), 0x400);
+    assert_int_equal(vmx_cpl(cpu), 0);
+    valid();
+}
+
+// Every field that the entry reads was written: the format of a VMCS in memory is the processor's secret, zero or not.
+static void test_every_field_is_written(void **state)
+{
+    static const u32 fields[] = {
+        0x0000, 0x0800, 0x080e, 0x2000, 0x2002, 0x2004, 0x2010, 0x201a, 0x2800, 0x2802, 0x2804,
+        0x2806, 0x280a, 0x2810, 0x4000, 0x4002, 0x4004, 0x4006, 0x4008, 0x400a, 0x400c, 0x400e,
+        0x4010, 0x4012, 0x4014, 0x4016, 0x401e, 0x4020, 0x4022, 0x4800, 0x480e, 0x4810, 0x4812,
+        0x4814, 0x4822, 0x4824, 0x4826, 0x482a, 0x6000, 0x6002, 0x6004, 0x6006, 0x6800, 0x6802,
+        0x6804, 0x6806, 0x6814, 0x6816, 0x6818, 0x681a, 0x6822, 0x6824, 0x6826,
+    };
+
+    (void)state;
+    model_new();
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
+        if (!vmcs_model_written[fields[i]])
+            fail_msg("field %x", fields[i]);
+}
+
+static void test_cr0(void **state)
+{
+    struct cpu_state *cpu = model_new_32();
+
+    (void)state;
+    vmx_write(cpu, REG_CR0, CR0_PE | CR0_ET | CR0_CD | CR0_WP);
+    assert_int_equal(vmx_read(cpu, REG_CR0), CR0_PE | CR0_ET | CR0_CD | CR0_WP);
+    assert_int_equal(vmcs_readnat(GUEST_CR0),
+                     CR0_PE | CR0_ET | CR0_NE | CR0_WP); // caches on, NE forced
+    assert_int_equal(vmcs_readnat(CR0_SHADOW), CR0_PE | CR0_ET | CR0_CD | CR0_WP);
+    // The guest changes bits that it owns without an exit.
+    assert_int_equal(vmcs_readnat(CR0_MASK) & (CR0_TS | CR0_WP), 0);
+    vmcs_writenat(GUEST_CR0, (vmcs_readnat(GUEST_CR0) | CR0_TS) & ~CR0_WP);
+    assert_int_equal(vmx_read(cpu, REG_CR0), CR0_PE | CR0_ET | CR0_CD | CR0_TS);
+    assert_int_equal(cpu->cr0_guest, CR0_PE | CR0_ET | CR0_CD | CR0_TS);
+    // What decides about modes and caches exits.
+    u64 exits = CR0_PE | CR0_PG | CR0_CD | CR0_NW | CR0_NE;
+    assert_int_equal(vmcs_readnat(CR0_MASK) & exits, exits);
+    valid();
+}
+
+static void test_cr4(void **state)
+{
+    struct cpu_state *cpu = model_new_32();
+
+    (void)state;
+    vmx_write(cpu, REG_CR4, CR4_PSE);
+    assert_int_equal(vmx_read(cpu, REG_CR4), CR4_PSE); // neither VMXE nor MCE shows
+    assert_int_equal(vmcs_readnat(GUEST_CR4), CR4_PSE | CR4_VMXE | CR4_MCE);
+    assert_true(vmcs_readnat(CR4_MASK) & CR4_VMXE);
+    vmcs_writenat(GUEST_CR4, vmcs_readnat(GUEST_CR4) | CR4_PGE);
+    assert_int_equal(vmx_read(cpu, REG_CR4), CR4_PSE | CR4_PGE);
+    vmx_write(cpu, REG_CR4, ~0ull); // bits that the processor lacks don't reach it
+    assert_int_equal(vmcs_readnat(GUEST_CR4) & ~vmx_caps.cr4_may, 0);
+}
+
+static void test_long_mode(void **state)
+{
+    struct cpu_state *cpu = model_new_64();
+
+    (void)state;
+    valid();
+    assert_true(vmcs_read32(ENTRY_CONTROLS) & ENTRY_GUEST_64);
+    assert_int_equal(vmx_read(cpu, REG_EFER), EFER_LME | EFER_LMA | EFER_NXE);
+    vmx_write(cpu, REG_CR0, CR0_PE);
+    vmx_write(cpu, REG_EFER, EFER_LME);
+    assert_false(vmcs_read32(ENTRY_CONTROLS) & ENTRY_GUEST_64);
+    valid();
+}
+
+static void test_plain_registers(void **state)
+{
+    struct cpu_state *cpu = model_new();
+
+    (void)state;
+    for (enum backend_register reg = REG_PDPTE0; reg <= REG_PDPTE3; reg++)
+        vmx_write(cpu, reg, 0x1000 * (u64)reg);
+    for (enum backend_register reg = REG_PDPTE0; reg <= REG_PDPTE3; reg++)
+        assert_int_equal(vmx_read(cpu, reg), 0x1000 * (u64)reg);
+    vmx_write(cpu, REG_CR3, 0x7000);
+    assert_int_equal(vmx_read(cpu, REG_CR3), 0x7000);
+    vmx_write(cpu, REG_CR8, 0xf5);
+    assert_int_equal(vmx_read(cpu, REG_CR8), 5);
+    vmx_write(cpu, REG_DR7, ~0ull);
+    assert_int_equal(vmx_read(cpu, REG_DR7) >> 32, 0);
+    valid();
+    u64 gdt, idt;
+    u16 gdt_limit, idt_limit;
+    vmx_write_tables(cpu, 0x1000, 0x7f, 0x2000, 0xfff);
+    vmx_read_tables(cpu, &gdt, &gdt_limit, &idt, &idt_limit);
+    assert_true(gdt == 0x1000 && gdt_limit == 0x7f && idt == 0x2000 && idt_limit == 0xfff);
+}
+
+// Descriptors as boot protocols and other processors give them: not accessed, TSS available, null, odd limits.
+static void test_segments(void **state)
+{
+    (void)state;
+    model_new_32();
+    model_segment(BASALT_DS, 16, 0, 0xffffffff, 0xc092);
+    valid();
+    model_segment(BASALT_CS, 8, 0, 0xffffffff, 0xc09a);
+    valid();
+    model_segment(BASALT_ES, 0, 0, 0, 0);
+    valid();
+    assert_true(vmx_read_segment(&model_cpu, BASALT_ES).attributes & SEGMENT_UNUSABLE);
+    model_segment(BASALT_TR, 0, 0, 0x67, 0x89);
+    valid();
+    model_segment(BASALT_TR, 0, 0, 0x67, 0x10089);
+    valid();
+    model_segment(BASALT_LDTR, 0, 0, 0, 0);
+    valid();
+    model_segment(BASALT_FS, 16, 0, 0x12345678,
+                  0x4093); // byte granular, as SVM allows: whole pages here
+    valid();
+    assert_int_equal(vmx_read_segment(&model_cpu, BASALT_FS).limit, 0x12345fff);
+    model_segment(BASALT_GS, 16, 0, 0x1234, 0xc093);
+    valid();
+    assert_int_equal(vmx_read_segment(&model_cpu, BASALT_GS).limit, 0x1234);
+    model_segment(BASALT_SS, 3, 0, 0xffffffff, 0xc0f3);
+    assert_int_equal(vmx_cpl(&model_cpu), 3);
+}
+
+static void test_msrs(void **state)
+{
+    static const struct {
+        u32 msr;
+        u64 good, bad;
+    } cases[] = {
+        {MSR_FS_BASE, 0xffff800000000000, 0x0000800000000000},
+        {MSR_GS_BASE, 0x00007fffffffffff, 0x8000000000000000},
+        {MSR_SYSENTER_CS, 0x10, 0x100000000},
+        {MSR_SYSENTER_ESP, 0xffffffff80000000, 0x1000000000000},
+        {MSR_SYSENTER_EIP, 0x1000, 0xfff0000000000000},
+        {MSR_PAT, 0x0007010600070106, 0x0007010600070102},
+    };
+    struct cpu_state *cpu = model_new_64();
+    u64 value;
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        assert_true(vmx_write_msr(cpu, cases[i].msr, cases[i].good));
+        assert_false(vmx_write_msr(cpu, cases[i].msr, cases[i].bad));
+        assert_true(vmx_read_msr(cpu, cases[i].msr, &value));
+        assert_int_equal(value, cases[i].good);
+        valid();
+    }
+    assert_int_equal(vmx_read_segment(cpu, BASALT_FS).base, 0xffff800000000000);
+    // Only single-stepping on branches is the guest's.
+    assert_true(vmx_write_msr(cpu, MSR_DEBUGCTL, 0x43));
+    assert_true(vmx_read_msr(cpu, MSR_DEBUGCTL, &value));
+    assert_int_equal(value, 2);
+    // Bad values of the live ones are refused before WRMSR could fault.
+    assert_false(vmx_write_msr(cpu, MSR_LSTAR, 0x800000000000));
+    assert_false(vmx_write_msr(cpu, MSR_KERNEL_GS_BASE, 0x800000000000));
+    assert_false(vmx_write_msr(cpu, MSR_FMASK, 0x100000000));
+    assert_false(vmx_write_msr(cpu, MSR_TSC_AUX, 0x100000000));
+    assert_false(vmx_read_msr(cpu, MSR_APIC_BASE, &value));
+    assert_false(vmx_write_msr(cpu, MSR_EFER, 0)); // the platform's, through REG_EFER
+}
+
+static bool opened(const u8 *bitmap, u32 msr)
+{
+    unsigned at = (msr & 0x1fff) / 8 + (msr >= 0xc0000000 ? 0x400 : 0), bit = msr & 7;
+    bool read = !(bitmap[at] >> bit & 1), write = !(bitmap[at + 0x800] >> bit & 1);
+
+    assert_int_equal(read, write);
+    return read;
+}
+
+static void test_bitmap(void **state)
+{
+    static u8 bitmap[4096];
+    unsigned count = 0;
+
+    (void)state;
+    model_new();
+    memset(bitmap, 0xff, sizeof(bitmap));
+    vmx_msrs_open(bitmap);
+    for (u32 msr = 0; msr < 0x2000; msr++)
+        count += opened(bitmap, msr) + opened(bitmap, 0xc0000000 + msr);
+    assert_int_equal(count, 12);
+    assert_true(opened(bitmap, MSR_LSTAR) && opened(bitmap, MSR_KERNEL_GS_BASE) &&
+                opened(bitmap, MSR_SYSENTER_CS));
+    assert_true(opened(bitmap, MSR_FS_BASE) && opened(bitmap, MSR_PAT) &&
+                opened(bitmap, MSR_TSC_AUX));
+    assert_false(opened(bitmap, MSR_EFER) || opened(bitmap, MSR_DEBUGCTL) ||
+                 opened(bitmap, MSR_TSC));
+    vmx_caps.use[CONTROL_SECONDARY] &= ~SECONDARY_RDTSCP;
+    memset(bitmap, 0xff, sizeof(bitmap));
+    vmx_msrs_open(bitmap);
+    assert_false(opened(bitmap, MSR_TSC_AUX)); // may not exist
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_init_state), cmocka_unit_test(test_every_field_is_written),
+        cmocka_unit_test(test_cr0),        cmocka_unit_test(test_cr4),
+        cmocka_unit_test(test_long_mode),  cmocka_unit_test(test_plain_registers),
+        cmocka_unit_test(test_segments),   cmocka_unit_test(test_msrs),
+        cmocka_unit_test(test_bitmap),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

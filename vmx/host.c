@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The host's side of VMX: switching VMX operation on and off on a CPU, the bitmaps that all guests share, and the host
+// state of a VMCS. Invariant: a VMCS holds the host state of the CPU on which it was loaded last. Follows the SDM,
+// "Introduction to Virtual Machine Extensions" and "Host-State Area".
+
+#include "vmx/insn.h"
+#include "vmx/vmcs.h"
+#include "vmx/vmx.h"
+
+#include "arch/cpu.h"
+#include "arch/paging.h"
+#include "arch/string.h"
+#include "arch/x86.h"
+
+struct vmx_caps vmx_caps;
+
+static u8 msr_bitmap[PAGE_SIZE] __attribute__((aligned(4096)));
+static u8 io_bitmap_all[2 * PAGE_SIZE] __attribute__((aligned(4096))); // every port exits
+
+static u64 read_any_msr(u32 msr) { return rdmsr(msr); }
+
+int vmx_probe(struct backend_features *features, struct refusal *why)
+{
+    u32 sizes = cpuid(0x80000008).eax;
+
+    return vmx_caps_read(read_any_msr, cpu_features.vmx, sizes, &vmx_caps, features, why);
+}
+
+static int refuse(struct refusal *why, const char *missing, const char *remedy)
+{
+    *why = (struct refusal){.missing = missing, .remedy = remedy};
+    return -1;
+}
+
+// What ran here before may have left translations behind.
+static void flush_all(void)
+{
+    if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_ALL)
+        invept(INV_ALL, 0);
+    if (vmx_caps.ept_vpid & VPID_CAP_ALL)
+        invvpid(INV_ALL, 0);
+}
+
+int vmx_cpu_on(void *page, struct refusal *why)
+{
+    u64 feature = rdmsr(MSR_FEATURE_CONTROL);
+
+    if (!(feature & FEATURE_CONTROL_LOCKED))
+        wrmsr(MSR_FEATURE_CONTROL, feature | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCKED);
+    else if (!(feature & FEATURE_CONTROL_VMX))
+        return refuse(why, "VMX, locked off by the firmware on one CPU", "update the firmware");
+    write_cr0((read_cr0() | vmx_caps.cr0_must) & vmx_caps.cr0_may);
+    write_cr4((read_cr4() | vmx_caps.cr4_must) & vmx_caps.cr4_may);
+    *(u32 *)page = vmx_caps.revision;
+    if (!vmxon(pool_hpa(page))) {
+        write_cr4(read_cr4() & ~CR4_VMXE);
+        return refuse(why, "VMX operation (VMXON failed)",
+                      "nothing else may use VMX before Basalt starts");
+    }
+    flush_all();
+    memset(msr_bitmap, 0xff, sizeof(msr_bitmap));
+    vmx_msrs_open(msr_bitmap);
+    memset(io_bitmap_all, 0xff, sizeof(io_bitmap_all));
+    return 0;
+}
+
+void vmx_cpu_off(void)
+{
+    asm volatile("vmxoff" : : : "cc", "memory");
+    write_cr4(read_cr4() & ~CR4_VMXE);
+}
+
+int vmx_state_init(struct cpu_state *cpu)
+{
+    hpa_t io = cpu->io_bitmap ? HPA(cpu->io_bitmap) : kernel_virt_to_hpa(io_bitmap_all);
+
+    vmx_init_controls(cpu, kernel_virt_to_hpa(msr_bitmap), io);
+    vmx_init_guest(cpu);
+    return 0;
+}
+
+void vmx_init_host(const struct cpu *host)
+{
+    vmcs_write16(HOST_CS_SELECTOR, KERNEL_CS);
+    vmcs_write16(HOST_SS_SELECTOR, KERNEL_DS);
+    vmcs_write16(HOST_DS_SELECTOR, 0);
+    vmcs_write16(HOST_ES_SELECTOR, 0);
+    vmcs_write16(HOST_FS_SELECTOR, 0);
+    vmcs_write16(HOST_GS_SELECTOR, 0);
+    vmcs_write16(HOST_TR_SELECTOR, KERNEL_TSS);
+    vmcs_write32(HOST_SYSENTER_CS, 0);
+    vmcs_write64(HOST_EFER, rdmsr(MSR_EFER));
+    vmcs_write64(HOST_PAT, rdmsr(MSR_PAT));
+    vmcs_writenat(HOST_SYSENTER_ESP, 0);
+    vmcs_writenat(HOST_SYSENTER_EIP, 0);
+    vmcs_writenat(HOST_CR0, read_cr0());
+    vmcs_writenat(HOST_CR3, read_cr3());
+    vmcs_writenat(HOST_CR4, read_cr4());
+    vmcs_writenat(HOST_FS_BASE, 0);
+    vmcs_writenat(HOST_GS_BASE, (u64)host);
+    vmcs_writenat(HOST_TR_BASE, (u64)&host->tss);
+    vmcs_writenat(HOST_GDTR_BASE, sgdt().base);
+    vmcs_writenat(HOST_IDTR_BASE, sidt().base);
+    vmcs_writenat(HOST_RIP, (u64)vmx_exit_entry);
+}
