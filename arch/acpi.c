@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finding the ACPI tables: RSDP from the boot loader or the BIOS area, then every table that the root names. Follows the
-// ACPI specification, "Finding the RSDP on IA-PC Systems".
+// Finding the ACPI tables: RSDP from the boot loader or the BIOS area, then every table that the
+// root names. Follows the ACPI specification, "Finding the RSDP on IA-PC Systems".
 
 #include "arch/acpi.h"
 

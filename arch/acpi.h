@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The static ACPI tables that the kernel needs, as facts. Tables are untrusted bytes: every parse function takes an
-// address and the bytes that may be read there, checks length and checksum first, and stores nothing of a table that is
-// broken. Follows the ACPI specification, "ACPI Software Programming Model".
+// The static ACPI tables that the kernel needs, as facts. Tables are untrusted bytes: every parse
+// function takes an address and the bytes that may be read there, checks length and checksum first,
+// and stores nothing of a table that is broken. Follows the ACPI specification, "ACPI Software
+// Programming Model".
 
 #pragma once
 
@@ -76,8 +77,10 @@ u32 acpi_node_of(u64 address);
 
 /// True if `bytes` sum up to zero modulo 256.
 bool acpi_checksum(const u8 *bytes, u64 size);
-/// Checks an RSDP. Returns the physical address of the root table (*entry_size 8: XSDT, 4: RSDT), 0 if broken.
+/// Checks an RSDP. Returns the physical address of the root table (*entry_size 8: XSDT, 4: RSDT), 0
+/// if broken.
 u64 acpi_parse_rsdp(const u8 *bytes, u64 size, unsigned *entry_size);
-/// Reads one table into *info. Returns 0, or -1 if it is broken, with the reason in *why. Unknown tables are ignored.
+/// Reads one table into *info. Returns 0, or -1 if it is broken, with the reason in *why. Unknown
+/// tables are ignored.
 must_check int acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info,
                                 const char **why);

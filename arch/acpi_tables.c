@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reading ACPI tables: pure functions of untrusted bytes. Invariant: no byte at or beyond `size` is read, and a table
-// is checked to its end before anything of it is stored. Follows the ACPI specification, "ACPI Software Programming
-// Model", the PCI Firmware specification, "MCFG Table", and Microsoft's "Serial Port Console Redirection Table".
+// Reading ACPI tables: pure functions of untrusted bytes. Invariant: no byte at or beyond `size` is
+// read, and a table is checked to its end before anything of it is stored. Follows the ACPI
+// specification, "ACPI Software Programming Model", the PCI Firmware specification, "MCFG Table",
+// and Microsoft's "Serial Port Console Redirection Table".
 
 #include "arch/acpi.h"
 #include "arch/string.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The local APIC. Registers have the same numbers in both modes; x2APIC's are MSRs. Invariant: after apic_init() only
-// the timer and LINT1 (NMI) of the local sources are unmasked. Follows the SDM, "Advanced Programmable Interrupt
-// Controller", and for the timer "TSC-Deadline Mode".
+// The local APIC. Registers have the same numbers in both modes; x2APIC's are MSRs. Invariant:
+// after apic_init() only the timer and LINT1 (NMI) of the local sources are unmasked. Follows the
+// SDM, "Advanced Programmable Interrupt Controller", and for the timer "TSC-Deadline Mode".
 
 #include "arch/apic.h"
 

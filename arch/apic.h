@@ -28,12 +28,14 @@
 #define APIC_LVT_NMI         0x400u
 #define APIC_LVT_DEADLINE    0x40000u
 
-/// Turns this CPU's local APIC on (x2APIC where present), everything masked but the timer and LINT1 = NMI.
+/// Turns this CPU's local APIC on (x2APIC where present), everything masked but the timer and LINT1
+/// = NMI.
 void apic_init(void);
 /// Finds out how fast the timer counts where there is no TSC deadline; after tsc_init().
 void apic_timer_init(void);
 void apic_report(void);
 u32 apic_id(void);
 void apic_eoi(void);
-/// VECTOR_TIMER comes once, at or soon after `deadline` (host TSC; in the past: at once); ~0: never.
+/// VECTOR_TIMER comes once, at or soon after `deadline` (host TSC; in the past: at once); ~0:
+/// never.
 void apic_timer_set(u64 deadline);

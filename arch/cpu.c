@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the processor can do, and its control registers and descriptor tables. Invariant: the IDT is shared and never
-// changes after cpu_init(); each CPU has its own GDT and TSS inside its struct cpu. Follows the SDM, "Protected-Mode
-// Memory Management", and the APM, "CPUID Specification".
+// What the processor can do, and its control registers and descriptor tables. Invariant: the IDT is
+// shared and never changes after cpu_init(); each CPU has its own GDT and TSS inside its struct
+// cpu. Follows the SDM, "Protected-Mode Memory Management", and the APM, "CPUID Specification".
 
 #include "arch/cpu.h"
 

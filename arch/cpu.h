@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Processors: what they can do, per-CPU data, descriptor tables, traps and interrupts. Invariant: the kernel runs with
-// interrupts off except inside irq_window() and cpu_idle(); an interrupt only sets its vector's pending bit and is
-// acknowledged at the local APIC, whoever asks for it later with cpu_take_vector(). NMI and #MC may come anywhere;
-// an NMI is only counted and reported later, a machine check that can be survived is reported at once.
+// Processors: what they can do, per-CPU data, descriptor tables, traps and interrupts. Invariant:
+// the kernel runs with interrupts off except inside irq_window() and cpu_idle(); an interrupt only
+// sets its vector's pending bit and is acknowledged at the local APIC, whoever asks for it later
+// with cpu_take_vector(). NMI and #MC may come anywhere; an NMI is only counted and reported later,
+// a machine check that can be survived is reported at once.
 
 #pragma once
 
@@ -83,13 +84,15 @@ static inline struct cpu *this_cpu(void)
     return cpu;
 }
 
-/// Fills cpu_features and gives the boot CPU its descriptor tables, control registers and trap handlers.
+/// Fills cpu_features and gives the boot CPU its descriptor tables, control registers and trap
+/// handlers.
 void cpu_init(void);
 /// Sets control registers, EFER and PAT of this CPU to what the kernel wants.
 void cpu_init_controls(void);
 /// Loads the GDT, TSS, IDT and GS base of `cpu` on this processor.
 void cpu_load_tables(struct cpu *cpu);
-/// Gives `cpu` a kernel stack and trap stacks with guard pages. Returns -1 when out of frames. Boot or another CPU.
+/// Gives `cpu` a kernel stack and trap stacks with guard pages. Returns -1 when out of frames. Boot
+/// or another CPU.
 must_check int cpu_alloc_stacks(struct cpu *cpu);
 /// Two lines on the log: brand, features in use and missing.
 void cpu_report(void);
@@ -101,12 +104,14 @@ static inline void irq_window(void) { asm volatile("sti; nop; cli" : : : "memory
 /// Sleeps until an interrupt comes.
 static inline void cpu_idle(void) { asm volatile("sti; hlt; cli" : : : "memory"); }
 
-/// Records an interrupt and acknowledges it at the local APIC. The stubs call it; the VMX backend's caller does for
-/// vectors that VM exits acknowledged.
+/// Records an interrupt and acknowledges it at the local APIC. The stubs call it; the VMX backend's
+/// caller does for vectors that VM exits acknowledged.
 void irq_record(unsigned vector);
-/// The next pending vector (highest first), which is then no longer pending, or -1. Reports NMIs that came meanwhile.
+/// The next pending vector (highest first), which is then no longer pending, or -1. Reports NMIs
+/// that came meanwhile.
 int cpu_take_vector(void);
-/// Called before the acknowledgement for vectors in irq_level_vectors: masks the line, else it would come at once again.
+/// Called before the acknowledgement for vectors in irq_level_vectors: masks the line, else it
+/// would come at once again.
 extern void (*irq_quench)(unsigned vector);
 extern u64 irq_level_vectors[4];
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory before the frame allocator: a list of taken ranges over the boot memory map. Chunks of 2 MiB for single
-// frames are mapped whole in the pool window, so they count as taken whole. Nothing is ever given back.
+// Memory before the frame allocator: a list of taken ranges over the boot memory map. Chunks of 2
+// MiB for single frames are mapped whole in the pool window, so they count as taken whole. Nothing
+// is ever given back.
 
 #include "arch/early.h"
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory before there is a frame allocator: the boot memory map, what of it is taken, and an allocator that only takes.
-// Invariant: ranges that are handed out or reserved never overlap and lie in usable RAM.
+// Memory before there is a frame allocator: the boot memory map, what of it is taken, and an
+// allocator that only takes. Invariant: ranges that are handed out or reserved never overlap and
+// lie in usable RAM.
 
 #pragma once
 
@@ -19,11 +20,13 @@ struct range {
 void early_init(const struct boot_params *params);
 /// Takes a range that must not be given out. Panics when there are too many.
 void early_reserve(u64 base, u64 end);
-/// Takes `bytes` (rounded up to pages) of usable RAM below 4 GiB; panics when there is none. Not zeroed.
+/// Takes `bytes` (rounded up to pages) of usable RAM below 4 GiB; panics when there is none. Not
+/// zeroed.
 hpa_t early_alloc(u64 bytes, u64 align);
 /// Takes one zeroed frame in the pool window. Panics when there is none.
 hpa_t early_frame(void);
-/// Maps the chunk that frames come from in the pool window of tables under construction; later ones are at once.
+/// Maps the chunk that frames come from in the pool window of tables under construction; later ones
+/// are at once.
 void early_map_pool(void);
 /// Everything taken so far, in order of reservation; count in *count.
 const struct range *early_reserved(unsigned *count);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Extended state. Invariant: XCR0 is xstate_mask whenever the kernel runs, so one area layout serves all. Follows the
-// SDM, "XSAVE Area" and "Operation of XRSTOR".
+// Extended state. Invariant: XCR0 is xstate_mask whenever the kernel runs, so one area layout
+// serves all. Follows the SDM, "XSAVE Area" and "Operation of XRSTOR".
 
 #include "arch/fpu.h"
 

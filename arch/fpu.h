@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Extended processor state (x87, SSE, AVX), which the kernel never uses itself: it saves and restores that of vCPUs.
-// Only state that this file knows is ever enabled in XCR0. Follows the SDM, "Managing State Using the XSAVE
-// Feature Set".
+// Extended processor state (x87, SSE, AVX), which the kernel never uses itself: it saves and
+// restores that of vCPUs. Only state that this file knows is ever enabled in XCR0. Follows the SDM,
+// "Managing State Using the XSAVE Feature Set".
 
 #pragma once
 
@@ -17,6 +17,6 @@ void fpu_init(void);
 void xstate_init(void *area);
 /// Saves and restores all of xstate_mask. XCR0 must be xstate_mask.
 void xstate_save(void *area);
-/// An area that holds what the processor does not accept (reserved bits) is restored as xstate_init() fills it;
-/// returns false then.
+/// An area that holds what the processor does not accept (reserved bits) is restored as
+/// xstate_init() fills it; returns false then.
 bool xstate_restore(const void *area);

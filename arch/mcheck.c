@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Machine checks. A report that leaves the processor's context intact is logged; any other is the end of the machine. Follows the SDM, "Machine-Check Architecture", and
-// "Interpreting Machine-Check Error Codes".
+// Machine checks. A report that leaves the processor's context intact is logged; any other is the
+// end of the machine. Follows the SDM, "Machine-Check Architecture", and "Interpreting
+// Machine-Check Error Codes".
 
 #include "arch/mcheck.h"
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernel's page tables: one walk, and what is built with it. Tables are frames in the pool window, so a table
-// is reached through its physical address. Invariant: a mapping is never both writable and executable, and a present
-// entry is changed only by unmapping it. Follows the SDM, "4-Level Paging" and "Page Attribute Table".
+// The kernel's page tables: one walk, and what is built with it. Tables are frames in the pool
+// window, so a table is reached through its physical address. Invariant: a mapping is never both
+// writable and executable, and a present entry is changed only by unmapping it. Follows the SDM,
+// "4-Level Paging" and "Page Attribute Table".
 
 #include "arch/paging.h"
 
@@ -33,7 +34,8 @@ static u64 *entry_at(u64 *table, u64 va, unsigned level)
     return &table[va >> (PAGE_SHIFT + 9 * (level - 1)) & (TABLE_ENTRIES - 1)];
 }
 
-// The entry of `va` at `level`. NULL: a table is missing (and could not be made), or a large page is in the way.
+// The entry of `va` at `level`. NULL: a table is missing (and could not be made), or a large page
+// is in the way.
 static u64 *walk(u64 va, unsigned level, bool create)
 {
     u64 *table = pool_ptr(kernel_root);
@@ -189,7 +191,9 @@ void paging_init(u64 ram_end)
     make_top(DEVICE_BASE, TOP_SPAN);
     make_top(STACK_BASE, TOP_SPAN);
     early_map_pool();
-    if (paging_init_cpu(cpu_boot()) || cpu_alloc_stacks(cpu_boot()))
+    if (paging_init_cpu(cpu_boot()))
         panic("no memory for the boot processor's tables");
     write_cr3(cpu_boot()->root.v);
+    if (cpu_alloc_stacks(cpu_boot()))
+        panic("no memory for the boot processor's stacks");
 }

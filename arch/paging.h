@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernel's own page tables. Invariant: nothing is writable and executable; every stack has an unmapped page below
-// it; guest memory is mapped in CPU-local slots only. The top-level entries of all windows but the slots' exist
-// from boot on and are the same on every CPU. Follows the SDM, "Paging".
+// The kernel's own page tables. Invariant: nothing is writable and executable; every stack has an
+// unmapped page below it; guest memory is mapped in CPU-local slots only. The top-level entries of
+// all windows but the slots' exist from boot on and are the same on every CPU. Follows the SDM,
+// "Paging".
 //
 //   0xffff8000_00000000  POOL         kernel frames: POOL_BASE + physical address
 //   0xffff9000_00000000  FRAME_TABLE  one array of frame descriptors
@@ -49,21 +50,23 @@
 
 struct cpu;
 
-/// Builds the kernel's tables for a machine whose RAM ends at `ram_end` and moves to them; the identity map is gone
-/// afterwards.
+/// Builds the kernel's tables for a machine whose RAM ends at `ram_end` and moves to them; the
+/// identity map is gone afterwards.
 void paging_init(u64 ram_end);
 /// Gives `cpu` a top-level table and slots of its own. Returns -1 when out of frames.
 must_check int paging_init_cpu(struct cpu *cpu);
-/// From now on frames for tables come from `alloc` (zeroed or not; HPA_NONE when there is none; in the pool window).
+/// From now on frames for tables come from `alloc` (zeroed or not; HPA_NONE when there is none; in
+/// the pool window).
 void paging_set_frame_source(hpa_t (*alloc)(void));
 
-/// Maps [va, va + bytes) to pa, page aligned, 2 MiB pages where aligned unless MAP_SMALL. Returns 0, or -1 when out of
-/// frames for tables (a part may then be mapped) or when something is mapped there.
+/// Maps [va, va + bytes) to pa, page aligned, 2 MiB pages where aligned unless MAP_SMALL. Returns
+/// 0, or -1 when out of frames for tables (a part may then be mapped) or when something is mapped
+/// there.
 must_check int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags);
 /// Unmaps what map_kernel() mapped, in the same pieces. Tables stay.
 void unmap_kernel(u64 va, u64 bytes);
-/// Maps device registers or firmware memory at a fresh address in the device window, never unmapped. `pa` need not be
-/// aligned. NULL when out of frames.
+/// Maps device registers or firmware memory at a fresh address in the device window, never
+/// unmapped. `pa` need not be aligned. NULL when out of frames.
 void *device_map(hpa_t pa, u64 bytes, unsigned flags);
 /// A stack of `pages` with an unmapped page below. Returns its top, 0 when out of frames.
 u64 stack_alloc(unsigned pages);
@@ -75,10 +78,11 @@ static inline void *pool_ptr(hpa_t pa) { return (void *)(POOL_BASE + pa.v); }
 
 static inline hpa_t pool_hpa(const void *p) { return HPA((u64)p - POOL_BASE); }
 
-/// Any RAM page of the loaded domain, at the same offset in the page as `pa`. Stays valid until a page whose number has the
-/// same low four bits is peeked, or slots_clear(). This CPU only.
+/// Any RAM page of the loaded domain, at the same offset in the page as `pa`. Stays valid until a
+/// page whose number has the same low four bits is peeked, or slots_clear(). This CPU only.
 void *page_peek(hpa_t pa);
-/// The same in slot 0..15 of the caller's choice: valid until the slot is used again, or slots_clear().
+/// The same in slot 0..15 of the caller's choice: valid until the slot is used again, or
+/// slots_clear().
 void *slot_map(unsigned slot, hpa_t pa);
 /// Forgets all slots: another domain is loaded, or a page of this one goes away.
 void slots_clear(void);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// CPU-local windows on guest pages: the only way in which the kernel touches a domain's memory. Slots 0..15 are a
-// direct-mapped cache keyed by page number, 16..31 are chosen by the caller. Invariant: a slot whose slot_page is
-// not ~0 maps exactly that page, and this CPU's TLB holds nothing else for it.
+// CPU-local windows on guest pages: the only way in which the kernel touches a domain's memory.
+// Slots 0..15 are a direct-mapped cache keyed by page number, 16..31 are chosen by the caller.
+// Invariant: a slot whose slot_page is not ~0 maps exactly that page, and this CPU's TLB holds
+// nothing else for it.
 
 #include "arch/cpu.h"
 #include "arch/paging.h"

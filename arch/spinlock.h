@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A ticket lock, fair between CPUs. The kernel's interrupts are off, so that there is nothing to save; NMI and
-// machine-check handlers take no lock. Invariant: serving <= next, and their difference is holder plus waiters.
+// A ticket lock, fair between CPUs. The kernel's interrupts are off, so that there is nothing to
+// save; NMI and machine-check handlers take no lock. Invariant: serving <= next, and their
+// difference is holder plus waiters.
 
 #pragma once
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory and string functions. The compiler may call the first four by itself. Long copies and fills use the string
-// instructions, which recent processors do a cache line at a time.
+// Memory and string functions. The compiler may call the first four by itself. Long copies and
+// fills use the string instructions, which recent processors do a cache line at a time.
 
 #include "arch/string.h"
 

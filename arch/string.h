@@ -14,5 +14,6 @@ size_t strlen(const char *s);
 int strcmp(const char *a, const char *b);
 int strncmp(const char *a, const char *b, size_t bytes);
 char *strchr(const char *s, int c);
-/// Copies at most size - 1 characters and always terminates. Returns strlen(from): >= size means cut short.
+/// Copies at most size - 1 characters and always terminates. Returns strlen(from): >= size means
+/// cut short.
 size_t strlcpy(char *to, const char *from, size_t size);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Exceptions, NMIs and interrupts. An exception in the kernel is a panic unless the exception table knows the
-// instruction. Interrupts are recorded per CPU and taken later. Follows the SDM, "Interrupt and Exception Handling".
+// Exceptions, NMIs and interrupts. An exception in the kernel is a panic unless the exception table
+// knows the instruction. Interrupts are recorded per CPU and taken later. Follows the SDM,
+// "Interrupt and Exception Handling".
 
 #include "arch/apic.h"
 #include "arch/cpu.h"

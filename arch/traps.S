@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Entry points of exceptions (0..31) and interrupts (32..255), 16 bytes each so that the IDT can be computed. An
-// exception leaves a struct trap_frame; an interrupt keeps only what irq_record() may change. The kernel's GS base is
-// always loaded and there is no user mode. Follows the SDM, "Interrupt and Exception Handling".
+// Entry points of exceptions (0..31) and interrupts (32..255), 16 bytes each so that the IDT can be
+// computed. An exception leaves a struct trap_frame; an interrupt keeps only what irq_record() may
+// change. The kernel's GS base is always loaded and there is no user mode. Follows the SDM,
+// "Interrupt and Exception Handling".
 
 #define WITH_ERROR 0x227d00 // exceptions that push an error code: 8, 10-14, 17, 21
 

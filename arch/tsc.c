@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The clock. What the processor says of its frequency is believed if a measurement agrees within one percent: some
-// emulators count instructions whatever they claim. Follows the SDM, "Determining the Processor Base Frequency".
+// The clock. What the processor says of its frequency is believed if a measurement agrees within
+// one percent: some emulators count instructions whatever they claim. Follows the SDM, "Determining
+// the Processor Base Frequency".
 
 #include "arch/tsc.h"
 

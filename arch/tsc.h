@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The time-stamp counter as the kernel's clock: its frequency, and nanoseconds. Invariant: once tsc_init() has
-// returned, tsc_khz never changes.
+// The time-stamp counter as the kernel's clock: its frequency, and nanoseconds. Invariant: once
+// tsc_init() has returned, tsc_khz never changes.
 
 #pragma once
 
@@ -14,6 +14,7 @@ extern const char *tsc_source; // where the frequency comes from
 /// Finds the frequency: KVM or VMware leaf, CPUID 0x15, else measured against the ACPI PM timer.
 void tsc_init(void);
 void tsc_report(void);
-/// Ticks to nanoseconds and back, rounded down; exact to 2^-32 for any 64-bit count that does not overflow the result.
+/// Ticks to nanoseconds and back, rounded down; exact to 2^-32 for any 64-bit count that does not
+/// overflow the result.
 u64 tsc_to_ns(u64 ticks);
 u64 ns_to_tsc(u64 ns);

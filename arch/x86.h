@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The processor as constants and one-instruction functions: control registers, MSRs, CPUID bits. Everything here is
-// architectural; what a machine really has is asked in arch/cpu.h. Follows the SDM, "System Architecture Overview"
-// and "Model-Specific Registers", and the APM, "System Programming".
+// The processor as constants and one-instruction functions: control registers, MSRs, CPUID bits.
+// Everything here is architectural; what a machine really has is asked in arch/cpu.h. Follows the
+// SDM, "System Architecture Overview" and "Model-Specific Registers", and the APM, "System
+// Programming".
 
 #pragma once
 
@@ -292,7 +293,8 @@ must_check static inline bool rdmsr_safe(u32 msr, u64 *value)
     return ok;
 }
 
-/// Writes an MSR that may not exist or may not take the value. Returns false if the processor refuses.
+/// Writes an MSR that may not exist or may not take the value. Returns false if the processor
+/// refuses.
 static inline bool wrmsr_safe(u32 msr, u64 value)
 {
     u32 ok = 0;

@@ -9,7 +9,8 @@
 /// boot/entry.S calls it on the boot stack, in 64-bit mode with the low 4 GiB mapped one to one.
 noreturn void kernel_main(u32 magic, u64 multiboot_info);
 
-/// The kernel proper: probes the backend, builds dom0 and enters the scheduler. Everything in boot/main.c's list is up.
+/// The kernel proper: probes the backend, builds dom0 and enters the scheduler. Everything in
+/// boot/main.c's list is up.
 noreturn void basalt_start(const struct boot_params *params);
 /// The frame allocator: takes the RAM of the map that early_reserved() does not name.
 void frames_init(const struct boot_params *params);

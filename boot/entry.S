@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The first instructions. The boot loader enters in 32-bit protected mode with paging off; this code checks that the
-// processor can do what the kernel is built for, maps the low 4 GiB at 0, in the pool window and below the kernel's
-// image, and calls kernel_main() in 64-bit mode. Follows the Multiboot2 specification, "OS image format" and "Machine
-// state", and the SDM, "Initializing IA-32e Mode".
+// The first instructions. The boot loader enters in 32-bit protected mode with paging off; this
+// code checks that the processor can do what the kernel is built for, maps the low 4 GiB at 0, in
+// the pool window and below the kernel's image, and calls kernel_main() in 64-bit mode. Follows the
+// Multiboot2 specification, "OS image format" and "Machine state", and the SDM, "Initializing
+// IA-32e Mode".
 
 #define MAGIC 0x36d76289
 #define CPUID_LM 29

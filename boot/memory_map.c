@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Makes a memory map usable: firmware's maps come unsorted, overlapping and unaligned. The result is sorted and
-// disjoint; where entries overlap the more restrictive one wins, so that nothing is taken for RAM that anyone
-// called reserved.
+// Makes a memory map usable: firmware's maps come unsorted, overlapping and unaligned. The result
+// is sorted and disjoint; where entries overlap the more restrictive one wins, so that nothing is
+// taken for RAM that anyone called reserved.
 
 #include "boot/multiboot2.h"
 

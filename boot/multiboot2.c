@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The Multiboot2 boot information: a list of tags, each with type and size. Invariant: no byte outside
-// [info, info + size) is read, and a tag that contradicts itself changes nothing. Follows the Multiboot2
-// specification, "Boot information format".
+// The Multiboot2 boot information: a list of tags, each with type and size. Invariant: no byte
+// outside [info, info + size) is read, and a tag that contradicts itself changes nothing. Follows
+// the Multiboot2 specification, "Boot information format".
 
 #include "boot/multiboot2.h"
 
@@ -46,7 +46,8 @@ struct framebuffer_tag {
     u8 bits, type;
 };
 
-// Copies a string of at most `bytes` that need not end; control characters become '?'. Returns false if it was cut.
+// Copies a string of at most `bytes` that need not end; control characters become '?'. Returns
+// false if it was cut.
 static bool copy_text(char *to, size_t size, const char *from, size_t bytes)
 {
     size_t i = 0;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the boot loader hands over, as facts: memory map, modules, command line, RSDP, framebuffer. The parser is a pure
-// function of untrusted bytes. Follows the Multiboot2 specification, "Boot information format".
+// What the boot loader hands over, as facts: memory map, modules, command line, RSDP, framebuffer.
+// The parser is a pure function of untrusted bytes. Follows the Multiboot2 specification, "Boot
+// information format".
 
 #pragma once
 
@@ -50,13 +51,15 @@ struct boot_params {
     u8 rsdp[64];
 };
 
-/// Reads the boot information of `size` bytes (the most that may be looked at) into *params, zeroed by the caller. Returns 0, or
-/// -1 if it is unusable as a whole; broken tags are counted, reported on the log and skipped.
+/// Reads the boot information of `size` bytes (the most that may be looked at) into *params, zeroed
+/// by the caller. Returns 0, or -1 if it is unusable as a whole; broken tags are counted, reported
+/// on the log and skipped.
 must_check int multiboot2_parse(const u8 *info, u64 size, struct boot_params *params);
 
 /// The same for the information at a physical address that is mapped there (at boot).
 must_check int multiboot2_load(u64 address, struct boot_params *params);
 
-/// Sorts and cuts a memory map in place so that it is sorted and disjoint, the higher kind wins and RAM is in whole
-/// pages. `count` is at most BOOT_MEMORY_MAX; what does not fit in `max` is dropped from the end. Returns the new count.
+/// Sorts and cuts a memory map in place so that it is sorted and disjoint, the higher kind wins and
+/// RAM is in whole pages. `count` is at most BOOT_MEMORY_MAX; what does not fit in `max` is dropped
+/// from the end. Returns the new count.
 u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Text on an EGA text screen. Graphics framebuffers are left to dom0. Invariant: row < rows, column < columns.
+// Text on an EGA text screen. Graphics framebuffers are left to dom0. Invariant: row < rows, column
+// < columns.
 
 #include "drivers/fbtext.h"
 

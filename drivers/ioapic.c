@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// I/O APICs. Invariant: an entry is unmasked only between ioapic_unmask() and ioapic_mask(), and a level-triggered one is
-// masked again by its own interrupt before that is acknowledged, so that a line nobody serves can't storm. Follows
-// Intel's I/O APIC data sheet, "Register Description".
+// I/O APICs. Invariant: an entry is unmasked only between ioapic_unmask() and ioapic_mask(), and a
+// level-triggered one is masked again by its own interrupt before that is acknowledged, so that a
+// line nobody serves can't storm. Follows Intel's I/O APIC data sheet, "Register Description".
 
 #include "drivers/ioapic.h"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The table of PCI functions, made once at boot: what they are, their BARs and their interrupt capabilities. Invariant:
-// sorted by bus, device, function, and complete for segment 0 up to PCI_FUNCTIONS_MAX. Follows the PCI Local Bus
-// specification, "Base Addresses".
+// The table of PCI functions, made once at boot: what they are, their BARs and their interrupt
+// capabilities. Invariant: sorted by bus, device, function, and complete for segment 0 up to
+// PCI_FUNCTIONS_MAX. Follows the PCI Local Bus specification, "Base Addresses".
 
 #include "drivers/pci.h"
 
@@ -11,13 +11,14 @@
 #include "drivers/pci_internal.h"
 #include "kernel/log.h"
 
-#define BUSES            256u
-#define MULTI_FUNCTION   0x80u
-#define BAR_IO           0x1u
-#define BAR_TYPE         0x6u
-#define BAR_TYPE_64      0x4u
-#define BAR_PREFETCHABLE 0x8u
-#define LINE_NONE        0xffu
+#define BUSES             256u
+#define MULTI_FUNCTION    0x80u
+#define BAR_IO            0x1u
+#define BAR_TYPE          0x6u
+#define BAR_TYPE_64       0x4u
+#define BAR_PREFETCHABLE  0x8u
+#define LINE_NONE         0xffu
+#define CLASS_HOST_BRIDGE 0x0600u
 
 static struct pci_function functions[PCI_FUNCTIONS_MAX];
 static unsigned function_count, functions_left_out;
@@ -112,7 +113,8 @@ static void add(u16 bdf)
     f->header_type = (u8)pci_read(bdf, PCI_HEADER_TYPE, 1) & (u8)~MULTI_FUNCTION;
     f->express_cap = pci_capability(bdf, PCI_CAP_EXPRESS);
     f->gsi = line_gsi(bdf);
-    read_bars(f);
+    if (f->class_code != CLASS_HOST_BRIDGE) // its decoding is never turned off
+        read_bars(f);
     pci_msi_probe(f);
     log_debug("basalt: pci: %02x:%02x.%u %04x:%04x class %04x msi %u msix %u gsi %d", bdf >> 8,
               bdf >> 3 & 31, bdf & 7, f->vendor, f->device, f->class_code, f->msi_count,

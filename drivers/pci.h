@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PCI functions: configuration space, BARs, capabilities, MSI and MSI-X. Only the kernel writes what it keeps here;
-// filtering a domain's accesses is the caller's. Follows the PCI Local Bus and PCI Express Base specifications,
-// "Configuration Space".
+// PCI functions: configuration space, BARs, capabilities, MSI and MSI-X. Only the kernel writes
+// what it keeps here; filtering a domain's accesses is the caller's. Follows the PCI Local Bus and
+// PCI Express Base specifications, "Configuration Space".
 
 #pragma once
 
@@ -59,7 +59,8 @@ struct pci_function *pci_at(unsigned index);
 /// NULL: no such function.
 struct pci_function *pci_find(u16 bdf);
 
-/// `bytes` 1, 2 or 4, naturally aligned, offset below pci_config_size(); else all ones and no effect.
+/// `bytes` 1, 2 or 4, naturally aligned, offset below pci_config_size(); else all ones and no
+/// effect.
 u32 pci_read(u16 bdf, unsigned offset, unsigned bytes);
 void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value);
 /// 4096 with ECAM, else 256.
@@ -67,7 +68,8 @@ unsigned pci_config_size(u16 bdf);
 /// Offset of a capability, 0 if there is none.
 u8 pci_capability(u16 bdf, u8 id);
 
-/// Programs MSI-X entry or MSI message `entry` and unmasks it; MSI-X where present. Returns -1 if there is no such entry.
+/// Programs MSI-X entry or MSI message `entry` and unmasks it; MSI-X where present. Returns -1 if
+/// there is no such entry.
 must_check int pci_msi_set(struct pci_function *fn, unsigned entry, u64 address, u32 data);
 void pci_msi_mask(struct pci_function *fn, unsigned entry, bool masked);
 /// Turns MSI and MSI-X off.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PCI configuration space, through ECAM where the MCFG table has the bus, else through ports 0xCF8 and 0xCFC. Segment
-// 0 only. Invariant: accesses are naturally aligned and inside the function's space. Follows the PCI Express Base
-// specification, "PCI Express Enhanced Configuration Access Mechanism".
+// PCI configuration space, through ECAM where the MCFG table has the bus, else through ports 0xCF8
+// and 0xCFC. Segment 0 only. Invariant: accesses are naturally aligned and inside the function's
+// space. Follows the PCI Express Base specification, "PCI Express Enhanced Configuration Access
+// Mechanism".
 
 #include "drivers/pci_internal.h"
 

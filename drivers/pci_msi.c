@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Message-signalled interrupts. An MSI-X entry is changed while it is masked; MSI has one address for all its
-// messages, whose data differ in the low bits only, so the kernel uses one message per function there. Follows the PCI
-// Local Bus specification, "Message Signaled Interrupts".
+// Message-signalled interrupts. An MSI-X entry is changed while it is masked; MSI has one address
+// for all its messages, whose data differ in the low bits only, so the kernel uses one message per
+// function there. Follows the PCI Local Bus specification, "Message Signaled Interrupts".
 
 #include "arch/paging.h"
 #include "arch/x86.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Machine reset, from the most to the least polite way. Follows the ACPI specification, "Reset Register".
+// Machine reset, from the most to the least polite way (a warm one avoids the first). Follows the ACPI specification, "Reset
+// Register".
 
 #include "drivers/reset.h"
 
@@ -12,6 +13,7 @@
 #define PORT_RESET    0xcf9
 #define RESET_FULL    0x02 // 0xcf9: hard reset, then with bit 2 set: now
 #define RESET_NOW     0x04
+#define RESET_POWER   0x08 // power cycle too
 
 static void pause_some(void)
 {
@@ -19,19 +21,26 @@ static void pause_some(void)
         inb(0x80); // about a microsecond each on real hardware
 }
 
+static void acpi_reset(void)
+{
+    if (!acpi.reset_supported || acpi.reset.space != ACPI_SPACE_IO || acpi.reset.address > 0xffff)
+        return;
+    outb((u16)acpi.reset.address, acpi.reset_value);
+    pause_some();
+}
+
 void machine_reset(bool warm)
 {
     cpu_cli();
     uart_flush();
-    if (acpi.reset_supported && acpi.reset.space == ACPI_SPACE_IO && acpi.reset.address <= 0xffff) {
-        outb((u16)acpi.reset.address, acpi.reset_value);
-        pause_some();
-    }
+    if (!warm)
+        acpi_reset(); // its value often asks for a power cycle, which loses the memory
     outb(PORT_RESET, RESET_FULL);
-    outb(PORT_RESET, (u8)(RESET_FULL | RESET_NOW | (warm ? 0 : 0x08))); // bit 3: power cycle too
+    outb(PORT_RESET, (u8)(RESET_FULL | RESET_NOW | (warm ? 0 : RESET_POWER)));
     pause_some();
     outb(PORT_KEYBOARD, 0xfe);
     pause_some();
+    acpi_reset();
     struct table_register none = {0, 0};
     lidt(&none);
     asm volatile("int3");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Resets the machine: the FADT's register, the chipset's, the keyboard controller's, a triple fault, in that order.
+// Resets the machine: the FADT's register, the chipset's, the keyboard controller's, a triple
+// fault, in that order; a warm one leaves the first to the end.
 
 #pragma once
 

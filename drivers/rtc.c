@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The CMOS real-time clock, taken to be in UTC. A reading counts when two in a row, neither during an update, agree.
+// The CMOS real-time clock, taken to be in UTC. A reading counts when two in a row, neither during
+// an update, agree.
 
 #include "drivers/rtc.h"
 
@@ -53,7 +54,8 @@ static struct reading read_once(void)
 u64 rtc_seconds(unsigned year, unsigned month, unsigned day, unsigned hour, unsigned minute,
                 unsigned second)
 {
-    // Years begin in March, so that the leap day is the last one: days before a month then follow one formula.
+    // Years begin in March, so that the leap day is the last one: days before a month then follow
+    // one formula.
     u64 y = month <= 2 ? year - 1 : year, m = month <= 2 ? month + 9 : month - 3;
     u64 days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
     return (days - 719468) * 86400 + hour * 3600ull + minute * 60 + second;

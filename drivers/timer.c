@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The ACPI PM timer: 24 bits (or more, which are not used) at 3.579545 MHz, on every machine whose FADT has it. Follows the
-// ACPI specification, "Power Management Timer".
+// The ACPI PM timer: 24 bits (or more, which are not used) at 3.579545 MHz, on every machine whose
+// FADT has it. Follows the ACPI specification, "Power Management Timer".
 
 #include "drivers/timer.h"
 
@@ -15,8 +15,8 @@
 
 static u32 clock_read(void) { return inl((u16)acpi.pm_timer_port) & PM_MASK; }
 
-// One measurement between two ticks of the clock. *blur: counts that passed between the last two readings of the
-// clock, the uncertainty. Returns the ticks that passed, 0 if it stands still.
+// One measurement between two ticks of the clock. *blur: counts that passed between the last two
+// readings of the clock, the uncertainty. Returns the ticks that passed, 0 if it stands still.
 static u64 measure(u64 (*counter)(void), u32 wanted, u64 *counted, u64 *blur)
 {
     u32 start = clock_read(), now = start;

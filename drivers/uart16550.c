@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The 16550 UART. Output is never lost while the kernel waits for the transmitter; with interrupts it is queued. The
-// transmitter is filled at once when it is empty, so that its interrupt only continues what is in flight. Invariant:
-// the transmit interrupt is enabled exactly while the ring holds something and interrupts are in use.
+// The 16550 UART. Output is never lost while the kernel waits for the transmitter; with interrupts
+// it is queued. The transmitter is filled at once when it is empty, so that its interrupt only
+// continues what is in flight. Invariant: the transmit interrupt is enabled exactly while the ring
+// holds something and interrupts are in use.
 
 #include "drivers/uart16550.h"
 

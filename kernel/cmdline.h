@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernel's command line: a table of options. What is unknown or malformed is reported and ignored. The options are
-// documented in docs/cmdline.md.
+// The kernel's command line: a table of options. What is unknown or malformed is reported and
+// ignored. The options are documented in docs/cmdline.md.
 
 #pragma once
 
@@ -19,5 +19,6 @@ extern struct options options;
 
 /// Reads all options. Called before the console is there: complaints go to the log.
 void cmdline_parse(const char *line);
-/// A number, decimal or 0x; K, M, G suffixes. Returns false if that is not all of the text or it overflows.
+/// A number, decimal or 0x; K, M, G suffixes. Returns false if that is not all of the text or it
+/// overflows.
 must_check bool parse_size(const char *text, u64 *value);

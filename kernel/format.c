@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A small printf. Invariant: never writes at or beyond buffer + size, always terminates if size is not 0.
+// A small printf. Invariant: never writes at or beyond buffer + size, always terminates if size is
+// not 0.
 
 #include "kernel/log.h"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The log ring and its way to the console. Invariant: `head` counts all bytes ever written and is advanced after the
-// bytes are there. Lock: log_lock, the innermost of all; a holder that was hit by a panic, NMI or machine check is not
-// waited for longer than LOCK_TRIES.
+// The log ring and its way to the console. Invariant: `head` counts all bytes ever written and is
+// advanced after the bytes are there. Lock: log_lock, the innermost of all; a holder that was hit
+// by a panic, NMI or machine check is not waited for longer than LOCK_TRIES.
 
 #include "kernel/log.h"
 

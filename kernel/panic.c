@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The end. What is printed also goes into a page of low memory with a checksum, which firmware and boot loader leave
-// alone in a warm reset; the next boot shows it. Invariant: a panic in a panic stops at once; nothing here waits for
-// a lock or allocates.
+// The end. What is printed also goes into a page of low memory with a checksum, which firmware and
+// boot loader leave alone in a warm reset; the next boot shows it. Invariant: a panic in a panic
+// stops at once; nothing here waits for a lock or allocates.
 
 #include "kernel/panic.h"
 

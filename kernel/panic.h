@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The end: registers, a symbolised backtrace, and a record in low memory that survives a warm reset. For impossible
-// states inside the kernel only; never for something that a domain did.
+// The end: registers, a symbolised backtrace, and a record in low memory that survives a warm
+// reset. For impossible states inside the kernel only; never for something that a domain did.
 
 #pragma once
 
@@ -21,12 +21,14 @@ noreturn void panic_trap(const struct trap_frame *frame, const char *format, ...
             panic("%s:%d: %s: %s", __FILE__, __LINE__, #condition, reason); \
     } while (0)
 
-/// Shows the record of a panic before the last warm reset, if there is one, and clears it. Before paging_init().
+/// Shows the record of a panic before the last warm reset, if there is one, and clears it. Before
+/// paging_init().
 void panic_show_previous(void);
 /// Keeps the record's page mapped. After paging_init().
 void panic_map_record(void);
 
-/// Ends a run under an emulator with a status when `testexit` is on the command line; else does nothing.
+/// Ends a run under an emulator with a status when `testexit` is on the command line; else does
+/// nothing.
 void test_exit(unsigned status);
 
 // Made by the build from the linked kernel; sorted by offset from the image's start.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Block devices: disks and their partitions behind one asynchronous interface. A partition is a device of its own
-// that forwards to its disk; bounds are checked here, against the partition, before a driver sees anything. Requests
-// of any size and any number of segments are cut into what the driver takes, waiting ones are served in turn among
-// the partitions of a disk. Invariants: every request submitted is completed exactly once; a device has one writer or
-// any number of readers (claims), a disk counting together with its partitions.
+// Block devices: disks and their partitions behind one asynchronous interface. A partition is a
+// device of its own that forwards to its disk; bounds are checked here, against the partition,
+// before a driver sees anything. Requests of any size and any number of segments are cut into what
+// the driver takes, waiting ones are served in turn among the partitions of a disk. Invariants:
+// every request submitted is completed exactly once; a device has one writer or any number of
+// readers (claims), a disk counting together with its partitions.
 
 #pragma once
 
@@ -39,12 +40,13 @@ struct block_request {
     u64 sector; // in sectors of the device
     const struct block_segment *segments;
     u32 segment_count;
-    void (*done)(struct block_request *request); // called from the event loop, never from block_submit()
+    void (*done)(
+        struct block_request *request); // called from the event loop, never from block_submit()
     void *context;
     // The result, at done().
     enum block_status status;
     // The block layer's and the driver's.
-    u64 bytes_total, bytes_done; // done: by chunks completed
+    u64 bytes_total, bytes_done;   // done: by chunks completed
     u64 chunk_sector, chunk_bytes; // of the disk; what the driver has at the moment
     u32 chunk_segment;             // first segment of the chunk,
     u64 chunk_offset;              // and bytes of it that belong to earlier chunks
@@ -55,7 +57,8 @@ struct block_request {
 
 // What a driver provides. Both are called from the event loop only.
 struct block_driver_ops {
-    // Starts the request's chunk. Returns false if the device's queue is full: tried again after the next completion.
+    // Starts the request's chunk. Returns false if the device's queue is full: tried again after
+    // the next completion.
     bool (*start)(struct block_device *disk, struct block_request *request);
 };
 
@@ -67,18 +70,18 @@ struct block_claim {
 };
 
 struct block_device {
-    char name[24];     // "vda", "sda", "ram0"; partitions "vda1", "ram0p1"
-    char label[112];   // partition name of the GPT, UTF-8; disks: the model
-    char guid[37];     // partition's unique GUID as text, lower case; disks: of the GPT
-    char type[37];     // partition's type GUID as text
-    u64 sectors;       // of this device
-    u32 sector_size;   // bytes: 512 or 4096
+    char name[24];   // "vda", "sda", "ram0"; partitions "vda1", "ram0p1"
+    char label[112]; // partition name of the GPT, UTF-8; disks: the model
+    char guid[37];   // partition's unique GUID as text, lower case; disks: of the GPT
+    char type[37];   // partition's type GUID as text
+    u64 sectors;     // of this device
+    u32 sector_size; // bytes: 512 or 4096
     bool read_only;
-    bool failed;       // the driver gave up
-    bool flush;        // has a volatile cache: flushes mean something
+    bool failed;               // the driver gave up
+    bool flush;                // has a volatile cache: flushes mean something
     struct block_device *disk; // of a partition; NULL: this is a disk
-    u64 first_sector;  // of a partition, in the disk
-    u32 partition;     // number in the GPT from 1; 0: a disk
+    u64 first_sector;          // of a partition, in the disk
+    u32 partition;             // number in the GPT from 1; 0: a disk
     // of a disk
     const struct block_driver_ops *ops;
     void *driver;
@@ -89,9 +92,10 @@ struct block_device {
     struct block_device *next; // of all devices
     struct block_claim *claims;
     struct block_request *waiting, **waiting_tail;
-    struct block_device *turn_next; // ring of the devices of one disk that have waiting requests; NULL: not in it
+    struct block_device
+        *turn_next; // ring of the devices of one disk that have waiting requests; NULL: not in it
     // of a disk
-    struct block_device *turns;     // the ring's last
+    struct block_device *turns;                      // the ring's last
     struct block_request *finished, **finished_tail; // done() is to be called
     struct work work;
     u64 errors_unreported, report_after; // ns
@@ -106,23 +110,28 @@ struct block_device {
 struct block_device *block_first(void);
 struct block_device *block_next(struct block_device *device);
 
-/// The device called `name`: a device name ("vda2"), "label:<GPT partition name>", "guid:<unique GUID>", or a plain
-/// GPT partition name. NULL if there is none, with a sentence about why (and what there is) in `error`.
+/// The device called `name`: a device name ("vda2"), "label:<GPT partition name>", "guid:<unique
+/// GUID>", or a plain GPT partition name. NULL if there is none, with a sentence about why (and
+/// what there is) in `error`.
 struct block_device *block_find(const char *name, char *error, size_t error_size);
 
-/// Claims the device for `who` (a domain's name), for reading or for reading and writing. 0; -EBUSY with a sentence that
-/// names the other claimant in `error`; -EPERM when write is wanted of a read-only device; -ENODEV if it has failed.
-must_check int block_claim(struct block_claim *claim, struct block_device *device, const char *who, bool write,
-                           char *error, size_t error_size);
+/// Claims the device for `who` (a domain's name), for reading or for reading and writing. 0; -EBUSY
+/// with a sentence that names the other claimant in `error`; -EPERM when write is wanted of a
+/// read-only device; -ENODEV if it has failed.
+must_check int block_claim(struct block_claim *claim, struct block_device *device, const char *who,
+                           bool write, char *error, size_t error_size);
 void block_unclaim(struct block_claim *claim); // nothing happens if it holds nothing
 
-/// Starts the request; it will be completed by done(), also when it is refused (status then says why).
+/// Starts the request; it will be completed by done(), also when it is refused (status then says
+/// why).
 void block_submit(struct block_request *request);
 
-/// Reads or writes `bytes` (a multiple of the sector size) and waits for it by running the event loop (see
-/// event_wait() for who may do that).
-must_check enum block_status block_read(struct block_device *device, u64 sector, void *data, u64 bytes);
-must_check enum block_status block_write(struct block_device *device, u64 sector, const void *data, u64 bytes);
+/// Reads or writes `bytes` (a multiple of the sector size) and waits for it by running the event
+/// loop (see event_wait() for who may do that).
+must_check enum block_status block_read(struct block_device *device, u64 sector, void *data,
+                                        u64 bytes);
+must_check enum block_status block_write(struct block_device *device, u64 sector, const void *data,
+                                         u64 bytes);
 
 // ---- for drivers ----
 
@@ -144,8 +153,10 @@ struct block_walk {
 void block_walk_begin(struct block_walk *walk, const struct block_request *request);
 bool block_walk_next(struct block_walk *walk, void **data, u64 *bytes); // false at the end
 
-/// Registers a partition (allocated by the caller, never freed; name, label, sectors, first_sector, ... filled in).
+/// Registers a partition (allocated by the caller, never freed; name, label, sectors, first_sector,
+/// ... filled in).
 void block_register_partition(struct block_device *disk, struct block_device *partition);
 
-/// Reads the disk's partition table and registers its partitions, saying what it found on the log. Runs the event loop.
+/// Reads the disk's partition table and registers its partitions, saying what it found on the log.
+/// Runs the event loop.
 void partition_scan(struct block_device *disk);

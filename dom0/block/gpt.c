@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// GUID partition tables. Everything on the disk is unchecked input: a header counts only with its signature, its two
-// checksums and all its fields within bounds; where the first does not, the backup at the disk's end is taken.
-// Invariant: every partition in the result lies between the header's first and last usable sector and on the disk, and
-// no two overlap.
+// GUID partition tables. Everything on the disk is unchecked input: a header counts only with its
+// signature, its two checksums and all its fields within bounds; where the first does not, the
+// backup at the disk's end is taken. Invariant: every partition in the result lies between the
+// header's first and last usable sector and on the disk, and no two overlap.
 
 #include "block/gpt.h"
 
@@ -45,7 +45,8 @@ struct reader {
     bool io_error;
 };
 
-__attribute__((format(printf, 2, 3))) static void say(struct reader *r, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static void say(struct reader *r, const char *format, ...)
+{
     char sentence[256];
     va_list args;
     if (!r->report)
@@ -56,7 +57,8 @@ __attribute__((format(printf, 2, 3))) static void say(struct reader *r, const ch
     r->report(r->context, sentence);
 }
 
-u32 gpt_crc32(u32 crc, const void *data, size_t bytes) {
+u32 gpt_crc32(u32 crc, const void *data, size_t bytes)
+{
     static u32 table[256];
     for (u32 i = 0; table[255] == 0 && i < 256; i++) {
         u32 value = i;
@@ -73,13 +75,17 @@ u32 gpt_crc32(u32 crc, const void *data, size_t bytes) {
 
 // ---- texts ----
 
-static void guid_text(const u8 *g, char text[GPT_GUID_TEXT]) {
+static void guid_text(const u8 *g, char text[GPT_GUID_TEXT])
+{
     // The first three fields are little-endian.
-    snprintf(text, GPT_GUID_TEXT, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", g[3],
-             g[2], g[1], g[0], g[5], g[4], g[7], g[6], g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]);
+    snprintf(text, GPT_GUID_TEXT,
+             "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", g[3], g[2],
+             g[1], g[0], g[5], g[4], g[7], g[6], g[8], g[9], g[10], g[11], g[12], g[13], g[14],
+             g[15]);
 }
 
-static size_t put_utf8(char *to, u32 c) {
+static size_t put_utf8(char *to, u32 c)
+{
     if (c < 0x80) {
         to[0] = (char)(c < 0x20 || c == 0x7f ? '?' : c);
         return 1;
@@ -103,7 +109,8 @@ static size_t put_utf8(char *to, u32 c) {
 }
 
 // At most three bytes per unit (a pair gives four), so that the result always fits.
-static void name_text(const u16 *units, char text[GPT_NAME_BYTES]) {
+static void name_text(const u16 *units, char text[GPT_NAME_BYTES])
+{
     size_t used = 0;
     for (unsigned i = 0; i < NAME_UNITS && units[i]; i++) {
         u32 c = units[i];
@@ -120,7 +127,8 @@ _Static_assert(NAME_UNITS * 3 + 1 <= GPT_NAME_BYTES, "every name fits");
 
 // ---- header ----
 
-static bool read_sectors(struct reader *r, u64 sector, u32 count, void *buffer) {
+static bool read_sectors(struct reader *r, u64 sector, u32 count, void *buffer)
+{
     if (r->source->read(r->source->context, sector, count, buffer))
         return true;
     r->io_error = true;
@@ -128,7 +136,8 @@ static bool read_sectors(struct reader *r, u64 sector, u32 count, void *buffer) 
 }
 
 // What is wrong with the header in r->sector, read from `sector`; NULL if nothing is.
-static const char *header_fault(struct reader *r, struct header *h, u64 sector) {
+static const char *header_fault(struct reader *r, struct header *h, u64 sector)
+{
     u64 sectors = r->source->sectors;
     memcpy(h, r->sector, sizeof(*h));
     if (h->signature != SIGNATURE)
@@ -140,11 +149,13 @@ static const char *header_fault(struct reader *r, struct header *h, u64 sector) 
         return "has a wrong checksum";
     if (h->my_sector != sector)
         return "does not belong where it is";
-    if (h->entry_bytes < ENTRY_MIN || h->entry_bytes > ENTRY_MAX || h->entry_bytes % 8 || h->entry_count == 0 ||
-        h->entry_count > TABLE_BYTES_MAX / h->entry_bytes)
+    if (h->entry_bytes < ENTRY_MIN || h->entry_bytes > ENTRY_MAX || h->entry_bytes % 8 ||
+        h->entry_count == 0 || h->entry_count > TABLE_BYTES_MAX / h->entry_bytes)
         return "describes an impossible table";
-    u64 table_sectors = ((u64)h->entry_count * h->entry_bytes + r->source->sector_size - 1) / r->source->sector_size;
-    if (h->table_sector < 2 || h->table_sector >= sectors || table_sectors > sectors - h->table_sector)
+    u64 table_sectors = ((u64)h->entry_count * h->entry_bytes + r->source->sector_size - 1) /
+                        r->source->sector_size;
+    if (h->table_sector < 2 || h->table_sector >= sectors ||
+        table_sectors > sectors - h->table_sector)
         return "puts its table outside the disk";
     if (h->first_usable > h->last_usable)
         return "leaves no usable sectors";
@@ -152,7 +163,8 @@ static const char *header_fault(struct reader *r, struct header *h, u64 sector) 
 }
 
 // Reads a header and its table. Returns what is wrong, or NULL; r->entries is the table then.
-static const char *read_table(struct reader *r, struct header *h, u64 sector) {
+static const char *read_table(struct reader *r, struct header *h, u64 sector)
+{
     if (!read_sectors(r, sector, 1, r->sector))
         return "can't be read";
     const char *fault = header_fault(r, h, sector);
@@ -173,7 +185,8 @@ static const char *read_table(struct reader *r, struct header *h, u64 sector) {
 
 // ---- entries ----
 
-static const struct gpt_partition *overlapping(const struct gpt_table *table, const struct entry *e) {
+static const struct gpt_partition *overlapping(const struct gpt_table *table, const struct entry *e)
+{
     for (u32 i = 0; i < table->count; i++)
         if (e->first <= table->partitions[i].last && table->partitions[i].first <= e->last)
             return &table->partitions[i];
@@ -181,20 +194,22 @@ static const struct gpt_partition *overlapping(const struct gpt_table *table, co
 }
 
 static bool entry_usable(struct reader *r, const struct gpt_table *table, const struct header *h,
-                         const struct entry *e, u32 number) {
+                         const struct entry *e, u32 number)
+{
     typedef unsigned long long ull;
     if (e->first > e->last) {
         say(r, "partition %u ends before it begins", number);
         return false;
     }
     if (e->last >= r->source->sectors) {
-        say(r, "partition %u ends at sector %llu, but the disk has only %llu: it is shorter than its table says", number,
-            (ull)e->last, (ull)r->source->sectors);
+        say(r,
+            "partition %u ends at sector %llu, but the disk has only %llu: it is shorter than its table says",
+            number, (ull)e->last, (ull)r->source->sectors);
         return false;
     }
     if (e->first < h->first_usable || e->last > h->last_usable) {
-        say(r, "partition %u (sectors %llu to %llu) lies outside the usable sectors %llu to %llu", number, (ull)e->first,
-            (ull)e->last, (ull)h->first_usable, (ull)h->last_usable);
+        say(r, "partition %u (sectors %llu to %llu) lies outside the usable sectors %llu to %llu",
+            number, (ull)e->first, (ull)e->last, (ull)h->first_usable, (ull)h->last_usable);
         return false;
     }
     const struct gpt_partition *other = overlapping(table, e);
@@ -205,7 +220,8 @@ static bool entry_usable(struct reader *r, const struct gpt_table *table, const 
     return !other && table->count < GPT_PARTITIONS_MAX;
 }
 
-static void take_entries(struct reader *r, const struct header *h, struct gpt_table *table) {
+static void take_entries(struct reader *r, const struct header *h, struct gpt_table *table)
+{
     static const u8 unused[16];
     for (u32 i = 0; i < h->entry_count; i++) {
         struct entry e;
@@ -229,7 +245,8 @@ static void take_entries(struct reader *r, const struct header *h, struct gpt_ta
     }
 }
 
-static enum gpt_result read_either(struct reader *r, struct gpt_table *table) {
+static enum gpt_result read_either(struct reader *r, struct gpt_table *table)
+{
     struct header h = {0};
     u64 last = r->source->sectors - 1;
     const char *fault = read_table(r, &h, 1);
@@ -247,7 +264,8 @@ static enum gpt_result read_either(struct reader *r, struct gpt_table *table) {
         table->from_backup = true;
     }
     if (!table->from_backup && h.other_sector >= r->source->sectors)
-        say(r, "the disk is shorter than its table says: the backup table should be at sector %llu of %llu",
+        say(r,
+            "the disk is shorter than its table says: the backup table should be at sector %llu of %llu",
             (unsigned long long)h.other_sector, (unsigned long long)r->source->sectors);
     guid_text(h.guid, table->guid);
     take_entries(r, &h, table);
@@ -255,7 +273,8 @@ static enum gpt_result read_either(struct reader *r, struct gpt_table *table) {
 }
 
 enum gpt_result gpt_read(const struct gpt_source *source, struct gpt_table *table,
-                         void (*report)(void *context, const char *sentence), void *context) {
+                         void (*report)(void *context, const char *sentence), void *context)
+{
     memset(table, 0, sizeof(*table));
     if (source->sectors < 6 || (source->sector_size != 512 && source->sector_size != 4096))
         return GPT_NONE;

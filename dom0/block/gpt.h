@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// GUID partition tables (UEFI specification, "GUID Partition Table (GPT) Disk Layout"). A pure function over a
-// callback that reads sectors; nothing here knows about drivers.
+// GUID partition tables (UEFI specification, "GUID Partition Table (GPT) Disk Layout"). A pure
+// function over a callback that reads sectors; nothing here knows about drivers.
 
 #pragma once
 
@@ -45,11 +45,13 @@ enum gpt_result {
     GPT_NOMEM,
 };
 
-/// Reads the partition table. `report` (may be NULL) is called with one sentence for each thing that is wrong, also when
-/// the result is GPT_OK: a damaged first header, an entry beyond the disk's end, partitions that overlap. Refused
-/// entries are not in the table. Of overlapping partitions, the one that comes first in the table stays.
+/// Reads the partition table. `report` (may be NULL) is called with one sentence for each thing
+/// that is wrong, also when the result is GPT_OK: a damaged first header, an entry beyond the
+/// disk's end, partitions that overlap. Refused entries are not in the table. Of overlapping
+/// partitions, the one that comes first in the table stays.
 must_check enum gpt_result gpt_read(const struct gpt_source *source, struct gpt_table *table,
-                                    void (*report)(void *context, const char *sentence), void *context);
+                                    void (*report)(void *context, const char *sentence),
+                                    void *context);
 
 /// CRC-32 as UEFI uses it; `crc` is the value so far, 0 at the start.
 u32 gpt_crc32(u32 crc, const void *data, size_t bytes);

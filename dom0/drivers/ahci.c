@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SATA disks behind an AHCI host bus adapter (Serial ATA AHCI 1.3.1; ATA/ATAPI Command Set). One struct ahci_port is one
-// disk; commands are READ/WRITE DMA EXT and FLUSH CACHE EXT, several in the list, which the adapter runs in order.
-// What the adapter says is not trusted: a command ends when its issue bit clears, by an error (the port restarts, what
-// did not fail is issued again), or by its time limit (the link is reset). Three in a row fail the disk.
+// SATA disks behind an AHCI host bus adapter (Serial ATA AHCI 1.3.1; ATA/ATAPI Command Set). One
+// struct ahci_port is one disk; commands are READ/WRITE DMA EXT and FLUSH CACHE EXT, as many at a
+// time as the adapter has slots. What the adapter says is not trusted: a command ends when its
+// issue bit clears without an error, by an error, or by its time limit. Which of several commands
+// failed can't be told (some adapters go on with the next and name the wrong one), so after an
+// error all that are open run once more, one at a time: the port is `careful` until none is left.
+// Three recoveries in a row without a success fail the disk.
 
 #include "ahci.h"
 
@@ -24,7 +27,8 @@
 
 // ---- commands ----
 
-static void unmap_data(struct block_request *request) {
+static void unmap_data(struct block_request *request)
+{
     struct block_walk walk;
     void *data;
     u64 bytes;
@@ -33,80 +37,99 @@ static void unmap_data(struct block_request *request) {
         dma_unmap(phys_of(data), bytes);
 }
 
-static void finish(struct ahci_port *p, u32 slot, enum block_status status) {
+static void finish(struct ahci_port *p, u32 slot, enum block_status status)
+{
     struct block_request *request = p->requests[slot];
     p->requests[slot] = NULL;
     p->busy &= ~(u32)BIT(slot);
+    p->issued &= ~(u32)BIT(slot);
     unmap_data(request);
     block_complete(request, status);
 }
 
-static void finish_all(struct ahci_port *p, enum block_status status) {
+static void finish_all(struct ahci_port *p, u32 slots, enum block_status status)
+{
     for (u32 slot = 0; slot < AHCI_SLOTS; slot++)
-        if (p->requests[slot])
+        if (slots & BIT(slot))
             finish(p, slot, status);
 }
 
-static void give_up(struct ahci_port *p, const char *why) {
+// Hands commands to the adapter: all that wait, or just one when careful.
+static void issue(struct ahci_port *p)
+{
+    u32 waiting = p->busy & ~p->issued;
+    if (!p->busy)
+        p->careful = false;
+    if (p->careful)
+        waiting = p->issued ? 0 : waiting & -waiting;
+    if (!waiting)
+        return;
+    p->issued |= waiting;
+    ahci_put(p, PORT_CI, waiting);
+}
+
+static void give_up(struct ahci_port *p, const char *why)
+{
     log_error(p->disk.name, "%s: the disk is out of use until dom0 restarts", why);
     if (!ahci_port_stop(p)) {
         log_error(p->disk.name, "its port does not stop; the adapter was cut off from memory");
         pci_disable(p->adapter->pci);
     }
     timer_cancel(&p->watch);
-    finish_all(p, BLOCK_EFAILED);
+    finish_all(p, p->busy, BLOCK_EFAILED);
     block_fail(&p->disk);
 }
 
-// After an error or a silence: the port starts anew. What is in `failed` ends, the rest is issued again.
-static void recover(struct ahci_port *p, const char *why, bool reset_link, u32 failed, enum block_status status) {
+// After an error or a silence: the port starts anew. What is in `failed` ends, the rest is issued
+// again.
+static void recover(struct ahci_port *p, const char *why, bool reset_link, u32 failed,
+                    enum block_status status)
+{
+    log_line(reset_link ? LOG_WARNING : LOG_DEBUG, p->disk.name, "%s (task file %x, SATA error %x)",
+             why, ahci_get(p, PORT_TFD), ahci_get(p, PORT_SERR));
     if (++p->recoveries > RECOVERIES_MAX) {
         give_up(p, why);
         return;
     }
-    log_line(reset_link ? LOG_WARNING : LOG_DEBUG, p->disk.name, "%s (task file %x, SATA error %x)", why, ahci_get(p, PORT_TFD), ahci_get(p, PORT_SERR));
     if (!ahci_port_restart(p, reset_link)) {
         give_up(p, "the port does not come back");
         return;
     }
-    for (u32 slot = 0; slot < AHCI_SLOTS; slot++)
-        if (failed & BIT(slot) && p->requests[slot])
-            finish(p, slot, status);
-    if (p->busy)
-        ahci_put(p, PORT_CI, p->busy);
+    p->careful = true;
+    p->issued = 0;
+    finish_all(p, failed, status);
+    issue(p);
 }
 
-// Ends the commands whose issue bit is clear; says what failed.
-static void take_answers(struct ahci_port *p) {
+// Ends the commands whose issue bit is clear. The issue bits are read before the status: an error
+// that clears its bit sets the status first.
+static void take_answers(struct ahci_port *p)
+{
+    u32 done = p->issued & ~ahci_get(p, PORT_CI);
     u32 status = ahci_get(p, PORT_IS);
     ahci_put(p, PORT_IS, status);
     if (status & PORT_IS_ERRORS) {
-        // The adapter stopped at the command in CCS; the issue bits of those before it are clear.
-        u32 current = ahci_get(p, PORT_CMD) >> PORT_CMD_CCS_SHIFT & 31;
-        u32 open = ahci_get(p, PORT_CI) & p->busy;
-        for (u32 slot = 0; slot < AHCI_SLOTS; slot++)
-            if (p->requests[slot] && !(open & BIT(slot)) && slot != current)
-                finish(p, slot, BLOCK_OK);
-        bool fatal_error = status & PORT_IS_FATAL;
-        recover(p, fatal_error ? "the adapter reports an error" : "the disk reports an error", fatal_error,
-                p->requests[current] ? (u32)BIT(current) : p->busy, BLOCK_EIO);
+        bool fatal_error = status & PORT_IS_FATAL, alone = (p->issued & (p->issued - 1)) == 0;
+        if (alone && !fatal_error && p->issued)
+            p->recoveries = 0; // a sector that can't be read is an answer
+        recover(p, fatal_error ? "the adapter reports an error" : "the disk reports an error",
+                fatal_error, alone ? p->issued : 0, BLOCK_EIO);
         return;
     }
-    u32 open = ahci_get(p, PORT_CI);
-    for (u32 slot = 0; slot < AHCI_SLOTS; slot++) {
-        if (!p->requests[slot] || open & BIT(slot))
-            continue;
+    if (done)
         p->recoveries = 0;
-        finish(p, slot, BLOCK_OK);
-    }
+    finish_all(p, done, BLOCK_OK);
+    issue(p);
 }
 
-void ahci_port_interrupt(struct ahci_port *p) {
+void ahci_port_interrupt(struct ahci_port *p)
+{
     if (!p->disk.failed)
         take_answers(p);
 }
 
-static u32 late_slots(const struct ahci_port *p, u64 now) {
+static u32 late_slots(const struct ahci_port *p, u64 now)
+{
     u32 late = 0;
     for (u32 slot = 0; slot < AHCI_SLOTS; slot++)
         if (p->requests[slot] && p->requests[slot]->deadline <= now)
@@ -114,11 +137,13 @@ static u32 late_slots(const struct ahci_port *p, u64 now) {
     return late;
 }
 
-static u64 watch_interval(const struct ahci_port *p) {
+static u64 watch_interval(const struct ahci_port *p)
+{
     return p->adapter->port < 0 ? POLL_NS : WATCH_NS;
 }
 
-static void watch(void *context) {
+static void watch(void *context)
+{
     struct ahci_port *p = context;
     u64 now = time_ns();
     take_answers(p);
@@ -130,7 +155,8 @@ static void watch(void *context) {
 }
 
 // Fills a command in; the number of pieces.
-static u16 fill_table(struct ahci_table *table, struct block_request *request) {
+static u16 fill_table(struct ahci_table *table, struct block_request *request)
+{
     struct block_walk walk;
     void *data;
     u64 bytes;
@@ -141,7 +167,8 @@ static u16 fill_table(struct ahci_table *table, struct block_request *request) {
     return count;
 }
 
-static u8 command_of(const struct ahci_port *p, enum block_op op) {
+static u8 command_of(const struct ahci_port *p, enum block_op op)
+{
     if (op == BLOCK_FLUSH)
         return p->lba48 ? ATA_FLUSH_EXT : ATA_FLUSH;
     if (op == BLOCK_READ)
@@ -149,7 +176,8 @@ static u8 command_of(const struct ahci_port *p, enum block_op op) {
     return p->lba48 ? ATA_WRITE_DMA_EXT : ATA_WRITE_DMA;
 }
 
-static bool start(struct block_device *disk, struct block_request *request) {
+static bool start(struct block_device *disk, struct block_request *request)
+{
     struct ahci_port *p = disk->driver;
     u32 room = p->slots_used & ~p->busy;
     if (!room)
@@ -157,14 +185,15 @@ static bool start(struct block_device *disk, struct block_request *request) {
     u32 slot = (u32)__builtin_ctz(room);
     u16 count = fill_table(&p->tables[slot], request);
     u64 lba = request->op == BLOCK_FLUSH ? 0 : request->chunk_sector;
-    ahci_fill_command(p, slot, command_of(p, request->op), lba, (u32)(request->chunk_bytes / disk->sector_size), count,
+    ahci_fill_command(p, slot, command_of(p, request->op), lba,
+                      (u32)(request->chunk_bytes / disk->sector_size), count,
                       request->op == BLOCK_WRITE);
     request->deadline = time_ns() + TIMEOUT_NS;
     p->requests[slot] = request;
     p->busy |= (u32)BIT(slot);
     if (!p->watch.set)
         timer_set(&p->watch, time_ns() + watch_interval(p));
-    ahci_put(p, PORT_CI, (u32)BIT(slot));
+    issue(p);
     return true;
 }
 
@@ -172,12 +201,11 @@ static const struct block_driver_ops ops = {.start = start};
 
 // ---- IDENTIFY DEVICE ----
 
-static u16 word(const u16 *identify, unsigned index) {
-    return identify[index];
-}
+static u16 word(const u16 *identify, unsigned index) { return identify[index]; }
 
 // ATA strings hold the first character of each pair in the upper byte.
-static void take_model(const u16 *identify, char *model, size_t size) {
+static void take_model(const u16 *identify, char *model, size_t size)
+{
     size_t used = 0;
     for (unsigned i = 27; i <= 46 && used + 2 < size; i++) {
         model[used++] = (char)(identify[i] >> 8);
@@ -192,13 +220,14 @@ static void take_model(const u16 *identify, char *model, size_t size) {
 }
 
 // Takes size, sector size and features over; false if it makes no sense.
-static bool take_identity(struct ahci_port *p, const u16 *identify) {
+static bool take_identity(struct ahci_port *p, const u16 *identify)
+{
     struct block_device *disk = &p->disk;
     p->lba48 = (word(identify, 83) & 0xc400) == 0x4400; // words 83 valid, 48-bit addresses
     disk->sectors = (u64)word(identify, 60) | (u64)word(identify, 61) << 16;
     if (p->lba48)
-        disk->sectors = (u64)word(identify, 100) | (u64)word(identify, 101) << 16 | (u64)word(identify, 102) << 32 |
-                        (u64)word(identify, 103) << 48;
+        disk->sectors = (u64)word(identify, 100) | (u64)word(identify, 101) << 16 |
+                        (u64)word(identify, 102) << 32 | (u64)word(identify, 103) << 48;
     disk->sector_size = 512;
     if ((word(identify, 106) & 0xd000) == 0x5000) // valid, longer logical sectors
         disk->sector_size = (u32)(word(identify, 117) | (u32)word(identify, 118) << 16) * 2;
@@ -212,7 +241,8 @@ static bool take_identity(struct ahci_port *p, const u16 *identify) {
     return disk->sectors > 0 && disk->sectors <= BIT(48);
 }
 
-bool ahci_disk_start(struct ahci_port *p) {
+bool ahci_disk_start(struct ahci_port *p)
+{
     static char letter = 'a';
     u16 *identify = page_alloc(1);
     bool ok = identify && ahci_identify(p, identify) && take_identity(p, identify);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Starts dom0's drivers: each PCI function is offered to each driver in turn, RAM disks come from modules, and then the
-// disks' partition tables are read.
+// Starts dom0's drivers: each PCI function is offered to each driver in turn, RAM disks come from
+// modules, and then the disks' partition tables are read.
 
 #include "drivers/drivers.h"
 
@@ -13,7 +13,8 @@ static bool (*const probes[])(const struct pci_device *device) = {
     ahci_probe,
 };
 
-void drivers_init(void) {
+void drivers_init(void)
+{
     u32 functions = pci_scan();
     for (u32 i = 0; i < functions; i++)
         for (unsigned p = 0; p < ARRAY_SIZE(probes); p++)
@@ -27,5 +28,7 @@ void drivers_init(void) {
             partition_scan(disk);
     }
     if (!block_first())
-        log_warning("disk", "no disk found: give the machine a virtio-blk or AHCI disk, or a module named *.img");
+        log_warning(
+            "disk",
+            "no disk found: give the machine a virtio-blk or AHCI disk, or a module named *.img");
 }

@@ -8,8 +8,8 @@
 
 #include "pci.h"
 
-/// Finds every device that dom0 has a driver for, starts it, and reads the partition tables of the disks found.
-/// What doesn't work is reported and left out.
+/// Finds every device that dom0 has a driver for, starts it, and reads the partition tables of the
+/// disks found. What doesn't work is reported and left out.
 void drivers_init(void);
 
 /// Each probes one function and returns whether it is its kind (whether or not it works).

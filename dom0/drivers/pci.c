@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PCI functions as the kernel lets dom0 see them. The kernel keeps BARs, MSI and MSI-X to itself; sizes of BARs are
-// therefore not known here, and a driver that finds a capability pointing beyond its BAR gets ones or a fault
-// that the kernel answers, never someone else's memory.
+// PCI functions as the kernel lets dom0 see them. The kernel keeps BARs, MSI and MSI-X to itself;
+// sizes of BARs are therefore not known here, and a driver that finds a capability pointing beyond
+// its BAR gets ones or a fault that the kernel answers, never someone else's memory.
 
 #include "drivers/pci.h"
 
@@ -35,23 +35,22 @@
 static struct pci_device *functions[PCI_FUNCTIONS_MAX];
 static u32 function_count;
 
-u32 pci_count(void) {
-    return function_count;
-}
+u32 pci_count(void) { return function_count; }
 
-struct pci_device *pci_at(u32 index) {
-    return index < function_count ? functions[index] : NULL;
-}
+struct pci_device *pci_at(u32 index) { return index < function_count ? functions[index] : NULL; }
 
-u32 pci_read(const struct pci_device *d, u32 offset, u32 bytes) {
+u32 pci_read(const struct pci_device *d, u32 offset, u32 bytes)
+{
     return hc_pci_read(d->bdf, offset, bytes);
 }
 
-i64 pci_write(const struct pci_device *d, u32 offset, u32 bytes, u32 value) {
+i64 pci_write(const struct pci_device *d, u32 offset, u32 bytes, u32 value)
+{
     return hc_pci_write(d->bdf, offset, bytes, value);
 }
 
-u32 pci_capability(const struct pci_device *d, u8 id, u32 from) {
+u32 pci_capability(const struct pci_device *d, u8 id, u32 from)
+{
     if (!(pci_read(d, PCI_STATUS, 2) & PCI_STATUS_CAPS))
         return 0;
     u32 offset = pci_read(d, from ? from + 1 : PCI_CAP_POINTER, 1) & 0xfc;
@@ -64,7 +63,8 @@ u32 pci_capability(const struct pci_device *d, u8 id, u32 from) {
     return 0;
 }
 
-static void read_bars(struct pci_device *d) {
+static void read_bars(struct pci_device *d)
+{
     unsigned count = (pci_read(d, PCI_HEADER_TYPE, 1) & 0x7f) == 0 ? PCI_BARS : 0;
     for (unsigned i = 0; i < count; i++) {
         u32 low = pci_read(d, PCI_BAR0 + 4 * i, 4);
@@ -81,7 +81,8 @@ static void read_bars(struct pci_device *d) {
     }
 }
 
-static void add_function(u32 bdf, u32 id) {
+static void add_function(u32 bdf, u32 id)
+{
     struct pci_device *d = calloc(1, sizeof(*d));
     if (!d || function_count == PCI_FUNCTIONS_MAX) {
         free(d);
@@ -104,15 +105,16 @@ static void add_function(u32 bdf, u32 id) {
               d->msi ? " msi" : "", d->msix ? " msix" : "");
 }
 
-u32 pci_scan(void) {
+u32 pci_scan(void)
+{
     function_count = 0;
     for (u32 bdf = 0; bdf < 0x10000; bdf++) {
         u32 id = hc_pci_read(bdf, 0, 4);
         bool absent = (id & 0xffff) == 0xffff || (id & 0xffff) == 0;
         if (!absent)
             add_function(bdf, id);
-        // A function 0 that the kernel keeps (a bridge) reads as absent, while others of its device may be dom0's: on
-        // bus 0, where those are, every function is looked at.
+        // A function 0 that the kernel keeps (a bridge) reads as absent, while others of its device
+        // may be dom0's: on bus 0, where those are, every function is looked at.
         bool single = !absent && !(hc_pci_read(bdf, PCI_HEADER_TYPE, 1) & PCI_MULTIFUNCTION);
         if ((bdf & 7) == 0 && (single || (absent && bdf >= 0x100)))
             bdf |= 7;
@@ -120,43 +122,52 @@ u32 pci_scan(void) {
     return function_count;
 }
 
-volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 bytes) {
-    if (bar >= PCI_BARS || d->bar_io & BIT(bar) || d->bars[bar] == 0 || offset > BIT(40) || bytes > BIT(40))
+volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 bytes)
+{
+    if (bar >= PCI_BARS || d->bar_io & BIT(bar) || d->bars[bar] == 0 || offset > BIT(40) ||
+        bytes > BIT(40))
         return NULL;
     return phys_map(d->bars[bar] + offset, bytes);
 }
 
-void pci_enable(const struct pci_device *d) {
+void pci_enable(const struct pci_device *d)
+{
     u32 command = pci_read(d, PCI_COMMAND, 2);
     pci_write(d, PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
-void pci_disable(const struct pci_device *d) {
+void pci_disable(const struct pci_device *d)
+{
     u32 command = pci_read(d, PCI_COMMAND, 2);
     pci_write(d, PCI_COMMAND, 2, command & ~(u32)PCI_COMMAND_MASTER);
 }
 
 // Allocates a port with its handler and ties it by `bind`.
-static int bind_port(const struct pci_device *d, i64 entry, event_handler handler, void *context) {
+static int bind_port(const struct pci_device *d, i64 entry, event_handler handler, void *context)
+{
     int port = event_port_alloc(handler, context);
     if (port < 0)
         return port;
-    i64 r = entry >= 0 ? hc_irq_bind_msi(d->bdf, (u32)entry, (u32)port) : hc_irq_bind_line(d->bdf, (u32)port);
+    i64 r = entry >= 0 ? hc_irq_bind_msi(d->bdf, (u32)entry, (u32)port)
+                       : hc_irq_bind_line(d->bdf, (u32)port);
     if (r >= 0)
         return port;
     event_port_free(port);
     return (int)r;
 }
 
-int pci_bind_msi(const struct pci_device *d, u32 entry, event_handler handler, void *context) {
+int pci_bind_msi(const struct pci_device *d, u32 entry, event_handler handler, void *context)
+{
     return bind_port(d, entry, handler, context);
 }
 
-int pci_bind_line(const struct pci_device *d, event_handler handler, void *context) {
+int pci_bind_line(const struct pci_device *d, event_handler handler, void *context)
+{
     return bind_port(d, -1, handler, context);
 }
 
-void pci_line_ack(int port) {
+void pci_line_ack(int port)
+{
     if (port >= 0)
         hc_irq_ack((u32)port);
 }

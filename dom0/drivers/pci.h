@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PCI functions of dom0's: found by reading configuration space through the kernel, which alone writes BARs, MSI and
-// MSI-X entries. Registers of a function are read and written at the BAR's own address (dom0 is identity-mapped).
+// PCI functions of dom0's: found by reading configuration space through the kernel, which alone
+// writes BARs, MSI and MSI-X entries. Registers of a function are read and written at the BAR's own
+// address (dom0 is identity-mapped).
 
 #pragma once
 
@@ -10,7 +11,6 @@
 #include "lib/event.h"
 
 #define PCI_BARS 6
-
 
 struct pci_device {
     u32 bdf; // bus 15:8, device 7:3, function 2:0
@@ -32,7 +32,8 @@ struct pci_device *pci_at(u32 index);
 u32 pci_read(const struct pci_device *d, u32 offset, u32 bytes);
 i64 pci_write(const struct pci_device *d, u32 offset, u32 bytes, u32 value);
 
-/// Offset of the first capability `id` at or after `from` (0: from the start of the list); 0 if there is none.
+/// Offset of the first capability `id` at or after `from` (0: from the start of the list); 0 if
+/// there is none.
 u32 pci_capability(const struct pci_device *d, u8 id, u32 from);
 
 /// Pointer to `bytes` bytes at `offset` of a memory BAR; NULL if there is no such BAR.
@@ -43,8 +44,10 @@ void pci_enable(const struct pci_device *d);
 void pci_disable(const struct pci_device *d);
 
 /// Binds MSI-X entry (or MSI message) `entry` to a handler. Returns the port or a negative error.
-must_check int pci_bind_msi(const struct pci_device *d, u32 entry, event_handler handler, void *context);
+must_check int pci_bind_msi(const struct pci_device *d, u32 entry, event_handler handler,
+                            void *context);
 
-/// Binds the INTx line; the handler must call pci_line_ack(port) when the device is quiet. Port or negative error.
+/// Binds the INTx line; the handler must call pci_line_ack(port) when the device is quiet. Port or
+/// negative error.
 must_check int pci_bind_line(const struct pci_device *d, event_handler handler, void *context);
 void pci_line_ack(int port);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// RAM disks: modules as disks, written in place and lost at the end of the run. For machines without a disk that dom0 can
-// drive (Bochs), and for tests.
+// RAM disks: modules as disks, written in place and lost at the end of the run. For machines
+// without a disk that dom0 can drive (Bochs), and for tests.
 
 #include "drivers.h"
 
@@ -20,7 +20,8 @@ struct ramdisk {
     u8 *data;
 };
 
-static bool start(struct block_device *disk, struct block_request *request) {
+static bool start(struct block_device *disk, struct block_request *request)
+{
     struct ramdisk *ram = disk->driver;
     u8 *at = ram->data + request->chunk_sector * SECTOR;
     struct block_walk walk;
@@ -40,7 +41,8 @@ static bool start(struct block_device *disk, struct block_request *request) {
 
 static const struct block_driver_ops ops = {.start = start};
 
-static bool is_disk(const struct basalt_boot_module *module) {
+static bool is_disk(const struct basalt_boot_module *module)
+{
     char name[sizeof(module->name)];
     boot_module_name(module, name, sizeof(name));
     size_t length = strlen(name);
@@ -50,7 +52,8 @@ static bool is_disk(const struct basalt_boot_module *module) {
     return word && (word[4] == 0 || word[4] == ' ');
 }
 
-static void add(const struct basalt_boot_module *module, unsigned index) {
+static void add(const struct basalt_boot_module *module, unsigned index)
+{
     struct ramdisk *ram = calloc(1, sizeof(*ram));
     if (!ram) {
         log_error("disk", "no memory for a RAM disk");
@@ -70,7 +73,8 @@ static void add(const struct basalt_boot_module *module, unsigned index) {
     block_register(disk);
 }
 
-void ramdisk_init(void) {
+void ramdisk_init(void)
+{
     unsigned index = 0;
     for (u32 i = 0; boot_module(i); i++)
         if (is_disk(boot_module(i)) && boot_module(i)->size > 0)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// virtio block devices (virtio 1.2, "Block Device"), modern interface over PCI. The device is not trusted: whatever it
-// answers, each request ends once. Nonsense in the used ring fails the disk for good, a missing answer resets it and
-// fails what was in flight; after three resets in a row without an answer it is given up.
+// virtio block devices (virtio 1.2, "Block Device"), modern interface over PCI. The device is not
+// trusted: whatever it answers, each request ends once. Nonsense in the used ring fails the disk
+// for good, a missing answer resets it and fails what was in flight; after three resets in a row
+// without an answer it is given up.
 
 #include "drivers.h"
 #include "virtio_pci.h"
@@ -19,34 +20,34 @@
 #define DEVICE_TRANSITIONAL 0x1001
 #define DEVICE_MODERN       0x1042
 
-#define F_SIZE_MAX BIT(1)
-#define F_SEG_MAX  BIT(2)
-#define F_RO       BIT(5)
-#define F_BLK_SIZE BIT(6)
-#define F_FLUSH    BIT(9)
-#define F_WANTED   (F_SIZE_MAX | F_SEG_MAX | F_RO | F_BLK_SIZE | F_FLUSH)
+#define F_SIZE_MAX          BIT(1)
+#define F_SEG_MAX           BIT(2)
+#define F_RO                BIT(5)
+#define F_BLK_SIZE          BIT(6)
+#define F_FLUSH             BIT(9)
+#define F_WANTED            (F_SIZE_MAX | F_SEG_MAX | F_RO | F_BLK_SIZE | F_FLUSH)
 
-#define CONFIG_CAPACITY 0 // in 512-byte sectors, u64
-#define CONFIG_SIZE_MAX 8
-#define CONFIG_SEG_MAX  12
-#define CONFIG_BLK_SIZE 20
+#define CONFIG_CAPACITY     0 // in 512-byte sectors, u64
+#define CONFIG_SIZE_MAX     8
+#define CONFIG_SEG_MAX      12
+#define CONFIG_BLK_SIZE     20
 
-#define T_IN    0u
-#define T_OUT   1u
-#define T_FLUSH 4u
+#define T_IN                0u
+#define T_OUT               1u
+#define T_FLUSH             4u
 
-#define S_OK     0u
-#define S_IOERR  1u
-#define S_UNSUPP 2u
-#define S_NONE   0xffu // what the driver puts there first
+#define S_OK                0u
+#define S_IOERR             1u
+#define S_UNSUPP            2u
+#define S_NONE              0xffu // what the driver puts there first
 
-#define SLOTS          VIRTQUEUE_MAX
-#define PIECES_MAX     62u // of data per request, so that several fit into the queue
-#define REQUEST_MAX    (4 * MIB)
-#define TIMEOUT_NS     (30 * NS_PER_S)
-#define WATCH_NS       NS_PER_S
-#define POLL_NS        (2 * NS_PER_MS)
-#define RESETS_MAX     3u
+#define SLOTS               VIRTQUEUE_MAX
+#define PIECES_MAX          62u // of data per request, so that several fit into the queue
+#define REQUEST_MAX         (4 * MIB)
+#define TIMEOUT_NS          (30 * NS_PER_S)
+#define WATCH_NS            NS_PER_S
+#define POLL_NS             (2 * NS_PER_MS)
+#define RESETS_MAX          3u
 
 struct header {
     u32 type, reserved;
@@ -70,12 +71,13 @@ struct virtio_blk {
     u8 free_slots[SLOTS];
     u32 free_count;
     u64 features;
-    u32 resets; // since the last answer
+    u32 resets;         // since the last answer
     struct work submit; // notifies once for all requests of a pass
     struct timer watch;
 };
 
-static void unmap_data(struct block_request *request) {
+static void unmap_data(struct block_request *request)
+{
     struct block_walk walk;
     void *data;
     u64 bytes;
@@ -84,7 +86,8 @@ static void unmap_data(struct block_request *request) {
         dma_unmap(phys_of(data), bytes);
 }
 
-static void finish(struct virtio_blk *b, u32 slot, enum block_status status) {
+static void finish(struct virtio_blk *b, u32 slot, enum block_status status)
+{
     struct block_request *request = b->requests[slot];
     b->requests[slot] = NULL;
     b->free_slots[b->free_count++] = (u8)slot;
@@ -93,7 +96,8 @@ static void finish(struct virtio_blk *b, u32 slot, enum block_status status) {
 }
 
 // After a reset: nothing is the device's any more.
-static void finish_all(struct virtio_blk *b, enum block_status status) {
+static void finish_all(struct virtio_blk *b, enum block_status status)
+{
     while (virtqueue_detach(&b->queue))
         continue;
     for (u32 slot = 0; slot < SLOTS; slot++)
@@ -101,7 +105,8 @@ static void finish_all(struct virtio_blk *b, enum block_status status) {
             finish(b, slot, status);
 }
 
-static void give_up(struct virtio_blk *b, const char *why) {
+static void give_up(struct virtio_blk *b, const char *why)
+{
     log_error(b->disk.name, "%s: the disk is out of use until dom0 restarts", why);
     if (!virtio_reset(&b->device))
         log_error(b->disk.name, "it does not even reset; it was cut off from memory");
@@ -110,7 +115,8 @@ static void give_up(struct virtio_blk *b, const char *why) {
     block_fail(&b->disk);
 }
 
-static bool start_device(struct virtio_blk *b) {
+static bool start_device(struct virtio_blk *b)
+{
     if (!virtio_begin(&b->device, F_WANTED, &b->features))
         return false;
     if (!virtio_setup_queue(&b->device, 0, &b->queue, VIRTQUEUE_MAX, b->queue_memory))
@@ -119,7 +125,8 @@ static bool start_device(struct virtio_blk *b) {
     return true;
 }
 
-static void restart(struct virtio_blk *b, const char *why) {
+static void restart(struct virtio_blk *b, const char *why)
+{
     if (++b->resets > RESETS_MAX) {
         give_up(b, why);
         return;
@@ -131,31 +138,36 @@ static void restart(struct virtio_blk *b, const char *why) {
         give_up(b, "the reset failed");
 }
 
-static enum block_status status_of(u8 status) {
+static enum block_status status_of(u8 status)
+{
     return status == S_OK ? BLOCK_OK : status == S_UNSUPP ? BLOCK_EINVAL : BLOCK_EIO;
 }
 
-static void take_answers(struct virtio_blk *b) {
+static void take_answers(struct virtio_blk *b)
+{
     struct slot *slot;
     u32 length;
     int r;
     while ((r = virtqueue_take(&b->queue, (void **)&slot, &length)) == 1) {
         u8 status = READ_ONCE(slot->status);
         b->resets = 0;
-        finish(b, (u32)(slot - b->slots), status_of(status)); // S_NONE: it wrote no status, an error
+        finish(b, (u32)(slot - b->slots),
+               status_of(status)); // S_NONE: it wrote no status, an error
     }
     if (r < 0)
         give_up(b, "the disk's answers make no sense");
 }
 
-static void interrupt(void *context) {
+static void interrupt(void *context)
+{
     struct virtio_blk *b = context;
     if (!b->disk.failed)
         take_answers(b);
     virtio_ack(&b->device);
 }
 
-static bool oldest_is_late(const struct virtio_blk *b, u64 now) {
+static bool oldest_is_late(const struct virtio_blk *b, u64 now)
+{
     for (u32 slot = 0; slot < SLOTS; slot++)
         if (b->requests[slot] && b->requests[slot]->deadline <= now)
             return true;
@@ -163,7 +175,8 @@ static bool oldest_is_late(const struct virtio_blk *b, u64 now) {
 }
 
 // Runs while the disk is in use: a lost interrupt costs a second, a lost answer its time limit.
-static void watch(void *context) {
+static void watch(void *context)
+{
     struct virtio_blk *b = context;
     u64 now = time_ns();
     take_answers(b);
@@ -175,28 +188,33 @@ static void watch(void *context) {
         timer_set(&b->watch, now + (b->device.port < 0 ? POLL_NS : WATCH_NS));
 }
 
-static void notify(void *context) {
+static void notify(void *context)
+{
     struct virtio_blk *b = context;
     if (!b->disk.failed && virtqueue_publish(&b->queue))
         virtio_notify(&b->device);
 }
 
-static u16 data_pieces(struct block_request *request, struct virtq_piece *pieces) {
+static u16 data_pieces(struct block_request *request, struct virtq_piece *pieces)
+{
     struct block_walk walk;
     void *data;
     u64 bytes;
     u16 count = 0;
     block_walk_begin(&walk, request);
     while (block_walk_next(&walk, &data, &bytes))
-        pieces[count++] = (struct virtq_piece){dma_map(data, bytes), (u32)bytes, request->op == BLOCK_READ};
+        pieces[count++] =
+            (struct virtq_piece){dma_map(data, bytes), (u32)bytes, request->op == BLOCK_READ};
     return count;
 }
 
-static u32 type_of(enum block_op op) {
+static u32 type_of(enum block_op op)
+{
     return op == BLOCK_READ ? T_IN : op == BLOCK_WRITE ? T_OUT : T_FLUSH;
 }
 
-static bool start(struct block_device *disk, struct block_request *request) {
+static bool start(struct block_device *disk, struct block_request *request)
+{
     struct virtio_blk *b = disk->driver;
     struct virtq_piece pieces[PIECES_MAX + 2];
     if (b->free_count == 0)
@@ -225,10 +243,12 @@ static bool start(struct block_device *disk, struct block_request *request) {
 
 static const struct block_driver_ops ops = {.start = start};
 
-static bool read_geometry(struct virtio_blk *b) {
+static bool read_geometry(struct virtio_blk *b)
+{
     struct block_device *disk = &b->disk;
     u64 capacity = virtio_config(&b->device, CONFIG_CAPACITY, 8);
-    u32 size_max = b->features & F_SIZE_MAX ? (u32)virtio_config(&b->device, CONFIG_SIZE_MAX, 4) : 0;
+    u32 size_max = b->features & F_SIZE_MAX ? (u32)virtio_config(&b->device, CONFIG_SIZE_MAX, 4)
+                                            : 0;
     u32 seg_max = b->features & F_SEG_MAX ? (u32)virtio_config(&b->device, CONFIG_SEG_MAX, 4) : 0;
     u32 block = b->features & F_BLK_SIZE ? (u32)virtio_config(&b->device, CONFIG_BLK_SIZE, 4) : 512;
     disk->sector_size = block == 4096 ? 4096 : 512;
@@ -241,7 +261,8 @@ static bool read_geometry(struct virtio_blk *b) {
     return capacity > 0 && b->queue.size >= 4;
 }
 
-static bool allocate(struct virtio_blk *b) {
+static bool allocate(struct virtio_blk *b)
+{
     b->queue_memory = page_alloc(virtqueue_bytes(VIRTQUEUE_MAX) / PAGE_SIZE);
     b->slots = page_alloc(ALIGN_UP(SLOTS * sizeof(struct slot), PAGE_SIZE) / PAGE_SIZE);
     for (u32 i = 0; i < SLOTS; i++)
@@ -256,7 +277,8 @@ static bool allocate(struct virtio_blk *b) {
 }
 
 // Brings the disk up; a sentence about what is wrong, or NULL.
-static const char *bring_up(struct virtio_blk *b, const struct pci_device *pci) {
+static const char *bring_up(struct virtio_blk *b, const struct pci_device *pci)
+{
     static char letter = 'a';
     if (!virtio_open(&b->device, pci))
         return "no modern virtio interface (start QEMU without disable-modern=on)";
@@ -272,8 +294,10 @@ static const char *bring_up(struct virtio_blk *b, const struct pci_device *pci) 
     return NULL;
 }
 
-bool virtio_blk_probe(const struct pci_device *pci) {
-    if (pci->vendor != VIRTIO_VENDOR || (pci->device != DEVICE_TRANSITIONAL && pci->device != DEVICE_MODERN))
+bool virtio_blk_probe(const struct pci_device *pci)
+{
+    if (pci->vendor != VIRTIO_VENDOR ||
+        (pci->device != DEVICE_TRANSITIONAL && pci->device != DEVICE_MODERN))
         return false;
     struct virtio_blk *b = calloc(1, sizeof(*b));
     const char *wrong = b ? bring_up(b, pci) : "out of memory";

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The PCI transport of modern virtio devices; see virtio_pci.h. Follows "Virtio Over PCI Bus" and "Device
-// Initialization" of virtio 1.2. Transitional devices are driven through their modern interface.
+// The PCI transport of modern virtio devices; see virtio_pci.h. Follows "Virtio Over PCI Bus" and
+// "Device Initialization" of virtio 1.2. Transitional devices are driven through their modern
+// interface.
 
 #include "virtio_pci.h"
 
@@ -38,22 +39,30 @@ enum { TYPE_COMMON = 1, TYPE_NOTIFY = 2, TYPE_ISR = 3, TYPE_DEVICE = 4 };
 #define COMMON_QUEUE_DEVICE          48
 #define COMMON_BYTES                 56
 
-#define NO_VECTOR 0xffffu
+#define NO_VECTOR                    0xffffu
 
 static u8 get8(volatile u8 *base, u32 offset) { return base[offset]; }
 static u16 get16(volatile u8 *base, u32 offset) { return *(volatile u16 *)(base + offset); }
 static u32 get32(volatile u8 *base, u32 offset) { return *(volatile u32 *)(base + offset); }
 static void put8(volatile u8 *base, u32 offset, u8 value) { base[offset] = value; }
-static void put16(volatile u8 *base, u32 offset, u16 value) { *(volatile u16 *)(base + offset) = value; }
-static void put32(volatile u8 *base, u32 offset, u32 value) { *(volatile u32 *)(base + offset) = value; }
+static void put16(volatile u8 *base, u32 offset, u16 value)
+{
+    *(volatile u16 *)(base + offset) = value;
+}
+static void put32(volatile u8 *base, u32 offset, u32 value)
+{
+    *(volatile u32 *)(base + offset) = value;
+}
 
 // 64-bit fields may be written as two halves.
-static void put64(volatile u8 *base, u32 offset, u64 value) {
+static void put64(volatile u8 *base, u32 offset, u64 value)
+{
     put32(base, offset, (u32)value);
     put32(base, offset + 4, (u32)(value >> 32));
 }
 
-static void take_capability(struct virtio_device *v, u32 cap) {
+static void take_capability(struct virtio_device *v, u32 cap)
+{
     const struct pci_device *d = v->pci;
     u32 type = pci_read(d, cap + CAP_TYPE, 1), bar = pci_read(d, cap + CAP_BAR, 1);
     u32 offset = pci_read(d, cap + CAP_OFFSET, 4), bytes = pci_read(d, cap + CAP_LENGTH, 4);
@@ -75,7 +84,8 @@ static void take_capability(struct virtio_device *v, u32 cap) {
     }
 }
 
-bool virtio_open(struct virtio_device *v, const struct pci_device *pci) {
+bool virtio_open(struct virtio_device *v, const struct pci_device *pci)
+{
     *v = (struct virtio_device){.pci = pci, .port = -1};
     u32 cap = 0;
     for (unsigned i = 0; i < 48; i++) {
@@ -90,15 +100,15 @@ bool virtio_open(struct virtio_device *v, const struct pci_device *pci) {
     return true;
 }
 
-u8 virtio_status(struct virtio_device *v) {
-    return get8(v->common, COMMON_DEVICE_STATUS);
-}
+u8 virtio_status(struct virtio_device *v) { return get8(v->common, COMMON_DEVICE_STATUS); }
 
-static void add_status(struct virtio_device *v, u8 bits) {
+static void add_status(struct virtio_device *v, u8 bits)
+{
     put8(v->common, COMMON_DEVICE_STATUS, virtio_status(v) | bits);
 }
 
-bool virtio_reset(struct virtio_device *v) {
+bool virtio_reset(struct virtio_device *v)
+{
     put8(v->common, COMMON_DEVICE_STATUS, 0);
     u64 end = time_ns() + 500 * NS_PER_MS;
     while (virtio_status(v) != 0) {
@@ -111,14 +121,16 @@ bool virtio_reset(struct virtio_device *v) {
     return true;
 }
 
-static u64 offered_features(struct virtio_device *v) {
+static u64 offered_features(struct virtio_device *v)
+{
     put32(v->common, COMMON_DEVICE_FEATURE_SELECT, 0);
     u64 low = get32(v->common, COMMON_DEVICE_FEATURE);
     put32(v->common, COMMON_DEVICE_FEATURE_SELECT, 1);
     return low | (u64)get32(v->common, COMMON_DEVICE_FEATURE) << 32;
 }
 
-bool virtio_begin(struct virtio_device *v, u64 wanted, u64 *features) {
+bool virtio_begin(struct virtio_device *v, u64 wanted, u64 *features)
+{
     if (!virtio_reset(v))
         return false;
     add_status(v, VIRTIO_STATUS_ACKNOWLEDGE);
@@ -134,7 +146,8 @@ bool virtio_begin(struct virtio_device *v, u64 wanted, u64 *features) {
     return virtio_status(v) & VIRTIO_STATUS_FEATURES_OK;
 }
 
-void virtio_bind(struct virtio_device *v, event_handler handler, void *context) {
+void virtio_bind(struct virtio_device *v, event_handler handler, void *context)
+{
     if (v->pci->msix)
         v->port = pci_bind_msi(v->pci, 0, handler, context);
     if (v->port >= 0)
@@ -142,10 +155,13 @@ void virtio_bind(struct virtio_device *v, event_handler handler, void *context) 
     v->port = pci_bind_line(v->pci, handler, context);
     v->line = v->port >= 0;
     if (v->port < 0)
-        log_warning("virtio", "%s: no interrupt (%s): it is polled", v->pci->name, error_text(v->port));
+        log_warning("virtio", "%s: no interrupt (%s): it is polled", v->pci->name,
+                    error_text(v->port));
 }
 
-bool virtio_setup_queue(struct virtio_device *v, u16 index, struct virtqueue *q, u16 limit, void *memory) {
+bool virtio_setup_queue(struct virtio_device *v, u16 index, struct virtqueue *q, u16 limit,
+                        void *memory)
+{
     put16(v->common, COMMON_QUEUE_SELECT, index);
     u16 size = get16(v->common, COMMON_QUEUE_SIZE);
     if (size == 0 || (size & (size - 1)))
@@ -169,22 +185,20 @@ bool virtio_setup_queue(struct virtio_device *v, u16 index, struct virtqueue *q,
     return true;
 }
 
-void virtio_ready(struct virtio_device *v) {
-    add_status(v, VIRTIO_STATUS_DRIVER_OK);
-}
+void virtio_ready(struct virtio_device *v) { add_status(v, VIRTIO_STATUS_DRIVER_OK); }
 
-void virtio_notify(struct virtio_device *v) {
-    *v->doorbell = 0;
-}
+void virtio_notify(struct virtio_device *v) { *v->doorbell = 0; }
 
-void virtio_ack(struct virtio_device *v) {
+void virtio_ack(struct virtio_device *v)
+{
     if (!v->line)
         return;
     (void)get8(v->isr, 0); // reading clears it and lowers the line
     pci_line_ack(v->port);
 }
 
-u64 virtio_config(struct virtio_device *v, u32 offset, u32 bytes) {
+u64 virtio_config(struct virtio_device *v, u32 offset, u32 bytes)
+{
     if (!v->config || bytes > v->config_bytes || offset > v->config_bytes - bytes)
         return 0;
     for (unsigned tries = 0; tries < 8; tries++) {

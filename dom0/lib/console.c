@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The machine's console through the kernel. Output waits in a ring that is handed on whenever the kernel's transmit
-// ring has room; the kernel rings the console port when it has again, and when input arrived.
+// The machine's console through the kernel. Output waits in a ring that is handed on whenever the
+// kernel's transmit ring has room; the kernel rings the console port when it has again, and when
+// input arrived.
 
 #include "lib/console.h"
 
@@ -21,7 +22,8 @@ static void *input_context;
 static struct work input_work;
 
 // Hands on what the kernel takes.
-static void drain(void) {
+static void drain(void)
+{
     while (tail != head) {
         u64 offset = tail % CONSOLE_BUFFER;
         i64 taken = hc_console_write(buffer + offset, MIN(head - tail, CONSOLE_BUFFER - offset));
@@ -31,16 +33,16 @@ static void drain(void) {
     }
 }
 
-size_t console_space(void) {
-    return CONSOLE_BUFFER - (size_t)(head - tail);
-}
+size_t console_space(void) { return CONSOLE_BUFFER - (size_t)(head - tail); }
 
-static void queue(const char *data, size_t bytes) {
+static void queue(const char *data, size_t bytes)
+{
     for (size_t i = 0; i < bytes; i++)
         buffer[head++ % CONSOLE_BUFFER] = data[i];
 }
 
-size_t console_write(const void *data, size_t bytes) {
+size_t console_write(const void *data, size_t bytes)
+{
     static const char notice[] = "\r\n[output lost]\r\n";
     if (lost && console_space() > CONSOLE_BUFFER / 4) {
         lost = 0;
@@ -54,7 +56,8 @@ size_t console_write(const void *data, size_t bytes) {
 }
 
 // A few reads per call, the rest after everyone else had a turn.
-static void read_input(void *context) {
+static void read_input(void *context)
+{
     (void)context;
     for (unsigned i = 0; input && i < EVENT_BUDGET; i++) {
         u64 bytes;
@@ -69,12 +72,14 @@ static void read_input(void *context) {
         work_queue(&input_work);
 }
 
-static void rung(void *context) {
+static void rung(void *context)
+{
     drain();
     read_input(context);
 }
 
-void console_init(void) {
+void console_init(void)
+{
     input_work.handler = read_input;
     int port = event_port_alloc(rung, NULL);
     if (port >= 0)
@@ -82,20 +87,23 @@ void console_init(void) {
     drain();
 }
 
-void console_set_input(void (*handler)(void *context, const u8 *data, size_t bytes), void *context) {
+void console_set_input(void (*handler)(void *context, const u8 *data, size_t bytes), void *context)
+{
     input = handler;
     input_context = context;
     if (handler && input_work.handler)
         work_queue(&input_work);
 }
 
-void console_flush(unsigned milliseconds) {
+void console_flush(unsigned milliseconds)
+{
     u64 end = time_ns() + milliseconds * NS_PER_MS;
     for (drain(); tail != head && time_ns() < end; drain())
         hc_yield();
 }
 
-void console_write_now(const char *text, size_t bytes) {
+void console_write_now(const char *text, size_t bytes)
+{
     u64 end = time_ns() + 5 * NS_PER_S;
     while (bytes > 0 && time_ns() < end) {
         i64 taken = hc_console_write(text, bytes);

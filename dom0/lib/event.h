@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The event loop: everything in dom0 runs from here, one handler at a time, on one stack. A pass scans the pending
-// ports fairly (each is served once before any is served twice), runs the deferred work that was queued before the pass and
-// the timers that are due, and blocks in the kernel when there is nothing left. Invariant: no ring of a port is
-// lost, and a handler is run at least once after each; several rings may become one run. A handler must do a bounded amount of work (EVENT_BUDGET items
-// is the common measure) and defer() the rest, so that one guest can't starve the others.
+// The event loop: everything in dom0 runs from here, one handler at a time, on one stack. A pass
+// scans the pending ports fairly (each is served once before any is served twice), runs the
+// deferred work that was queued before the pass and the timers that are due, and blocks in the
+// kernel when there is nothing left. Invariant: no ring of a port is lost, and a handler is run at
+// least once after each; several rings may become one run. A handler must do a bounded amount of
+// work (EVENT_BUDGET items is the common measure) and defer() the rest, so that one guest can't
+// starve the others.
 
 #pragma once
 
@@ -23,7 +25,8 @@ void event_port_bind(u32 port, event_handler handler, void *context);
 /// Frees the port in the kernel; a ring that is pending is forgotten. `port` < 0 is ignored.
 void event_port_free(int port);
 
-// A piece of work to be done soon, from the loop. Embedded in its owner; zeroed and with handler set it is ready.
+// A piece of work to be done soon, from the loop. Embedded in its owner; zeroed and with handler
+// set it is ready.
 struct work {
     event_handler handler;
     void *context;
@@ -37,11 +40,13 @@ void work_queue(struct work *work);
 /// Takes it back, if queued: O(queue). Must be called before its memory is freed.
 void work_cancel(struct work *work);
 
-/// Runs one pass. With `may_block`, waits in the kernel if there was nothing to do. Returns whether something was.
+/// Runs one pass. With `may_block`, waits in the kernel if there was nothing to do. Returns whether
+/// something was.
 bool event_pass(bool may_block);
 
-/// Runs passes until *done becomes true or `timeout_ns` have passed; returns *done. For initialisation and for the
-/// operator's commands only, never from a handler that the loop may enter again.
+/// Runs passes until *done becomes true or `timeout_ns` have passed; returns *done. For
+/// initialisation and for the operator's commands only, never from a handler that the loop may
+/// enter again.
 bool event_wait(const volatile bool *done, u64 timeout_ns);
 
 /// Runs passes for ever.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// dom0's log. The ring keeps the last LOG_BYTES bytes of all levels, "[seconds] level subject: text" per line; what is
-// at or above the threshold goes to the sink, too.
+// dom0's log. The ring keeps the last LOG_BYTES bytes of all levels, "[seconds] level subject:
+// text" per line; what is at or above the threshold goes to the sink, too.
 
 #include "lib/log.h"
 
@@ -26,20 +26,15 @@ static void (*sink)(const char *text, size_t bytes);
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
-void log_set_threshold(enum log_level level) {
-    threshold = level;
-}
+void log_set_threshold(enum log_level level) { threshold = level; }
 
-enum log_level log_threshold(void) {
-    return threshold;
-}
+enum log_level log_threshold(void) { return threshold; }
 
-void log_set_sink(void (*function)(const char *text, size_t bytes)) {
-    sink = function;
-}
+void log_set_sink(void (*function)(const char *text, size_t bytes)) { sink = function; }
 
 // A serial terminal wants a carriage return before each line feed.
-static void console_text(const char *text, size_t bytes) {
+static void console_text(const char *text, size_t bytes)
+{
     size_t start = 0;
     for (size_t i = 0; i < bytes; i++) {
         if (text[i] != '\n')
@@ -51,23 +46,25 @@ static void console_text(const char *text, size_t bytes) {
     console_write(text + start, bytes - start);
 }
 
-void log_text(const char *text, size_t bytes) {
-    (sink ? sink : console_text)(text, bytes);
-}
+void log_text(const char *text, size_t bytes) { (sink ? sink : console_text)(text, bytes); }
 
-static void ring_write(const char *text, size_t bytes) {
+static void ring_write(const char *text, size_t bytes)
+{
     for (size_t i = 0; i < bytes; i++)
         ring[ring_head++ % LOG_BYTES] = text[i];
 }
 
-// Control characters may come from a guest's or a disk's names: they must not reach the operator's terminal.
-static void make_printable(char *text) {
+// Control characters may come from a guest's or a disk's names: they must not reach the operator's
+// terminal.
+static void make_printable(char *text)
+{
     for (; *text; text++)
         if ((unsigned char)*text < 0x20 || *text == 0x7f)
             *text = '?';
 }
 
-void log_line(enum log_level level, const char *subject, const char *format, ...) {
+void log_line(enum log_level level, const char *subject, const char *format, ...)
+{
     char line[LOG_LINE], stamp[48];
     va_list args;
     va_start(args, format);
@@ -81,7 +78,8 @@ void log_line(enum log_level level, const char *subject, const char *format, ...
         bytes--;
     line[bytes++] = '\n';
     u64 milliseconds = time_ns() / NS_PER_MS;
-    int n = snprintf(stamp, sizeof(stamp), "[%5llu.%03llu] %-7s ", (unsigned long long)milliseconds / 1000,
+    int n = snprintf(stamp, sizeof(stamp), "[%5llu.%03llu] %-7s ",
+                     (unsigned long long)milliseconds / 1000,
                      (unsigned long long)milliseconds % 1000, level_names[level]);
     ring_write(stamp, (size_t)n);
     ring_write(line, bytes);
@@ -93,7 +91,8 @@ void log_line(enum log_level level, const char *subject, const char *format, ...
     log_text(out, MIN((size_t)n, sizeof(out) - 1));
 }
 
-size_t log_read(u64 *cursor, char *text, size_t bytes) {
+size_t log_read(u64 *cursor, char *text, size_t bytes)
+{
     u64 oldest = ring_head > LOG_BYTES ? ring_head - LOG_BYTES : 0;
     if (*cursor < oldest)
         *cursor = oldest;
@@ -104,7 +103,8 @@ size_t log_read(u64 *cursor, char *text, size_t bytes) {
 }
 
 #ifndef HOST_TEST
-_Noreturn void fatal(const char *format, ...) {
+_Noreturn void fatal(const char *format, ...)
+{
     char text[LOG_LINE];
     va_list args;
     va_start(args, format);
@@ -118,7 +118,8 @@ _Noreturn void fatal(const char *format, ...) {
 }
 #endif
 
-const char *error_text(i64 error) {
+const char *error_text(i64 error)
+{
     switch (error < 0 ? -error : error) {
     case 0: return "no error";
     case BASALT_EPERM: return "not permitted";

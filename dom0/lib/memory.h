@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory as dom0 sees it: its own RAM (pages, the C library's heap), guests' memory, and bus addresses. dom0's
-// physical addresses are the machine's, and its lower half maps them one to one, but only this file may know that:
-// pointers to guest memory come from guest_access() alone, bus addresses from dma_map() alone. Both pin what they
-// hand out: a domain's memory stays mapped while its pins are not zero.
+// Memory as dom0 sees it: its own RAM (pages, the C library's heap), guests' memory, and bus
+// addresses. dom0's physical addresses are the machine's, and its lower half maps them one to one,
+// but only this file may know that: pointers to guest memory come from guest_access() alone, bus
+// addresses from dma_map() alone. Both pin what they hand out: a domain's memory stays mapped while
+// its pins are not zero.
 
 #pragma once
 
@@ -22,8 +23,8 @@ u64 page_count_total(void);
 /// Physical address of memory of dom0's own (image, stack, heap, pages).
 u64 phys_of(const void *p);
 
-/// Makes sure that [base, base + bytes) is mapped in dom0's page tables; returns a pointer to it (identity), NULL
-/// without memory for tables. For device registers and firmware tables.
+/// Makes sure that [base, base + bytes) is mapped in dom0's page tables; returns a pointer to it
+/// (identity), NULL without memory for tables. For device registers and firmware tables.
 void *phys_map(u64 base, u64 bytes);
 
 // ---- guest memory ----
@@ -56,22 +57,25 @@ struct guest_memory {
 /// Starts with no memory at all; `handle` is dom0's handle of the domain (RIGHT_MEMORY).
 void guest_memory_init(struct guest_memory *m, u32 handle);
 
-/// Shares `pages` pages at `gpa` of the domain with dom0 and maps them: guest_access() works on them afterwards.
-/// The range must be populated. flags: GUEST_READ | GUEST_WRITE. Returns 0 or a negative error; nothing is changed
-/// on error.
+/// Shares `pages` pages at `gpa` of the domain with dom0 and maps them: guest_access() works on
+/// them afterwards. The range must be populated. flags: GUEST_READ | GUEST_WRITE. Returns 0 or a
+/// negative error; nothing is changed on error.
 must_check int guest_memory_add(struct guest_memory *m, u64 gpa, u64 pages, u32 flags);
 
-/// Takes the range back (before ballooning); it must have been added as such. -EBUSY while anything is pinned.
+/// Takes the range back (before ballooning); it must have been added as such. -EBUSY while anything
+/// is pinned.
 must_check int guest_memory_remove(struct guest_memory *m, u64 gpa, u64 pages);
 
-/// Ends all shares and frees the tables. -EBUSY while anything is pinned (pending I/O): try again later.
+/// Ends all shares and frees the tables. -EBUSY while anything is pinned (pending I/O): try again
+/// later.
 must_check int guest_memory_destroy(struct guest_memory *m);
 
-/// Pointer to guest memory at `gpa`, for `flags` (GUEST_READ, GUEST_WRITE). NULL if `gpa` is not guest memory with
-/// that permission or bytes is 0. *contiguous (may be NULL only if the caller needs all `bytes` at one place: then
-/// NULL is returned when they are not): how many bytes, 1..bytes, lie at the pointer; the caller asks again for the
-/// rest. The content may change under the reader at any time: read each field once (READ_ONCE). Each success is
-/// one pin, given back with guest_release().
+/// Pointer to guest memory at `gpa`, for `flags` (GUEST_READ, GUEST_WRITE). NULL if `gpa` is not
+/// guest memory with that permission or bytes is 0. *contiguous (may be NULL only if the caller
+/// needs all `bytes` at one place: then NULL is returned when they are not): how many bytes,
+/// 1..bytes, lie at the pointer; the caller asks again for the rest. The content may change under
+/// the reader at any time: read each field once (READ_ONCE). Each success is one pin, given back
+/// with guest_release().
 void *guest_access(struct guest_memory *m, u64 gpa, u64 bytes, unsigned flags, u64 *contiguous);
 
 /// Gives back `count` pins.
@@ -87,8 +91,8 @@ must_check bool guest_fill(struct guest_memory *m, u64 gpa, u8 value, u64 bytes)
 
 // ---- bus addresses ----
 
-/// Bus address for a device of dom0's of `bytes` bytes at `p`, which came from guest_access() or is dom0's own
-/// memory; pinned until dma_unmap().
+/// Bus address for a device of dom0's of `bytes` bytes at `p`, which came from guest_access() or is
+/// dom0's own memory; pinned until dma_unmap().
 u64 dma_map(const void *p, u64 bytes);
 void dma_unmap(u64 bus_address, u64 bytes);
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// dom0's page tables: the image at the top 2 GiB with 4 KiB pages and the permissions of its segments, and the lower
-// half one to one, writable and never executable. Invariants: no page is writable and executable (in the mapping
-// through which it runs), page 0 and the stack's guard page are not present. What of the lower half is not there at
-// first (without 1 GiB pages, or above 512 GiB) comes with phys_map().
+// dom0's page tables: the image at the top 2 GiB with 4 KiB pages and the permissions of its
+// segments, and the lower half one to one, writable and never executable. Invariants: no page is
+// writable and executable (in the mapping through which it runs), page 0 and the stack's guard page
+// are not present. What of the lower half is not there at first (without 1 GiB pages, or above 512
+// GiB) comes with phys_map().
 
 #include "lib/paging.h"
 
@@ -11,12 +12,12 @@
 
 #include <string.h>
 
-#define PTE_P    BIT(0)
-#define PTE_RW   BIT(1)
-#define PTE_PS   BIT(7)
-#define PTE_NX   BIT(63)
-#define PTE_ADDR 0x000ffffffffff000ull
-#define ENTRIES  512u
+#define PTE_P             BIT(0)
+#define PTE_RW            BIT(1)
+#define PTE_PS            BIT(7)
+#define PTE_NX            BIT(63)
+#define PTE_ADDR          0x000ffffffffff000ull
+#define ENTRIES           512u
 
 #define CPUID_EXTENDED_1G BIT(26) // leaf 0x80000001 EDX
 #define IMAGE_TABLES      16u     // page tables for the image: 32 MiB
@@ -30,31 +31,31 @@ static u64 first_pt[ENTRIES] __attribute__((aligned(4096)));
 static u64 image_load;
 static bool has_1g;
 
-bool stack_contains(u64 address, u64 bytes) {
+bool stack_contains(u64 address, u64 bytes)
+{
     u64 low = (u64)stack_guard + PAGE_SIZE, high = (u64)stack_top;
     return address >= low && address < high && bytes <= high - address;
 }
 
-bool address_is_stack_guard(u64 address) {
-    return address - (u64)stack_guard < PAGE_SIZE;
-}
+bool address_is_stack_guard(u64 address) { return address - (u64)stack_guard < PAGE_SIZE; }
 
-u64 phys_of(const void *p) {
+u64 phys_of(const void *p)
+{
     u64 address = (u64)p;
     return address >= IMAGE_BASE ? address - IMAGE_BASE + image_load : address;
 }
 
-static u64 table_entry(const void *table) {
-    return phys_of(table) | PTE_P | PTE_RW;
-}
+static u64 table_entry(const void *table) { return phys_of(table) | PTE_P | PTE_RW; }
 
-static void flush_all(void) {
+static void flush_all(void)
+{
     u64 cr3;
     __asm__ volatile("mov %%cr3, %0; mov %0, %%cr3" : "=r"(cr3) : : "memory");
 }
 
 // The permissions of the image's page at offset `offset`.
-static u64 image_permissions(u64 offset) {
+static u64 image_permissions(u64 offset)
+{
     u64 address = IMAGE_BASE + offset;
     if (address_is_stack_guard(address) || address >= (u64)__image_end)
         return 0;
@@ -63,7 +64,8 @@ static u64 image_permissions(u64 offset) {
     return address < (u64)__rodata_end ? PTE_P | PTE_NX : PTE_P | PTE_NX | PTE_RW;
 }
 
-static void map_image(void) {
+static void map_image(void)
+{
     for (u64 page = 0; page < IMAGE_TABLES * ENTRIES; page++) {
         u64 permissions = image_permissions(page * PAGE_SIZE);
         image_pt[page / ENTRIES][page % ENTRIES] =
@@ -74,7 +76,8 @@ static void map_image(void) {
 }
 
 // The first 4 GiB are there; what start.S made executable is not any more. Page 0 goes.
-static void restrict_identity(void) {
+static void restrict_identity(void)
+{
     for (unsigned i = 0; i < 4 * ENTRIES; i++)
         boot_pd[i] |= PTE_NX;
     for (unsigned i = 1; i < ENTRIES; i++)
@@ -82,7 +85,8 @@ static void restrict_identity(void) {
     boot_pd[0] = table_entry(first_pt);
 }
 
-void paging_init(u64 load_address) {
+void paging_init(u64 load_address)
+{
     image_load = load_address;
     u32 eax = 0x80000001, ebx, ecx = 0, edx;
     __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
@@ -94,8 +98,10 @@ void paging_init(u64 load_address) {
     flush_all();
 }
 
-// The table that `entry` points to, made if there is none yet. Tables come from pages of the first 512 GiB.
-static u64 *table_below(u64 *entry) {
+// The table that `entry` points to, made if there is none yet. Tables come from pages of the first
+// 512 GiB.
+static u64 *table_below(u64 *entry)
+{
     if (!(*entry & PTE_P)) {
         void *table = page_alloc(1);
         if (!table)
@@ -104,10 +110,12 @@ static u64 *table_below(u64 *entry) {
     }
     u64 address = *entry & PTE_ADDR;
     u64 offset = address - image_load;
-    return offset < (u64)(__image_end - __image_start) ? (u64 *)(IMAGE_BASE + offset) : (u64 *)address;
+    return offset < (u64)(__image_end - __image_start) ? (u64 *)(IMAGE_BASE + offset)
+                                                       : (u64 *)address;
 }
 
-static bool map_gigabyte(u64 address) {
+static bool map_gigabyte(u64 address)
+{
     u64 *pdpt = table_below(&pml4[address / (ENTRIES * GIB)]);
     if (!pdpt)
         return false;
@@ -124,7 +132,8 @@ static bool map_gigabyte(u64 address) {
     return pd != NULL;
 }
 
-void *phys_map(u64 base, u64 bytes) {
+void *phys_map(u64 base, u64 bytes)
+{
     u64 limit = BIT(47);
     if (bytes == 0 || base < PAGE_SIZE || base >= limit || bytes > limit - base)
         return NULL;

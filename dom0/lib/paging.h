@@ -8,8 +8,9 @@
 
 #define IMAGE_BASE 0xffffffff80000000ull // link address of the image
 
-/// Takes away what start.S gave too much: afterwards nothing is writable and executable, page 0 and the page
-/// below the stack are not mapped, and the identity map reaches as far as the processor makes it cheap.
+/// Takes away what start.S gave too much: afterwards nothing is writable and executable, page 0 and
+/// the page below the stack are not mapped, and the identity map reaches as far as the processor
+/// makes it cheap.
 void paging_init(u64 load_address);
 
 /// Whether the `bytes` bytes at `address` lie on the main stack / in the guard page below it.

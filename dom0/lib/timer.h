@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Time and timers. Time is the TSC, in nanoseconds since it was 0; timers lie in a pairing heap whose nodes are
-// embedded in their owners, so that setting one never fails and costs O(log n); the kernel's one timer of dom0
-// is set to the earliest.
+// Time and timers. Time is the TSC, in nanoseconds since it was 0; timers lie in a pairing heap
+// whose nodes are embedded in their owners, so that setting one never fails and costs O(log n); the
+// kernel's one timer of dom0 is set to the earliest.
 
 #pragma once
 
@@ -18,7 +18,8 @@ struct timer {
     event_handler handler;
     void *context;
     u64 deadline; // ns; valid while set
-    struct timer *child, *next, *previous; // of the heap; previous: left sibling, or parent of a first child
+    struct timer *child, *next,
+        *previous; // of the heap; previous: left sibling, or parent of a first child
     bool set;
 };
 
@@ -33,7 +34,8 @@ u64 time_ticks_of_ns(u64 ns);
 u64 time_ns_of_ticks(u64 ticks);
 u64 time_tsc(void);
 
-/// (Re)arms the timer for `deadline_ns`; its handler is called once, from the event loop. In the past: next pass.
+/// (Re)arms the timer for `deadline_ns`; its handler is called once, from the event loop. In the
+/// past: next pass.
 void timer_set(struct timer *timer, u64 deadline_ns);
 
 /// Disarms; nothing happens if it is not set. Must be called before its memory is freed.

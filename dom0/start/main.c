@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// dom0 from its first C instruction to its event loop. The order: page tables first (nothing writable is executable
-// afterwards), then what reports errors, memory, time and events, disks, device models, and the domains. Only a
-// boot information that can't be used or no memory at all ends dom0; everything else is reported and left out.
+// dom0 from its first C instruction to its event loop. The order: page tables first (nothing
+// writable is executable afterwards), then what reports errors, memory, time and events, disks,
+// device models, and the domains. Only a boot information that can't be used or no memory at all
+// ends dom0; everything else is reported and left out.
 
 #include "start/traps.h"
 
@@ -23,28 +24,31 @@
 _Noreturn void dom0_entry(const struct basalt_boot_info *info, u64 load_address);
 
 // The other houses of dom0; weak, so that an image without them still starts.
-__attribute__((weak)) int devices_init(void) {
-    return 0;
-}
+__attribute__((weak)) int devices_init(void) { return 0; }
 
-__attribute__((weak)) int toolstack_main(void) {
+__attribute__((weak)) int toolstack_main(void)
+{
     log_info("dom0", "this image has no toolstack");
     return 0;
 }
 
-static void check_boot_info(void) {
+static void check_boot_info(void)
+{
     if (boot_info->magic != BASALT_BOOT_MAGIC || boot_info->size < sizeof(*boot_info))
         fatal("the boot information is not one of this version");
     u64 version = hc_version();
-    if (version != (BASALT_VERSION_MAGIC | BASALT_ABI_VERSION) || boot_info->abi_version != BASALT_ABI_VERSION)
+    if (version != (BASALT_VERSION_MAGIC | BASALT_ABI_VERSION) ||
+        boot_info->abi_version != BASALT_ABI_VERSION)
         fatal("Basalt speaks version %llx of the interface, this dom0 %x: use files of one release",
               (unsigned long long)(version & 0xffff), BASALT_ABI_VERSION);
     if (boot_info->tsc_khz == 0 || boot_info->event_page == 0)
         fatal("the boot information lacks a time or an event page");
 }
 
-// dom0's RAM is one range with the image at its start; what else the kernel put into it stays as it is.
-static void init_memory(void) {
+// dom0's RAM is one range with the image at its start; what else the kernel put into it stays as it
+// is.
+static void init_memory(void)
+{
     struct page_range reserved[5 + BASALT_BOOT_MODULES] = {
         {boot_info->ram_base, boot_info->image_size},
         {(u64)(uintptr_t)boot_info, sizeof(*boot_info)},
@@ -59,7 +63,8 @@ static void init_memory(void) {
         fatal("%llu KiB of memory are too little", (unsigned long long)boot_info->ram_size / 1024);
 }
 
-static void init_log(void) {
+static void init_log(void)
+{
     static const char *const names[] = {"error", "warning", "info", "debug"};
     char level[16];
     if (!boot_option("loglvl", level, sizeof(level)))
@@ -73,7 +78,8 @@ static void init_log(void) {
     log_warning("dom0", "loglvl=%s ignored: error, warning, info or debug", level);
 }
 
-_Noreturn void dom0_entry(const struct basalt_boot_info *info, u64 load_address) {
+_Noreturn void dom0_entry(const struct basalt_boot_info *info, u64 load_address)
+{
     boot_info = info;
     paging_init(load_address);
     traps_init();
@@ -82,8 +88,9 @@ _Noreturn void dom0_entry(const struct basalt_boot_info *info, u64 load_address)
     event_init();
     console_init();
     init_log();
-    log_info("dom0", "%llu MiB of memory, %u module(s)%s%s", (unsigned long long)boot_info->ram_size / MIB,
-             boot_info->module_count, boot_info->restarts ? ", restarted" : "",
+    log_info("dom0", "%llu MiB of memory, %u module(s)%s%s",
+             (unsigned long long)boot_info->ram_size / MIB, boot_info->module_count,
+             boot_info->restarts ? ", restarted" : "",
              boot_info->iommu ? "" : "; no IOMMU: its devices can reach all memory");
     drivers_init();
     if (devices_init() < 0)

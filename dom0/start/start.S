@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// dom0's first instructions, entered as <basalt/boot_info.h> says: 32-bit protected mode, paging off, at offset 0 of
-// an image that is linked for the top 2 GiB and loaded anywhere below 4 GiB. Builds the simplest tables that reach both
-// (first 4 GiB one to one, the image's first 32 MiB at its link address, all writable and executable), enters long
-// mode with SSE on and goes to C, where lib/paging.c takes the excess permissions away again before anything else runs.
+// dom0's first instructions, entered as <basalt/boot_info.h> says: 32-bit protected mode, paging
+// off, at offset 0 of an image that is linked for the top 2 GiB and loaded anywhere below 4 GiB.
+// Builds the simplest tables that reach both (first 4 GiB one to one, the image's first 32 MiB at
+// its link address, all writable and executable), enters long mode with SSE on and goes to C, where
+// lib/paging.c takes the excess permissions away again before anything else runs.
 
 // Offset of a symbol in the image: link addresses count from -2 GiB.
 #define OFFSET(symbol) (symbol + 0x80000000)
@@ -27,7 +28,8 @@ _start:                                   // EAX magic, EBX boot information, ED
     cmp     $0xba5a1700, %eax             // BASALT_BOOT_MAGIC
     jne     refuse
 
-    // The hypercall instruction of this processor: VMMCALL is 0f 01 d9. Done before the page is read-only.
+    // The hypercall instruction of this processor: VMMCALL is 0f 01 d9. Done before the page is
+    // read-only.
     cmpl    $1, BOOT_INFO_CALL_INSN(%ebx)
     jne     1f
     movb    $0xd9, OFFSET(hypercall_insn) + 2(%edx)

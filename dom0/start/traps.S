@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Entry points of the 32 exception vectors, 16 bytes each, for start/traps.c. Each leaves a struct trap_frame on
-// the stack: the processor's part, an error code (0 where there is none), the vector, and the general registers.
+// Entry points of the 32 exception vectors, 16 bytes each, for start/traps.c. Each leaves a struct
+// trap_frame on the stack: the processor's part, an error code (0 where there is none), the vector,
+// and the general registers.
 
     .text
     .balign 16

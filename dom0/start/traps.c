@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Descriptor tables and exception reports of dom0. There are no interrupts; an exception is a bug, so the handler
-// prints the registers and the return addresses of the frames (look them up with addr2line in dom0.elf) and ends dom0.
-// It runs on a stack of its own, so that an overflow of the main stack into its guard page is reported, too.
+// Descriptor tables and exception reports of dom0. There are no interrupts; an exception is a bug,
+// so the handler prints the registers and the return addresses of the frames (look them up with
+// addr2line in dom0.elf) and ends dom0. It runs on a stack of its own, so that an overflow of the
+// main stack into its guard page is reported, too.
 
 #include "start/traps.h"
 
@@ -47,10 +48,28 @@ extern const char trap_entries[];
 _Noreturn void trap_handle(const struct trap_frame *f);
 
 static const char *const trap_names[32] = {
-    "#DE divide error", "#DB debug", "NMI", "#BP breakpoint", "#OF overflow", "#BR bound", "#UD invalid opcode",
-    "#NM no coprocessor", "#DF double fault", "9", "#TS invalid TSS", "#NP segment not present", "#SS stack fault",
-    "#GP general protection", "#PF page fault", "15", "#MF x87 error", "#AC alignment", "#MC machine check",
-    "#XM SIMD error", "#VE", "#CP control protection",
+    "#DE divide error",
+    "#DB debug",
+    "NMI",
+    "#BP breakpoint",
+    "#OF overflow",
+    "#BR bound",
+    "#UD invalid opcode",
+    "#NM no coprocessor",
+    "#DF double fault",
+    "9",
+    "#TS invalid TSS",
+    "#NP segment not present",
+    "#SS stack fault",
+    "#GP general protection",
+    "#PF page fault",
+    "15",
+    "#MF x87 error",
+    "#AC alignment",
+    "#MC machine check",
+    "#XM SIMD error",
+    "#VE",
+    "#CP control protection",
 };
 
 static struct gate idt[32] __attribute__((aligned(16)));
@@ -60,10 +79,12 @@ static u64 gdt[5] = {
     0,
     0x00209b0000000000, // 8: 64-bit code
     0x0000930000000000, // 16: data
-    0, 0,               // 24: TSS, filled in below
+    0,
+    0, // 24: TSS, filled in below
 };
 
-static void set_gate(unsigned vector) {
+static void set_gate(unsigned vector)
+{
     u64 entry = (u64)trap_entries + 16ull * vector;
     idt[vector] = (struct gate){
         .offset_low = (u16)entry,
@@ -75,9 +96,11 @@ static void set_gate(unsigned vector) {
     };
 }
 
-void traps_init(void) {
+void traps_init(void)
+{
     u64 base = (u64)&tss;
-    gdt[3] = (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
+    gdt[3] = (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 |
+             (base >> 24 & 0xff) << 56;
     gdt[4] = base >> 32;
     tss.ist[0] = (u64)trap_stack + TRAP_STACK_BYTES;
     tss.io_bitmap = sizeof(tss);
@@ -90,7 +113,8 @@ void traps_init(void) {
     __asm__ volatile("lidt %0" : : "m"(idt_pointer));
 }
 
-_Noreturn void dom0_end(void) {
+_Noreturn void dom0_end(void)
+{
     hc_domain_control(BASALT_HANDLE_SELF, BASALT_OP_END);
     // Without the right to end itself: a triple fault does it.
     struct table_pointer none = {0, 0};
@@ -100,7 +124,8 @@ _Noreturn void dom0_end(void) {
 }
 
 // Prints on the kernel's console without a buffer that the bug could have hurt.
-__attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+{
     static char line[256];
     va_list args;
     va_start(args, format);
@@ -109,7 +134,8 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
     console_write_now(line, MIN((size_t)MAX(n, 0), sizeof(line) - 1));
 }
 
-static void print_backtrace(const struct trap_frame *f) {
+static void print_backtrace(const struct trap_frame *f)
+{
     say("dom0: called from");
     u64 frame = f->rbp;
     for (unsigned depth = 0; depth < 24 && stack_contains(frame, 16); depth++) {
@@ -124,7 +150,8 @@ static void print_backtrace(const struct trap_frame *f) {
     say("\r\n");
 }
 
-_Noreturn void trap_handle(const struct trap_frame *f) {
+_Noreturn void trap_handle(const struct trap_frame *f)
+{
     static bool again;
     if (again)
         dom0_end();
@@ -136,9 +163,12 @@ _Noreturn void trap_handle(const struct trap_frame *f) {
     say("\r\ndom0: exception %s, error %llx, address %llx%s\r\n", name, (ull)f->error, (ull)cr2,
         f->vector == 14 && address_is_stack_guard(cr2) ? " (stack overflow)" : "");
     say("dom0: rip %llx rsp %llx rflags %llx\r\n", (ull)f->rip, (ull)f->rsp, (ull)f->rflags);
-    say("dom0: rax %llx rbx %llx rcx %llx rdx %llx\r\n", (ull)f->rax, (ull)f->rbx, (ull)f->rcx, (ull)f->rdx);
-    say("dom0: rsi %llx rdi %llx rbp %llx r8 %llx\r\n", (ull)f->rsi, (ull)f->rdi, (ull)f->rbp, (ull)f->r8);
-    say("dom0: r9 %llx r10 %llx r11 %llx r12 %llx\r\n", (ull)f->r9, (ull)f->r10, (ull)f->r11, (ull)f->r12);
+    say("dom0: rax %llx rbx %llx rcx %llx rdx %llx\r\n", (ull)f->rax, (ull)f->rbx, (ull)f->rcx,
+        (ull)f->rdx);
+    say("dom0: rsi %llx rdi %llx rbp %llx r8 %llx\r\n", (ull)f->rsi, (ull)f->rdi, (ull)f->rbp,
+        (ull)f->r8);
+    say("dom0: r9 %llx r10 %llx r11 %llx r12 %llx\r\n", (ull)f->r9, (ull)f->r10, (ull)f->r11,
+        (ull)f->r12);
     say("dom0: r13 %llx r14 %llx r15 %llx\r\n", (ull)f->r13, (ull)f->r14, (ull)f->r15);
     print_backtrace(f);
     dom0_end();

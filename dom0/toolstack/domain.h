@@ -13,7 +13,7 @@
 #include "toolstack/config.h"
 #include "toolstack/screen.h"
 
-#define DOMAIN_CONSOLE_BYTES 4096u
+#define DOMAIN_CONSOLE_BYTES 16384u
 #define DOMAIN_ERROR_SIZE    400u
 
 enum domain_state {

@@ -27,7 +27,24 @@ static void draw(struct lineedit *e) {
     put(e, back);
 }
 
+static void set_text(struct lineedit *e, const char *text) {
+    e->length = strnlen(text, LINEEDIT_SIZE - 1);
+    memmove(e->text, text, e->length);
+    e->text[e->length] = 0;
+    e->cursor = e->length;
+}
+
+// After a finished line, an empty one.
+static void begin(struct lineedit *e) {
+    if (!e->finished)
+        return;
+    set_text(e, "");
+    e->finished = false;
+    e->browsing = 0;
+}
+
 void lineedit_show(struct lineedit *e) {
+    begin(e);
     e->visible = true;
     draw(e);
 }
@@ -39,13 +56,6 @@ void lineedit_hide(struct lineedit *e) {
 }
 
 // ---- changes ----
-
-static void set_text(struct lineedit *e, const char *text) {
-    e->length = strnlen(text, LINEEDIT_SIZE - 1);
-    memmove(e->text, text, e->length);
-    e->text[e->length] = 0;
-    e->cursor = e->length;
-}
 
 static void insert(struct lineedit *e, const char *text, size_t bytes) {
     if (e->length + bytes >= LINEEDIT_SIZE) {
@@ -229,11 +239,7 @@ static enum lineedit_event finish(struct lineedit *e, const char *mark, enum lin
 
 enum lineedit_event lineedit_feed(struct lineedit *e, char c) {
     char before = e->last;
-    if (e->finished) {
-        set_text(e, "");
-        e->finished = false;
-        e->browsing = 0;
-    }
+    begin(e);
     if (c == '\n' && before == '\r') { // one Enter that came as two bytes
         e->last = 0;
         return LINEEDIT_NOTHING;

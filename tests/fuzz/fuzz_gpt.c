@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fuzzes the partition table reader: the input is the start of a disk. Both checksums of the first header are put right
-// when they can be, so that the fuzzer gets behind them.
+// Fuzzes the partition table reader: the input is the start of a disk. Both checksums of the first
+// header are put right when they can be, so that the fuzzer gets behind them.
 //
 // sources: dom0/block/gpt.c
 
@@ -18,7 +18,8 @@ struct input {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static bool read_disk(void *context, u64 sector, u32 count, void *buffer) {
+static bool read_disk(void *context, u64 sector, u32 count, void *buffer)
+{
     struct input *in = context;
     if (count == 0 || sector >= in->sectors || count > in->sectors - sector)
         abort();
@@ -26,7 +27,8 @@ static bool read_disk(void *context, u64 sector, u32 count, void *buffer) {
     return true;
 }
 
-static void repair(struct input *in) {
+static void repair(struct input *in)
+{
     u8 *header = in->data + in->sector_size;
     u64 table, zero = 0;
     u32 count, bytes;
@@ -48,10 +50,12 @@ static void repair(struct input *in) {
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
     if (size < 2)
         return 0;
-    // The first byte chooses; the rest comes to lie from the header on, and a short disk is filled up with zeros.
+    // The first byte chooses; the rest comes to lie from the header on, and a short disk is filled
+    // up with zeros.
     struct input in = {.sector_size = data[0] & 1 ? 4096 : 512};
     in.sectors = 64 + size / in.sector_size;
     in.data = calloc(in.sectors, in.sector_size);
@@ -62,7 +66,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct gpt_table table;
     (void)gpt_read(&source, &table, NULL, NULL);
     for (u32 i = 0; i < table.count; i++)
-        if (table.partitions[i].first > table.partitions[i].last || table.partitions[i].last >= in.sectors)
+        if (table.partitions[i].first > table.partitions[i].last ||
+            table.partitions[i].last >= in.sectors)
             abort();
     free(in.data);
     return 0;

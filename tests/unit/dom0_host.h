@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A kernel for dom0's files on the host: ports, a timer and a clock that stands still but for BLOCK (which jumps to the
-// timer) and host_advance(); shares over memory of the test's own. The tests link dom0_host.c.
+// A kernel for dom0's files on the host: ports, a timer and a clock that stands still but for BLOCK
+// (which jumps to the timer) and host_advance(); shares over memory of the test's own. The tests
+// link dom0_host.c.
 
 #pragma once
 
@@ -19,7 +20,8 @@ void host_advance(u64 ns);
 /// Rings a port, as the kernel does.
 void host_ring(u32 port);
 
-/// What PORT_ALLOC gave last; how often BLOCK was called; TIMER_SET's last deadline in ticks; shares alive.
+/// What PORT_ALLOC gave last; how often BLOCK was called; TIMER_SET's last deadline in ticks;
+/// shares alive.
 extern u32 host_last_port, host_blocks, host_shares;
 extern u64 host_timer_deadline;
 

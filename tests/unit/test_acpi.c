@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tests of the ACPI table parser: well-formed tables give the facts, and truncated, corrupt and absurd ones are
-// refused without storing anything. Each table is a heap block of its exact size, so that AddressSanitizer sees the first
-// byte that is read too many.
+// Tests of the ACPI table parser: well-formed tables give the facts, and truncated, corrupt and
+// absurd ones are refused without storing anything. Each table is a heap block of its exact size,
+// so that AddressSanitizer sees the first byte that is read too many.
 //
 // sources: arch/acpi_tables.c
 

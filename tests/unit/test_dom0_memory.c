@@ -23,11 +23,10 @@
 
 static u8 *ram;
 
-static u64 page_address(u64 page) {
-    return (u64)(uintptr_t)ram + page * PAGE_SIZE;
-}
+static u64 page_address(u64 page) { return (u64)(uintptr_t)ram + page * PAGE_SIZE; }
 
-static int setup(void **state) {
+static int setup(void **state)
+{
     (void)state;
     host_reset();
     ram = aligned_alloc(PAGE_SIZE, RAM_PAGES * PAGE_SIZE);
@@ -41,13 +40,15 @@ static int setup(void **state) {
     return 0;
 }
 
-static int teardown(void **state) {
+static int teardown(void **state)
+{
     (void)state;
     free(ram);
     return 0;
 }
 
-static void pages_do_not_overlap(void **state) {
+static void pages_do_not_overlap(void **state)
+{
     (void)state;
     static u8 owner[RAM_PAGES];
     static void *runs[64];
@@ -55,7 +56,8 @@ static void pages_do_not_overlap(void **state) {
     memset(owner, 0, sizeof(owner));
     memset(runs, 0, sizeof(runs));
     u64 at_start = page_count_free();
-    assert_int_equal(at_start, RAM_PAGES - 12 - 1 - 6); // image and neighbour, bitmap; page 40; the end
+    assert_int_equal(at_start,
+                     RAM_PAGES - 12 - 1 - 6); // image and neighbour, bitmap; page 40; the end
     srand(1);
     for (unsigned round = 0; round < 20000; round++) {
         unsigned slot = (unsigned)rand() % 64;
@@ -71,7 +73,8 @@ static void pages_do_not_overlap(void **state) {
         if (!p)
             continue;
         u64 page = ((u64)(uintptr_t)p - page_address(0)) / PAGE_SIZE;
-        assert_true(page >= 12 && page + counts[slot] <= 250 && (page > 40 || page + counts[slot] <= 40));
+        assert_true(page >= 12 && page + counts[slot] <= 250 &&
+                    (page > 40 || page + counts[slot] <= 40));
         for (u64 i = 0; i < counts[slot]; i++)
             assert_false(owner[page + i]);
         for (u64 i = 0; i < counts[slot] * PAGE_SIZE; i += 511)
@@ -92,7 +95,8 @@ static void pages_do_not_overlap(void **state) {
     assert_null(page_alloc(1));
 }
 
-static void heap_grows_and_shrinks(void **state) {
+static void heap_grows_and_shrinks(void **state)
+{
     (void)state;
     u64 at_start = page_count_free();
     u8 *a = pages_heap_grow(100);
@@ -115,7 +119,8 @@ static void heap_grows_and_shrinks(void **state) {
     assert_null(pages_heap_grow(INT64_MIN));
 }
 
-static void too_small_for_a_bitmap(void **state) {
+static void too_small_for_a_bitmap(void **state)
+{
     (void)state;
     struct page_range all = {page_address(0), 2 * PAGE_SIZE};
     assert_false(pages_init(page_address(0), 2 * PAGE_SIZE, &all, 1));
@@ -127,7 +132,8 @@ static void too_small_for_a_bitmap(void **state) {
 static u8 *pieces;
 static struct guest_memory guest;
 
-static int guest_setup(void **state) {
+static int guest_setup(void **state)
+{
     (void)state;
     host_reset();
     pieces = aligned_alloc(PAGE_SIZE, 32 * PAGE_SIZE);
@@ -136,7 +142,7 @@ static int guest_setup(void **state) {
     guest_memory_init(&guest, 5);
     host_extents[0] = (struct basalt_extent){0, base + 20 * PAGE_SIZE, 4};
     host_extents[1] = (struct basalt_extent){4, base, 2};
-    host_extents[2] = (struct basalt_extent){6, base + 2 * PAGE_SIZE, 2}; // continues
+    host_extents[2] = (struct basalt_extent){6, base + 2 * PAGE_SIZE, 2};    // continues
     host_extents[3] = (struct basalt_extent){8, base + 10 * PAGE_SIZE, 100}; // longer than asked
     host_extent_count = 4;
     assert_int_equal(guest_memory_add(&guest, 16 * PAGE_SIZE, 12, GUEST_READ | GUEST_WRITE), 0);
@@ -147,7 +153,8 @@ static int guest_setup(void **state) {
     return 0;
 }
 
-static int guest_teardown(void **state) {
+static int guest_teardown(void **state)
+{
     (void)state;
     assert_int_equal(guest.pins, 0);
     assert_int_equal(guest_memory_destroy(&guest), 0);
@@ -156,13 +163,15 @@ static int guest_teardown(void **state) {
     return 0;
 }
 
-static void *look(u64 gpa, u64 bytes, unsigned flags, u64 *contiguous) {
+static void *look(u64 gpa, u64 bytes, unsigned flags, u64 *contiguous)
+{
     void *p = guest_access(&guest, gpa, bytes, flags, contiguous);
     guest_release(&guest, p ? 1 : 0);
     return p;
 }
 
-static void access_borders(void **state) {
+static void access_borders(void **state)
+{
     (void)state;
     u64 n;
     assert_ptr_equal(look(16 * PAGE_SIZE, 10, GUEST_READ, &n), pieces + 20 * PAGE_SIZE);
@@ -185,13 +194,15 @@ static void access_borders(void **state) {
     assert_null(look(1001 * PAGE_SIZE, 1, GUEST_READ | GUEST_WRITE, &n));
 }
 
-static void all_or_nothing_without_contiguous(void **state) {
+static void all_or_nothing_without_contiguous(void **state)
+{
     (void)state;
     assert_non_null(look(16 * PAGE_SIZE, 4 * PAGE_SIZE, GUEST_READ, NULL));
     assert_null(look(16 * PAGE_SIZE, 4 * PAGE_SIZE + 1, GUEST_READ, NULL));
 }
 
-static void copies_across_pieces(void **state) {
+static void copies_across_pieces(void **state)
+{
     (void)state;
     static u8 data[12 * 4096], back[12 * 4096];
     for (unsigned i = 0; i < sizeof(data); i++)
@@ -209,7 +220,8 @@ static void copies_across_pieces(void **state) {
     assert_true(pieces[104] == data[4 * PAGE_SIZE + 104]);
 }
 
-static void pins_hold_the_memory(void **state) {
+static void pins_hold_the_memory(void **state)
+{
     (void)state;
     u64 n;
     assert_non_null(guest_access(&guest, 16 * PAGE_SIZE, 1, GUEST_READ, &n));
@@ -222,24 +234,28 @@ static void pins_hold_the_memory(void **state) {
     assert_non_null(look(27 * PAGE_SIZE, 1, GUEST_READ, &n));
 }
 
-static void refused_ranges(void **state) {
+static void refused_ranges(void **state)
+{
     (void)state;
     host_extents[0] = (struct basalt_extent){0, (u64)(uintptr_t)pieces, 1};
     host_extent_count = 1;
     u64 n;
-    assert_int_equal(guest_memory_add(&guest, 27 * PAGE_SIZE, 1, GUEST_READ), -BASALT_EINVAL); // overlaps
+    assert_int_equal(guest_memory_add(&guest, 27 * PAGE_SIZE, 1, GUEST_READ),
+                     -BASALT_EINVAL); // overlaps
     assert_int_equal(guest_memory_add(&guest, 0, 17, GUEST_READ), -BASALT_EINVAL);
     assert_int_equal(guest_memory_add(&guest, 5, 1, GUEST_READ), -BASALT_EINVAL);
     assert_int_equal(guest_memory_add(&guest, 0, 0, GUEST_READ), -BASALT_EINVAL);
     assert_int_equal(guest_memory_add(&guest, 0, ~0ull, GUEST_READ), -BASALT_EINVAL);
-    assert_int_equal(guest_memory_add(&guest, 0, 2, GUEST_READ), -BASALT_EFAULT); // extents of one page only
+    assert_int_equal(guest_memory_add(&guest, 0, 2, GUEST_READ),
+                     -BASALT_EFAULT); // extents of one page only
     assert_null(look(0, 1, GUEST_READ, &n));
     host_share_error = -BASALT_ENOMEM;
     assert_int_equal(guest_memory_add(&guest, 0, 1, GUEST_READ), -BASALT_ENOMEM);
     assert_int_equal(host_shares, 2);
 }
 
-static void dma_counts(void **state) {
+static void dma_counts(void **state)
+{
     (void)state;
     u64 before = dma_mapped();
     u64 bus = dma_map(pieces, 4096);
@@ -249,13 +265,15 @@ static void dma_counts(void **state) {
     assert_int_equal(dma_mapped(), before);
 }
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(pages_do_not_overlap, setup, teardown),
         cmocka_unit_test_setup_teardown(heap_grows_and_shrinks, setup, teardown),
         cmocka_unit_test_setup_teardown(too_small_for_a_bitmap, setup, teardown),
         cmocka_unit_test_setup_teardown(access_borders, guest_setup, guest_teardown),
-        cmocka_unit_test_setup_teardown(all_or_nothing_without_contiguous, guest_setup, guest_teardown),
+        cmocka_unit_test_setup_teardown(all_or_nothing_without_contiguous, guest_setup,
+                                        guest_teardown),
         cmocka_unit_test_setup_teardown(copies_across_pieces, guest_setup, guest_teardown),
         cmocka_unit_test_setup_teardown(pins_hold_the_memory, guest_setup, guest_teardown),
         cmocka_unit_test_setup_teardown(refused_ranges, guest_setup, guest_teardown),

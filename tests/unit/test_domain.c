@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Domains and their memory: creation, populating, releasing, destruction in steps; quota and memory running out at every
-// single allocation of each scenario; after each of them every frame and every charged byte is back.
+// single allocation of each scenario. At any time what is charged is what is held, and after each scenario every
+// frame and every charged byte is back.
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
 // sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
@@ -13,23 +14,529 @@
 
 #include "tests/unit/host_machine.h"
 
+#include "arch/paging.h"
+#include "kernel/event.h"
+#include "kernel/handle.h"
+#include "kernel/request.h"
+
 #include <basalt/error.h>
 #include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include <cmocka.h>
 
+static struct host_account empty;
+
 static int setup(void **state unused) {
+    host_seed();
     host_machine_init();
     return 0;
 }
 
-static void test_create_and_destroy(void **state unused) {
-    struct host_account before = host_account();
-    struct domain *d = host_domain("one", 64 * KIB);
-    assert_int_equal(host_destroy(d), 1);
-    host_assert_same(before);
+// One test's leak is not the next one's.
+static int begin(void **state unused) {
+    host_load(NULL);
+    host_fail_at = 0;
+    host_state_init_fails = false;
+    empty = host_account();
+    return 0;
 }
 
+// Every frame that is held is charged to someone.
+static void check_charges(void) {
+    struct host_account a = host_account();
+
+    assert_int_equal(a.charged - empty.charged,
+                     (a.kernel_frames - empty.kernel_frames + a.domain_frames - empty.domain_frames) * PAGE_SIZE);
+}
+
+static void test_create_and_destroy(void **state unused) {
+    struct domain *d = host_domain("one", 64 * KIB);
+    struct basalt_domain_info info;
+
+    check_charges();
+    assert_int_equal(d->status, BASALT_STATUS_PAUSED);
+    assert_ptr_equal(domain_by_id(d->id), d);
+    assert_null(domain_by_id(d->id + DOMAINS_MAX));
+    domain_info(d, &info);
+    assert_string_equal(info.name, "one");
+    assert_int_equal(info.memory_quota, 64 * KIB);
+    assert_int_equal(info.memory_bytes, d->charged);
+    u32 id = d->id;
+    assert_int_equal(host_destroy(d), 1);
+    assert_null(domain_by_id(id));
+    d = host_domain("two", 64 * KIB);
+    assert_int_not_equal(d->id, id);
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+static void test_too_little_quota(void **state unused) {
+    for (u64 quota = 0; quota < 3 * PAGE_SIZE; quota += 1000) {
+        struct basalt_domain_config config = {.name = "poor", .memory_quota = quota, .weight = 1};
+        struct domain *d = NULL;
+        int error = domain_create(&config, &d);
+        assert_true(error == -BASALT_ENOSPC || error == -BASALT_ENOMEM);
+        assert_null(d);
+        host_assert_same(empty);
+    }
+}
+
+static void test_populate_arguments(void **state unused) {
+    struct domain *d = host_domain("d", 8 * MIB);
+
+    assert_int_equal(memory_populate(d, GPA(1), 1, 0), -BASALT_EINVAL);
+    assert_int_equal(memory_populate(d, GPA(0), 0, 0), -BASALT_EINVAL);
+    assert_int_equal(memory_populate(d, GPA(EPT_LIMIT), 1, 0), -BASALT_EINVAL);
+    assert_int_equal(memory_populate(d, GPA(EPT_LIMIT - PAGE_SIZE), 2, 0), -BASALT_EINVAL);
+    assert_int_equal(memory_populate(d, GPA(PAGE_SIZE), ~0ull, 0), -BASALT_EINVAL);
+    assert_int_equal(memory_populate(d, GPA(~0ull & PAGE_MASK), 1, 0), -BASALT_EINVAL);
+    assert_int_equal(memory_populate(d, GPA(0), 1, 2), -BASALT_EINVAL);
+    assert_int_equal(memory_release(d, GPA(0), 0), -BASALT_EINVAL);
+    assert_int_equal(memory_release(d, GPA(1), 1), -BASALT_EINVAL);
+    assert_int_equal(memory_release(d, GPA(0), 1), -BASALT_ENOENT);
+    assert_int_equal(memory_populate(d, GPA(EPT_LIMIT - PAGE_SIZE), 1, 0), 1);
+    check_charges();
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+// Frames that others filled before come zeroed.
+static void dirty_all_frames(void) {
+    struct domain *d = host_domain("dirt", HOST_RAM);
+
+    for (u64 gpa = 0; memory_populate(d, GPA(gpa), 1, 0) == 1; gpa += PAGE_SIZE)
+        memset(host_memory(d, gpa), 0xa5, PAGE_SIZE);
+    host_destroy(d);
+}
+
+static void assert_zero(struct domain *d, u64 gpa, u64 bytes) {
+    for (; bytes; bytes -= PAGE_SIZE, gpa += PAGE_SIZE) {
+        u64 page[512];
+        assert_int_equal(memory_read(d, GPA(gpa), page, sizeof(page)), 0);
+        for (unsigned i = 0; i < 512; i++)
+            assert_int_equal(page[i], 0);
+    }
+}
+
+static void test_populate_and_release(void **state unused) {
+    dirty_all_frames();
+    struct domain *d = host_domain("d", 16 * MIB);
+
+    assert_int_equal(memory_populate(d, GPA(0), 1024, 0), 512); // a superpage per call
+    assert_int_equal(ept_walk(&d->ept, GPA(0x1234)).shift, 21);
+    assert_int_equal(memory_populate(d, GPA(0x200000), 511, 0), 64);
+    assert_int_equal(memory_populate(d, GPA(0x23f000), 10, 0), -BASALT_EEXIST);
+    assert_int_equal(memory_populate(d, GPA(0x240000), 10, 0), 10);
+    assert_int_equal(memory_populate(d, GPA(0), 512, 0), -BASALT_EEXIST);
+    check_charges();
+    assert_zero(d, 0, 0x24a000);
+    // Taking one page out of a superpage splits it.
+    assert_int_equal(memory_release(d, GPA(0x5000), 1), 1);
+    assert_false(ept_walk(&d->ept, GPA(0x5000)).present);
+    assert_int_equal(ept_walk(&d->ept, GPA(0x6000)).shift, 12);
+    assert_int_equal(memory_release(d, GPA(0x5000), 1), -BASALT_ENOENT);
+    assert_int_equal(memory_release(d, GPA(0x4000), 4), 1); // up to the hole
+    check_charges();
+    // A frame that something else refers to stays.
+    hpa_t hpa = ept_walk(&d->ept, GPA(0x6000)).hpa;
+    frame_get(hpa);
+    assert_int_equal(memory_release(d, GPA(0x6000), 1), -BASALT_EBUSY);
+    assert_false(frame_put(hpa));
+    assert_int_equal(memory_release(d, GPA(0x6000), 1), 1);
+    assert_int_equal(memory_populate(d, GPA(0x4000), 3, 0), 3);
+    check_charges();
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+static void test_release_a_superpage(void **state unused) {
+    struct domain *d = host_domain("d", 16 * MIB);
+
+    assert_int_equal(memory_populate(d, GPA(0), 512, 0), 512);
+    assert_int_equal(memory_release(d, GPA(0), 512), 512);
+    assert_false(ept_walk(&d->ept, GPA(0)).present);
+    assert_int_equal(memory_populate(d, GPA(0), 512, 0), 512);
+    hpa_t inside = HPA(ept_walk(&d->ept, GPA(0)).hpa.v + 77 * PAGE_SIZE);
+    frame_get(inside);
+    assert_int_equal(memory_release(d, GPA(0), 512), -BASALT_EBUSY);
+    frame_put(inside);
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+static void test_lazy(void **state unused) {
+    struct domain *d = host_domain("d", 16 * MIB);
+    u64 value = 0x1122334455667788, out = 0;
+
+    dirty_all_frames();
+    assert_int_equal(memory_populate(d, GPA(0x1ff000), 1025, BASALT_POPULATE_LAZY), 1025);
+    u64 charged = d->charged;
+    assert_false(memory_fault(d, GPA(0x1fe000)));
+    assert_false(memory_fault(d, GPA(0x600000)));
+    assert_int_equal(memory_read(d, GPA(0x1fe000), &out, 8), -BASALT_EFAULT);
+    assert_true(d->charged == charged);
+    assert_int_equal(memory_write(d, GPA(0x1ffffc), &value, 8), 0); // a page and a superpage at once
+    assert_int_equal(memory_read(d, GPA(0x1ffffc), &out, 8), 0);
+    assert_true(out == value);
+    assert_int_equal(ept_walk(&d->ept, GPA(0x200000)).shift, 21);
+    assert_zero(d, 0x201000, 2 * MIB - PAGE_SIZE);
+    assert_false(memory_fault(d, GPA(0x200000))); // it is there
+    // No whole chunk left: single frames do.
+    host_fail_at = 1;
+    assert_true(memory_fault(d, GPA(0x400000 + 5 * PAGE_SIZE)));
+    assert_int_equal(ept_walk(&d->ept, GPA(0x405000)).shift, 12);
+    assert_false(ept_walk(&d->ept, GPA(0x406000)).present);
+    assert_true(memory_fault(d, GPA(0x406fff)));
+    check_charges();
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+// A hole stays a hole whatever stood there before.
+static void test_lazy_after_release(void **state unused) {
+    struct domain *d = host_domain("d", 16 * MIB);
+
+    assert_int_equal(memory_populate(d, GPA(0x200000), 4, 0), 4);
+    assert_int_equal(memory_release(d, GPA(0x200000), 4), 4);
+    for (u64 done = 0; done < 512;) {
+        i64 pages = memory_populate(d, GPA(0x200000 + done * PAGE_SIZE), 512 - done, BASALT_POPULATE_LAZY);
+        assert_true(pages > 0);
+        done += (u64)pages;
+    }
+    assert_true(memory_fault(d, GPA(0x205000)));
+    assert_true(memory_fault(d, GPA(0x3ff000)));
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+static void test_copy(void **state unused) {
+    struct domain *d = host_domain("d", 1 * MIB), *other = host_domain("other", 1 * MIB);
+    u8 in[9000], out[9000];
+
+    for (unsigned i = 0; i < sizeof(in); i++)
+        in[i] = (u8)host_random();
+    assert_int_equal(memory_populate(d, GPA(0x10000), 4, 0), 4);
+    for (unsigned n = 0; n < 200; n++) {
+        u64 offset = host_random() % (4 * PAGE_SIZE), bytes = host_random() % sizeof(in);
+        bool fits = offset + bytes <= 4 * PAGE_SIZE;
+        assert_int_equal(memory_write(d, GPA(0x10000 + offset), in, bytes), fits ? 0 : -BASALT_EFAULT);
+        if (!fits)
+            continue;
+        memset(out, 0, sizeof(out));
+        assert_int_equal(memory_read(d, GPA(0x10000 + offset), out, bytes), 0);
+        assert_memory_equal(in, out, bytes);
+    }
+    assert_int_equal(memory_read(d, GPA(~0ull), out, 1), -BASALT_EFAULT);
+    assert_int_equal(memory_read(d, GPA(~0ull), out, 2), -BASALT_EFAULT);
+    assert_int_equal(memory_write(d, GPA(EPT_LIMIT), out, 1), -BASALT_EFAULT);
+    assert_int_equal(memory_write(d, GPA(0x0), out, 0), 0);
+    // Read-only and device memory.
+    hpa_t frame = ept_walk(&d->ept, GPA(0x10000)).hpa;
+    assert_int_equal(ept_map(&other->ept, GPA(0), frame, 12, EPT_READ | EPT_FOREIGN), 0);
+    assert_int_equal(ept_map(&other->ept, GPA(0x1000), frame, 12, EPT_READ | EPT_WRITE | EPT_UNCACHED | EPT_FOREIGN), 0);
+    assert_int_equal(memory_read(other, GPA(0), out, 100), 0);
+    assert_int_equal(memory_write(other, GPA(0), out, 100), -BASALT_EFAULT);
+    assert_int_equal(memory_read(other, GPA(0x1000), out, 100), -BASALT_EFAULT);
+    assert_int_equal(memory_write(other, GPA(0x1000), out, 100), -BASALT_EFAULT);
+    host_destroy(other);
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+static void test_identity(void **state unused) {
+    u64 ram;
+    struct domain *d = host_dom0(4 * MIB, &ram);
+
+    check_charges();
+    assert_int_equal(memory_populate(d, GPA(0), 1, 0), -BASALT_EINVAL);
+    assert_int_equal(memory_map_identity(d, HPA(0xa000), 3 * PAGE_SIZE, EPT_READ), 0);
+    assert_int_equal(memory_map_identity(d, HPA(0x9000), 3 * PAGE_SIZE, EPT_READ), -BASALT_EEXIST);
+    assert_false(ept_walk(&d->ept, GPA(0x9000)).present); // nothing is left of the half that worked
+    memory_unmap_identity(d, HPA(0xa000), 3 * PAGE_SIZE);
+    assert_false(ept_walk(&d->ept, GPA(0xa000)).present);
+    assert_int_equal(memory_release(d, GPA(ram), 512), 512); // dom0 gives memory back
+    check_charges();
+    host_load(NULL);
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+static void test_vcpus(void **state unused) {
+    struct domain *d = host_domain("d", 4 * MIB);
+
+    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++) {
+        assert_int_equal(vcpu_create(d, i), 0);
+        assert_int_equal(vcpu_create(d, i), -BASALT_EEXIST);
+        for (unsigned k = 0; k < i; k++)
+            assert_int_not_equal(d->vcpus[k]->cpu.tag, d->vcpus[i]->cpu.tag);
+        assert_int_not_equal(d->vcpus[i]->cpu.tag, 0);
+    }
+    check_charges();
+    host_load(d->vcpus[3]);
+    host_destroy(d);
+    assert_null(this_queue()->loaded);
+    host_assert_same(empty);
+}
+
+static void test_tags_come_back(void **state unused) {
+    struct domain *d = host_domain("d", 4 * MIB);
+
+    for (unsigned i = 0; i < 70000; i++) {
+        assert_int_equal(vcpu_create(d, 0), 0);
+        vcpu_destroy(d->vcpus[0]);
+    }
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+static void test_vcpu_state(void **state unused) {
+    struct domain *d = host_domain("d", 4 * MIB);
+    struct basalt_vcpu_state in = {.rip = 0x100000, .rflags = 2, .cr0 = CR0_PE | CR0_ET, .dr7 = 0x400, .cr8 = 3}, out;
+
+    for (unsigned i = 0; i < 16; i++)
+        in.gprs[i] = host_random();
+    for (unsigned i = 0; i < 8; i++)
+        in.segments[i] = (struct basalt_segment){.base = host_random(), .limit = (u32)host_random(), .selector = 8,
+                                                 .attributes = 0xc093};
+    in.gdt_base = 0x1000;
+    in.idt_limit = 0xfff;
+    assert_int_equal(vcpu_create(d, 0), 0);
+    struct vcpu *v = d->vcpus[0];
+    assert_true(v->blocked & BLOCK_NEW);
+    assert_int_equal(vcpu_set_state(v, &in), 0);
+    assert_false(v->blocked & BLOCK_NEW);
+    assert_true(v->blocked & BLOCK_PAUSED);
+    vcpu_get_state(v, &out);
+    out.dr6 = 0;
+    assert_memory_equal(&in, &out, sizeof(in));
+    struct basalt_vcpu_state bad = in;
+    bad.cr0 = CR0_PG; // without protection
+    assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    bad = in;
+    bad.cr4 = ~0ull;
+    assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    bad = in;
+    bad.efer = BIT(12); // SVME
+    assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    bad = in;
+    bad.cr8 = 16;
+    assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
+    assert_int_equal(v->blocked, 0);
+    assert_true(v->sched.queued);
+    assert_int_equal(domain_control(d, BASALT_OP_PAUSE), 0);
+    assert_false(v->sched.queued);
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+// INIT takes an application processor out of whatever it waits for; the start-up IPI lets it run.
+static void test_init_and_startup(void **state unused) {
+    static const u32 reasons[] = {0, BLOCK_HALT, BLOCK_REQUEST};
+    struct domain *d = host_domain("d", 4 * MIB);
+
+    assert_int_equal(vcpu_create(d, 0), 0);
+    assert_int_equal(vcpu_create(d, 1), 0);
+    assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
+    struct vcpu *v = d->vcpus[1];
+    assert_int_equal(v->blocked, BLOCK_SIPI);
+    for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++) {
+        assert_int_equal(guest_msi(d, 0xfee00000 | 1 << 12, 0x500), 0); // INIT
+        vcpu_startup_ipi(v, 0x9a);
+        assert_int_equal(v->blocked, 0);
+        assert_int_equal(v->cpu.rip, 0);
+        assert_int_equal(host_vcpu(v)->segments[BASALT_CS].base, 0x9a000);
+        if (reasons[i])
+            vcpu_block(v, reasons[i]);
+        v->halted = reasons[i] == BLOCK_HALT;
+        v->io.waiting = reasons[i] == BLOCK_REQUEST;
+    }
+    assert_int_equal(guest_msi(d, 0xfee00000 | 1 << 12, 0x500), 0);
+    vcpu_startup_ipi(v, 0x9a);
+    assert_int_equal(v->blocked, 0);
+    // A second start-up IPI does nothing.
+    v->cpu.rip = 0x77;
+    vcpu_startup_ipi(v, 0x11);
+    assert_int_equal(v->cpu.rip, 0x77);
+    // A processor that refuses the state ends the domain and nothing else.
+    host_state_init_fails = true;
+    assert_int_equal(guest_msi(d, 0xfee00000 | 1 << 12, 0x500), 0);
+    host_state_init_fails = false;
+    assert_int_equal(d->status, BASALT_STATUS_ENDED);
+    host_destroy(d);
+    host_assert_same(empty);
+}
+
+static void test_end_rings_the_watcher(void **state unused) {
+    u64 ram;
+    struct domain *dom0 = host_dom0(2 * MIB, &ram), *d = host_domain("d", 4 * MIB);
+    i64 port = port_alloc(dom0);
+    struct basalt_domain_info info;
+
+    assert_int_equal(vcpu_create(d, 0), 0);
+    d->end_watcher.domain = dom0;
+    d->end_watcher.port = (u32)port;
+    assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
+    host_load(d->vcpus[0]);
+    domain_end(d, BASALT_END_TRIPLE_FAULT, 0, 42);
+    assert_true(dom0->events->pending[0] & BIT(port));
+    dom0->events->pending[0] = dom0->events->summary = 0;
+    domain_end(d, BASALT_END_CONTROL, 0, 0); // only the first end counts
+    assert_false(events_pending(dom0));
+    domain_info(d, &info);
+    assert_int_equal(info.end_reason, BASALT_END_TRIPLE_FAULT);
+    assert_int_equal(info.end_detail, 42);
+    assert_int_equal(domain_control(d, BASALT_OP_RESUME), -BASALT_EINVAL);
+    assert_int_not_equal(vcpu_create(d, 1), 0);
+    host_destroy(d);
+    host_load(NULL);
+    host_destroy(dom0);
+    host_assert_same(empty);
+}
+
+// ---- Destruction in steps ----
+
+static void test_destroy_is_bounded(void **state unused) {
+    struct domain *d = host_domain("big", HOST_RAM);
+    u64 pages = 0;
+
+    // Superpages, single pages close together and far apart.
+    for (unsigned i = 0; i < 10; i++)
+        assert_int_equal(memory_populate(d, GPA(i * 2 * MIB), 512, 0), 512);
+    for (unsigned i = 0; i < 2000; i += 50)
+        assert_int_equal(memory_populate(d, GPA(4 * GIB + i * PAGE_SIZE), 50, 0), 50);
+    for (u64 i = 1; i < 100; i++)
+        assert_int_equal(memory_populate(d, GPA(i << 32 | 0x1234000), 1, 0), 1);
+    pages = d->charged / PAGE_SIZE;
+    check_charges();
+    for (unsigned steps = 0;; steps++) {
+        u32 id = d->id;
+        int error = domain_destroy(d);
+        if (!error)
+            break;
+        assert_int_equal(error, -BASALT_EINTR);
+        assert_int_equal(d->status, BASALT_STATUS_ENDED);
+        assert_ptr_equal(domain_by_id(id), d);
+        assert_true(pages - d->charged / PAGE_SIZE <= 10 * 512 + 1024 + 100);
+        pages = d->charged / PAGE_SIZE;
+        check_charges();
+        assert_true(steps < 1000);
+    }
+    host_assert_same(empty);
+}
+
+static void test_the_table_full(void **state unused) {
+    static struct domain *all[DOMAINS_MAX];
+    unsigned count = 0;
+    struct basalt_domain_config config = {.name = "many", .memory_quota = 64 * KIB, .weight = 1};
+
+    while (count < DOMAINS_MAX && !domain_create(&config, &all[count]))
+        count++;
+    assert_true(count > 1000);
+    struct domain *one_more = NULL;
+    assert_int_not_equal(domain_create(&config, &one_more), 0);
+    check_charges();
+    while (count) {
+        unsigned i = (unsigned)(host_random() % count);
+        host_destroy(all[i]);
+        all[i] = all[--count];
+    }
+    host_assert_same(empty);
+}
+
+// ---- Running out, at every allocation ----
+
+// Everything that makes a domain hold something. Errors are allowed; dom0 is a holder of handles, server and so on.
+static void live(struct domain *dom0, u64 quota) {
+    struct basalt_domain_config config = {.name = "d", .memory_quota = quota, .weight = 256};
+    struct domain *d = NULL, *helper = NULL;
+    u64 page = 0, value = 1;
+    i64 port = port_alloc(dom0);
+
+    if (!domain_create(&config, &d)) {
+        struct handle *h = handle_create(dom0, d, BASALT_RIGHTS_DOMAIN);
+        (void)memory_populate(d, GPA(0), 512, 0);
+        (void)memory_populate(d, GPA(0x40000000), 5, 0);
+        (void)memory_populate(d, GPA(0x80000000), 1000, BASALT_POPULATE_LAZY);
+        (void)!memory_write(d, GPA(0x80000000), &value, 8);
+        (void)!memory_write(d, GPA(0x80200010), &value, 8);
+        (void)memory_release(d, GPA(0x3000), 2); // splits
+        for (unsigned i = 0; i < 3; i++)
+            (void)!vcpu_create(d, i);
+        (void)state_alloc(d, dom0, 3);
+        (void)state_alloc(d, dom0, 2);
+        if (port > 0) {
+            struct basalt_doorbell bell = {.address = 0x70, .bytes = 1, .port = (u32)port};
+            i64 id = request_serve(d, dom0, (u32)port, &page);
+            if (id >= 0) {
+                (void)!request_route(d, dom0, (u64)id, BASALT_SPACE_IO, 0x3f8, 0x3ff);
+                (void)!request_route(d, dom0, (u64)id, BASALT_SPACE_MEMORY, 0xd0000000, 0xd0000fff);
+            }
+            (void)!doorbell_bind(d, dom0, &bell);
+        }
+        if (h && !domain_create(&config, &helper))
+            (void)handle_delegate(h, BASALT_RIGHT_IO, helper);
+        check_charges();
+        assert_true(d->charged <= d->quota);
+        // Either may go first.
+        if (helper && (quota ^ host_allocations) & 1)
+            host_destroy(helper), helper = NULL;
+        host_destroy(d);
+    }
+    if (helper)
+        host_destroy(helper);
+    check_charges();
+}
+
+static void test_memory_runs_out(void **state unused) {
+    u64 ram, needed = 0, errors = host_log_errors;
+
+    for (u64 n = 0; n == 0 || n <= needed; n++) {
+        struct domain *dom0 = host_dom0(2 * MIB, &ram);
+        host_load(dom0->vcpus[0]);
+        host_allocations = 0;
+        host_fail_at = n;
+        live(dom0, 16 * MIB);
+        host_fail_at = 0;
+        needed = n ? needed : host_allocations;
+        host_load(NULL);
+        host_destroy(dom0);
+        host_assert_same(empty);
+    }
+    print_message("%llu allocations failed in turn\n", (unsigned long long)needed);
+    assert_true(needed > 30);
+    assert_int_equal(host_log_errors, errors);
+}
+
+// From the n-th on all fail: what is released must suffice to go on.
+static void test_quota_runs_out(void **state unused) {
+    u64 ram, errors = host_log_errors;
+
+    for (u64 pages = 1; pages < 1200; pages += pages < 40 || (pages > 505 && pages < 560) ? 1 : 23) {
+        struct domain *dom0 = host_dom0(2 * MIB, &ram);
+        host_load(dom0->vcpus[0]);
+        live(dom0, pages * PAGE_SIZE);
+        host_load(NULL);
+        host_destroy(dom0);
+        host_assert_same(empty);
+    }
+    assert_int_equal(host_log_errors, errors);
+}
+
+#define TEST(name) cmocka_unit_test_setup(name, begin)
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_create_and_destroy)};
+    const struct CMUnitTest tests[] = {
+        TEST(test_create_and_destroy), TEST(test_too_little_quota),
+        TEST(test_populate_arguments), TEST(test_populate_and_release),
+        TEST(test_release_a_superpage), TEST(test_lazy),
+        TEST(test_lazy_after_release), TEST(test_copy), TEST(test_identity),
+        TEST(test_vcpus), TEST(test_tags_come_back), TEST(test_vcpu_state),
+        TEST(test_init_and_startup), TEST(test_end_rings_the_watcher),
+        TEST(test_destroy_is_bounded), TEST(test_the_table_full),
+        TEST(test_memory_runs_out), TEST(test_quota_runs_out),
+    };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// GUID partition tables: good ones in both sector sizes, damaged ones, hostile ones, and a few hundred thousand mutations
-// of a good one under the sanitizers.
+// GUID partition tables: good ones in both sector sizes, damaged ones, hostile ones, and a few
+// hundred thousand mutations of a good one under the sanitizers.
 //
 // sources: dom0/block/gpt.c
 
@@ -28,7 +28,8 @@ static struct {
 static char reports[8192];
 static struct gpt_table table;
 
-static bool read_disk(void *context, u64 sector, u32 count, void *buffer) {
+static bool read_disk(void *context, u64 sector, u32 count, void *buffer)
+{
     (void)context;
     assert_true(count > 0 && sector < disk.sectors && count <= disk.sectors - sector);
     if (disk.bad_sector && disk.bad_sector >= sector && disk.bad_sector < sector + count)
@@ -37,27 +38,26 @@ static bool read_disk(void *context, u64 sector, u32 count, void *buffer) {
     return true;
 }
 
-static void report(void *context, const char *sentence) {
+static void report(void *context, const char *sentence)
+{
     (void)context;
     size_t used = strlen(reports);
     snprintf(reports + used, sizeof(reports) - used, "%s\n", sentence);
 }
 
-static enum gpt_result scan(void) {
+static enum gpt_result scan(void)
+{
     struct gpt_source source = {disk.sectors, disk.sector_size, read_disk, NULL};
     reports[0] = 0;
     return gpt_read(&source, &table, report, NULL);
 }
 
-static void put(u8 *at, u64 value, unsigned bytes) {
-    memcpy(at, &value, bytes);
-}
+static void put(u8 *at, u64 value, unsigned bytes) { memcpy(at, &value, bytes); }
 
-static u8 *entry(unsigned index) {
-    return disk.data + 2 * disk.sector_size + index * 128;
-}
+static u8 *entry(unsigned index) { return disk.data + 2 * disk.sector_size + index * 128; }
 
-static void set_entry(unsigned index, u64 first, u64 last, const char *name) {
+static void set_entry(unsigned index, u64 first, u64 last, const char *name)
+{
     u8 *e = entry(index);
     memset(e, 0, 128);
     memset(e, 0xa0 + (int)index, 16);
@@ -68,7 +68,8 @@ static void set_entry(unsigned index, u64 first, u64 last, const char *name) {
         e[56 + 2 * i] = (u8)name[i];
 }
 
-static void write_header(u64 sector, u64 other, u64 table_sector) {
+static void write_header(u64 sector, u64 other, u64 table_sector)
+{
     u8 *h = disk.data + sector * disk.sector_size;
     u64 usable = 2 + 16384 / disk.sector_size;
     memset(h, 0, disk.sector_size);
@@ -88,20 +89,23 @@ static void write_header(u64 sector, u64 other, u64 table_sector) {
 }
 
 // Writes both tables anew from the entries of the first.
-static void seal(void) {
+static void seal(void)
+{
     u64 bytes = 16384, last = disk.sectors - 1, backup = last - bytes / disk.sector_size;
     memcpy(disk.data + backup * disk.sector_size, entry(0), bytes);
     write_header(1, last, 2);
     write_header(last, 1, backup);
 }
 
-static void reseal_header(u64 sector) {
+static void reseal_header(u64 sector)
+{
     u8 *h = disk.data + sector * disk.sector_size;
     put(h + 16, 0, 4);
     put(h + 16, gpt_crc32(0, h, 92), 4);
 }
 
-static void make_disk(u32 sector_size) {
+static void make_disk(u32 sector_size)
+{
     free(disk.data);
     disk.sector_size = sector_size;
     disk.sectors = 256;
@@ -112,14 +116,16 @@ static void make_disk(u32 sector_size) {
     seal();
 }
 
-static int teardown(void **state) {
+static int teardown(void **state)
+{
     (void)state;
     free(disk.data);
     disk.data = NULL;
     return 0;
 }
 
-static void good_tables(void **state) {
+static void good_tables(void **state)
+{
     (void)state;
     for (u32 size = 512; size <= 4096; size += 4096 - 512) {
         make_disk(size);
@@ -137,7 +143,8 @@ static void good_tables(void **state) {
     }
 }
 
-static void guid_byte_order(void **state) {
+static void guid_byte_order(void **state)
+{
     (void)state;
     static const u8 linux_data[16] = {0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47,
                                       0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4};
@@ -148,13 +155,15 @@ static void guid_byte_order(void **state) {
     assert_string_equal(table.partitions[0].type, "0fc63daf-8483-4772-8e79-3d69d8477de4");
 }
 
-static void crc_check_value(void **state) {
+static void crc_check_value(void **state)
+{
     (void)state;
     assert_int_equal(gpt_crc32(0, "123456789", 9), 0xcbf43926);
     assert_int_equal(gpt_crc32(gpt_crc32(0, "1234", 4), "56789", 5), 0xcbf43926);
 }
 
-static void names(void **state) {
+static void names(void **state)
+{
     (void)state;
     make_disk(512);
     u8 *name = entry(0) + 56;
@@ -166,11 +175,13 @@ static void names(void **state) {
     memcpy(entry(2) + 56, longest, sizeof(longest));
     seal();
     assert_int_equal(scan(), GPT_OK);
-    assert_string_equal(table.partitions[0].name, "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbd\xef\xbf\xbd?z");
+    assert_string_equal(table.partitions[0].name,
+                        "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbd\xef\xbf\xbd?z");
     assert_int_equal(strlen(table.partitions[1].name), 108);
 }
 
-static void no_table(void **state) {
+static void no_table(void **state)
+{
     (void)state;
     make_disk(512);
     memset(disk.data, 0, disk.sectors * 512);
@@ -182,7 +193,8 @@ static void no_table(void **state) {
     assert_int_equal(scan(), GPT_NONE);
 }
 
-static void backup_is_used(void **state) {
+static void backup_is_used(void **state)
+{
     (void)state;
     for (unsigned fault = 0; fault < 4; fault++) {
         make_disk(512);
@@ -201,7 +213,8 @@ static void backup_is_used(void **state) {
     }
 }
 
-static void both_broken(void **state) {
+static void both_broken(void **state)
+{
     (void)state;
     make_disk(512);
     disk.data[512 + 40] ^= 1;
@@ -215,7 +228,8 @@ static void both_broken(void **state) {
     assert_int_equal(scan(), GPT_EIO);
 }
 
-static void shorter_than_its_table(void **state) {
+static void shorter_than_its_table(void **state)
+{
     (void)state;
     make_disk(512);
     set_entry(1, 150, 200, "cut");
@@ -228,7 +242,8 @@ static void shorter_than_its_table(void **state) {
     assert_non_null(strstr(reports, "backup table should be at sector 255"));
 }
 
-static void bad_entries(void **state) {
+static void bad_entries(void **state)
+{
     (void)state;
     make_disk(512);
     set_entry(3, 90, 80, "backwards");
@@ -246,16 +261,17 @@ static void bad_entries(void **state) {
     assert_non_null(strstr(reports, "partition 7 ends at sector"));
 }
 
-static void impossible_headers(void **state) {
+static void impossible_headers(void **state)
+{
     (void)state;
     static const struct {
         u32 offset, bytes;
         u64 value;
     } cases[] = {
-        {12, 4, 91},         {12, 4, 513},        {12, 4, ~0u},        {24, 8, 2},       {72, 8, 0},
-        {72, 8, 1},          {72, 8, 250},        {72, 8, ~0ull},      {72, 8, ~0ull - 31}, {80, 4, 0},
-        {80, 4, ~0u},        {80, 4, 0x2000001},  {84, 4, 0},          {84, 4, 127},     {84, 4, 129},
-        {84, 4, 0x80000000}, {84, 4, 8192},       {48, 8, 1},          {80, 4, 100000},
+        {12, 4, 91},         {12, 4, 513},       {12, 4, ~0u},   {24, 8, 2},          {72, 8, 0},
+        {72, 8, 1},          {72, 8, 250},       {72, 8, ~0ull}, {72, 8, ~0ull - 31}, {80, 4, 0},
+        {80, 4, ~0u},        {80, 4, 0x2000001}, {84, 4, 0},     {84, 4, 127},        {84, 4, 129},
+        {84, 4, 0x80000000}, {84, 4, 8192},      {48, 8, 1},     {80, 4, 100000},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         make_disk(512);
@@ -266,7 +282,8 @@ static void impossible_headers(void **state) {
     }
 }
 
-static void many_partitions(void **state) {
+static void many_partitions(void **state)
+{
     (void)state;
     make_disk(512);
     // 256 entries of 128 bytes from sector 100 on, one sector each.
@@ -287,7 +304,8 @@ static void many_partitions(void **state) {
     assert_non_null(strstr(reports, "one too many"));
 }
 
-static void check_invariants(void) {
+static void check_invariants(void)
+{
     for (u32 i = 0; i < table.count; i++) {
         const struct gpt_partition *p = &table.partitions[i];
         assert_true(p->first <= p->last && p->last < disk.sectors);
@@ -297,7 +315,8 @@ static void check_invariants(void) {
     }
 }
 
-static void mutations(void **state) {
+static void mutations(void **state)
+{
     (void)state;
     srand(1);
     for (unsigned round = 0; round < 40000; round++) {
@@ -316,7 +335,8 @@ static void mutations(void **state) {
     }
 }
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(good_tables, teardown),
         cmocka_unit_test_teardown(guid_byte_order, teardown),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tests of the Multiboot2 parser and of the memory map's normalization. Boot information is built tag by tag into a heap
-// block of its exact size; the map's result is compared with a model that looks at every page.
+// Tests of the Multiboot2 parser and of the memory map's normalization. Boot information is built
+// tag by tag into a heap block of its exact size; the map's result is compared with a model that
+// looks at every page.
 //
 // sources: boot/multiboot2.c boot/memory_map.c
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The block layer over a disk of the test's own: chunks, turns among partitions, errors, claims, names, partition scans.
+// The block layer over a disk of the test's own: chunks, turns among partitions, errors, claims,
+// names, partition scans.
 //
 // sources: tests/unit/dom0_host.c dom0/block/block.c dom0/block/claim.c dom0/block/partition.c dom0/block/gpt.c
 // sources: dom0/lib/event.c dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/boot.c
@@ -25,8 +26,8 @@
 
 #define QUEUE 4u
 
-// A disk that answers when told to, up to QUEUE chunks at a time. Devices are for ever, so each test makes its own:
-// "d<n>" with the partitions "d<n>p1" and "d<n>p2".
+// A disk that answers when told to, up to QUEUE chunks at a time. Devices are for ever, so each
+// test makes its own: "d<n>" with the partitions "d<n>p1" and "d<n>p2".
 static struct {
     struct block_device disk, parts[2];
     u8 *data;
@@ -35,10 +36,11 @@ static struct {
     enum block_status answer;
     u64 bad_sector;
     bool automatic;
-} *t;
+} * t;
 static unsigned disk_number;
 
-static void transfer(struct block_request *r) {
+static void transfer(struct block_request *r)
+{
     struct block_walk walk;
     void *data;
     u64 bytes, at = r->chunk_sector * t->disk.sector_size;
@@ -59,7 +61,8 @@ static void transfer(struct block_request *r) {
     t->most_pieces = MAX(t->most_pieces, pieces);
 }
 
-static void answer_one(u32 index) {
+static void answer_one(u32 index)
+{
     struct block_request *r = t->queue[index];
     t->queue[index] = t->queue[--t->depth];
     u64 sectors = r->chunk_bytes / t->disk.sector_size;
@@ -71,7 +74,8 @@ static void answer_one(u32 index) {
     block_complete(r, status);
 }
 
-static bool start(struct block_device *disk, struct block_request *r) {
+static bool start(struct block_device *disk, struct block_request *r)
+{
     assert_ptr_equal(disk, &t->disk);
     if (t->depth == QUEUE)
         return false;
@@ -87,11 +91,10 @@ static const struct block_driver_ops ops = {.start = start};
 static u32 done_count;
 static struct block_request *done_order[256];
 
-static void done(struct block_request *r) {
-    done_order[done_count++ % 256] = r;
-}
+static void done(struct block_request *r) { done_order[done_count++ % 256] = r; }
 
-static void make_partition(unsigned index, const char *label, u64 first, u64 sectors) {
+static void make_partition(unsigned index, const char *label, u64 first, u64 sectors)
+{
     struct block_device *p = &t->parts[index];
     snprintf(p->name, sizeof(p->name), "d%up%u", disk_number, index + 1);
     snprintf(p->label, sizeof(p->label), "%s%u", label, disk_number);
@@ -101,7 +104,8 @@ static void make_partition(unsigned index, const char *label, u64 first, u64 sec
     block_register_partition(&t->disk, p);
 }
 
-static void make_disk(u64 sectors) {
+static void make_disk(u64 sectors)
+{
     t = calloc(1, sizeof(*t));
     t->automatic = true;
     t->disk.ops = &ops;
@@ -116,7 +120,8 @@ static void make_disk(u64 sectors) {
     block_register(&t->disk);
 }
 
-static int setup(void **state) {
+static int setup(void **state)
+{
     (void)state;
     host_reset();
     event_init();
@@ -127,13 +132,15 @@ static int setup(void **state) {
     return 0;
 }
 
-static int teardown(void **state) {
+static int teardown(void **state)
+{
     (void)state;
     free(t->data);
     return 0;
 }
 
-static void run(void) {
+static void run(void)
+{
     while (event_pass(false))
         continue;
 }
@@ -141,12 +148,18 @@ static void run(void) {
 static u8 buffer[65536] __attribute__((aligned(4096)));
 
 static struct block_request make(struct block_device *device, enum block_op op, u64 sector,
-                                 const struct block_segment *segments, u32 count) {
-    return (struct block_request){
-        .device = device, .op = op, .sector = sector, .segments = segments, .segment_count = count, .done = done};
+                                 const struct block_segment *segments, u32 count)
+{
+    return (struct block_request){.device = device,
+                                  .op = op,
+                                  .sector = sector,
+                                  .segments = segments,
+                                  .segment_count = count,
+                                  .done = done};
 }
 
-static void big_and_scattered(void **state) {
+static void big_and_scattered(void **state)
+{
     (void)state;
     for (unsigned i = 0; i < sizeof(buffer); i++)
         buffer[i] = (u8)(i * 13 + i / 512);
@@ -175,7 +188,8 @@ static void big_and_scattered(void **state) {
     assert_int_equal(t->parts[0].reads, 1);
 }
 
-static enum block_status outcome(struct block_request r) {
+static enum block_status outcome(struct block_request r)
+{
     u32 before = done_count;
     block_submit(&r);
     run();
@@ -183,11 +197,13 @@ static enum block_status outcome(struct block_request r) {
     return r.status;
 }
 
-static void bounds(void **state) {
+static void bounds(void **state)
+{
     (void)state;
     struct block_device *p = &t->parts[0];
-    struct block_segment one = {buffer, 512}, two = {buffer, 1024}, odd = {buffer + 1, 512}, cut = {buffer, 516},
-                         none = {buffer, 0}, huge[3] = {{buffer, ~3ull}, {buffer, ~3ull}, {buffer, 8}};
+    struct block_segment one = {buffer, 512}, two = {buffer, 1024}, odd = {buffer + 1, 512},
+                         cut = {buffer, 516}, none = {buffer, 0},
+                         huge[3] = {{buffer, ~3ull}, {buffer, ~3ull}, {buffer, 8}};
     assert_int_equal(outcome(make(p, BLOCK_READ, 49, &one, 1)), BLOCK_OK);
     assert_int_equal(outcome(make(p, BLOCK_READ, 49, &two, 1)), BLOCK_ERANGE);
     assert_int_equal(outcome(make(p, BLOCK_READ, 50, &one, 1)), BLOCK_ERANGE);
@@ -209,7 +225,8 @@ static void bounds(void **state) {
     assert_int_equal(outcome(make(p, BLOCK_READ, 0, crumbs, 128)), BLOCK_EINVAL);
 }
 
-static void flush_reaches_the_disk(void **state) {
+static void flush_reaches_the_disk(void **state)
+{
     (void)state;
     t->automatic = false;
     struct block_request r = make(&t->parts[1], BLOCK_FLUSH, 0, NULL, 0);
@@ -224,7 +241,8 @@ static void flush_reaches_the_disk(void **state) {
 }
 
 // One partition with a long queue does not keep the other from its turn.
-static void turns(void **state) {
+static void turns(void **state)
+{
     (void)state;
     t->automatic = false;
     static struct block_request many[40], other;
@@ -250,7 +268,8 @@ static void turns(void **state) {
     assert_int_equal(t->disk.in_flight + t->parts[0].in_flight + t->parts[1].in_flight, 0);
 }
 
-static void errors_are_counted_and_reported(void **state) {
+static void errors_are_counted_and_reported(void **state)
+{
     (void)state;
     t->bad_sector = 110;
     for (unsigned i = 0; i < 100; i++)
@@ -261,7 +280,8 @@ static void errors_are_counted_and_reported(void **state) {
     assert_int_equal(block_read(&t->parts[1], 0, buffer, 512), BLOCK_OK);
 }
 
-static void a_disk_that_dies(void **state) {
+static void a_disk_that_dies(void **state)
+{
     (void)state;
     t->automatic = false;
     static struct block_request many[10];
@@ -282,18 +302,23 @@ static void a_disk_that_dies(void **state) {
     assert_int_equal(block_read(&t->parts[1], 0, buffer, 512), BLOCK_EFAILED);
     char error[200];
     struct block_claim claim;
-    assert_int_equal(block_claim(&claim, &t->parts[1], "x", false, error, sizeof(error)), -BASALT_ENODEV);
+    assert_int_equal(block_claim(&claim, &t->parts[1], "x", false, error, sizeof(error)),
+                     -BASALT_ENODEV);
 }
 
-static void claims(void **state) {
+static void claims(void **state)
+{
     (void)state;
     struct block_claim a, b, c;
     char error[200] = "";
     assert_int_equal(block_claim(&a, &t->parts[0], "debian1", true, error, sizeof(error)), 0);
-    assert_int_equal(block_claim(&b, &t->parts[0], "debian2", true, error, sizeof(error)), -BASALT_EBUSY);
+    assert_int_equal(block_claim(&b, &t->parts[0], "debian2", true, error, sizeof(error)),
+                     -BASALT_EBUSY);
     assert_non_null(strstr(error, "in use: \"debian1\" writes to it"));
-    assert_int_equal(block_claim(&b, &t->parts[0], "debian2", false, error, sizeof(error)), -BASALT_EBUSY);
-    assert_int_equal(block_claim(&b, &t->disk, "debian2", false, error, sizeof(error)), -BASALT_EBUSY);
+    assert_int_equal(block_claim(&b, &t->parts[0], "debian2", false, error, sizeof(error)),
+                     -BASALT_EBUSY);
+    assert_int_equal(block_claim(&b, &t->disk, "debian2", false, error, sizeof(error)),
+                     -BASALT_EBUSY);
     assert_non_null(strstr(error, "which shares sectors with it"));
     assert_int_equal(block_claim(&b, &t->parts[1], "debian2", true, error, sizeof(error)), 0);
     block_unclaim(&a);
@@ -301,15 +326,18 @@ static void claims(void **state) {
     block_unclaim(&b);
     assert_int_equal(block_claim(&a, &t->parts[0], "one", false, error, sizeof(error)), 0);
     assert_int_equal(block_claim(&b, &t->disk, "two", false, error, sizeof(error)), 0);
-    assert_int_equal(block_claim(&c, &t->parts[0], "three", true, error, sizeof(error)), -BASALT_EBUSY);
+    assert_int_equal(block_claim(&c, &t->parts[0], "three", true, error, sizeof(error)),
+                     -BASALT_EBUSY);
     block_unclaim(&c); // holds nothing
     block_unclaim(&b);
     block_unclaim(&a);
     t->parts[0].read_only = true;
-    assert_int_equal(block_claim(&a, &t->parts[0], "one", true, error, sizeof(error)), -BASALT_EPERM);
+    assert_int_equal(block_claim(&a, &t->parts[0], "one", true, error, sizeof(error)),
+                     -BASALT_EPERM);
 }
 
-static void finding(void **state) {
+static void finding(void **state)
+{
     (void)state;
     char error[400], name[32];
     snprintf(name, sizeof(name), "d%up2", disk_number);
@@ -318,13 +346,15 @@ static void finding(void **state) {
     assert_ptr_equal(block_find(name, error, sizeof(error)), &t->parts[1]);
     snprintf(name, sizeof(name), "label:beta%u", disk_number);
     assert_ptr_equal(block_find(name, error, sizeof(error)), &t->parts[1]);
-    snprintf(t->parts[0].guid, sizeof(t->parts[0].guid), "00000000-0000-0000-0000-0000000000%02u", disk_number);
+    snprintf(t->parts[0].guid, sizeof(t->parts[0].guid), "00000000-0000-0000-0000-0000000000%02u",
+             disk_number);
     snprintf(name, 6, "guid:");
     char guid[64];
     snprintf(guid, sizeof(guid), "guid:%s", t->parts[0].guid);
     assert_ptr_equal(block_find(guid, error, sizeof(error)), &t->parts[0]);
     assert_null(block_find("nothing", error, sizeof(error)));
-    assert_non_null(strstr(error, "there is no disk or partition \"nothing\"; there is: d1 d1p1 (alpha1)"));
+    assert_non_null(
+        strstr(error, "there is no disk or partition \"nothing\"; there is: d1 d1p1 (alpha1)"));
     char tiny[10];
     assert_null(block_find("nothing", tiny, sizeof(tiny)));
     snprintf(t->parts[0].label, sizeof(t->parts[0].label), "%s", t->parts[1].label);
@@ -334,13 +364,12 @@ static void finding(void **state) {
 
 // ---- scans ----
 
-static void put(u8 *at, u64 value, unsigned bytes) {
-    memcpy(at, &value, bytes);
-}
+static void put(u8 *at, u64 value, unsigned bytes) { memcpy(at, &value, bytes); }
 
 u32 gpt_crc32(u32 crc, const void *data, size_t bytes);
 
-static void write_table(u64 last_of_second) {
+static void write_table(u64 last_of_second)
+{
     u8 *e = t->data + 2 * 512, *h = t->data + 512;
     memset(e, 1, 32);
     put(e + 32, 64, 8);
@@ -363,7 +392,8 @@ static void write_table(u64 last_of_second) {
     put(h + 16, gpt_crc32(0, h, 92), 4);
 }
 
-static void scan_makes_partitions(void **state) {
+static void scan_makes_partitions(void **state)
+{
     (void)state;
     free(t->data);
     make_disk(1000);
@@ -391,7 +421,8 @@ static void scan_makes_partitions(void **state) {
     assert_int_equal(block_write(p, 0, buffer, 512), BLOCK_EREADONLY);
 }
 
-static void scan_of_strange_disks(void **state) {
+static void scan_of_strange_disks(void **state)
+{
     (void)state;
     free(t->data);
     make_disk(1000);
@@ -406,7 +437,8 @@ static void scan_of_strange_disks(void **state) {
     assert_null(t->disk.next);
 }
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(big_and_scattered, setup, teardown),
         cmocka_unit_test_setup_teardown(bounds, setup, teardown),

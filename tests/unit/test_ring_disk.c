@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The virtio disk driver against a device of the test's own: honest, erring, silent, and lying. Whatever it does, each
-// request ends once, and its memory is unmapped.
+// The virtio disk driver against a device of the test's own: honest, erring, silent, and lying.
+// Whatever it does, each request ends once, and its memory is unmapped.
 //
 // sources: tests/unit/dom0_host.c dom0/drivers/virtio_blk.c dom0/drivers/virtqueue.c dom0/block/block.c
 // sources: dom0/lib/event.c dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/boot.c dom0/lib/dma.c
@@ -31,7 +31,18 @@
 
 // ---- the device ----
 
-enum mood { HONEST, SILENT, NO_INTERRUPTS, STATUS_ERROR, NO_STATUS, BAD_ID, BAD_LENGTH, FAR_INDEX, WANTS_RESET, RANDOM };
+enum mood {
+    HONEST,
+    SILENT,
+    NO_INTERRUPTS,
+    STATUS_ERROR,
+    NO_STATUS,
+    BAD_ID,
+    BAD_LENGTH,
+    FAR_INDEX,
+    WANTS_RESET,
+    RANDOM
+};
 
 static struct {
     enum mood mood;
@@ -50,12 +61,14 @@ static struct {
     bool cut_off;
 } dev;
 
-bool virtio_open(struct virtio_device *v, const struct pci_device *pci) {
+bool virtio_open(struct virtio_device *v, const struct pci_device *pci)
+{
     *v = (struct virtio_device){.pci = pci, .port = -1};
     return true;
 }
 
-bool virtio_reset(struct virtio_device *v) {
+bool virtio_reset(struct virtio_device *v)
+{
     (void)v;
     dev.resets++;
     dev.status = 0;
@@ -63,19 +76,23 @@ bool virtio_reset(struct virtio_device *v) {
     return !dev.refuses_reset;
 }
 
-bool virtio_begin(struct virtio_device *v, u64 wanted, u64 *features) {
+bool virtio_begin(struct virtio_device *v, u64 wanted, u64 *features)
+{
     *features = dev.features & wanted;
     return virtio_reset(v) && !dev.refuses_start;
 }
 
-void virtio_bind(struct virtio_device *v, event_handler handler, void *context) {
+void virtio_bind(struct virtio_device *v, event_handler handler, void *context)
+{
     v->port = 77;
     dev.handler = handler;
     dev.context = context;
     event_port_bind(77, handler, context);
 }
 
-bool virtio_setup_queue(struct virtio_device *v, u16 index, struct virtqueue *q, u16 limit, void *memory) {
+bool virtio_setup_queue(struct virtio_device *v, u16 index, struct virtqueue *q, u16 limit,
+                        void *memory)
+{
     (void)v;
     assert_int_equal(index, 0);
     memset(memory, 0, virtqueue_bytes(limit));
@@ -84,37 +101,41 @@ bool virtio_setup_queue(struct virtio_device *v, u16 index, struct virtqueue *q,
     return true;
 }
 
-void virtio_ready(struct virtio_device *v) {
+void virtio_ready(struct virtio_device *v)
+{
     (void)v;
     dev.status = VIRTIO_STATUS_DRIVER_OK;
 }
 
-void virtio_ack(struct virtio_device *v) {
-    (void)v;
-}
+void virtio_ack(struct virtio_device *v) { (void)v; }
 
-u8 virtio_status(struct virtio_device *v) {
+u8 virtio_status(struct virtio_device *v)
+{
     (void)v;
     return dev.status;
 }
 
-u64 virtio_config(struct virtio_device *v, u32 offset, u32 bytes) {
+u64 virtio_config(struct virtio_device *v, u32 offset, u32 bytes)
+{
     (void)v;
     (void)bytes;
-    return offset == 0 ? dev.capacity : offset == 8 ? dev.size_max : offset == 12 ? dev.seg_max : dev.block_size;
+    return offset == 0    ? dev.capacity
+           : offset == 8  ? dev.size_max
+           : offset == 12 ? dev.seg_max
+                          : dev.block_size;
 }
 
-void pci_disable(const struct pci_device *d) {
+void pci_disable(const struct pci_device *d)
+{
     (void)d;
     dev.cut_off = true;
 }
 
-static void *at(u64 address) {
-    return (void *)(uintptr_t)address;
-}
+static void *at(u64 address) { return (void *)(uintptr_t)address; }
 
 // Serves one chain; the bytes written.
-static u32 serve(u16 head) {
+static u32 serve(u16 head)
+{
     struct virtq_desc *desc = dev.queue->desc, *first = &desc[head];
     struct {
         u32 type, reserved;
@@ -147,13 +168,15 @@ static u32 serve(u16 head) {
     return written + 1;
 }
 
-static void answer(u32 id, u32 length) {
+static void answer(u32 id, u32 length)
+{
     struct virtq_used *used = dev.queue->used;
     used->ring[used->idx % dev.queue->size] = (struct virtq_used_elem){id, length};
     used->idx++;
 }
 
-void virtio_notify(struct virtio_device *v) {
+void virtio_notify(struct virtio_device *v)
+{
     (void)v;
     dev.kicks++;
     struct virtq_avail *avail = dev.queue->avail;
@@ -175,12 +198,11 @@ void virtio_notify(struct virtio_device *v) {
 
 // A disk that was refused keeps its memory for good: the device might still write there.
 const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void) {
-    return "leak:virtio_blk_probe\n";
-}
+const char *__lsan_default_suppressions(void) { return "leak:virtio_blk_probe\n"; }
 
 // dom0's pages; what the driver keeps for ever is freed with the process.
-void *page_alloc(u64 count) {
+void *page_alloc(u64 count)
+{
     void *p = aligned_alloc(PAGE_SIZE, count * PAGE_SIZE);
     memset(p, 0, count * PAGE_SIZE);
     return p;
@@ -191,7 +213,8 @@ void *page_alloc(u64 count) {
 static struct block_device *disk;
 static u8 buffer[1 << 20] __attribute__((aligned(4096)));
 
-static bool probe(void) {
+static bool probe(void)
+{
     struct block_device *last = NULL;
     static struct pci_device pci = {.vendor = VIRTIO_VENDOR, .device = 0x1042, .name = "00:03.0"};
     for (struct block_device *d = block_first(); d; d = block_next(d))
@@ -201,7 +224,8 @@ static bool probe(void) {
     return disk;
 }
 
-static int prepare(void **state) {
+static int prepare(void **state)
+{
     (void)state;
     host_reset();
     event_init();
@@ -217,7 +241,8 @@ static int prepare(void **state) {
     return 0;
 }
 
-static int setup(void **state) {
+static int setup(void **state)
+{
     prepare(state);
     assert_true(probe());
     return 0;
@@ -225,7 +250,8 @@ static int setup(void **state) {
 
 static u64 mapped_before;
 
-static void honest(void **state) {
+static void honest(void **state)
+{
     (void)state;
     mapped_before = dma_mapped();
     for (unsigned i = 0; i < sizeof(buffer); i++)
@@ -241,7 +267,8 @@ static void honest(void **state) {
 }
 
 static u32 done_count;
-static void done(struct block_request *r) {
+static void done(struct block_request *r)
+{
     done_count++;
     *(enum block_status *)r->context = r->status;
 }
@@ -250,13 +277,16 @@ static struct block_request requests[300];
 static enum block_status statuses[300];
 static struct block_segment segments[300];
 
-static void submit(u32 count) {
+static void submit(u32 count)
+{
     done_count = 0;
     for (u32 i = 0; i < count; i++) {
         segments[i] = (struct block_segment){buffer + 512 * i, 512};
         requests[i] = (struct block_request){
             .device = disk,
-            .op = i % 3 == 2 ? BLOCK_FLUSH : i % 3 ? BLOCK_WRITE : BLOCK_READ,
+            .op = i % 3 == 2 ? BLOCK_FLUSH
+                  : i % 3    ? BLOCK_WRITE
+                             : BLOCK_READ,
             .sector = i,
             .segments = &segments[i],
             .segment_count = 1,
@@ -268,7 +298,8 @@ static void submit(u32 count) {
     }
 }
 
-static void wait_all(u32 count) {
+static void wait_all(u32 count)
+{
     while (done_count < count)
         event_pass(true);
     for (unsigned i = 0; i < 20; i++)
@@ -277,7 +308,8 @@ static void wait_all(u32 count) {
     assert_int_equal(dma_mapped(), mapped_before);
 }
 
-static void many_at_once(void **state) {
+static void many_at_once(void **state)
+{
     (void)state;
     mapped_before = dma_mapped();
     submit(300);
@@ -287,7 +319,8 @@ static void many_at_once(void **state) {
     assert_true(dev.kicks < 100); // one for many
 }
 
-static void lost_interrupt(void **state) {
+static void lost_interrupt(void **state)
+{
     (void)state;
     dev.mood = NO_INTERRUPTS;
     mapped_before = dma_mapped();
@@ -298,7 +331,8 @@ static void lost_interrupt(void **state) {
     assert_in_range(time_ns() - before, 0, 2 * NS_PER_S);
 }
 
-static void errors_of_the_disk(void **state) {
+static void errors_of_the_disk(void **state)
+{
     (void)state;
     mapped_before = dma_mapped();
     dev.mood = STATUS_ERROR;
@@ -310,7 +344,8 @@ static void errors_of_the_disk(void **state) {
     assert_int_equal(dma_mapped(), mapped_before);
 }
 
-static void nonsense_ends_the_disk(void **state) {
+static void nonsense_ends_the_disk(void **state)
+{
     (void)state;
     static const enum mood moods[] = {BAD_ID, BAD_LENGTH, FAR_INDEX};
     for (unsigned i = 0; i < ARRAY_SIZE(moods); i++) {
@@ -330,7 +365,8 @@ static void nonsense_ends_the_disk(void **state) {
     }
 }
 
-static void silence_resets(void **state) {
+static void silence_resets(void **state)
+{
     (void)state;
     mapped_before = dma_mapped();
     dev.mood = SILENT;
@@ -350,7 +386,8 @@ static void silence_resets(void **state) {
     assert_false(disk->failed);
 }
 
-static void lasting_silence_ends_the_disk(void **state) {
+static void lasting_silence_ends_the_disk(void **state)
+{
     (void)state;
     dev.mood = SILENT;
     for (unsigned i = 0; i < 3; i++)
@@ -359,7 +396,8 @@ static void lasting_silence_ends_the_disk(void **state) {
     assert_true(disk->failed);
 }
 
-static void reset_that_fails(void **state) {
+static void reset_that_fails(void **state)
+{
     (void)state;
     mapped_before = dma_mapped();
     dev.mood = SILENT;
@@ -370,7 +408,8 @@ static void reset_that_fails(void **state) {
     assert_non_null(strstr(host_console, "cut off from memory"));
 }
 
-static void kinds_of_disks(void **state) {
+static void kinds_of_disks(void **state)
+{
     (void)state;
     dev.features |= BIT(5);
     dev.block_size = 4096;
@@ -390,7 +429,8 @@ static void kinds_of_disks(void **state) {
     assert_int_equal(block_write(disk, 3, buffer, 4096), BLOCK_OK);
 }
 
-static void disks_that_do_not_start(void **state) {
+static void disks_that_do_not_start(void **state)
+{
     (void)state;
     dev.capacity = 0;
     assert_false(probe());
@@ -407,7 +447,8 @@ static void disks_that_do_not_start(void **state) {
 }
 
 // A device that changes its mood at random: everything ends, whatever happens to the disk.
-static void moods(void **state) {
+static void moods(void **state)
+{
     (void)state;
     srand(11);
     for (unsigned round = 0; round < 60; round++) {
@@ -423,7 +464,8 @@ static void moods(void **state) {
     }
 }
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(honest, setup),
         cmocka_unit_test_setup(many_at_once, setup),

@@ -21,7 +21,8 @@
 static struct virtqueue q;
 static u8 *memory;
 
-static int setup(void **state) {
+static int setup(void **state)
+{
     (void)state;
     memory = aligned_alloc(PAGE_SIZE, virtqueue_bytes(SIZE));
     memset(memory, 0, virtqueue_bytes(SIZE));
@@ -29,26 +30,30 @@ static int setup(void **state) {
     return 0;
 }
 
-static int teardown(void **state) {
+static int teardown(void **state)
+{
     (void)state;
     free(memory);
     return 0;
 }
 
-static bool add(u16 count, void *cookie) {
+static bool add(u16 count, void *cookie)
+{
     static const struct virtq_piece pieces[SIZE + 1] = {
-        {0x1000, 16, false}, {0x2000, 512, true}, {0x3000, 512, true}, {0x4000, 1, true}, {0x5000, 1, true},
-        {0x6000, 1, true},   {0x7000, 1, true},   {0x8000, 1, true},
+        {0x1000, 16, false}, {0x2000, 512, true}, {0x3000, 512, true}, {0x4000, 1, true},
+        {0x5000, 1, true},   {0x6000, 1, true},   {0x7000, 1, true},   {0x8000, 1, true},
     };
     return virtqueue_add(&q, pieces, count, cookie);
 }
 
-static void answer(u32 id, u32 length) {
+static void answer(u32 id, u32 length)
+{
     q.used->ring[q.used->idx % SIZE] = (struct virtq_used_elem){id, length};
     q.used->idx++;
 }
 
-static void layout(void **state) {
+static void layout(void **state)
+{
     (void)state;
     assert_int_equal(virtqueue_bytes(8), PAGE_SIZE);
     assert_int_equal(virtqueue_bytes(128), PAGE_SIZE); // 2048 + 262 + 1030 and padding
@@ -57,7 +62,8 @@ static void layout(void **state) {
     assert_true((u8 *)q.used >= memory + 128 + 4 + 2 * SIZE + 2);
 }
 
-static void chains(void **state) {
+static void chains(void **state)
+{
     (void)state;
     int a, b;
     assert_true(add(3, &a));
@@ -94,7 +100,8 @@ static void chains(void **state) {
     assert_false(add(SIZE + 1, &a));
 }
 
-static void nonsense(void **state) {
+static void nonsense(void **state)
+{
     (void)state;
     void *cookie;
     u32 length;
@@ -106,12 +113,12 @@ static void nonsense(void **state) {
         (void)virtqueue_publish(&q);
         u16 head = q.avail->ring[0];
         switch (kind) {
-        case 0: q.used->idx = 4; break;            // ahead of what is in flight
-        case 1: q.used->idx = 0xffff; break;       // behind
-        case 2: answer(SIZE, 0); break;            // no such descriptor
+        case 0: q.used->idx = 4; break;      // ahead of what is in flight
+        case 1: q.used->idx = 0xffff; break; // behind
+        case 2: answer(SIZE, 0); break;      // no such descriptor
         case 3: answer(0xffffffff, 0); break;
         case 4: answer(q.desc[head].next, 0); break; // inside of a chain
-        case 5: answer(head, 1025); break;         // longer than the chain
+        case 5: answer(head, 1025); break;           // longer than the chain
         case 6: answer(head, 0xffffffff); break;
         }
         assert_int_equal(virtqueue_take(&q, &cookie, &length), -BASALT_EINVAL);
@@ -121,7 +128,8 @@ static void nonsense(void **state) {
     }
 }
 
-static void the_same_answer_twice(void **state) {
+static void the_same_answer_twice(void **state)
+{
     (void)state;
     void *cookie;
     u32 length;
@@ -136,7 +144,8 @@ static void the_same_answer_twice(void **state) {
 }
 
 // Descriptors and available ring are the device's to scribble on: the driver never reads them.
-static void scribbling_device(void **state) {
+static void scribbling_device(void **state)
+{
     (void)state;
     static int cookies[SIZE];
     bool in_flight[SIZE] = {false};
@@ -165,7 +174,8 @@ static void scribbling_device(void **state) {
     }
 }
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(layout, setup, teardown),
         cmocka_unit_test_setup_teardown(chains, setup, teardown),
