@@ -6,7 +6,6 @@
 
 #include "arch/apic.h"
 
-#include "arch/acpi.h"
 #include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/tsc.h"
@@ -16,10 +15,9 @@
 #include "kernel/log.h"
 #include "kernel/panic.h"
 
-#define APIC_BASE_DEFAULT 0xfee00000ull
-#define DIVIDE_BY_1       0xbu
-#define CALIBRATION_US    10000u
-#define COUNT_MAX         0xffffffffull
+#define DIVIDE_BY_1    0xbu
+#define CALIBRATION_US 10000u
+#define COUNT_MAX      0xffffffffull
 
 static volatile u8 *registers; // NULL: x2APIC
 static u64 timer_khz;          // 0: TSC deadline
@@ -47,8 +45,7 @@ static void choose_mode(void)
     u64 base = rdmsr(MSR_APIC_BASE);
     bool x2apic = base & APIC_BASE_X2APIC || (cpu_features.x2apic && !options.nox2apic);
     if (!x2apic && !registers)
-        registers = device_map(HPA(acpi.lapic_address ? acpi.lapic_address : APIC_BASE_DEFAULT),
-                               PAGE_SIZE, MAP_WRITE | MAP_UC);
+        registers = device_map(HPA(base & PTE_ADDRESS), PAGE_SIZE, MAP_WRITE | MAP_UC);
     if (!x2apic && !registers)
         panic("the local APIC can't be mapped");
     wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE);

@@ -18,20 +18,19 @@
 static volatile u16 *screen;
 static unsigned row, column;
 
-static void scroll(void)
+static void clear_row(void)
 {
-    for (unsigned i = 0; i < EGA_COLUMNS * EGA_ROWS; i++)
-        screen[i] = i < EGA_COLUMNS * (EGA_ROWS - 1) ? screen[i + EGA_COLUMNS] : GREY | ' ';
+    for (unsigned i = 0; i < EGA_COLUMNS; i++)
+        screen[row * EGA_COLUMNS + i] = GREY | ' ';
 }
 
+// After the last row comes the first: scrolling would read and write all of a slow memory for each line.
 static void put(char c)
 {
     if (c == '\n' || column == EGA_COLUMNS) {
         column = 0;
-        if (++row == EGA_ROWS) {
-            row--;
-            scroll();
-        }
+        row = (row + 1) % EGA_ROWS;
+        clear_row();
     }
     if (c >= ' ')
         screen[row * EGA_COLUMNS + column++] = (u16)(GREY | (u8)c);
@@ -48,7 +47,5 @@ void fbtext_init(const struct boot_framebuffer *framebuffer)
     bool other = framebuffer->address && framebuffer->type != FRAMEBUFFER_EGA;
     screen = other ? NULL
                    : device_map(HPA(EGA_ADDRESS), EGA_COLUMNS * EGA_ROWS * 2, MAP_WRITE | MAP_UC);
-    for (unsigned i = 0; screen && i < EGA_COLUMNS * EGA_ROWS; i++)
-        screen[i] = GREY | ' ';
     log_replay(fbtext_write);
 }

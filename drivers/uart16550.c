@@ -179,30 +179,38 @@ static void drain(u32 left)
 
 size_t uart_tx_space(void) { return TX_BYTES - queued(); }
 
+// Sets what is queued going.
+static void start(void)
+{
+    if (!uart.interrupts)
+        drain(0);
+    fill();
+    enable();
+}
+
 size_t uart_write(const char *text, size_t length)
 {
-    size_t taken = uart.port ? MIN(length, uart_tx_space()) : length;
-    for (size_t i = 0; uart.port && i < taken; i++)
+    if (!uart.port)
+        return length;
+    size_t taken = MIN(length, uart_tx_space());
+    for (size_t i = 0; i < taken; i++)
         uart.tx[uart.tx_head++ % TX_BYTES] = text[i];
-    if (uart.port && !uart.interrupts)
-        drain(0);
-    if (uart.port) {
-        fill();
-        enable();
-    }
+    start();
     return taken;
 }
 
 void uart_write_all(const char *text, size_t length)
 {
-    for (size_t i = 0; uart.port && i < length; i++) {
+    if (!uart.port)
+        return;
+    for (size_t i = 0; i < length; i++) {
         if (uart_tx_space() < 2)
             drain(TX_BYTES / 2);
         if (text[i] == '\n')
             uart.tx[uart.tx_head++ % TX_BYTES] = '\r';
         uart.tx[uart.tx_head++ % TX_BYTES] = text[i];
     }
-    (void)uart_write(NULL, 0);
+    start();
 }
 
 bool uart_interrupt(void)

@@ -148,6 +148,7 @@ void panic(const char *text, ...)
     va_list args;
     va_start(args, text);
     begin(text, args);
+    va_end(args);
     end(__builtin_frame_address(0));
     stop();
 }
@@ -157,6 +158,7 @@ void panic_trap(const struct trap_frame *frame, const char *text, ...)
     va_list args;
     va_start(args, text);
     begin(text, args);
+    va_end(args);
     say_registers(frame);
     end((const u64 *)frame->rbp);
     stop();

@@ -17,34 +17,17 @@ static void set_nmi(struct vmcb *vmcb, enum nmi_state state)
     vmcb_intercept(vmcb, EXIT_IRET, state == NMI_BLOCKED);
 }
 
-// The return address of INT n, INT3, INTO and INT1 is behind the instruction: RIP there without
-// NRIP save, else the field. If the delivery of the first three does not happen,
-// svm_events_after_exit() moves RIP back.
-static void step_over(struct cpu_state *cpu, struct vmcb *vmcb)
-{
-    vmcb->host.soft_length = cpu->queued.insn_length;
-    vmcb->host.soft_rip = cpu->rip;
-    vmcb->rip = cpu->rip + cpu->queued.insn_length;
-    vmcb->next_rip = vmcb->rip;
-}
-
 void svm_inject(struct cpu_state *cpu)
 {
     struct vmcb *vmcb = vmcb_of(cpu);
     struct event event = cpu->queued;
-    u64 type = event.type == EVENT_SOFT_INTERRUPT  ? EVENT_SOFT_INTERRUPT
-               : event.type > EVENT_SOFT_INTERRUPT ? EVENT_EXCEPTION
-                                                   : event.type;
 
     vmcb->event_inject = 0;
-    vmcb->host.soft_length = 0;
     if (!event.valid)
         return;
-    vmcb->event_inject = event.vector | type << EVENT_TYPE_SHIFT | EVENT_VALID;
+    vmcb->event_inject = event.vector | (u64)event.type << EVENT_TYPE_SHIFT | EVENT_VALID;
     if (event.has_error && (vmcb->cr0 & CR0_PE)) // real mode pushes none
         vmcb->event_inject |= EVENT_HAS_ERROR | (u64)event.error << EVENT_ERROR_SHIFT;
-    if (event.type >= EVENT_SOFT_INTERRUPT)
-        step_over(cpu, vmcb);
     if (event.type == EVENT_NMI)
         set_nmi(vmcb, NMI_BLOCKED);
     cpu->queued.valid = false;
@@ -57,8 +40,6 @@ void svm_events_after_exit(struct cpu_state *cpu)
     u64 info = vmcb->exit_int_info;
 
     vmcb->event_inject = 0;
-    if (svm_event_is_soft(info) && vmcb->rip == host->soft_rip + host->soft_length)
-        vmcb->rip = host->soft_rip;
     if ((info & EVENT_VALID) && svm_event_type(info) == EVENT_NMI) {
         set_nmi(vmcb, NMI_OPEN); // it was not delivered
     } else if (vmcb->exit_code == EXIT_IRET) {

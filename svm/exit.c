@@ -163,13 +163,17 @@ void svm_intercept_always(struct vmcb *vmcb)
 static struct event decode_vectoring(u64 info)
 {
     struct event event = {
+        .valid = info & EVENT_VALID,
         .vector = info & EVENT_VECTOR,
         .type = svm_event_type(info),
         .has_error = info & EVENT_HAS_ERROR,
-        .error = info & EVENT_HAS_ERROR ? (u32)(info >> EVENT_ERROR_SHIFT) : 0,
+        .error = (u32)(info >> EVENT_ERROR_SHIFT),
     };
-    event.valid = (info & EVENT_VALID) && !svm_event_is_soft(info);
-    return event.valid ? event : (struct event){0};
+    bool trap = event.vector == EXC_BP || event.vector == EXC_OF; // there is no type of their own
+
+    if (event.type == EVENT_SOFT_INTERRUPT || (event.type == EVENT_EXCEPTION && trap))
+        event.valid = false;
+    return event;
 }
 
 struct exit svm_exit(const struct vmcb *vmcb)

@@ -77,7 +77,7 @@ static int svm_probe(struct backend_features *features, struct refusal *why)
 
 static void allow_msr(u32 msr)
 {
-    u32 bit = (msr >= 0xc0000000 ? 0x2000 + (msr & 0x1fff) : msr) * 2;
+    u32 bit = ((msr >= 0xc0000000 ? 0x2000u : 0) + (msr & 0x1fff)) * 2;
     msr_bitmap[bit / 8] = (u8)(msr_bitmap[bit / 8] & ~(3u << bit % 8));
 }
 

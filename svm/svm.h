@@ -54,15 +54,6 @@ must_check u8 asid_assign(struct asid_pool *pool, struct cpu_state *state);
 // exit.c
 static inline u8 svm_event_type(u64 info) { return info >> EVENT_TYPE_SHIFT & 7; }
 
-/// Whether a valid event of exit_int_info came from INT n, INT3 or INTO.
-static inline bool svm_event_is_soft(u64 info)
-{
-    u8 type = svm_event_type(info), vector = info & EVENT_VECTOR;
-    bool trap = vector == 3 || vector == 4; // #BP, #OF: there is no type of their own
-    return (info & EVENT_VALID) &&
-           (type == EVENT_SOFT_INTERRUPT || (type == EVENT_EXCEPTION && trap));
-}
-
 /// Turns on the intercepts that every guest has.
 void svm_intercept_always(struct vmcb *vmcb);
 /// What the VMCB says about the exit that it holds.
@@ -88,8 +79,7 @@ bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
 // event.c
 /// Moves cpu->queued into the VMCB, for delivery at the entry that follows.
 void svm_inject(struct cpu_state *cpu);
-/// After an exit: follows the guest's NMI blocking, and takes back an injected INT whose delivery
-/// was interrupted.
+/// After an exit: follows the guest's NMI blocking.
 void svm_events_after_exit(struct cpu_state *cpu);
 bool svm_can_interrupt(struct cpu_state *cpu);
 bool svm_can_nmi(struct cpu_state *cpu);

@@ -24,14 +24,12 @@ enum nmi_state {
 };
 
 struct vmcb_host {
-    u32 dirty;      // VMCB_CLEAN_* of what changed since the last entry
-    u32 cpu;        // on which the state ran last: the processor's cached copy is there
-    u64 iret_rip;   // with NMI_IRET: where the IRET is
-    u64 soft_rip;   // with soft_length: where the instruction of the event injected last is
-    u8 soft_length; // bytes that RIP was moved over it
-    u8 nmi;         // enum nmi_state
-    u8 flush;       // TLB_CONTROL_* wanted at the next entry
-    u8 reserved[5];
+    u32 dirty;    // VMCB_CLEAN_* of what changed since the last entry
+    u32 cpu;      // on which the state ran last: the processor's cached copy is there
+    u64 iret_rip; // with NMI_IRET: where the IRET is
+    u8 nmi;       // enum nmi_state
+    u8 flush;     // TLB_CONTROL_* wanted at the next entry
+    u8 reserved[14];
 };
 SIZE_ASSERT(struct vmcb_host, 32);
 

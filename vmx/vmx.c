@@ -16,21 +16,34 @@
 
 #define TIMER_MAX 0xffffffffull
 
+static void vmx_flush_second_level(struct cpu_state *cpu unused)
+{
+    if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_SINGLE)
+        invept(INV_SINGLE, vmcs_read64(EPT_POINTER));
+    else
+        invept(INV_ALL, 0);
+}
+
+// On another CPU than before: what that one cached for this state when it was there last is out of date.
+static void move_to_this_cpu(struct cpu_state *cpu)
+{
+    vmx_area(cpu)->host = this_cpu();
+    vmx_init_host(this_cpu());
+    vmx_flush_second_level(cpu);
+}
+
 static void vmx_load(struct cpu_state *cpu)
 {
-    struct vmx_area *area = vmx_area(cpu);
     hpa_t vmcs = pool_hpa(cpu->pages[0]);
 
-    if (!area->host) { // a fresh frame
+    if (!vmx_area(cpu)->host) { // a fresh frame
         *(u32 *)cpu->pages[0] = vmx_caps.revision;
         assert(vmclear(vmcs), "the frame is aligned and in memory");
     }
     assert(vmptrld(vmcs), "it has the processor's revision");
-    if (area->host != this_cpu()) {
-        area->host = this_cpu();
-        vmx_init_host(this_cpu());
-    }
-    vmx_msrs_load(area);
+    if (vmx_area(cpu)->host != this_cpu())
+        move_to_this_cpu(cpu);
+    vmx_msrs_load(vmx_area(cpu));
 }
 
 static void vmx_unload(struct cpu_state *cpu)
@@ -180,14 +193,6 @@ static void vmx_set_tsc_offset(struct cpu_state *cpu, u64 offset)
 {
     cpu->tsc_offset = offset;
     vmcs_write64(TSC_OFFSET, offset);
-}
-
-static void vmx_flush_second_level(struct cpu_state *cpu unused)
-{
-    if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_SINGLE)
-        invept(INV_SINGLE, vmcs_read64(EPT_POINTER));
-    else
-        invept(INV_ALL, 0);
 }
 
 // Without a VPID every entry flushes.

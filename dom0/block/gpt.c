@@ -203,7 +203,8 @@ static bool entry_usable(struct reader *r, const struct gpt_table *table, const 
     }
     if (e->last >= r->source->sectors) {
         say(r,
-            "partition %u ends at sector %llu, but the disk has only %llu: it is shorter than its table says",
+            "partition %u ends at sector %llu, but the disk has only %llu: "
+            "it is shorter than its table says",
             number, (ull)e->last, (ull)r->source->sectors);
         return false;
     }
@@ -265,7 +266,8 @@ static enum gpt_result read_either(struct reader *r, struct gpt_table *table)
     }
     if (!table->from_backup && h.other_sector >= r->source->sectors)
         say(r,
-            "the disk is shorter than its table says: the backup table should be at sector %llu of %llu",
+            "the disk is shorter than its table says: "
+            "the backup table should be at sector %llu of %llu",
             (unsigned long long)h.other_sector, (unsigned long long)r->source->sectors);
     guid_text(h.guid, table->guid);
     take_entries(r, &h, table);

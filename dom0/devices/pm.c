@@ -16,7 +16,10 @@
 #define PM1_TIMER        0x0001u
 #define PM1_GLOBAL       0x0020u
 #define PM1_POWER_BUTTON 0x0100u
-#define PM1_ALL          (PM1_TIMER | PM1_GLOBAL | PM1_POWER_BUTTON)
+#define PM1_SLEEP_BUTTON 0x0200u
+#define PM1_RTC          0x0400u
+// The last two never happen, but Linux wants to be able to enable what it knows.
+#define PM1_ALL          (PM1_TIMER | PM1_GLOBAL | PM1_POWER_BUTTON | PM1_SLEEP_BUTTON | PM1_RTC)
 #define PM1_SCI_ENABLE   0x0001u
 #define PM1_SLEEP_TYPE   10u // shift
 #define PM1_SLEEP_ENABLE 0x2000u

@@ -41,7 +41,7 @@
 #define S_UNSUPP            2u
 #define S_NONE              0xffu // what the driver puts there first
 
-#define SLOTS               VIRTQUEUE_MAX
+#define SLOTS               VRING_MAX
 #define PIECES_MAX          62u // of data per request, so that several fit into the queue
 #define REQUEST_MAX         (4 * MIB)
 #define TIMEOUT_NS          (30 * NS_PER_S)
@@ -64,7 +64,7 @@ struct slot {
 struct virtio_blk {
     struct block_device disk;
     struct virtio_device device;
-    struct virtqueue queue;
+    struct vring queue;
     void *queue_memory;
     struct slot *slots;                    // DMA memory
     struct block_request *requests[SLOTS]; // NULL: the slot is free
@@ -98,7 +98,7 @@ static void finish(struct virtio_blk *b, u32 slot, enum block_status status)
 // After a reset: nothing is the device's any more.
 static void finish_all(struct virtio_blk *b, enum block_status status)
 {
-    while (virtqueue_detach(&b->queue))
+    while (vring_detach(&b->queue))
         continue;
     for (u32 slot = 0; slot < SLOTS; slot++)
         if (b->requests[slot])
@@ -119,7 +119,7 @@ static bool start_device(struct virtio_blk *b)
 {
     if (!virtio_begin(&b->device, F_WANTED, &b->features))
         return false;
-    if (!virtio_setup_queue(&b->device, 0, &b->queue, VIRTQUEUE_MAX, b->queue_memory))
+    if (!virtio_setup_queue(&b->device, 0, &b->queue, VRING_MAX, b->queue_memory))
         return false;
     virtio_ready(&b->device);
     return true;
@@ -148,7 +148,7 @@ static void take_answers(struct virtio_blk *b)
     struct slot *slot;
     u32 length;
     int r;
-    while ((r = virtqueue_take(&b->queue, (void **)&slot, &length)) == 1) {
+    while ((r = vring_take(&b->queue, (void **)&slot, &length)) == 1) {
         u8 status = READ_ONCE(slot->status);
         b->resets = 0;
         finish(b, (u32)(slot - b->slots),
@@ -191,11 +191,11 @@ static void watch(void *context)
 static void notify(void *context)
 {
     struct virtio_blk *b = context;
-    if (!b->disk.failed && virtqueue_publish(&b->queue))
+    if (!b->disk.failed && vring_publish(&b->queue))
         virtio_notify(&b->device);
 }
 
-static u16 data_pieces(struct block_request *request, struct virtq_piece *pieces)
+static u16 data_pieces(struct block_request *request, struct vring_piece *pieces)
 {
     struct block_walk walk;
     void *data;
@@ -204,7 +204,7 @@ static u16 data_pieces(struct block_request *request, struct virtq_piece *pieces
     block_walk_begin(&walk, request);
     while (block_walk_next(&walk, &data, &bytes))
         pieces[count++] =
-            (struct virtq_piece){dma_map(data, bytes), (u32)bytes, request->op == BLOCK_READ};
+            (struct vring_piece){dma_map(data, bytes), (u32)bytes, request->op == BLOCK_READ};
     return count;
 }
 
@@ -216,7 +216,7 @@ static u32 type_of(enum block_op op)
 static bool start(struct block_device *disk, struct block_request *request)
 {
     struct virtio_blk *b = disk->driver;
-    struct virtq_piece pieces[PIECES_MAX + 2];
+    struct vring_piece pieces[PIECES_MAX + 2];
     if (b->free_count == 0)
         return false;
     u32 index = b->free_slots[b->free_count - 1];
@@ -226,9 +226,9 @@ static bool start(struct block_device *disk, struct block_request *request)
     if (request->op != BLOCK_FLUSH)
         slot->header.sector = request->chunk_sector * (disk->sector_size / 512);
     slot->status = S_NONE;
-    pieces[0] = (struct virtq_piece){phys_of(&slot->header), sizeof(slot->header), false};
-    pieces[count - 1] = (struct virtq_piece){phys_of(&slot->status), 1, true};
-    if (!virtqueue_add(&b->queue, pieces, count, slot)) {
+    pieces[0] = (struct vring_piece){phys_of(&slot->header), sizeof(slot->header), false};
+    pieces[count - 1] = (struct vring_piece){phys_of(&slot->status), 1, true};
+    if (!vring_add(&b->queue, pieces, count, slot)) {
         unmap_data(request);
         return false;
     }
@@ -263,7 +263,7 @@ static bool read_geometry(struct virtio_blk *b)
 
 static bool allocate(struct virtio_blk *b)
 {
-    b->queue_memory = page_alloc(virtqueue_bytes(VIRTQUEUE_MAX) / PAGE_SIZE);
+    b->queue_memory = page_alloc(vring_bytes(VRING_MAX) / PAGE_SIZE);
     b->slots = page_alloc(ALIGN_UP(SLOTS * sizeof(struct slot), PAGE_SIZE) / PAGE_SIZE);
     for (u32 i = 0; i < SLOTS; i++)
         b->free_slots[b->free_count++] = (u8)(SLOTS - 1 - i);
@@ -271,7 +271,7 @@ static bool allocate(struct virtio_blk *b)
     b->watch = (struct timer){.handler = watch, .context = b};
     if (!b->queue_memory || !b->slots)
         return false;
-    dma_map(b->queue_memory, virtqueue_bytes(VIRTQUEUE_MAX)); // both for good
+    dma_map(b->queue_memory, vring_bytes(VRING_MAX)); // both for good
     dma_map(b->slots, SLOTS * sizeof(struct slot));
     return true;
 }

@@ -159,7 +159,7 @@ void virtio_bind(struct virtio_device *v, event_handler handler, void *context)
                     error_text(v->port));
 }
 
-bool virtio_setup_queue(struct virtio_device *v, u16 index, struct virtqueue *q, u16 limit,
+bool virtio_setup_queue(struct virtio_device *v, u16 index, struct vring *q, u16 limit,
                         void *memory)
 {
     put16(v->common, COMMON_QUEUE_SELECT, index);
@@ -171,7 +171,7 @@ bool virtio_setup_queue(struct virtio_device *v, u16 index, struct virtqueue *q,
     if (notify > v->notify_bytes || v->notify_bytes - notify < sizeof(u16))
         return false;
     v->doorbell = (volatile u16 *)(v->notify + notify);
-    virtqueue_init(q, size, memory);
+    vring_init(q, size, memory);
     u16 vector = v->port >= 0 && !v->line ? 0 : NO_VECTOR;
     put16(v->common, COMMON_QUEUE_SIZE, size);
     put16(v->common, COMMON_CONFIG_MSIX_VECTOR, NO_VECTOR);

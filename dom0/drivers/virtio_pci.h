@@ -8,7 +8,7 @@
 #include "lib/types.h"
 
 #include "pci.h"
-#include "virtqueue.h"
+#include "vring.h"
 
 #define VIRTIO_VENDOR             0x1af4
 #define VIRTIO_F_VERSION_1        BIT(32)
@@ -47,8 +47,8 @@ void virtio_bind(struct virtio_device *v, event_handler handler, void *context);
 
 /// Sets queue `index` up: its size is the device's, at most `limit`. `memory` has room for `limit`
 /// entries. False if the device has no such queue.
-must_check bool virtio_setup_queue(struct virtio_device *v, u16 index, struct virtqueue *q,
-                                   u16 limit, void *memory);
+must_check bool virtio_setup_queue(struct virtio_device *v, u16 index, struct vring *q, u16 limit,
+                                   void *memory);
 
 void virtio_ready(struct virtio_device *v);  // DRIVER_OK
 void virtio_notify(struct virtio_device *v); // rings queue 0

@@ -8,5 +8,6 @@
 #include "lib/types.h"
 
 int devices_init(void); // dom0/devices: device models and backends
-int toolstack_main(
-    void); // dom0/toolstack: domains, shell; returns when everything is set up: handlers do the rest
+
+// dom0/toolstack: domains, shell. Returns when everything is set up: handlers do the rest.
+int toolstack_main(void);

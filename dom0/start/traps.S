@@ -12,7 +12,8 @@ trap_entries:
     .rept 32
     .balign 16
     // Those with an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX
-    .if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30)
+    error_code = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21
+    .if !(error_code || vector == 29 || vector == 30)
     push    $0
     .endif
     push    $vector

@@ -21,14 +21,16 @@ typedef unsigned long long ull;
 
 // ---- mem ----
 
-static void mem_row(struct table *t, const char *name, u64 bytes) {
+static void mem_row(struct table *t, const char *name, u64 bytes)
+{
     char text[TEXT_SIZE_MAX];
     table_text(t, name);
     table_number(t, bytes);
     table_value(t, (double)(bytes / KIB), text_of_size(text, bytes));
 }
 
-enum shell_result command_mem(const struct shell_call *call) {
+enum shell_result command_mem(const struct shell_call *call)
+{
     static const struct table_column columns[] = {
         {"what", "WHAT", false}, {"bytes", "BYTES", true}, {"kib", "ABOUT", true}};
     struct basalt_memory_info info = {0};
@@ -59,7 +61,8 @@ enum shell_result command_mem(const struct shell_call *call) {
 #define LOG_COPY      65536u
 
 // Prints the last `lines` lines of `text`, without control characters.
-static void print_tail(char *text, size_t bytes, u64 lines) {
+static void print_tail(char *text, size_t bytes, u64 lines)
+{
     size_t at = bytes;
     if (at > 0 && text[at - 1] == '\n')
         at--;
@@ -71,7 +74,7 @@ static void print_tail(char *text, size_t bytes, u64 lines) {
     for (size_t i = at; i < end; i++)
         if (((unsigned char)text[i] < 0x20 && text[i] != '\n') || text[i] == 0x7f)
             text[i] = ' ';
-    for (char *line = text + at; line; ) {
+    for (char *line = text + at; line;) {
         char *next = strchr(line, '\n');
         if (next)
             *next++ = 0;
@@ -81,7 +84,8 @@ static void print_tail(char *text, size_t bytes, u64 lines) {
 }
 
 // Copies what the kernel's ring holds to `text`; returns the count. The kernel may write meanwhile.
-static size_t kernel_log(char *text, size_t size) {
+static size_t kernel_log(char *text, size_t size)
+{
     const struct basalt_log *log = (const struct basalt_log *)(uintptr_t)boot_info->log_base;
     u64 head = __atomic_load_n(&log->head, __ATOMIC_ACQUIRE), bytes = log->bytes;
     if (!boot_info->log_base || bytes == 0 || bytes & (bytes - 1) || bytes > boot_info->log_size)
@@ -94,7 +98,8 @@ static size_t kernel_log(char *text, size_t size) {
     return used;
 }
 
-static size_t dom0_log(char *text, size_t size) {
+static size_t dom0_log(char *text, size_t size)
+{
     u64 cursor = 0;
     size_t used = 0, n;
     while (used < size && (n = log_read(&cursor, text + used, size - used)) > 0)
@@ -102,12 +107,14 @@ static size_t dom0_log(char *text, size_t size) {
     return used;
 }
 
-enum shell_result command_log(const struct shell_call *call) {
+enum shell_result command_log(const struct shell_call *call)
+{
     static char text[LOG_COPY + 1];
     u64 lines = 20;
     bool dom0 = call->count && strcmp(call->words[0], "dom0") == 0;
     if (call->count && !dom0 && (!text_number(call->words[0], LOG_LINES_MAX, &lines) || lines == 0))
-        return shell_error("expected a count of lines (1 to %u) or dom0, found \"%s\"", LOG_LINES_MAX, call->words[0]);
+        return shell_error("expected a count of lines (1 to %u) or dom0, found \"%s\"",
+                           LOG_LINES_MAX, call->words[0]);
     size_t bytes = dom0 ? dom0_log(text, LOG_COPY) : kernel_log(text, LOG_COPY);
     print_tail(text, bytes, lines);
     return SHELL_DONE;
@@ -117,9 +124,11 @@ enum shell_result command_log(const struct shell_call *call) {
 
 #define TRACE_MAX 500u
 
-static const char *event_name(u16 event) {
-    static const char *const events[] = {"none",    "switch",   "block", "wake",  "inject", "hypercall",
-                                         "request", "doorbell", "irq",   "timer", "domain"};
+static const char *event_name(u16 event)
+{
+    static const char *const events[] = {"none",   "switch",    "block",   "wake",
+                                         "inject", "hypercall", "request", "doorbell",
+                                         "irq",    "timer",     "domain"};
 #define EXIT_NAME(kind, name) name,
     static const char *const exits[] = {BASALT_EXITS(EXIT_NAME)};
 #undef EXIT_NAME
@@ -128,13 +137,15 @@ static const char *event_name(u16 event) {
     return event < ARRAY_SIZE(events) ? events[event] : "?";
 }
 
-static void number16_cell(struct table *t, u64 value) {
+static void number16_cell(struct table *t, u64 value)
+{
     char text[24];
     snprintf(text, sizeof(text), "%llx", (ull)value);
     table_text(t, text);
 }
 
-static void trace_row(struct table *t, const struct basalt_trace_record *r) {
+static void trace_row(struct table *t, const struct basalt_trace_record *r)
+{
     u64 ns = time_ns_of_ticks(r->tsc);
     char text[TEXT_SIZE_MAX];
     snprintf(text, sizeof(text), "%llu.%06llu", (ull)(ns / NS_PER_S), (ull)(ns % NS_PER_S / 1000));
@@ -147,15 +158,19 @@ static void trace_row(struct table *t, const struct basalt_trace_record *r) {
     number16_cell(t, r->args[1]);
 }
 
-enum shell_result command_trace(const struct shell_call *call) {
+enum shell_result command_trace(const struct shell_call *call)
+{
     static const struct table_column columns[] = {
-        {"seconds", "SECONDS", true}, {"kind", "KIND", false}, {"name", "NAME", false}, {"domain", "DOM", true},
-        {"vcpu", "VCPU", true},       {"arg0", "ARG 0", true}, {"arg1", "ARG 1", true}};
-    const struct basalt_trace *trace = (const struct basalt_trace *)(uintptr_t)boot_info->trace_base;
+        {"seconds", "SECONDS", true}, {"kind", "KIND", false}, {"name", "NAME", false},
+        {"domain", "DOM", true},      {"vcpu", "VCPU", true},  {"arg0", "ARG 0", true},
+        {"arg1", "ARG 1", true}};
+    const struct basalt_trace *trace =
+        (const struct basalt_trace *)(uintptr_t)boot_info->trace_base;
     u64 wanted = 20;
     struct table t;
     if (call->count && (!text_number(call->words[0], TRACE_MAX, &wanted) || wanted == 0))
-        return shell_error("expected a count of records (1 to %u), found \"%s\"", TRACE_MAX, call->words[0]);
+        return shell_error("expected a count of records (1 to %u), found \"%s\"", TRACE_MAX,
+                           call->words[0]);
     if (!trace || trace->count == 0 || trace->count & (trace->count - 1) ||
         trace->count * sizeof(trace->records[0]) > boot_info->trace_size)
         return shell_error("this kernel keeps no trace");
@@ -173,24 +188,27 @@ enum shell_result command_trace(const struct shell_call *call) {
 
 // ---- version, power ----
 
-enum shell_result command_version(const struct shell_call *call) {
+enum shell_result command_version(const struct shell_call *call)
+{
     u64 version = hc_version();
     if (call->json)
-        shell_print("{\"abi\":%u,\"kernel_abi\":%llu,\"restarts\":%u}\n", BASALT_ABI_VERSION, (ull)(version & 0xffff),
-                    boot_info->restarts);
+        shell_print("{\"abi\":%u,\"kernel_abi\":%llu,\"restarts\":%u}\n", BASALT_ABI_VERSION,
+                    (ull)(version & 0xffff), boot_info->restarts);
     else
         shell_print("dom0: interface version %u; kernel: %llu; %s\n", BASALT_ABI_VERSION,
                     (ull)(version & 0xffff), boot_info->call_insn == BASALT_VMCALL ? "VMX" : "SVM");
     return SHELL_DONE;
 }
 
-enum shell_result command_reboot(const struct shell_call *call) {
+enum shell_result command_reboot(const struct shell_call *call)
+{
     (void)call;
     power_down(true);
     return SHELL_DONE;
 }
 
-enum shell_result command_poweroff(const struct shell_call *call) {
+enum shell_result command_poweroff(const struct shell_call *call)
+{
     (void)call;
     power_down(false);
     return SHELL_DONE;

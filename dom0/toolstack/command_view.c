@@ -17,28 +17,34 @@
 typedef unsigned long long ull;
 
 // The kernel's view of a domain; zeros if it has none.
-static struct basalt_domain_info info_of(const struct domain *d) {
+static struct basalt_domain_info info_of(const struct domain *d)
+{
     struct basalt_domain_info info = {0};
     if (d->handle)
         hc_domain_info(d->handle, &info);
     return info;
 }
 
-static void size_cell(struct table *t, u64 bytes) {
+static void size_cell(struct table *t, u64 bytes)
+{
     char text[TEXT_SIZE_MAX];
     table_value(t, (double)bytes, text_of_size(text, bytes));
 }
 
-static void seconds_cell(struct table *t, u64 ns) {
+static void seconds_cell(struct table *t, u64 ns)
+{
     char text[TEXT_SIZE_MAX];
-    snprintf(text, sizeof(text), "%llu.%llu s", (ull)(ns / NS_PER_S), (ull)(ns % NS_PER_S / (NS_PER_S / 10)));
+    snprintf(text, sizeof(text), "%llu.%llu s", (ull)(ns / NS_PER_S),
+             (ull)(ns % NS_PER_S / (NS_PER_S / 10)));
     table_value(t, (double)ns / 1e9, text);
 }
 
-enum shell_result command_list(const struct shell_call *call) {
+enum shell_result command_list(const struct shell_call *call)
+{
     static const struct table_column columns[] = {
-        {"number", "#", true},          {"name", "NAME", false},       {"state", "STATE", false},
-        {"vcpus", "VCPUS", true},       {"memory", "MEMORY", true},    {"cpu_seconds", "CPU TIME", true},
+        {"number", "#", true},          {"name", "NAME", false},
+        {"state", "STATE", false},      {"vcpus", "VCPUS", true},
+        {"memory", "MEMORY", true},     {"cpu_seconds", "CPU TIME", true},
         {"uptime_seconds", "UP", true}, {"last_end", "LAST END", false},
     };
     struct table t;
@@ -70,7 +76,9 @@ enum shell_result command_list(const struct shell_call *call) {
 
 static cJSON *object; // NULL: text
 
-__attribute__((format(printf, 3, 4))) static void line(const char *key, const char *title, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static void line(const char *key, const char *title,
+                                                       const char *format, ...)
+{
     char text[CONFIG_CMDLINE_SIZE + 32];
     va_list args;
     va_start(args, format);
@@ -82,7 +90,8 @@ __attribute__((format(printf, 3, 4))) static void line(const char *key, const ch
         shell_print("  %-12s %s\n", title, text);
 }
 
-static void size_line(const char *key, const char *title, u64 bytes) {
+static void size_line(const char *key, const char *title, u64 bytes)
+{
     char text[TEXT_SIZE_MAX];
     if (object)
         cJSON_AddNumberToObject(object, key, (double)bytes);
@@ -90,14 +99,16 @@ static void size_line(const char *key, const char *title, u64 bytes) {
         line(key, title, "%s (%llu bytes)", text_of_size(text, bytes), (ull)bytes);
 }
 
-static void number_line(const char *key, const char *title, u64 value) {
+static void number_line(const char *key, const char *title, u64 value)
+{
     if (object)
         cJSON_AddNumberToObject(object, key, (double)value);
     else
         line(key, title, "%llu", (ull)value);
 }
 
-static void config_lines(const struct domain *d) {
+static void config_lines(const struct domain *d)
+{
     const struct domain_config *c = &d->config;
     line("name", "name", "%s", c->name);
     line("state", "state", "%s", domain_state_name(d));
@@ -119,7 +130,8 @@ static void config_lines(const struct domain *d) {
         line("end_reason", "reason", "%s", domain_end_reason_name(d->end.end_reason));
 }
 
-static void disk_line(const struct domain *d, u32 index) {
+static void disk_line(const struct domain *d, u32 index)
+{
     const struct config_disk *disk = &d->config.disks[index];
     const struct block_device *device = d->claims[index].device;
     struct machine_disk_stats s = {0};
@@ -130,13 +142,15 @@ static void disk_line(const struct domain *d, u32 index) {
         line(key, title, "%s%s", disk->name, disk->read_only ? ", read-only" : "");
         return;
     }
-    line(key, title, "%s (%s)%s: %llu reads (%llu KiB), %llu writes (%llu KiB), %llu flushes, %llu errors%s", disk->name,
-         device ? device->name : "?", disk->read_only ? ", read-only" : "", (ull)s.reads, (ull)(s.read_bytes / KIB),
-         (ull)s.writes, (ull)(s.written_bytes / KIB), (ull)s.flushes, (ull)s.errors,
-         s.broken ? ", stopped: its ring was malformed" : "");
+    line(key, title,
+         "%s (%s)%s: %llu reads (%llu KiB), %llu writes (%llu KiB), %llu flushes, %llu errors%s",
+         disk->name, device ? device->name : "?", disk->read_only ? ", read-only" : "",
+         (ull)s.reads, (ull)(s.read_bytes / KIB), (ull)s.writes, (ull)(s.written_bytes / KIB),
+         (ull)s.flushes, (ull)s.errors, s.broken ? ", stopped: its ring was malformed" : "");
 }
 
-static void kernel_lines(const struct domain *d) {
+static void kernel_lines(const struct domain *d)
+{
     struct basalt_domain_info info = info_of(d);
     if (!d->handle)
         return;
@@ -148,7 +162,8 @@ static void kernel_lines(const struct domain *d) {
     number_line("exits", "exits", info.exits);
 }
 
-enum shell_result command_info(const struct shell_call *call) {
+enum shell_result command_info(const struct shell_call *call)
+{
     struct domain *d = command_domain(call);
     if (!d)
         return SHELL_FAILED;
@@ -172,13 +187,15 @@ static struct timer top_timer;
 static u64 top_begun;
 static bool top_json;
 
-static void sample(struct domain *d) {
+static void sample(struct domain *d)
+{
     struct basalt_domain_info info = info_of(d);
     d->top_run_tsc = info.run_tsc;
     d->top_exits = info.exits;
 }
 
-static void top_row(struct table *t, const struct domain *d, u64 ns) {
+static void top_row(struct table *t, const struct domain *d, u64 ns)
+{
     struct basalt_domain_info info = info_of(d);
     char text[TEXT_SIZE_MAX];
     u64 ran = time_ns_of_ticks(info.run_tsc - MIN(info.run_tsc, d->top_run_tsc));
@@ -192,10 +209,12 @@ static void top_row(struct table *t, const struct domain *d, u64 ns) {
     size_cell(t, info.memory_bytes);
 }
 
-static void top_print(void *context) {
+static void top_print(void *context)
+{
     static const struct table_column columns[] = {
-        {"name", "NAME", false},           {"state", "STATE", false},   {"cpu_percent", "CPU", true},
-        {"exits_per_second", "EXITS/S", true}, {"memory", "MEMORY", true},
+        {"name", "NAME", false},      {"state", "STATE", false},
+        {"cpu_percent", "CPU", true}, {"exits_per_second", "EXITS/S", true},
+        {"memory", "MEMORY", true},
     };
     struct table t;
     u64 ns = MAX(time_ns() - top_begun, 1);
@@ -208,11 +227,10 @@ static void top_print(void *context) {
     shell_done();
 }
 
-static void top_cancel(void) {
-    timer_cancel(&top_timer);
-}
+static void top_cancel(void) { timer_cancel(&top_timer); }
 
-enum shell_result command_top(const struct shell_call *call) {
+enum shell_result command_top(const struct shell_call *call)
+{
     u64 seconds = 1;
     if (call->count && (!text_number(call->words[0], 3600, &seconds) || seconds == 0))
         return shell_error("expected seconds (1 to 3600), found \"%s\"", call->words[0]);

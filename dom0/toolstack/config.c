@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The domain file's lines and keys. One table says which keys there are, what their values look like and where they go.
+// The domain file's lines and keys. One table says which keys there are, what their values look
+// like and where they go.
 
 #include "toolstack/config.h"
 
@@ -13,21 +14,20 @@
 static const char *const actions[] = {"destroy", "restart", "preserve", NULL};
 static const char *const protocols[] = {"auto", "linux", "pvh", "multiboot", "multiboot2", NULL};
 
-const char *config_action_name(enum config_action action) {
-    return actions[action];
-}
+const char *config_action_name(enum config_action action) { return actions[action]; }
 
-const char *config_protocol_name(enum config_protocol protocol) {
-    return protocols[protocol];
-}
+const char *config_protocol_name(enum config_protocol protocol) { return protocols[protocol]; }
 
-#define KEY(key, kind, ...) {.name = #key, .parse = config_value_##kind, __VA_ARGS__}
-#define ONE(field)          .offset = offsetof(struct domain_config, field)
-#define MANY(field, n)                                                                                       \
-    ONE(field), .count = offsetof(struct domain_config, n),                                                  \
+#define KEY(key, kind, ...)                                     \
+    {                                                           \
+        .name = #key, .parse = config_value_##kind, __VA_ARGS__ \
+    }
+#define ONE(field) .offset = offsetof(struct domain_config, field)
+#define MANY(field, n)                                      \
+    ONE(field), .count = offsetof(struct domain_config, n), \
                 .element = sizeof(((struct domain_config *)0)->field[0])
-#define FROM(a, b)          .least = (a), .most = (b)
-#define TEXT_MAX            (CONFIG_TEXT_SIZE - 1)
+#define FROM(a, b) .least = (a), .most = (b)
+#define TEXT_MAX   (CONFIG_TEXT_SIZE - 1)
 
 static const struct config_key keys[] = {
     KEY(name, name, ONE(name), FROM(1, BASALT_NAME_SIZE - 1), .required = true),
@@ -48,7 +48,8 @@ static const struct config_key keys[] = {
 };
 
 #define KEYS ARRAY_SIZE(keys)
-_Static_assert(sizeof(enum config_action) == 4 && sizeof(enum config_protocol) == 4, "choices are stored as u32");
+_Static_assert(sizeof(enum config_action) == 4 && sizeof(enum config_protocol) == 4,
+               "choices are stored as u32");
 
 struct parser {
     const char *file;
@@ -61,7 +62,8 @@ struct parser {
 };
 
 // Reports one mistake at the current line.
-__attribute__((format(printf, 2, 3))) static void mistake(struct parser *p, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static void mistake(struct parser *p, const char *format, ...)
+{
     char text[320];
     size_t used = p->line ? (size_t)snprintf(text, sizeof(text), "%s:%u: ", p->file, p->line)
                           : (size_t)snprintf(text, sizeof(text), "%s: ", p->file);
@@ -77,22 +79,25 @@ __attribute__((format(printf, 2, 3))) static void mistake(struct parser *p, cons
 
 // ---- words ----
 
-static bool is_space(char c) {
-    return c == ' ' || c == '\t';
+static bool is_space(char c) { return c == ' ' || c == '\t'; }
+
+static bool is_key_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
 }
 
-static bool is_key_char(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-}
-
-static char *skip_spaces(char *text) {
+static char *skip_spaces(char *text)
+{
     while (is_space(*text))
         text++;
     return text;
 }
 
-// Damerau's distance of two short words (neighbours swapped count once); both at most 15 letters, else "far".
-static unsigned distance(const char *a, const char *b) {
+// Damerau's distance of two short words (neighbours swapped count once); both at most 15 letters,
+// else "far".
+static unsigned distance(const char *a, const char *b)
+{
     enum { LONGEST = 15 };
     unsigned d[LONGEST + 1][LONGEST + 1];
     size_t m = strlen(a), n = strlen(b);
@@ -113,7 +118,8 @@ static unsigned distance(const char *a, const char *b) {
     return d[m][n];
 }
 
-const char *config_nearest(const char *word, const char *const *names, size_t count) {
+const char *config_nearest(const char *word, const char *const *names, size_t count)
+{
     const char *best = NULL;
     unsigned least = (unsigned)MAX(strlen(word) / 3, 1) + 1;
     for (size_t i = 0; i < count; i++) {
@@ -128,7 +134,8 @@ const char *config_nearest(const char *word, const char *const *names, size_t co
 
 // ---- lines ----
 
-static const struct config_key *find_key(struct parser *p, const char *name) {
+static const struct config_key *find_key(struct parser *p, const char *name)
+{
     const char *names[KEYS];
     for (size_t i = 0; i < KEYS; i++) {
         if (strcmp(keys[i].name, name) == 0)
@@ -143,9 +150,10 @@ static const struct config_key *find_key(struct parser *p, const char *name) {
     return NULL;
 }
 
-// Takes the quotes off the text at `text`, in place (\" and \\ stand for " and \). Returns what follows the closing
-// quote, NULL if there is none; *out is where the text's NUL belongs.
-static char *unquote(char *text, char **out) {
+// Takes the quotes off the text at `text`, in place (\" and \\ stand for " and \). Returns what
+// follows the closing quote, NULL if there is none; *out is where the text's NUL belongs.
+static char *unquote(char *text, char **out)
+{
     char *from = text + 1, *to = text;
     for (; *from && *from != '"'; from++) {
         if (*from == '\\' && (from[1] == '"' || from[1] == '\\'))
@@ -156,9 +164,10 @@ static char *unquote(char *text, char **out) {
     return *from ? from + 1 : NULL;
 }
 
-// Cuts a value out of `text`, in place: a text in quotes or one bare word, with nothing but a comment behind it. Returns
-// NULL after a mistake.
-static char *cut_value(struct parser *p, const char *key, char *text) {
+// Cuts a value out of `text`, in place: a text in quotes or one bare word, with nothing but a
+// comment behind it. Returns NULL after a mistake.
+static char *cut_value(struct parser *p, const char *key, char *text)
+{
     bool quoted = *text == '"';
     char *rest = text + strcspn(text, " \t#\""), *end = rest;
     if (quoted && !(rest = unquote(text, &end))) {
@@ -179,14 +188,16 @@ static char *cut_value(struct parser *p, const char *key, char *text) {
     return text;
 }
 
-static void *field_of(struct parser *p, const struct config_key *key) {
+static void *field_of(struct parser *p, const struct config_key *key)
+{
     char *base = (char *)p->config + key->offset;
     if (!key->count)
         return base;
     return base + *(u32 *)((char *)p->config + key->count) * key->element;
 }
 
-static bool may_use(struct parser *p, const struct config_key *key) {
+static bool may_use(struct parser *p, const struct config_key *key)
+{
     unsigned *seen = &p->seen[key - keys];
     if (!key->count && *seen) {
         mistake(p, "%s: given already in line %u", key->name, *seen);
@@ -201,7 +212,8 @@ static bool may_use(struct parser *p, const struct config_key *key) {
     return true;
 }
 
-static void parse_pair(struct parser *p, const char *name, char *text) {
+static void parse_pair(struct parser *p, const char *name, char *text)
+{
     const struct config_key *key = find_key(p, name);
     if (!key || !may_use(p, key))
         return;
@@ -210,13 +222,15 @@ static void parse_pair(struct parser *p, const char *name, char *text) {
         return;
     const char *wanted = key->parse(key, value, field_of(p, key));
     if (wanted)
-        mistake(p, "%s: expected %s, found \"%.60s\"%s", name, wanted, value, strlen(value) > 60 ? "..." : "");
+        mistake(p, "%s: expected %s, found \"%.60s\"%s", name, wanted, value,
+                strlen(value) > 60 ? "..." : "");
     else if (key->count)
         ++*(u32 *)((char *)p->config + key->count);
 }
 
 // A line, NUL-terminated, without its end.
-static void parse_line(struct parser *p, char *line) {
+static void parse_line(struct parser *p, char *line)
+{
     char *name = skip_spaces(line), *end = name;
     if (!*name || *name == '#')
         return;
@@ -232,7 +246,8 @@ static void parse_line(struct parser *p, char *line) {
 }
 
 // Copies a line if nothing is wrong with its bytes.
-static bool copy_line(struct parser *p, const char *text, size_t length, char *line) {
+static bool copy_line(struct parser *p, const char *text, size_t length, char *line)
+{
     if (length && text[length - 1] == '\r')
         length--;
     if (length > CONFIG_LINE_MAX) {
@@ -242,7 +257,8 @@ static bool copy_line(struct parser *p, const char *text, size_t length, char *l
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)text[i];
         if ((c < 0x20 && c != '\t') || c == 0x7f) {
-            mistake(p, "expected text, found a byte of value 0x%02x in column %zu%s", c, i + 1, c ? "" : " (a NUL)");
+            mistake(p, "expected text, found a byte of value 0x%02x in column %zu%s", c, i + 1,
+                    c ? "" : " (a NUL)");
             return false;
         }
     }
@@ -251,7 +267,8 @@ static bool copy_line(struct parser *p, const char *text, size_t length, char *l
     return true;
 }
 
-static void check_required(struct parser *p) {
+static void check_required(struct parser *p)
+{
     p->line = 0;
     for (size_t i = 0; i < KEYS; i++)
         if (keys[i].required && !p->seen[i])
@@ -264,11 +281,15 @@ static void check_required(struct parser *p) {
     }
 }
 
-unsigned config_parse(const char *file, const char *text, size_t bytes, struct domain_config *config,
-                      config_report report, void *context) {
+unsigned config_parse(const char *file, const char *text, size_t bytes,
+                      struct domain_config *config, config_report report, void *context)
+{
     static char line[CONFIG_LINE_MAX + 1];
     struct parser p = {.file = file, .config = config, .report = report, .context = context};
-    *config = (struct domain_config){.vcpus = 1, .weight = 256, .console = true, .on_crash = CONFIG_DESTROY,
+    *config = (struct domain_config){.vcpus = 1,
+                                     .weight = 256,
+                                     .console = true,
+                                     .on_crash = CONFIG_DESTROY,
                                      .on_reboot = CONFIG_RESTART};
     if (bytes > CONFIG_FILE_MAX) {
         mistake(&p, "expected at most %u bytes, found %zu", CONFIG_FILE_MAX, bytes);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The text file that describes one domain: lines of `key = value`, `#` starts a comment (docs/domain-file.md is the
-// manual). A pure parser: text in, structure and sentences out. Invariants: all mistakes of a file are found in one
-// pass, each is reported as "file:line: key: what was expected, what was found", and the work is bounded by the file's
-// size; nothing in the text, NULs included, is trusted.
+// The text file that describes one domain: lines of `key = value`, `#` starts a comment
+// (docs/domain-file.md is the manual). A pure parser: text in, structure and sentences out.
+// Invariants: all mistakes of a file are found in one pass, each is reported as "file:line: key:
+// what was expected, what was found", and the work is bounded by the file's size; nothing in the
+// text, NULs included, is trusted.
 
 #pragma once
 
@@ -65,15 +66,15 @@ struct domain_config {
 
 typedef void (*config_report)(void *context, const char *sentence);
 
-/// Reads the text of `file` (a name for messages) into *config, starting from the defaults. Calls `report` for each
-/// mistake. Returns the count of mistakes; *config is to be used only if it is 0.
-unsigned config_parse(const char *file, const char *text, size_t bytes, struct domain_config *config,
-                      config_report report, void *context);
+/// Reads the text of `file` (a name for messages) into *config, starting from the defaults. Calls
+/// `report` for each mistake. Returns the count of mistakes; *config is to be used only if it is 0.
+unsigned config_parse(const char *file, const char *text, size_t bytes,
+                      struct domain_config *config, config_report report, void *context);
 
 /// Names of the enumerations, for people and JSON.
 const char *config_action_name(enum config_action action);
 const char *config_protocol_name(enum config_protocol protocol);
 
-/// The name in `names` (count of them) that `word` was probably meant to be; NULL if none is near. Letters that were left out,
-/// added, changed or swapped count; at most a third of the word.
+/// The name in `names` (count of them) that `word` was probably meant to be; NULL if none is near.
+/// Letters that were left out, added, changed or swapped count; at most a third of the word.
 const char *config_nearest(const char *word, const char *const *names, size_t count);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The domains that the toolstack knows: what describes them, whether they run, how they ended. One path takes a domain
-// apart, whether its creation failed half way, it ended by itself or the operator ended it; what that path gives back is
-// exactly what creation took, in the reverse order. Invariants: `handle`, `port`, `machine` and `claims` are set exactly
-// while the domain holds them; a domain is STOPPED only when it holds nothing. All of it runs in dom0's event loop.
+// The domains that the toolstack knows: what describes them, whether they run, how they ended. One
+// path takes a domain apart, whether its creation failed half way, it ended by itself or the
+// operator ended it; what that path gives back is exactly what creation took, in the reverse order.
+// Invariants: `handle`, `port`, `machine` and `claims` are set exactly while the domain holds them;
+// a domain is STOPPED only when it holds nothing. All of it runs in dom0's event loop.
 
 #pragma once
 
@@ -17,7 +18,7 @@
 #define DOMAIN_ERROR_SIZE    400u
 
 enum domain_state {
-    DOMAIN_STOPPED,   // holds nothing
+    DOMAIN_STOPPED, // holds nothing
     DOMAIN_RUNNING,
     DOMAIN_PAUSED,
     DOMAIN_ENDING,    // is being taken apart
@@ -40,9 +41,9 @@ struct domain {
     struct domain_config config;
     char source[64]; // the file that describes it
     enum domain_state state;
-    enum domain_cause cause;           // of the last or the current end
-    struct basalt_domain_info end;     // what the kernel said at the last end
-    u64 started, ended;                // time_ns(); 0: never
+    enum domain_cause cause;       // of the last or the current end
+    struct basalt_domain_info end; // what the kernel said at the last end
+    u64 started, ended;            // time_ns(); 0: never
     u32 starts;
     // What it holds.
     u32 handle; // 0: none
@@ -50,12 +51,12 @@ struct domain {
     struct guest_machine *machine;
     struct block_claim claims[CONFIG_DISKS_MAX];
     // Under way.
-    bool paused;             // by the operator
+    bool paused; // by the operator
     bool shutdown_asked;
-    bool restart;            // after it has been taken apart
-    u32 quick_ends;          // restarts in a row that ran only shortly
-    struct timer timer;      // of the shutdown's patience, or of the next start
-    struct work end_work;    // the end was seen
+    bool restart;         // after it has been taken apart
+    u32 quick_ends;       // restarts in a row that ran only shortly
+    struct timer timer;   // of the shutdown's patience, or of the next start
+    struct work end_work; // the end was seen
     struct work destroy_work;
     struct screen screen;
     char ring[DOMAIN_CONSOLE_BYTES];
@@ -68,11 +69,13 @@ struct domain *domain_first(void);
 struct domain *domain_find(const char *name);
 struct domain *domain_by_number(unsigned number);
 
-/// Makes a domain known, or replaces the description of one that is stopped. NULL with a sentence in `error`.
+/// Makes a domain known, or replaces the description of one that is stopped. NULL with a sentence
+/// in `error`.
 struct domain *domain_define(const struct domain_config *config, const char *source, char *error);
 
-/// Starts a domain that is stopped. 0, or a negative error with a sentence in `error` (DOMAIN_ERROR_SIZE bytes); then
-/// everything is given back (perhaps a little later: the state tells).
+/// Starts a domain that is stopped. 0, or a negative error with a sentence in `error`
+/// (DOMAIN_ERROR_SIZE bytes); then everything is given back (perhaps a little later: the state
+/// tells).
 must_check int domain_start(struct domain *d, char *error);
 
 /// Presses its power button. Says in `error` why that can't help.
@@ -85,12 +88,14 @@ must_check int domain_pause(struct domain *d, char *error);
 must_check int domain_resume(struct domain *d, char *error);
 
 /// Whether it holds anything.
-static inline bool domain_alive(const struct domain *d) {
+static inline bool domain_alive(const struct domain *d)
+{
     return d->state != DOMAIN_STOPPED && d->state != DOMAIN_WAITING;
 }
 
 /// Whether nothing more will happen by itself: stopped for good, or preserved.
-static inline bool domain_over(const struct domain *d) {
+static inline bool domain_over(const struct domain *d)
+{
     return d->state == DOMAIN_STOPPED || d->state == DOMAIN_PRESERVED;
 }
 
@@ -109,7 +114,8 @@ u64 domain_quota(const struct domain_config *config);
 /// A change of state.
 void domain_set_state(struct domain *d, enum domain_state state);
 
-/// Takes the domain apart, step by step; afterwards it is STOPPED (or starts again, if `restart` says so).
+/// Takes the domain apart, step by step; afterwards it is STOPPED (or starts again, if `restart`
+/// says so).
 void domain_take_apart(struct domain *d);
 
 /// Handlers of the machine's and the kernel's news about a domain's end.

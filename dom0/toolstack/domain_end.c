@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a domain ends: the guest powers off or resets, the kernel ends it for a fault, the operator destroys it. The end is
-// seen, said, and then on_crash and on_reboot decide. Taking apart goes: machine (its I/O is waited for), the kernel's
-// domain (in steps), port, claims.
+// How a domain ends: the guest powers off or resets, the kernel ends it for a fault, the operator
+// destroys it. The end is seen, said, and then on_crash and on_reboot decide. Taking apart goes:
+// machine (its I/O is waited for), the kernel's domain (in steps), port, claims.
 
 #include "toolstack/domain.h"
 
@@ -10,13 +10,14 @@
 #include "lib/log.h"
 #include "toolstack/text.h"
 
-#define QUICK_END_NS    (10 * NS_PER_S) // a domain that runs shorter waits longer for its next start
-#define BACK_OFF_NS     NS_PER_S
-#define BACK_OFF_SHIFT  6u // at most 64 s
+#define QUICK_END_NS   (10 * NS_PER_S) // a domain that runs shorter waits longer for its next start
+#define BACK_OFF_NS    NS_PER_S
+#define BACK_OFF_SHIFT 6u // at most 64 s
 
 // ---- taking apart ----
 
-static void start_again(void *context) {
+static void start_again(void *context)
+{
     struct domain *d = context;
     char error[DOMAIN_ERROR_SIZE];
     if (domain_start(d, error) < 0)
@@ -24,12 +25,14 @@ static void start_again(void *context) {
 }
 
 // The first restart comes at once; quick ends in a row double the wait.
-static void wait_for_restart(struct domain *d) {
+static void wait_for_restart(struct domain *d)
+{
     char text[TEXT_SIZE_MAX];
     d->quick_ends = d->ended - d->started < QUICK_END_NS ? d->quick_ends + 1 : 0;
     u64 wait = d->quick_ends == 0 ? 0 : BACK_OFF_NS << MIN(d->quick_ends - 1, BACK_OFF_SHIFT);
     if (wait)
-        log_info(d->config.name, "ended after less than %u s, %u time(s) in a row: starts again in %s",
+        log_info(d->config.name,
+                 "ended after less than %u s, %u time(s) in a row: starts again in %s",
                  (unsigned)(QUICK_END_NS / NS_PER_S), d->quick_ends, text_of_duration(text, wait));
     d->timer.handler = start_again;
     d->timer.context = d;
@@ -37,7 +40,8 @@ static void wait_for_restart(struct domain *d) {
     domain_set_state(d, DOMAIN_WAITING);
 }
 
-static void taken_apart(struct domain *d) {
+static void taken_apart(struct domain *d)
+{
     event_port_free(d->port);
     d->port = -1;
     for (u32 i = 0; i < CONFIG_DISKS_MAX; i++)
@@ -51,7 +55,8 @@ static void taken_apart(struct domain *d) {
     domain_set_state(d, DOMAIN_STOPPED);
 }
 
-static void destroy_step(void *context) {
+static void destroy_step(void *context)
+{
     struct domain *d = context;
     i64 r = d->handle ? hc_domain_destroy_step(d->handle) : 0;
     if (r == -BASALT_EINTR) {
@@ -64,13 +69,15 @@ static void destroy_step(void *context) {
     taken_apart(d);
 }
 
-static void machine_gone(void *context) {
+static void machine_gone(void *context)
+{
     struct domain *d = context;
     d->machine = NULL;
     destroy_step(d);
 }
 
-void domain_take_apart(struct domain *d) {
+void domain_take_apart(struct domain *d)
+{
     timer_cancel(&d->timer);
     d->destroy_work = (struct work){.handler = destroy_step, .context = d};
     domain_set_state(d, DOMAIN_ENDING);
@@ -82,11 +89,13 @@ void domain_take_apart(struct domain *d) {
 
 // ---- seeing the end ----
 
-static bool lives(const struct domain *d) {
+static bool lives(const struct domain *d)
+{
     return d->state == DOMAIN_RUNNING || d->state == DOMAIN_PAUSED;
 }
 
-static void end(struct domain *d, enum domain_cause cause) {
+static void end(struct domain *d, enum domain_cause cause)
+{
     if (!lives(d) || d->cause != DOMAIN_CAUSE_NONE)
         return;
     d->cause = cause;
@@ -95,7 +104,8 @@ static void end(struct domain *d, enum domain_cause cause) {
 }
 
 // The guest is stopped at once, so that it does nothing after its last word.
-static void end_by_guest(struct domain *d, enum domain_cause cause) {
+static void end_by_guest(struct domain *d, enum domain_cause cause)
+{
     if (!lives(d) || d->cause != DOMAIN_CAUSE_NONE)
         return;
     end(d, cause);
@@ -104,15 +114,12 @@ static void end_by_guest(struct domain *d, enum domain_cause cause) {
         log_error(d->config.name, "the kernel does not end it: %s", error_text(r));
 }
 
-void domain_power_off(void *d) {
-    end_by_guest(d, DOMAIN_CAUSE_POWER_OFF);
-}
+void domain_power_off(void *d) { end_by_guest(d, DOMAIN_CAUSE_POWER_OFF); }
 
-void domain_reset(void *d) {
-    end_by_guest(d, DOMAIN_CAUSE_REBOOT);
-}
+void domain_reset(void *d) { end_by_guest(d, DOMAIN_CAUSE_REBOOT); }
 
-void domain_rung(void *context) {
+void domain_rung(void *context)
+{
     struct domain *d = context;
     struct basalt_domain_info info = {0};
     if (!lives(d) || hc_domain_info(d->handle, &info) < 0 || info.status != BASALT_STATUS_ENDED)
@@ -120,7 +127,8 @@ void domain_rung(void *context) {
     end(d, DOMAIN_CAUSE_CRASH);
 }
 
-void domain_end_work(void *context) {
+void domain_end_work(void *context)
+{
     struct domain *d = context;
     if (!lives(d))
         return;
@@ -132,7 +140,8 @@ void domain_end_work(void *context) {
                                 : d->cause == DOMAIN_CAUSE_CRASH ? d->config.on_crash
                                                                  : CONFIG_DESTROY;
     if (action == CONFIG_PRESERVE) {
-        log_info(d->config.name, "kept as it is; \"destroy %s\" gives its memory back", d->config.name);
+        log_info(d->config.name, "kept as it is; \"destroy %s\" gives its memory back",
+                 d->config.name);
         domain_set_state(d, DOMAIN_PRESERVED);
         return;
     }

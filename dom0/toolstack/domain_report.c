@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is said about a domain's end: the reason, for a fault the registers and the instruction, and the last lines of its
-// console.
+// What is said about a domain's end: the reason, for a fault the registers and the instruction, and
+// the last lines of its console.
 
 #include "toolstack/domain.h"
 
@@ -15,7 +15,8 @@
 
 typedef unsigned long long ull;
 
-const char *domain_end_reason_name(enum basalt_end_reason reason) {
+const char *domain_end_reason_name(enum basalt_end_reason reason)
+{
     switch (reason) {
     case BASALT_END_NONE: return "none";
     case BASALT_END_CONTROL: return "ended by dom0";
@@ -28,24 +29,29 @@ const char *domain_end_reason_name(enum basalt_end_reason reason) {
     return "unknown";
 }
 
-static void say_line(void *context, const char *text) {
+static void say_line(void *context, const char *text)
+{
     const struct domain *d = context;
     log_info(d->config.name, "| %s", text);
 }
 
-static void say_registers(const struct domain *d, const struct basalt_vcpu_state *s) {
+static void say_registers(const struct domain *d, const struct basalt_vcpu_state *s)
+{
     static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                         "r8 ", "r9 ", "r10", "r11", "r12", "r13", "r14", "r15"};
-    log_info(d->config.name, "  rip %016llx  rflags %08llx  cs %04x  cr0 %08llx  cr2 %016llx", (ull)s->rip,
-             (ull)s->rflags, s->segments[BASALT_CS].selector, (ull)s->cr0, (ull)s->cr2);
-    log_info(d->config.name, "  cr3 %016llx  cr4 %08llx  efer %04llx", (ull)s->cr3, (ull)s->cr4, (ull)s->efer);
+    log_info(d->config.name, "  rip %016llx  rflags %08llx  cs %04x  cr0 %08llx  cr2 %016llx",
+             (ull)s->rip, (ull)s->rflags, s->segments[BASALT_CS].selector, (ull)s->cr0,
+             (ull)s->cr2);
+    log_info(d->config.name, "  cr3 %016llx  cr4 %08llx  efer %04llx", (ull)s->cr3, (ull)s->cr4,
+             (ull)s->efer);
     for (unsigned i = 0; i < 16; i += 4)
-        log_info(d->config.name, "  %s %016llx  %s %016llx  %s %016llx  %s %016llx", names[i], (ull)s->gprs[i],
-                 names[i + 1], (ull)s->gprs[i + 1], names[i + 2], (ull)s->gprs[i + 2], names[i + 3],
-                 (ull)s->gprs[i + 3]);
+        log_info(d->config.name, "  %s %016llx  %s %016llx  %s %016llx  %s %016llx", names[i],
+                 (ull)s->gprs[i], names[i + 1], (ull)s->gprs[i + 1], names[i + 2],
+                 (ull)s->gprs[i + 2], names[i + 3], (ull)s->gprs[i + 3]);
 }
 
-static void say_instruction(const struct domain *d) {
+static void say_instruction(const struct domain *d)
+{
     char text[3 * sizeof(d->end.end_insn) + 1] = "";
     u32 length = (u32)MIN(d->end.end_insn_length, sizeof(d->end.end_insn));
     for (u32 i = 0; i < length; i++)
@@ -53,7 +59,8 @@ static void say_instruction(const struct domain *d) {
     log_info(d->config.name, "  instruction%s", length ? text : ": can't be read");
 }
 
-static void say_fault(const struct domain *d) {
+static void say_fault(const struct domain *d)
+{
     static struct basalt_vcpu_state state;
     i64 r = hc_vcpu_get(d->handle, d->end.end_vcpu, &state);
     if (r < 0)
@@ -63,15 +70,17 @@ static void say_fault(const struct domain *d) {
     say_instruction(d);
 }
 
-void domain_report_end(struct domain *d) {
+void domain_report_end(struct domain *d)
+{
     char ran[TEXT_SIZE_MAX];
     text_of_duration(ran, d->ended - d->started);
     if (d->cause != DOMAIN_CAUSE_CRASH) {
         log_info(d->config.name, "%s after %s", domain_cause_name(d), ran);
         return;
     }
-    log_warning(d->config.name, "crashed after %s: %s on vCPU %u%s", ran, domain_end_reason_name(d->end.end_reason),
-                d->end.end_vcpu, d->end.end_reason == BASALT_END_EMULATION ? ", see the address:" : "");
+    log_warning(d->config.name, "crashed after %s: %s on vCPU %u%s", ran,
+                domain_end_reason_name(d->end.end_reason), d->end.end_vcpu,
+                d->end.end_reason == BASALT_END_EMULATION ? ", see the address:" : "");
     if (d->end.end_reason == BASALT_END_EMULATION)
         log_info(d->config.name, "  at guest-physical address 0x%llx", (ull)d->end.end_detail);
     say_fault(d);

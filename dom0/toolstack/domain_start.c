@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Creating a domain, in this order: disks, memory enough?, the kernel's domain (paused), its port, its machine, its
-// kernel, its vCPUs, resume. Whatever fails, domain_take_apart() gives back what was taken so far.
+// Creating a domain, in this order: disks, memory enough?, the kernel's domain (paused), its port,
+// its machine, its kernel, its vCPUs, resume. Whatever fails, domain_take_apart() gives back what
+// was taken so far.
 
 #include "toolstack/domain.h"
 
-#include "drivers/drivers.h"
 #include "lib/boot.h"
 #include "lib/hypercall.h"
 #include "lib/log.h"
@@ -17,10 +17,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define VCPU_BYTES   (32 * KIB) // at most, for the kernel's pages of one
-#define FIXED_BYTES  (256 * KIB)
+#define VCPU_BYTES  (32 * KIB) // at most, for the kernel's pages of one
+#define FIXED_BYTES (256 * KIB)
 
-__attribute__((format(printf, 3, 4))) static int fail(i64 code, char *error, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static int fail(i64 code, char *error, const char *format,
+                                                      ...)
+{
     va_list args;
     va_start(args, format);
     vsnprintf(error, DOMAIN_ERROR_SIZE, format, args);
@@ -30,28 +32,40 @@ __attribute__((format(printf, 3, 4))) static int fail(i64 code, char *error, con
 
 // ---- disks ----
 
-struct block_device *ramdisk_open(const char *module, char *error, size_t error_size);
-__attribute__((weak)) struct block_device *ramdisk_open(const char *module, char *error, size_t error_size) {
-    return block_find(module, error, error_size);
+// The RAM disk that dom0/drivers made of a module: a disk whose label is the module's name.
+static struct block_device *find_ramdisk(const char *module, char *error)
+{
+    for (struct block_device *d = block_first(); d; d = block_next(d))
+        if (!d->disk && strncmp(d->name, "ram", 3) == 0 && strcmp(d->label, module) == 0)
+            return d;
+    fail(
+        0, error,
+        "there is no RAM disk \"%s\": it takes a boot module of this name, which ends in \".img\" or has the "
+        "word \"disk\" behind it",
+        module);
+    return NULL;
 }
 
-static struct block_device *find_disk(const struct config_disk *disk, char *error) {
+static struct block_device *find_disk(const struct config_disk *disk, char *error)
+{
     static const char *const prefixes[] = {"", "label:", "guid:"};
     char name[CONFIG_TEXT_SIZE + 8];
     if (disk->source == CONFIG_DISK_MODULE)
-        return ramdisk_open(disk->name, error, DOMAIN_ERROR_SIZE);
+        return find_ramdisk(disk->name, error);
     snprintf(name, sizeof(name), "%s%s", prefixes[disk->source], disk->name);
     return block_find(name, error, DOMAIN_ERROR_SIZE);
 }
 
-int domain_claim_disks(struct domain *d, struct machine_config *machine, char *error) {
+int domain_claim_disks(struct domain *d, struct machine_config *machine, char *error)
+{
     for (u32 i = 0; i < d->config.disk_count; i++) {
         const struct config_disk *disk = &d->config.disks[i];
         char reason[DOMAIN_ERROR_SIZE];
         struct block_device *device = find_disk(disk, reason);
         if (!device)
             return fail(-BASALT_ENOENT, error, "disk %u: %s", i + 1, reason);
-        int r = block_claim(&d->claims[i], device, d->config.name, !disk->read_only, reason, sizeof(reason));
+        int r = block_claim(&d->claims[i], device, d->config.name, !disk->read_only, reason,
+                            sizeof(reason));
         if (r < 0)
             return fail(r, error, "disk %u (%s): %s", i + 1, disk->name, reason);
         struct machine_disk *to = &machine->disks[i];
@@ -65,35 +79,43 @@ int domain_claim_disks(struct domain *d, struct machine_config *machine, char *e
 
 // ---- memory ----
 
-// Guest memory, the kernel's tables for it (4 KiB for 2 MiB at most, and dom0's share of it), its pages and ours.
-u64 domain_quota(const struct domain_config *config) {
+// Guest memory, the kernel's tables for it (4 KiB for 2 MiB at most, and dom0's share of it), its
+// pages and ours.
+u64 domain_quota(const struct domain_config *config)
+{
     return config->memory + config->memory / 256 + config->vcpus * VCPU_BYTES + FIXED_BYTES;
 }
 
-static int out_of_memory(const struct domain *d, i64 code, char *error) {
+static int out_of_memory(const struct domain *d, i64 code, char *error)
+{
     struct basalt_memory_info info = {0};
     char wanted[TEXT_SIZE_MAX], most[TEXT_SIZE_MAX], left[TEXT_SIZE_MAX];
     hc_memory_info(&info);
     u64 quota = domain_quota(&d->config);
-    return fail(code, error, "not enough memory: it takes %s, and up to %s for its tables and devices; %s are free. Lower "
-                             "`memory`, or end another domain",
-                text_of_size(wanted, d->config.memory), text_of_size(most, quota - d->config.memory),
-                text_of_size(left, info.free));
+    return fail(
+        code, error,
+        "not enough memory: it takes %s, and up to %s for its tables and devices; %s are free. Lower "
+        "`memory`, or end another domain",
+        text_of_size(wanted, d->config.memory), text_of_size(most, quota - d->config.memory),
+        text_of_size(left, info.free));
 }
 
-static int check_memory(const struct domain *d, char *error) {
+static int check_memory(const struct domain *d, char *error)
+{
     struct basalt_memory_info info = {0};
     i64 r = hc_memory_info(&info);
     if (r < 0)
-        return fail(r, error, "the kernel does not tell how much memory is free: %s", error_text(r));
+        return fail(r, error, "the kernel does not tell how much memory is free: %s",
+                    error_text(r));
     return info.free < domain_quota(&d->config) ? out_of_memory(d, -BASALT_ENOMEM, error) : 0;
 }
 
 // ---- the domain and its machine ----
 
-static int create_domain(struct domain *d, char *error) {
-    struct basalt_domain_config config = {.memory_quota = domain_quota(&d->config), .weight = d->config.weight,
-                                          .cap = d->config.cap};
+static int create_domain(struct domain *d, char *error)
+{
+    struct basalt_domain_config config = {
+        .memory_quota = domain_quota(&d->config), .weight = d->config.weight, .cap = d->config.cap};
     snprintf(config.name, sizeof(config.name), "%s", d->config.name);
     i64 r = hc_domain_create(&config);
     if (r < 0)
@@ -104,15 +126,15 @@ static int create_domain(struct domain *d, char *error) {
     return r < 0 ? fail(r, error, "no event port for it: %s", error_text(r)) : 0;
 }
 
-static void console_output(void *context, const char *bytes, size_t length) {
+static void console_output(void *context, const char *bytes, size_t length)
+{
     screen_write(&((struct domain *)context)->screen, bytes, length);
 }
 
-static void console_room(void *context) {
-    screen_room(&((struct domain *)context)->screen);
-}
+static void console_room(void *context) { screen_room(&((struct domain *)context)->screen); }
 
-static int create_machine(struct domain *d, struct machine_config *config, char *error) {
+static int create_machine(struct domain *d, struct machine_config *config, char *error)
+{
     config->name = d->config.name;
     config->domain = d->handle;
     config->vcpus = d->config.vcpus;
@@ -130,21 +152,26 @@ static int create_machine(struct domain *d, struct machine_config *config, char 
 
 // ---- its kernel ----
 
-static bool find_file(const char *what, const char *name, struct loader_file *file, char *error) {
+static bool find_file(const char *what, const char *name, struct loader_file *file, char *error)
+{
     const struct basalt_boot_module *module = boot_module_find(name);
     if (!module) {
-        fail(0, error, "%s \"%s\": there is no boot module of this name; the bootloader's configuration lists them "
-                       "(module2 /path/file %s)",
-             what, name, name);
+        fail(
+            0, error,
+            "%s \"%s\": there is no boot module of this name; the bootloader's configuration lists them "
+            "(module2 /path/file %s)",
+            what, name, name);
         return false;
     }
-    *file = (struct loader_file){.name = name, .data = boot_module_data(module), .bytes = module->size,
-                                 .cmdline = ""};
+    *file = (struct loader_file){
+        .name = name, .data = boot_module_data(module), .bytes = module->size, .cmdline = ""};
     return true;
 }
 
-// Modules of a Multiboot guest: the file is named by the first word, the guest is told the whole text.
-static bool find_modules(const struct domain_config *config, struct loader_file *files, char *error) {
+// Modules of a Multiboot guest: the file is named by the first word, the guest is told the whole
+// text.
+static bool find_modules(const struct domain_config *config, struct loader_file *files, char *error)
+{
     static char names[CONFIG_MODULES_MAX][CONFIG_TEXT_SIZE];
     for (u32 i = 0; i < config->module_count; i++) {
         snprintf(names[i], sizeof(names[i]), "%.*s", (int)strcspn(config->modules[i].text, " "),
@@ -156,15 +183,21 @@ static bool find_modules(const struct domain_config *config, struct loader_file 
     return true;
 }
 
-static int load_kernel(struct domain *d, const struct loader_plan **out, char *error) {
+static int load_kernel(struct domain *d, const struct loader_plan **out, char *error)
+{
     static struct loader_plan plan;
     struct loader_file modules[CONFIG_MODULES_MAX];
     struct machine_memory_range map[MACHINE_MEMORY_RANGES];
     u8 rsdp[LOADER_RSDP_SIZE];
     struct loader_input input = {
-        .modules = modules, .module_count = d->config.module_count, .cmdline = d->config.cmdline,
-        .protocol = d->config.protocol, .memory = d->config.memory, .map = map,
-        .map_count = machine_memory_map(d->machine, map), .rsdp = machine_acpi_root(d->machine),
+        .modules = modules,
+        .module_count = d->config.module_count,
+        .cmdline = d->config.cmdline,
+        .protocol = d->config.protocol,
+        .memory = d->config.memory,
+        .map = map,
+        .map_count = machine_memory_map(d->machine, map),
+        .rsdp = machine_acpi_root(d->machine),
     };
     if (guest_read(machine_memory(d->machine), input.rsdp, rsdp, sizeof(rsdp)))
         input.rsdp_copy = rsdp;
@@ -178,7 +211,8 @@ static int load_kernel(struct domain *d, const struct loader_plan **out, char *e
     return 0;
 }
 
-int domain_load(struct domain *d, char *error) {
+int domain_load(struct domain *d, char *error)
+{
     const struct loader_plan *plan = NULL;
     int r = load_kernel(d, &plan, error);
     if (r < 0)
@@ -190,17 +224,18 @@ int domain_load(struct domain *d, char *error) {
     }
     i64 set = hc_vcpu_set(d->handle, 0, &plan->state);
     if (set < 0)
-        return fail(set, error, "vCPU 0 can't begin at 0x%llx: %s", (unsigned long long)plan->state.rip,
-                    error_text(set));
-    log_info(d->config.name, "kernel \"%s\" (%s protocol) loaded, %llu MiB, %u vCPU(s), %u disk(s)", d->config.kernel,
-             config_protocol_name(plan->protocol), (unsigned long long)(d->config.memory / MIB), d->config.vcpus,
-             d->config.disk_count);
+        return fail(set, error, "vCPU 0 can't begin at 0x%llx: %s",
+                    (unsigned long long)plan->state.rip, error_text(set));
+    log_info(d->config.name, "kernel \"%s\" (%s protocol) loaded, %llu MiB, %u vCPU(s), %u disk(s)",
+             d->config.kernel, config_protocol_name(plan->protocol),
+             (unsigned long long)(d->config.memory / MIB), d->config.vcpus, d->config.disk_count);
     return 0;
 }
 
 // ---- all together ----
 
-static int start(struct domain *d, char *error) {
+static int start(struct domain *d, char *error)
+{
     struct machine_config machine = {0};
     int r = domain_claim_disks(d, &machine, error);
     if (r == 0)
@@ -217,7 +252,8 @@ static int start(struct domain *d, char *error) {
     return resumed < 0 ? fail(resumed, error, "it can't be started: %s", error_text(resumed)) : 0;
 }
 
-int domain_start(struct domain *d, char *error) {
+int domain_start(struct domain *d, char *error)
+{
     if (d->state != DOMAIN_STOPPED && d->state != DOMAIN_WAITING)
         return fail(-BASALT_EBUSY, error, "%s is %s already", d->config.name, domain_state_name(d));
     timer_cancel(&d->timer);

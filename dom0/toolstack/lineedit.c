@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The line editor. After each change the line is drawn anew from the prompt on, which a serial line can bear.
+// The line editor. After each change the line is drawn anew from the prompt on, which a serial line
+// can bear.
 
 #include "toolstack/lineedit.h"
 
@@ -11,11 +12,10 @@
 
 enum { ESCAPE_NONE, ESCAPE_BEGUN, ESCAPE_BRACKET, ESCAPE_O };
 
-static void put(struct lineedit *e, const char *text) {
-    e->output(e->context, text, strlen(text));
-}
+static void put(struct lineedit *e, const char *text) { e->output(e->context, text, strlen(text)); }
 
-static void draw(struct lineedit *e) {
+static void draw(struct lineedit *e)
+{
     char back[24];
     put(e, "\r");
     put(e, e->prompt);
@@ -27,7 +27,8 @@ static void draw(struct lineedit *e) {
     put(e, back);
 }
 
-static void set_text(struct lineedit *e, const char *text) {
+static void set_text(struct lineedit *e, const char *text)
+{
     e->length = strnlen(text, LINEEDIT_SIZE - 1);
     memmove(e->text, text, e->length);
     e->text[e->length] = 0;
@@ -35,7 +36,8 @@ static void set_text(struct lineedit *e, const char *text) {
 }
 
 // After a finished line, an empty one.
-static void begin(struct lineedit *e) {
+static void begin(struct lineedit *e)
+{
     if (!e->finished)
         return;
     set_text(e, "");
@@ -43,13 +45,15 @@ static void begin(struct lineedit *e) {
     e->browsing = 0;
 }
 
-void lineedit_show(struct lineedit *e) {
+void lineedit_show(struct lineedit *e)
+{
     begin(e);
     e->visible = true;
     draw(e);
 }
 
-void lineedit_hide(struct lineedit *e) {
+void lineedit_hide(struct lineedit *e)
+{
     if (e->visible)
         put(e, "\r\x1b[K");
     e->visible = false;
@@ -57,7 +61,8 @@ void lineedit_hide(struct lineedit *e) {
 
 // ---- changes ----
 
-static void insert(struct lineedit *e, const char *text, size_t bytes) {
+static void insert(struct lineedit *e, const char *text, size_t bytes)
+{
     if (e->length + bytes >= LINEEDIT_SIZE) {
         put(e, "\a");
         return;
@@ -69,13 +74,15 @@ static void insert(struct lineedit *e, const char *text, size_t bytes) {
 }
 
 // Takes out [from, to) and puts the cursor there.
-static void cut(struct lineedit *e, size_t from, size_t to) {
+static void cut(struct lineedit *e, size_t from, size_t to)
+{
     memmove(e->text + from, e->text + to, e->length - to + 1);
     e->length -= to - from;
     e->cursor = from;
 }
 
-static size_t word_start(const struct lineedit *e) {
+static size_t word_start(const struct lineedit *e)
+{
     size_t at = e->cursor;
     while (at > 0 && e->text[at - 1] == ' ')
         at--;
@@ -86,7 +93,8 @@ static size_t word_start(const struct lineedit *e) {
 
 // ---- history ----
 
-static void remember(struct lineedit *e) {
+static void remember(struct lineedit *e)
+{
     const char *last = e->history[(e->history_count + LINEEDIT_HISTORY - 1) % LINEEDIT_HISTORY];
     e->browsing = 0;
     if (e->length == 0 || (e->history_count && strcmp(last, e->text) == 0))
@@ -94,7 +102,8 @@ static void remember(struct lineedit *e) {
     memcpy(e->history[e->history_count++ % LINEEDIT_HISTORY], e->text, e->length + 1);
 }
 
-static void browse(struct lineedit *e, u32 to) {
+static void browse(struct lineedit *e, u32 to)
+{
     if (to > MIN(e->history_count, LINEEDIT_HISTORY)) {
         put(e, "\a");
         return;
@@ -107,7 +116,8 @@ static void browse(struct lineedit *e, u32 to) {
 
 // ---- completion ----
 
-void lineedit_offer(struct lineedit *e, const char *word) {
+void lineedit_offer(struct lineedit *e, const char *word)
+{
     size_t start = e->cursor;
     while (start > 0 && e->text[start - 1] != ' ')
         start--;
@@ -128,7 +138,8 @@ void lineedit_offer(struct lineedit *e, const char *word) {
     e->common[same] = 0;
 }
 
-static void complete(struct lineedit *e) {
+static void complete(struct lineedit *e)
+{
     size_t start = e->cursor;
     while (start > 0 && e->text[start - 1] != ' ')
         start--;
@@ -157,26 +168,24 @@ static void complete(struct lineedit *e) {
 
 // ---- keys ----
 
-static void left(struct lineedit *e) {
-    e->cursor -= e->cursor > 0;
-}
+static void left(struct lineedit *e) { e->cursor -= e->cursor > 0; }
 
-static void right(struct lineedit *e) {
-    e->cursor += e->cursor < e->length;
-}
+static void right(struct lineedit *e) { e->cursor += e->cursor < e->length; }
 
-static void delete(struct lineedit *e) {
+static void delete (struct lineedit *e)
+{
     if (e->cursor < e->length)
         cut(e, e->cursor, e->cursor + 1);
 }
 
-static void control_key(struct lineedit *e, char c) {
+static void control_key(struct lineedit *e, char c)
+{
     switch (c) {
     case CTRL('A'): e->cursor = 0; break;
     case CTRL('E'): e->cursor = e->length; break;
     case CTRL('B'): left(e); break;
     case CTRL('F'): right(e); break;
-    case CTRL('D'): delete(e); break;
+    case CTRL('D'): delete (e); break;
     case CTRL('K'): cut(e, e->cursor, e->length); break;
     case CTRL('U'): cut(e, 0, e->cursor); break;
     case CTRL('W'): cut(e, word_start(e), e->cursor); break;
@@ -198,22 +207,25 @@ static void control_key(struct lineedit *e, char c) {
 }
 
 // The last byte of a terminal's key sequence.
-static void sequence_key(struct lineedit *e, char c) {
+static void sequence_key(struct lineedit *e, char c)
+{
     static const struct {
         char final, control;
-    } keys[] = {{'A', CTRL('P')}, {'B', CTRL('N')}, {'C', CTRL('F')}, {'D', CTRL('B')},
-                {'H', CTRL('A')}, {'F', CTRL('E')}};
+    } keys[] = {{'A', CTRL('P')}, {'B', CTRL('N')}, {'C', CTRL('F')},
+                {'D', CTRL('B')}, {'H', CTRL('A')}, {'F', CTRL('E')}};
     for (unsigned i = 0; i < ARRAY_SIZE(keys); i++)
         if (keys[i].final == c)
             control_key(e, keys[i].control);
     if (c != '~')
         return;
-    static const char by_number[9] = {0, CTRL('A'), 0, CTRL('D'), CTRL('E'), 0, 0, CTRL('A'), CTRL('E')};
+    static const char by_number[9] = {0, CTRL('A'), 0,         CTRL('D'), CTRL('E'),
+                                      0, 0,         CTRL('A'), CTRL('E')};
     if (e->parameter < sizeof(by_number))
         control_key(e, by_number[e->parameter]);
 }
 
-static void feed_escape(struct lineedit *e, char c) {
+static void feed_escape(struct lineedit *e, char c)
+{
     if (e->escape == ESCAPE_BEGUN) {
         e->escape = c == '[' ? ESCAPE_BRACKET : c == 'O' ? ESCAPE_O : ESCAPE_NONE;
         e->parameter = 0;
@@ -229,7 +241,8 @@ static void feed_escape(struct lineedit *e, char c) {
     sequence_key(e, c);
 }
 
-static enum lineedit_event finish(struct lineedit *e, const char *mark, enum lineedit_event event) {
+static enum lineedit_event finish(struct lineedit *e, const char *mark, enum lineedit_event event)
+{
     put(e, mark);
     put(e, "\r\n");
     e->visible = false;
@@ -237,7 +250,8 @@ static enum lineedit_event finish(struct lineedit *e, const char *mark, enum lin
     return event;
 }
 
-enum lineedit_event lineedit_feed(struct lineedit *e, char c) {
+enum lineedit_event lineedit_feed(struct lineedit *e, char c)
+{
     char before = e->last;
     begin(e);
     if (c == '\n' && before == '\r') { // one Enter that came as two bytes
@@ -256,7 +270,8 @@ enum lineedit_event lineedit_feed(struct lineedit *e, char c) {
         return finish(e, "^C", LINEEDIT_CANCEL);
     else if ((unsigned char)c < 0x20 || c == 0x7f)
         control_key(e, c);
-    else if (e->cursor == e->length && e->length + 1 < LINEEDIT_SIZE) { // at the end: the letter is all there is to draw
+    else if (e->cursor == e->length &&
+             e->length + 1 < LINEEDIT_SIZE) { // at the end: the letter is all there is to draw
         insert(e, &c, 1);
         e->output(e->context, &c, 1);
     } else {

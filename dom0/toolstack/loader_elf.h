@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ELF executables, 32 and 64 bits wide, as loaders see them: segments to be placed, an entry, notes. Pure; each offset is
-// checked against the file before it is used, and no more than ELF_SEGMENTS_MAX headers are looked at.
+// ELF executables, 32 and 64 bits wide, as loaders see them: segments to be placed, an entry,
+// notes. Pure; each offset is checked against the file before it is used, and no more than
+// ELF_SEGMENTS_MAX headers are looked at.
 
 #pragma once
 
@@ -32,8 +33,8 @@ bool elf_is(const struct loader_file *file);
 const char *elf_read(const struct loader_file *file, struct elf_image *image);
 
 /// Places all loadable segments at their physical addresses, moved up by `offset`.
-must_check bool elf_place(const struct loader_input *input, struct loader_plan *plan, const struct elf_image *image,
-                          u64 offset);
+must_check bool elf_place(const struct loader_input *input, struct loader_plan *plan,
+                          const struct elf_image *image, u64 offset);
 
 /// The lowest and the end of the highest physical address; false without loadable segments.
 bool elf_range(const struct elf_image *image, u64 *low, u64 *high);
@@ -41,5 +42,6 @@ bool elf_range(const struct elf_image *image, u64 *low, u64 *high);
 /// The entry as a physical address.
 u64 elf_physical_entry(const struct elf_image *image);
 
-/// Looks for a note; its description's first bytes are read as a number of the description's size (4 or 8).
+/// Looks for a note; its description's first bytes are read as a number of the description's size
+/// (4 or 8).
 bool elf_note(const struct elf_image *image, const char *name, u32 type, u64 *value);

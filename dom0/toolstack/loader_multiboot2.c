@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Multiboot2 kernels (Multiboot2 Specification version 2.0): a header of tags in the first 32 KiB; an ELF file, or an
-// address tag. A kernel that can be relocated is moved only when it does not fit where it was linked.
+// Multiboot2 kernels (Multiboot2 Specification version 2.0): a header of tags in the first 32 KiB;
+// an ELF file, or an address tag. A kernel that can be relocated is moved only when it does not fit
+// where it was linked.
 
 #include "toolstack/loader_elf.h"
 
@@ -51,7 +52,8 @@ struct tag_header {
 };
 
 // Offset of the header; LOADER_NOWHERE if there is none.
-static u64 find_header(const struct loader_file *kernel) {
+static u64 find_header(const struct loader_file *kernel)
+{
     for (u64 at = 0; at + HEADER_BYTES <= MIN(kernel->bytes, HEADER_SEARCH); at += 8) {
         const u8 *p = kernel->data + at;
         u32 sum = loader_u32(p) + loader_u32(p + 4) + loader_u32(p + 8) + loader_u32(p + 12);
@@ -61,17 +63,19 @@ static u64 find_header(const struct loader_file *kernel) {
     return LOADER_NOWHERE;
 }
 
-bool loader_is_multiboot2(const struct loader_file *kernel) {
+bool loader_is_multiboot2(const struct loader_file *kernel)
+{
     return find_header(kernel) != LOADER_NOWHERE;
 }
 
 // ---- the header ----
 
-static bool information_known(const u8 *tag, u32 size) {
+static bool information_known(const u8 *tag, u32 size)
+{
     for (u32 at = 8; at + 4 <= size; at += 4) {
         u32 type = loader_u32(tag + at);
-        bool known = (type >= INFO_CMDLINE && type <= INFO_MEMORY) || type == INFO_MAP || type == INFO_RSDP_OLD ||
-                     type == INFO_RSDP_NEW || type == INFO_LOAD_BASE;
+        bool known = (type >= INFO_CMDLINE && type <= INFO_MEMORY) || type == INFO_MAP ||
+                     type == INFO_RSDP_OLD || type == INFO_RSDP_NEW || type == INFO_LOAD_BASE;
         if (!known)
             return false;
     }
@@ -79,7 +83,8 @@ static bool information_known(const u8 *tag, u32 size) {
 }
 
 // Takes note of one tag; false if it is one that must be met and can't.
-static bool take_tag(struct header *h, const u8 *tag, u32 size) {
+static bool take_tag(struct header *h, const u8 *tag, u32 size)
+{
     bool optional = loader_u16(tag + 2) & TAG_OPTIONAL;
     switch (loader_u16(tag)) {
     case TAG_INFORMATION: return optional || information_known(tag, size);
@@ -96,7 +101,9 @@ static bool take_tag(struct header *h, const u8 *tag, u32 size) {
     }
 }
 
-static bool read_header(const struct loader_input *input, struct loader_plan *plan, struct header *h) {
+static bool read_header(const struct loader_input *input, struct loader_plan *plan,
+                        struct header *h)
+{
     const struct loader_file *file = &input->kernel;
     *h = (struct header){.at = find_header(file)};
     if (h->at == LOADER_NOWHERE)
@@ -106,7 +113,8 @@ static bool read_header(const struct loader_input *input, struct loader_plan *pl
     if (loader_u32(p + 4) != 0)
         return loader_fail(plan, "kernel \"%s\" is for another architecture", file->name);
     if (!loader_in_file(file, h->at, h->bytes))
-        return loader_fail(plan, "kernel \"%s\" is cut short: it ends within its Multiboot2 header", file->name);
+        return loader_fail(plan, "kernel \"%s\" is cut short: it ends within its Multiboot2 header",
+                           file->name);
     u32 at = HEADER_BYTES;
     for (u32 i = 0; i < TAGS_MAX && at + 8 <= h->bytes; i++) {
         u32 type = loader_u16(p + at), size = loader_u32(p + at + 4);
@@ -115,16 +123,20 @@ static bool read_header(const struct loader_input *input, struct loader_plan *pl
         if (size < 8 || size > h->bytes - at)
             break;
         if (!take_tag(h, p + at, size))
-            return loader_fail(plan, "kernel \"%s\" asks for a Multiboot2 feature that is not offered (tag %u)",
-                               file->name, type);
+            return loader_fail(
+                plan, "kernel \"%s\" asks for a Multiboot2 feature that is not offered (tag %u)",
+                file->name, type);
         at += (u32)ALIGN_UP(size, 8);
     }
-    return loader_fail(plan, "kernel \"%s\" is damaged: its Multiboot2 header has no end", file->name);
+    return loader_fail(plan, "kernel \"%s\" is damaged: its Multiboot2 header has no end",
+                       file->name);
 }
 
 // ---- placing ----
 
-static bool place_addresses(const struct loader_input *input, struct loader_plan *plan, const struct header *h) {
+static bool place_addresses(const struct loader_input *input, struct loader_plan *plan,
+                            const struct header *h)
+{
     const struct loader_file *file = &input->kernel;
     u64 header = loader_u32(h->address + 8), load = loader_u32(h->address + 12);
     u64 load_end = loader_u32(h->address + 16), bss_end = loader_u32(h->address + 20);
@@ -132,52 +144,64 @@ static bool place_addresses(const struct loader_input *input, struct loader_plan
     if (whole_file)
         load = header - h->at;
     if (header < load || header - load > h->at || (whole_file && header < h->at))
-        return loader_fail(plan, "kernel \"%s\" is damaged: its Multiboot2 load address makes no sense", file->name);
+        return loader_fail(plan,
+                           "kernel \"%s\" is damaged: its Multiboot2 load address makes no sense",
+                           file->name);
     u64 offset = h->at - (header - load), bytes = load_end ? load_end - load : file->bytes - offset;
     if ((load_end && load_end < load) || !loader_in_file(file, offset, bytes))
-        return loader_fail(plan, "kernel \"%s\" is cut short: its Multiboot2 header wants more bytes than there are",
-                           file->name);
+        return loader_fail(
+            plan,
+            "kernel \"%s\" is cut short: its Multiboot2 header wants more bytes than there are",
+            file->name);
     u64 whole = bss_end > load + bytes ? bss_end - load : bytes;
     return loader_place(input, plan, "the code", load, whole, file->data + offset, bytes);
 }
 
-// How far up an ELF kernel is moved: 0 if it fits where it is, LOADER_NOWHERE if it can't be placed at all.
-static u64 choose_offset(const struct loader_input *input, struct loader_plan *plan, const struct elf_image *image,
-                         const u8 *relocatable) {
+// How far up an ELF kernel is moved: 0 if it fits where it is, LOADER_NOWHERE if it can't be placed
+// at all.
+static u64 choose_offset(const struct loader_input *input, struct loader_plan *plan,
+                         const struct elf_image *image, const u8 *relocatable)
+{
     u64 low, high;
     if (!elf_range(image, &low, &high) || !relocatable)
         return 0;
-    u64 least = loader_u32(relocatable + 8), most = loader_u32(relocatable + 12), align = loader_u32(relocatable + 16);
+    u64 least = loader_u32(relocatable + 8), most = loader_u32(relocatable + 12),
+        align = loader_u32(relocatable + 16);
     align = MAX(align, PAGE_SIZE);
     if (align & (align - 1) || loader_find(input, plan, high - low, 1, low, high, false) == low)
         return 0;
-    u64 at = loader_find(input, plan, high - low, align, MAX(least, low), MIN(most + 1, 4 * GIB), false);
+    u64 at =
+        loader_find(input, plan, high - low, align, MAX(least, low), MIN(most + 1, 4 * GIB), false);
     return at == LOADER_NOWHERE ? 0 : at - low;
 }
 
-static bool place(const struct loader_input *input, struct loader_plan *plan, const struct header *h, u64 *entry,
-                  u64 *base) {
+// *base: where a kernel that can be relocated lies, else 0.
+static bool place(const struct loader_input *input, struct loader_plan *plan,
+                  const struct header *h, u64 *entry, u64 *base)
+{
     struct elf_image image;
     *base = 0;
     if (h->address) {
         *entry = h->entry ? loader_u32(h->entry + 8) : 0;
         return h->entry ? place_addresses(input, plan, h)
-                        : loader_fail(plan, "kernel \"%s\" has no Multiboot2 entry address", input->kernel.name);
+                        : loader_fail(plan, "kernel \"%s\" has no Multiboot2 entry address",
+                                      input->kernel.name);
     }
     const char *wrong = elf_read(&input->kernel, &image);
     if (wrong)
         return loader_fail(plan, "kernel \"%s\" %s", input->kernel.name, wrong);
-    u64 offset = choose_offset(input, plan, &image, h->relocatable), high;
+    u64 offset = choose_offset(input, plan, &image, h->relocatable), low = 0, high;
     *entry = (h->entry ? loader_u32(h->entry + 8) : elf_physical_entry(&image)) + offset;
-    elf_range(&image, base, &high);
-    *base += offset;
+    if (h->relocatable && elf_range(&image, &low, &high))
+        *base = low + offset;
     return elf_place(input, plan, &image, offset);
 }
 
 // ---- the information ----
 
 // A tag with room for `bytes` after its head; NULL without room.
-static void *put_tag(struct loader_plan *plan, enum info_tag type, u64 bytes) {
+static void *put_tag(struct loader_plan *plan, enum info_tag type, u64 bytes)
+{
     u64 gpa;
     struct tag_header *tag = loader_area(plan, sizeof(*tag) + bytes, 8, &gpa);
     if (!tag)
@@ -186,14 +210,17 @@ static void *put_tag(struct loader_plan *plan, enum info_tag type, u64 bytes) {
     return tag + 1;
 }
 
-static bool put_bytes(struct loader_plan *plan, enum info_tag type, const void *data, u64 bytes) {
+static bool put_bytes(struct loader_plan *plan, enum info_tag type, const void *data, u64 bytes)
+{
     void *tag = put_tag(plan, type, bytes);
     if (tag)
         memcpy(tag, data, bytes);
     return tag != NULL;
 }
 
-static bool put_module(const struct loader_input *input, struct loader_plan *plan, const struct loader_file *file) {
+static bool put_module(const struct loader_input *input, struct loader_plan *plan,
+                       const struct loader_file *file)
+{
     const char *text = file->cmdline[0] ? file->cmdline : file->name;
     u64 start = 0;
     u32 *tag = put_tag(plan, INFO_MODULE, 8 + strlen(text) + 1);
@@ -205,7 +232,8 @@ static bool put_module(const struct loader_input *input, struct loader_plan *pla
     return true;
 }
 
-static bool put_memory(const struct loader_input *input, struct loader_plan *plan) {
+static bool put_memory(const struct loader_input *input, struct loader_plan *plan)
+{
     u64 bytes = input->map_count * sizeof(*input->map);
     u32 *memory = put_tag(plan, INFO_MEMORY, 8), *map = put_tag(plan, INFO_MAP, 8 + bytes);
     if (!memory || !map)
@@ -223,14 +251,17 @@ static bool put_memory(const struct loader_input *input, struct loader_plan *pla
     return true;
 }
 
-static bool put_rsdp(const struct loader_input *input, struct loader_plan *plan) {
+static bool put_rsdp(const struct loader_input *input, struct loader_plan *plan)
+{
     if (!input->rsdp_copy)
         return true;
     bool new = input->rsdp_copy[15] >= 2;
-    return put_bytes(plan, new ? INFO_RSDP_NEW : INFO_RSDP_OLD, input->rsdp_copy, new ? LOADER_RSDP_SIZE : 20);
+    return put_bytes(plan, new ? INFO_RSDP_NEW : INFO_RSDP_OLD, input->rsdp_copy,
+                     new ? LOADER_RSDP_SIZE : 20);
 }
 
-static bool put_modules(const struct loader_input *input, struct loader_plan *plan) {
+static bool put_modules(const struct loader_input *input, struct loader_plan *plan)
+{
     if (input->initrd.data && !put_module(input, plan, &input->initrd))
         return false;
     for (u32 i = 0; i < input->module_count; i++)
@@ -239,13 +270,14 @@ static bool put_modules(const struct loader_input *input, struct loader_plan *pl
     return true;
 }
 
-static bool put_info(const struct loader_input *input, struct loader_plan *plan, u64 base) {
+static bool put_info(const struct loader_input *input, struct loader_plan *plan, u64 base)
+{
     u64 gpa;
     u32 load_base = (u32)base, *head = loader_area(plan, 8, 8, &gpa); // total size, reserved
     if (!head || !put_bytes(plan, INFO_CMDLINE, input->cmdline, strlen(input->cmdline) + 1) ||
-        !put_bytes(plan, INFO_LOADER, "Basalt", 7) || !put_memory(input, plan) || !put_rsdp(input, plan) ||
-        (base && !put_bytes(plan, INFO_LOAD_BASE, &load_base, 4)) || !put_modules(input, plan) ||
-        !put_tag(plan, INFO_END, 0))
+        !put_bytes(plan, INFO_LOADER, "Basalt", 7) || !put_memory(input, plan) ||
+        !put_rsdp(input, plan) || (base && !put_bytes(plan, INFO_LOAD_BASE, &load_base, 4)) ||
+        !put_modules(input, plan) || !put_tag(plan, INFO_END, 0))
         return false;
     head[0] = (u32)(plan->area_gpa + plan->area_used - gpa);
     plan->state.gprs[BASALT_RAX] = BOOT_MAGIC;
@@ -253,10 +285,12 @@ static bool put_info(const struct loader_input *input, struct loader_plan *plan,
     return true;
 }
 
-bool loader_multiboot2(const struct loader_input *input, struct loader_plan *plan) {
+bool loader_multiboot2(const struct loader_input *input, struct loader_plan *plan)
+{
     struct header h;
     u64 entry = 0, base = 0;
-    if (!read_header(input, plan, &h) || !place(input, plan, &h, &entry, &base) || !loader_place_area(input, plan))
+    if (!read_header(input, plan, &h) || !place(input, plan, &h, &entry, &base) ||
+        !loader_place_area(input, plan))
         return false;
     loader_state_32(&plan->state, entry);
     return put_info(input, plan, base);

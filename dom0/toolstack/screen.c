@@ -10,19 +10,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DIGIT_WAIT_NS  (700 * NS_PER_MS) // after the key, so long does a digit choose
-#define CONTEXT_BYTES  200u              // of the last line, shown again when there is nothing new
-#define LINE_BYTES     160u
+#define DIGIT_WAIT_NS (700 * NS_PER_MS) // after the key, so long does a digit choose
+#define CONTEXT_BYTES 200u              // of the last line, shown again when there is nothing new
+#define LINE_BYTES    160u
 
 static struct screen *screens; // in order of their numbers
 static struct screen *shown;
 static u64 digit_until;
 
-static u64 oldest(const struct screen *s) {
-    return s->head > s->size ? s->head - s->size : 0;
-}
+static u64 oldest(const struct screen *s) { return s->head > s->size ? s->head - s->size : 0; }
 
-void screen_write(struct screen *s, const char *bytes, size_t length) {
+void screen_write(struct screen *s, const char *bytes, size_t length)
+{
     for (size_t i = 0; i < length; i++)
         s->ring[s->head++ % s->size] = bytes[i];
     if (s == shown) {
@@ -32,7 +31,8 @@ void screen_write(struct screen *s, const char *bytes, size_t length) {
 }
 
 // Sends [from, head) of the ring to the console.
-static void replay(struct screen *s, u64 from) {
+static void replay(struct screen *s, u64 from)
+{
     while (from < s->head) {
         u64 at = from % s->size, piece = MIN(s->head - from, s->size - at);
         console_write(s->ring + at, piece);
@@ -42,24 +42,29 @@ static void replay(struct screen *s, u64 from) {
 }
 
 // Where the last line begins, no more than CONTEXT_BYTES back.
-static u64 last_line(const struct screen *s) {
+static u64 last_line(const struct screen *s)
+{
     u64 least = MAX(oldest(s), s->head > CONTEXT_BYTES ? s->head - CONTEXT_BYTES : 0), at = s->head;
     while (at > least && s->ring[(at - 1) % s->size] != '\n')
         at--;
     return at;
 }
 
-static void announce(const struct screen *s, u64 lost) {
+static void announce(const struct screen *s, u64 lost)
+{
     char text[128];
-    int n = snprintf(text, sizeof(text), "\r\n--- %s (Ctrl-] for the next console) ---\r\n", s->name);
+    int n =
+        snprintf(text, sizeof(text), "\r\n--- %s (Ctrl-] for the next console) ---\r\n", s->name);
     console_write(text, (size_t)n);
     if (lost == 0)
         return;
-    n = snprintf(text, sizeof(text), "[%llu bytes of older output are gone]\r\n", (unsigned long long)lost);
+    n = snprintf(text, sizeof(text), "[%llu bytes of older output are gone]\r\n",
+                 (unsigned long long)lost);
     console_write(text, (size_t)n);
 }
 
-void screen_show(struct screen *s) {
+void screen_show(struct screen *s)
+{
     if (s == shown)
         return;
     struct screen *before = shown;
@@ -73,11 +78,10 @@ void screen_show(struct screen *s) {
         s->shown(s->context, true);
 }
 
-struct screen *screen_shown(void) {
-    return shown;
-}
+struct screen *screen_shown(void) { return shown; }
 
-void screen_add(struct screen *s) {
+void screen_add(struct screen *s)
+{
     if (s->added)
         return;
     struct screen **link = &screens;
@@ -91,7 +95,8 @@ void screen_add(struct screen *s) {
         shown = s;
 }
 
-void screen_remove(struct screen *s) {
+void screen_remove(struct screen *s)
+{
     if (!s->added)
         return;
     struct screen **link = &screens;
@@ -105,7 +110,8 @@ void screen_remove(struct screen *s) {
 
 // ---- input ----
 
-void screen_room(struct screen *s) {
+void screen_room(struct screen *s)
+{
     u32 count = s->typed_count;
     s->typed_count = 0;
     u32 taken = (u32)s->input(s->context, s->typed, count);
@@ -114,12 +120,14 @@ void screen_room(struct screen *s) {
 }
 
 // Queues one byte for the shown screen; a full queue drops it, as a serial line does.
-static void type(char c) {
+static void type(char c)
+{
     if (shown->typed_count < SCREEN_TYPED_MAX)
         shown->typed[shown->typed_count++] = c;
 }
 
-static bool choose_digit(char c) {
+static bool choose_digit(char c)
+{
     struct screen *s = screens;
     while (s && s->number != (unsigned)(c - '0'))
         s = s->next;
@@ -128,7 +136,8 @@ static bool choose_digit(char c) {
     return s != NULL;
 }
 
-void screen_typed(void *context, const u8 *data, size_t bytes) {
+void screen_typed(void *context, const u8 *data, size_t bytes)
+{
     (void)context;
     for (size_t i = 0; shown && i < bytes; i++) {
         char c = (char)data[i];
@@ -150,12 +159,14 @@ void screen_typed(void *context, const u8 *data, size_t bytes) {
 
 // ---- the end of a ring, as lines ----
 
-static void make_line(const struct screen *s, u64 from, u64 to, char *text) {
+static void make_line(const struct screen *s, u64 from, u64 to, char *text)
+{
     u32 used = 0;
     for (u64 at = from; at < to && used + 1 < LINE_BYTES; at++) {
         char c = s->ring[at % s->size];
         if (c == 0x1b) { // a terminal sequence: up to its letter
-            while (at < to && !(((c = s->ring[at % s->size]) >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')))
+            while (at < to &&
+                   !(((c = s->ring[at % s->size]) >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')))
                 at++;
             continue;
         }
@@ -165,8 +176,9 @@ static void make_line(const struct screen *s, u64 from, u64 to, char *text) {
     text[used] = 0;
 }
 
-void screen_tail(const struct screen *s, unsigned lines, void (*line)(void *context, const char *text),
-                 void *context) {
+void screen_tail(const struct screen *s, unsigned lines,
+                 void (*line)(void *context, const char *text), void *context)
+{
     u64 end = s->head, first = oldest(s);
     if (end > first && s->ring[(end - 1) % s->size] == '\n')
         end--;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One serial line, many consoles: dom0's and one per guest. Each has a ring that keeps its latest output; one of them is
-// shown, and gets what is typed. Ctrl-] shows the next one, Ctrl-] and a digit the one with that number (dom0 is 0).
-// Invariants: what a console prints while it is not shown is kept, up to its ring's size, and shown when it is chosen; the
-// key never reaches a guest.
+// One serial line, many consoles: dom0's and one per guest. Each has a ring that keeps its latest
+// output; one of them is shown, and gets what is typed. Ctrl-] shows the next one, Ctrl-] and a
+// digit the one with that number (dom0 is 0). Invariants: what a console prints while it is not
+// shown is kept, up to its ring's size, and shown when it is chosen; the key never reaches a guest.
 
 #pragma once
 
@@ -17,7 +17,7 @@ struct screen {
     const char *name;
     unsigned number; // for the digit; 0 is dom0
     char *ring;
-    u32 size;        // of the ring, a power of two
+    u32 size; // of the ring, a power of two
     // Takes typed bytes; returns how many (the rest is kept and offered again after screen_room()).
     size_t (*input)(void *context, const char *bytes, size_t length);
     // Called after the screen was chosen (true) or another instead (false); may be NULL.
@@ -35,8 +35,8 @@ struct screen {
 /// Output of the screen's owner, as it is (a terminal wants "\r\n").
 void screen_write(struct screen *screen, const char *bytes, size_t length);
 
-/// Makes the screen one of those that the key goes round; the first is shown at once. It keeps its ring when it is
-/// removed. Removing the one that is shown shows dom0's.
+/// Makes the screen one of those that the key goes round; the first is shown at once. It keeps its
+/// ring when it is removed. Removing the one that is shown shows dom0's.
 void screen_add(struct screen *screen);
 void screen_remove(struct screen *screen);
 
@@ -51,5 +51,5 @@ void screen_room(struct screen *screen);
 void screen_typed(void *context, const u8 *data, size_t bytes);
 
 /// Calls `line` for each of the last `lines` lines that the ring holds, without control characters.
-void screen_tail(const struct screen *screen, unsigned lines, void (*line)(void *context, const char *text),
-                 void *context);
+void screen_tail(const struct screen *screen, unsigned lines,
+                 void (*line)(void *context, const char *text), void *context);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The shell's surroundings: dom0's screen, the line editor, the script, the command that is running.
+// The shell's surroundings: dom0's screen, the line editor, the script, the command that is
+// running.
 
 #include "toolstack/shell.h"
 
@@ -25,18 +26,22 @@ static size_t input(void *context, const char *bytes, size_t length);
 static void was_shown(void *context, bool now_shown);
 static void complete(void *context, struct lineedit *e, size_t start);
 
-static struct screen screen = {.name = "dom0", .ring = ring, .size = RING_BYTES, .input = input, .shown = was_shown};
+static struct screen screen = {
+    .name = "dom0", .ring = ring, .size = RING_BYTES, .input = input, .shown = was_shown};
 
-static void editor_output(void *context, const char *bytes, size_t length) {
+static void editor_output(void *context, const char *bytes, size_t length)
+{
     (void)context;
     screen_write(&screen, bytes, length);
 }
 
-static struct lineedit editor = {.prompt = "basalt> ", .output = editor_output, .complete = complete};
+static struct lineedit editor = {
+    .prompt = "basalt> ", .output = editor_output, .complete = complete};
 
 // ---- output ----
 
-static void write_lines(const char *text, size_t bytes) {
+static void write_lines(const char *text, size_t bytes)
+{
     for (size_t start = 0; start < bytes;) {
         const char *end = memchr(text + start, '\n', bytes - start);
         size_t length = end ? (size_t)(end - (text + start)) : bytes - start;
@@ -47,7 +52,8 @@ static void write_lines(const char *text, size_t bytes) {
     }
 }
 
-void shell_sink(const char *text, size_t bytes) {
+void shell_sink(const char *text, size_t bytes)
+{
     bool editing = editor.visible;
     if (editing)
         lineedit_hide(&editor);
@@ -56,7 +62,8 @@ void shell_sink(const char *text, size_t bytes) {
         lineedit_show(&editor);
 }
 
-void shell_print(const char *format, ...) {
+void shell_print(const char *format, ...)
+{
     char text[600];
     va_list args;
     va_start(args, format);
@@ -65,12 +72,14 @@ void shell_print(const char *format, ...) {
     write_lines(text, strlen(text));
 }
 
-void shell_print_line(const char *line) {
+void shell_print_line(const char *line)
+{
     write_lines(line, strlen(line));
     write_lines("\n", 1);
 }
 
-enum shell_result shell_error(const char *format, ...) {
+enum shell_result shell_error(const char *format, ...)
+{
     char text[600];
     va_list args;
     va_start(args, format);
@@ -82,15 +91,12 @@ enum shell_result shell_error(const char *format, ...) {
 
 // ---- running ----
 
-void shell_set_cancel(void (*function)(void)) {
-    cancel = function;
-}
+void shell_set_cancel(void (*function)(void)) { cancel = function; }
 
-bool shell_in_script(void) {
-    return script_next != NULL;
-}
+bool shell_in_script(void) { return script_next != NULL; }
 
-static void run(char *line) {
+static void run(char *line)
+{
     char *words[SHELL_WORDS_MAX], error[160];
     struct shell_call call;
     const struct shell_command *command = shell_parse(line, words, &call, error, sizeof(error));
@@ -106,7 +112,8 @@ static void run(char *line) {
 }
 
 // The script's next command, or the prompt.
-static void next(void *context) {
+static void next(void *context)
+{
     (void)context;
     if (pending)
         return;
@@ -125,7 +132,8 @@ static void next(void *context) {
     work_queue(&next_work);
 }
 
-void shell_done(void) {
+void shell_done(void)
+{
     if (!pending)
         return;
     pending = false;
@@ -133,7 +141,8 @@ void shell_done(void) {
     work_queue(&next_work);
 }
 
-static void give_up(void) {
+static void give_up(void)
+{
     script_next = NULL;
     if (pending && cancel) {
         cancel();
@@ -144,7 +153,8 @@ static void give_up(void) {
 
 // ---- input ----
 
-static size_t input(void *context, const char *bytes, size_t length) {
+static size_t input(void *context, const char *bytes, size_t length)
+{
     (void)context;
     for (size_t i = 0; i < length; i++) {
         if (pending || script_next) {
@@ -167,14 +177,16 @@ static size_t input(void *context, const char *bytes, size_t length) {
     return length;
 }
 
-static void was_shown(void *context, bool now_shown) {
+static void was_shown(void *context, bool now_shown)
+{
     (void)context;
     if (now_shown && editor.visible)
         lineedit_show(&editor);
 }
 
 // Completes the first word as a command, others as the command's row says.
-static void complete(void *context, struct lineedit *e, size_t start) {
+static void complete(void *context, struct lineedit *e, size_t start)
+{
     (void)context;
     size_t first = strspn(e->text, " ");
     size_t length = strcspn(e->text + first, " ");
@@ -190,7 +202,8 @@ static void complete(void *context, struct lineedit *e, size_t start) {
             lineedit_offer(e, d->config.name);
 }
 
-void shell_init(const char *commands) {
+void shell_init(const char *commands)
+{
     next_work.handler = next;
     snprintf(script, sizeof(script), "%s", commands ? commands : "");
     script_next = script[strspn(script, " ;")] ? script : NULL;

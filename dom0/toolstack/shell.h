@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The operator's shell on dom0's console: reads lines (and the script of dom0's command line), finds the command in one
-// table, runs it. A command that takes time returns SHELL_PENDING and calls shell_done() later; until then no other
-// begins, and ^C gives it up. docs/shell.md is the manual.
+// The operator's shell on dom0's console: reads lines (and the script of dom0's command line),
+// finds the command in one table, runs it. A command that takes time returns SHELL_PENDING and
+// calls shell_done() later; until then no other begins, and ^C gives it up. docs/shell.md is the
+// manual.
 
 #pragma once
 
@@ -36,11 +37,14 @@ struct shell_command {
 /// The commands; the table ends with a row without name.
 extern const struct shell_command shell_commands[];
 
-/// Looks a line apart and finds its command. NULL when there is nothing to run: an empty line, or a mistake, for which `error`
-/// (`size` bytes) has a sentence. `words` (SHELL_WORDS_MAX of them) point into `line`, which is changed.
-const struct shell_command *shell_parse(char *line, char **words, struct shell_call *call, char *error, size_t size);
+/// Looks a line apart and finds its command. NULL when there is nothing to run: an empty line, or a
+/// mistake, for which `error` (`size` bytes) has a sentence. `words` (SHELL_WORDS_MAX of them)
+/// point into `line`, which is changed.
+const struct shell_command *shell_parse(char *line, char **words, struct shell_call *call,
+                                        char *error, size_t size);
 
-/// Starts the shell: its screen, then `script` (commands with ";" between them; NULL: none), then what is typed.
+/// Starts the shell: its screen, then `script` (commands with ";" between them; NULL: none), then
+/// what is typed.
 void shell_init(const char *script);
 
 /// Prints to dom0's screen; "\n" becomes a new line.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where domain files come from: boot modules whose names end in ".conf", and the files of the partition "basalt-config"
-// (FAT). A module wins over a file of the same name.
+// Where domain files come from: boot modules whose names end in ".conf", and the files of the
+// partition "basalt-config" (FAT). A module wins over a file of the same name.
 
 #pragma once
 
@@ -9,9 +9,12 @@
 
 struct domain;
 
-/// Reads all domain files and makes their domains known; mistakes go to the log, with file and line.
+/// Reads all domain files and makes their domains known; mistakes go to the log, with file and
+/// line.
 void source_load_all(void);
 
-/// Reads one domain file by its name ("guest3.conf") and makes its domain known. NULL with a sentence in `error`
-/// (DOMAIN_ERROR_SIZE bytes); mistakes in the file are printed one by one with `report`.
-struct domain *source_load(const char *file, void (*report)(void *context, const char *sentence), char *error);
+/// Reads one domain file by its name ("guest3.conf") and makes its domain known. NULL with a
+/// sentence in `error` (DOMAIN_ERROR_SIZE bytes); mistakes in the file are printed one by one with
+/// `report`.
+struct domain *source_load(const char *file, void (*report)(void *context, const char *sentence),
+                           char *error);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Listings. JSON numbers are doubles: exact up to 2^53, which bytes and ticks of a machine stay below.
+// Listings. JSON numbers are doubles: exact up to 2^53, which bytes and ticks of a machine stay
+// below.
 
 #include "toolstack/table.h"
 
@@ -10,14 +11,17 @@
 
 #define LINE_SIZE (TABLE_COLUMNS_MAX * (TABLE_CELL_SIZE + 2))
 
-void table_begin(struct table *t, const struct table_column *columns, unsigned column_count, bool json) {
+void table_begin(struct table *t, const struct table_column *columns, unsigned column_count,
+                 bool json)
+{
     *t = (struct table){.columns = columns, .column_count = MIN(column_count, TABLE_COLUMNS_MAX)};
     if (json)
         t->failed = !(t->json = cJSON_CreateArray());
 }
 
 // Room for the next cell, NULL without memory.
-static char *next_cell(struct table *t) {
+static char *next_cell(struct table *t)
+{
     if (t->cell_count == t->cell_room) {
         u32 room = t->cell_room ? 2 * t->cell_room : 64;
         void *larger = realloc(t->cells, room * sizeof(*t->cells));
@@ -32,7 +36,8 @@ static char *next_cell(struct table *t) {
 }
 
 // `item` is taken over.
-static void add(struct table *t, const char *text, cJSON *item) {
+static void add(struct table *t, const char *text, cJSON *item)
+{
     unsigned column = t->cell_count % t->column_count;
     char *cell = next_cell(t);
     if (cell)
@@ -46,40 +51,45 @@ static void add(struct table *t, const char *text, cJSON *item) {
     cJSON_AddItemToObject(t->object, t->columns[column].key, item);
 }
 
-void table_text(struct table *t, const char *text) {
+void table_text(struct table *t, const char *text)
+{
     add(t, text, t->json ? cJSON_CreateString(text) : NULL);
 }
 
-void table_value(struct table *t, double value, const char *text) {
+void table_value(struct table *t, double value, const char *text)
+{
     add(t, text, t->json ? cJSON_CreateNumber(value) : NULL);
 }
 
-void table_number(struct table *t, u64 value) {
+void table_number(struct table *t, u64 value)
+{
     char text[24];
     snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
     table_value(t, (double)value, text);
 }
 
-void table_empty(struct table *t) {
-    add(t, "-", t->json ? cJSON_CreateNull() : NULL);
-}
+void table_empty(struct table *t) { add(t, "-", t->json ? cJSON_CreateNull() : NULL); }
 
-static int width_of(const struct table *t, unsigned column) {
+static int width_of(const struct table *t, unsigned column)
+{
     size_t width = strlen(t->columns[column].title);
     for (u32 i = column; i < t->cell_count; i += t->column_count)
         width = MAX(width, strlen(t->cells[i]));
     return (int)width;
 }
 
-static size_t put_cell(char *line, size_t used, const struct table *t, unsigned column, const char *text) {
+static size_t put_cell(char *line, size_t used, const struct table *t, unsigned column,
+                       const char *text)
+{
     bool last = column + 1 == t->column_count;
     int width = last && !t->columns[column].right ? 0 : width_of(t, column);
-    int n = snprintf(line + used, LINE_SIZE - used, "%*s%s", t->columns[column].right ? width : -width, text,
-                     last ? "" : "  ");
+    int n = snprintf(line + used, LINE_SIZE - used, "%*s%s",
+                     t->columns[column].right ? width : -width, text, last ? "" : "  ");
     return MIN(used + (size_t)MAX(n, 0), LINE_SIZE - 1);
 }
 
-static void print_text(const struct table *t, void (*print)(const char *line)) {
+static void print_text(const struct table *t, void (*print)(const char *line))
+{
     char line[LINE_SIZE];
     size_t used = 0;
     for (unsigned c = 0; c < t->column_count; c++)
@@ -93,7 +103,8 @@ static void print_text(const struct table *t, void (*print)(const char *line)) {
     }
 }
 
-void table_end(struct table *t, void (*print)(const char *line)) {
+void table_end(struct table *t, void (*print)(const char *line))
+{
     char *json = t->json ? cJSON_PrintUnformatted(t->json) : NULL;
     if (t->failed || (t->json && !json))
         print("error: dom0 has no memory left for this listing");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Listings: aligned columns for people, an array of objects for programs (-j), from the same calls. A column has a title
-// for people and a key for JSON. Rows are filled from left to right.
+// Listings: aligned columns for people, an array of objects for programs (-j), from the same calls.
+// A column has a title for people and a key for JSON. Rows are filled from left to right.
 
 #pragma once
 
@@ -28,7 +28,8 @@ struct table {
 };
 
 /// Begins a listing.
-void table_begin(struct table *t, const struct table_column *columns, unsigned column_count, bool json);
+void table_begin(struct table *t, const struct table_column *columns, unsigned column_count,
+                 bool json);
 
 /// The next cell: a text, a number, a number with another look for people, nothing (null).
 void table_text(struct table *t, const char *text);

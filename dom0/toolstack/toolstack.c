@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The toolstack's start: consoles, shell, domain files, autostart; and what dom0's command line says about them.
+// The toolstack's start: consoles, shell, domain files, autostart; and what dom0's command line
+// says about them.
 
 #include "lib/boot.h"
 #include "lib/console.h"
@@ -21,7 +22,8 @@ static bool exit_when_idle, any_started;
 static struct work idle_work;
 static char first_console[BASALT_NAME_SIZE]; // to be shown as soon as it is there
 
-static bool all_over(void) {
+static bool all_over(void)
+{
     for (struct domain *d = domain_first(); d; d = d->next)
         if (!domain_over(d))
             return false;
@@ -29,7 +31,8 @@ static bool all_over(void) {
 }
 
 // Runs once the loop has nothing more urgent: a script may start another domain.
-static void idle_check(void *context) {
+static void idle_check(void *context)
+{
     (void)context;
     if (!exit_when_idle || !any_started || !all_over() || power_going_down() || shell_in_script())
         return;
@@ -38,7 +41,8 @@ static void idle_check(void *context) {
     power_down(false);
 }
 
-static void domain_changed(struct domain *d) {
+static void domain_changed(struct domain *d)
+{
     any_started |= d->state == DOMAIN_RUNNING;
     shell_domain_changed(d);
     power_domain_changed();
@@ -49,12 +53,15 @@ static void domain_changed(struct domain *d) {
     }
 }
 
-static void banner(void) {
+static void banner(void)
+{
     log_text("\n", 1);
-    log_info("toolstack", "Ctrl-] switches between dom0 and the guests' consoles; \"help\" lists the commands");
+    log_info("toolstack",
+             "Ctrl-] switches between dom0 and the guests' consoles; \"help\" lists the commands");
 }
 
-static void start_domains(void) {
+static void start_domains(void)
+{
     for (struct domain *d = domain_first(); d; d = d->next) {
         char error[DOMAIN_ERROR_SIZE];
         if (!d->config.autostart)
@@ -66,9 +73,11 @@ static void start_domains(void) {
     }
 }
 
-static bool autostart_wanted(void) {
+static bool autostart_wanted(void)
+{
     char value[16];
-    if (!text_option(boot_info->cmdline, "autostart", value, sizeof(value)) || strcmp(value, "yes") == 0)
+    if (!text_option(boot_info->cmdline, "autostart", value, sizeof(value)) ||
+        strcmp(value, "yes") == 0)
         return true;
     if (strcmp(value, "no") == 0)
         return false;
@@ -76,7 +85,8 @@ static bool autostart_wanted(void) {
     return true;
 }
 
-int toolstack_main(void) {
+int toolstack_main(void)
+{
     static char script[OPTION_SIZE];
     char value[16];
     idle_work.handler = idle_check;
@@ -90,7 +100,8 @@ int toolstack_main(void) {
     banner();
     source_load_all();
     if (!domain_first())
-        log_warning("toolstack", "no domain is described: add a boot module named *.conf (docs/domain-file.md)");
+        log_warning("toolstack",
+                    "no domain is described: add a boot module named *.conf (docs/domain-file.md)");
     if (autostart_wanted())
         start_domains();
     return 0;

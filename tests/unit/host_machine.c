@@ -30,7 +30,7 @@
 void host_set_reserved(const struct range *ranges, unsigned count);
 
 u64 host_fail_at, host_allocations;
-bool host_state_init_fails;
+bool host_fail_rest, host_state_init_fails;
 jmp_buf *host_reset;
 u64 tsc_khz = 2000000, boot_wall_clock_ns;
 u64 xstate_mask = 7;
@@ -59,7 +59,10 @@ void host_seed(void) {
 
 static bool fails(void) {
     host_allocations++;
-    return host_fail_at && !--host_fail_at;
+    if (!host_fail_at || --host_fail_at)
+        return false;
+    host_fail_at = host_fail_rest;
+    return true;
 }
 
 hpa_t __real_frame_alloc(u16 owner);

@@ -38,6 +38,7 @@ static int setup(void **state unused) {
 static int begin(void **state unused) {
     host_load(NULL);
     host_fail_at = 0;
+    host_fail_rest = false;
     host_state_init_fails = false;
     empty = host_account();
     return 0;
@@ -490,7 +491,8 @@ static void live(struct domain *dom0, u64 quota) {
     check_charges();
 }
 
-static void test_memory_runs_out(void **state unused) {
+// The n-th allocation fails, or all from it on.
+static void fail_each(bool rest) {
     u64 ram, needed = 0, errors = host_log_errors;
 
     for (u64 n = 0; n == 0 || n <= needed; n++) {
@@ -498,6 +500,7 @@ static void test_memory_runs_out(void **state unused) {
         host_load(dom0->vcpus[0]);
         host_allocations = 0;
         host_fail_at = n;
+        host_fail_rest = rest;
         live(dom0, 16 * MIB);
         host_fail_at = 0;
         needed = n ? needed : host_allocations;
@@ -510,7 +513,9 @@ static void test_memory_runs_out(void **state unused) {
     assert_int_equal(host_log_errors, errors);
 }
 
-// From the n-th on all fail: what is released must suffice to go on.
+static void test_one_allocation_fails(void **state unused) { fail_each(false); }
+static void test_memory_runs_out(void **state unused) { fail_each(true); }
+
 static void test_quota_runs_out(void **state unused) {
     u64 ram, errors = host_log_errors;
 
@@ -536,7 +541,7 @@ int main(void) {
         TEST(test_vcpus), TEST(test_tags_come_back), TEST(test_vcpu_state),
         TEST(test_init_and_startup), TEST(test_end_rings_the_watcher),
         TEST(test_destroy_is_bounded), TEST(test_the_table_full),
-        TEST(test_memory_runs_out), TEST(test_quota_runs_out),
+        TEST(test_one_allocation_fails), TEST(test_memory_runs_out), TEST(test_quota_runs_out),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

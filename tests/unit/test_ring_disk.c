@@ -3,7 +3,7 @@
 // The virtio disk driver against a device of the test's own: honest, erring, silent, and lying.
 // Whatever it does, each request ends once, and its memory is unmapped.
 //
-// sources: tests/unit/dom0_host.c dom0/drivers/virtio_blk.c dom0/drivers/virtqueue.c dom0/block/block.c
+// sources: tests/unit/dom0_host.c dom0/drivers/virtio_blk.c dom0/drivers/vring.c dom0/block/block.c
 // sources: dom0/lib/event.c dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/boot.c dom0/lib/dma.c
 
 #include <setjmp.h>
@@ -52,8 +52,8 @@ static struct {
     u16 queue_size;
     bool refuses_reset, refuses_start;
     u8 status;
-    struct virtqueue *queue; // the driver's, for the addresses
-    u16 seen;                // of the available ring
+    struct vring *queue; // the driver's, for the addresses
+    u16 seen;            // of the available ring
     u32 resets, served, kicks;
     event_handler handler;
     void *context;
@@ -90,13 +90,13 @@ void virtio_bind(struct virtio_device *v, event_handler handler, void *context)
     event_port_bind(77, handler, context);
 }
 
-bool virtio_setup_queue(struct virtio_device *v, u16 index, struct virtqueue *q, u16 limit,
+bool virtio_setup_queue(struct virtio_device *v, u16 index, struct vring *q, u16 limit,
                         void *memory)
 {
     (void)v;
     assert_int_equal(index, 0);
-    memset(memory, 0, virtqueue_bytes(limit));
-    virtqueue_init(q, MIN(dev.queue_size, limit), memory);
+    memset(memory, 0, vring_bytes(limit));
+    vring_init(q, MIN(dev.queue_size, limit), memory);
     dev.queue = q;
     return true;
 }
@@ -136,7 +136,7 @@ static void *at(u64 address) { return (void *)(uintptr_t)address; }
 // Serves one chain; the bytes written.
 static u32 serve(u16 head)
 {
-    struct virtq_desc *desc = dev.queue->desc, *first = &desc[head];
+    struct vring_desc *desc = dev.queue->desc, *first = &desc[head];
     struct {
         u32 type, reserved;
         u64 sector;
@@ -145,18 +145,18 @@ static u32 serve(u16 head)
     memcpy(&header, at(first->address), sizeof(header));
     u64 offset = header.sector * 512;
     u32 written = 0;
-    struct virtq_desc *d = first;
-    while (d->flags & VIRTQ_DESC_NEXT) {
+    struct vring_desc *d = first;
+    while (d->flags & VRING_DESC_NEXT) {
         d = &desc[d->next];
-        if (!(d->flags & VIRTQ_DESC_NEXT))
+        if (!(d->flags & VRING_DESC_NEXT))
             break;
         assert_true(offset + d->length <= SECTORS * 512);
         if (header.type == 0) {
-            assert_true(d->flags & VIRTQ_DESC_WRITE);
+            assert_true(d->flags & VRING_DESC_WRITE);
             memcpy(at(d->address), dev.data + offset, d->length);
             written += d->length;
         } else {
-            assert_false(d->flags & VIRTQ_DESC_WRITE);
+            assert_false(d->flags & VRING_DESC_WRITE);
             memcpy(dev.data + offset, at(d->address), d->length);
         }
         offset += d->length;
@@ -170,8 +170,8 @@ static u32 serve(u16 head)
 
 static void answer(u32 id, u32 length)
 {
-    struct virtq_used *used = dev.queue->used;
-    used->ring[used->idx % dev.queue->size] = (struct virtq_used_elem){id, length};
+    struct vring_used *used = dev.queue->used;
+    used->ring[used->idx % dev.queue->size] = (struct vring_used_elem){id, length};
     used->idx++;
 }
 
@@ -179,7 +179,7 @@ void virtio_notify(struct virtio_device *v)
 {
     (void)v;
     dev.kicks++;
-    struct virtq_avail *avail = dev.queue->avail;
+    struct vring_avail *avail = dev.queue->avail;
     enum mood mood = dev.mood;
     if (mood == RANDOM)
         mood = rand() % 8 ? HONEST : (enum mood)(rand() % RANDOM);

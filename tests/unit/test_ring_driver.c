@@ -2,7 +2,7 @@
 //
 // The driver's side of a virtqueue against an honest device and against a hostile one.
 //
-// sources: dom0/drivers/virtqueue.c
+// sources: dom0/drivers/vring.c
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,22 +11,22 @@
 
 #include <cmocka.h>
 
-#include "dom0/drivers/virtqueue.h"
+#include "dom0/drivers/vring.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define SIZE 8
 
-static struct virtqueue q;
+static struct vring q;
 static u8 *memory;
 
 static int setup(void **state)
 {
     (void)state;
-    memory = aligned_alloc(PAGE_SIZE, virtqueue_bytes(SIZE));
-    memset(memory, 0, virtqueue_bytes(SIZE));
-    virtqueue_init(&q, SIZE, memory);
+    memory = aligned_alloc(PAGE_SIZE, vring_bytes(SIZE));
+    memset(memory, 0, vring_bytes(SIZE));
+    vring_init(&q, SIZE, memory);
     return 0;
 }
 
@@ -39,24 +39,24 @@ static int teardown(void **state)
 
 static bool add(u16 count, void *cookie)
 {
-    static const struct virtq_piece pieces[SIZE + 1] = {
+    static const struct vring_piece pieces[SIZE + 1] = {
         {0x1000, 16, false}, {0x2000, 512, true}, {0x3000, 512, true}, {0x4000, 1, true},
         {0x5000, 1, true},   {0x6000, 1, true},   {0x7000, 1, true},   {0x8000, 1, true},
     };
-    return virtqueue_add(&q, pieces, count, cookie);
+    return vring_add(&q, pieces, count, cookie);
 }
 
 static void answer(u32 id, u32 length)
 {
-    q.used->ring[q.used->idx % SIZE] = (struct virtq_used_elem){id, length};
+    q.used->ring[q.used->idx % SIZE] = (struct vring_used_elem){id, length};
     q.used->idx++;
 }
 
 static void layout(void **state)
 {
     (void)state;
-    assert_int_equal(virtqueue_bytes(8), PAGE_SIZE);
-    assert_int_equal(virtqueue_bytes(128), PAGE_SIZE); // 2048 + 262 + 1030 and padding
+    assert_int_equal(vring_bytes(8), PAGE_SIZE);
+    assert_int_equal(vring_bytes(128), PAGE_SIZE); // 2048 + 262 + 1030 and padding
     assert_ptr_equal(q.avail, memory + 128);
     assert_int_equal((uintptr_t)q.used % 4, 0);
     assert_true((u8 *)q.used >= memory + 128 + 4 + 2 * SIZE + 2);
@@ -71,30 +71,30 @@ static void chains(void **state)
     assert_false(add(1, &a));
     assert_int_equal(q.free_count, 0);
     assert_int_equal(q.avail->idx, 0);
-    assert_true(virtqueue_publish(&q));
+    assert_true(vring_publish(&q));
     assert_int_equal(q.avail->idx, 2);
     // Walk the first chain as a device would.
     u16 d = q.avail->ring[0];
     assert_int_equal(q.desc[d].address, 0x1000);
-    assert_int_equal(q.desc[d].flags, VIRTQ_DESC_NEXT);
+    assert_int_equal(q.desc[d].flags, VRING_DESC_NEXT);
     d = q.desc[d].next;
-    assert_int_equal(q.desc[d].flags, VIRTQ_DESC_NEXT | VIRTQ_DESC_WRITE);
+    assert_int_equal(q.desc[d].flags, VRING_DESC_NEXT | VRING_DESC_WRITE);
     d = q.desc[d].next;
-    assert_int_equal(q.desc[d].flags, VIRTQ_DESC_WRITE);
+    assert_int_equal(q.desc[d].flags, VRING_DESC_WRITE);
     assert_int_equal(q.desc[d].address, 0x3000);
-    q.used->flags = VIRTQ_USED_NO_NOTIFY;
-    assert_false(virtqueue_publish(&q));
+    q.used->flags = VRING_USED_NO_NOTIFY;
+    assert_false(vring_publish(&q));
     // Answers in the other order.
     answer(q.avail->ring[1], 0);
     answer(q.avail->ring[0], 1024);
     void *cookie;
     u32 length;
-    assert_int_equal(virtqueue_take(&q, &cookie, &length), 1);
+    assert_int_equal(vring_take(&q, &cookie, &length), 1);
     assert_ptr_equal(cookie, &b);
-    assert_int_equal(virtqueue_take(&q, &cookie, &length), 1);
+    assert_int_equal(vring_take(&q, &cookie, &length), 1);
     assert_ptr_equal(cookie, &a);
     assert_int_equal(length, 1024);
-    assert_int_equal(virtqueue_take(&q, &cookie, &length), 0);
+    assert_int_equal(vring_take(&q, &cookie, &length), 0);
     assert_int_equal(q.free_count, SIZE);
     assert_false(add(0, &a));
     assert_false(add(SIZE + 1, &a));
@@ -107,10 +107,10 @@ static void nonsense(void **state)
     u32 length;
     int a;
     for (unsigned kind = 0; kind < 7; kind++) {
-        virtqueue_init(&q, SIZE, memory);
-        memset(memory, 0, virtqueue_bytes(SIZE));
+        vring_init(&q, SIZE, memory);
+        memset(memory, 0, vring_bytes(SIZE));
         assert_true(add(3, &a));
-        (void)virtqueue_publish(&q);
+        (void)vring_publish(&q);
         u16 head = q.avail->ring[0];
         switch (kind) {
         case 0: q.used->idx = 4; break;      // ahead of what is in flight
@@ -121,9 +121,9 @@ static void nonsense(void **state)
         case 5: answer(head, 1025); break;           // longer than the chain
         case 6: answer(head, 0xffffffff); break;
         }
-        assert_int_equal(virtqueue_take(&q, &cookie, &length), -BASALT_EINVAL);
-        assert_ptr_equal(virtqueue_detach(&q), &a);
-        assert_null(virtqueue_detach(&q));
+        assert_int_equal(vring_take(&q, &cookie, &length), -BASALT_EINVAL);
+        assert_ptr_equal(vring_detach(&q), &a);
+        assert_null(vring_detach(&q));
         assert_int_equal(q.free_count, SIZE);
     }
 }
@@ -136,11 +136,11 @@ static void the_same_answer_twice(void **state)
     int a, b;
     assert_true(add(2, &a));
     assert_true(add(2, &b));
-    (void)virtqueue_publish(&q);
+    (void)vring_publish(&q);
     answer(q.avail->ring[0], 0);
     answer(q.avail->ring[0], 0);
-    assert_int_equal(virtqueue_take(&q, &cookie, &length), 1);
-    assert_int_equal(virtqueue_take(&q, &cookie, &length), -BASALT_EINVAL);
+    assert_int_equal(vring_take(&q, &cookie, &length), 1);
+    assert_int_equal(vring_take(&q, &cookie, &length), -BASALT_EINVAL);
 }
 
 // Descriptors and available ring are the device's to scribble on: the driver never reads them.
@@ -159,12 +159,12 @@ static void scribbling_device(void **state)
             assert_true(add(count, &cookies[i]));
             heads[i] = q.avail->ring[at];
             in_flight[i] = true;
-            (void)virtqueue_publish(&q);
+            (void)vring_publish(&q);
         } else if (in_flight[i]) {
             void *cookie = NULL;
             u32 length;
             answer(heads[i], 0);
-            assert_int_equal(virtqueue_take(&q, &cookie, &length), 1);
+            assert_int_equal(vring_take(&q, &cookie, &length), 1);
             assert_ptr_equal(cookie, &cookies[i]);
             in_flight[i] = false;
         }

@@ -236,46 +236,6 @@ static void test_injection(void **state)
     assert_int_equal(v.event_inject, 0x0000123480000b0d);
 }
 
-static void queue_soft(u8 type, u8 vector, u8 length)
-{
-    cpu.rip = 0x1000;
-    cpu.queued =
-        (struct event){.valid = true, .vector = vector, .type = type, .insn_length = length};
-    enter();
-}
-
-static void test_soft_events(void **state)
-{
-    (void)state;
-    queue_soft(EVENT_SOFT_INTERRUPT, 0x80, 2);
-    assert_int_equal(v.event_inject, 0x80000480);
-    assert_int_equal(v.rip, 0x1002);
-    assert_int_equal(v.next_rip, 0x1002);
-    v.rip = 0x5000; // delivered
-    leave(0x78, 0);
-    assert_int_equal(cpu.rip, 0x5000);
-
-    queue_soft(EVENT_SOFT_INTERRUPT, 0x80, 2);
-    leave(0x400, 0x80000480); // not delivered: the instruction is executed again
-    assert_int_equal(cpu.rip, 0x1000);
-
-    queue_soft(EVENT_SOFT_EXCEPTION, EXC_BP, 1);
-    assert_int_equal(v.event_inject, 0x80000303);
-    leave(0x400, 0x80000303);
-    assert_int_equal(cpu.rip, 0x1000);
-
-    queue_soft(EVENT_PRIVILEGED_SOFT, EXC_DB,
-               1); // comes again as an exception, of which RIP is right
-    assert_int_equal(v.event_inject, 0x80000301);
-    leave(0x400, 0x80000301);
-    assert_int_equal(cpu.rip, 0x1001);
-
-    queue_soft(EVENT_SOFT_INTERRUPT, 0x80, 2);
-    v.rip = 0x5000; // delivered, and then the handler's own INT met the fault
-    leave(0x400, 0x80000421);
-    assert_int_equal(cpu.rip, 0x5000);
-}
-
 static void test_interrupt_gates(void **state)
 {
     (void)state;
@@ -371,7 +331,6 @@ int main(void)
         cmocka_unit_test_setup(test_cpl_is_ss_dpl, fresh),
         cmocka_unit_test_setup(test_msrs, fresh),
         cmocka_unit_test_setup(test_injection, fresh),
-        cmocka_unit_test_setup(test_soft_events, fresh),
         cmocka_unit_test_setup(test_interrupt_gates, fresh),
         cmocka_unit_test_setup(test_irq_window, fresh),
         cmocka_unit_test_setup(test_nmi_blocking, fresh),

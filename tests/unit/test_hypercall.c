@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Hypercalls as hostile callers make them: every number with plausible, extreme and random arguments, a million calls from
+// a printed seed, by dom0, by guests and by a domain with delegated rights, in 64- and 32-bit code, with allocations
+// failing now and then. Nothing crashes, every result is documented, other registers are kept, every frame is charged
+// to someone, and at the end all of them are back. CALLS=n in the environment sets another number.
+// sources: tests/unit/host_machine.c tests/unit/host_kernel.c
+// sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
+// sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
+// sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
+// sources: guest/port.c guest/run.c guest/decode.c guest/decode_table.c guest/alu.c guest/event.c
+// sources: guest/cpuid.c guest/msr.c guest/mtrr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
+// sources: guest/vlapic_timer.c guest/vioapic.c
+// libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
+
+#include "tests/unit/host_machine.h"
+
+#include "arch/paging.h"
+#include "kernel/event.h"
+#include "kernel/handle.h"
+#include "kernel/hypercall.h"
+#include "kernel/request.h"
+#include "kernel/share.h"
+
+#include <basalt/error.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define DOM0_BYTES (4 * MIB)
+#define COUNT (BASALT_HC_END - BASALT_HC_BASE)
+
+static struct host_account empty;
+static struct domain *dom0;
+static u64 ram;
+
+static int setup(void **state unused) {
+    host_seed();
+    host_machine_init();
+    host_log_quiet = true;
+    return 0;
+}
+
+static int begin(void **state unused) {
+    host_fail_at = 0;
+    empty = host_account();
+    dom0 = host_dom0(DOM0_BYTES, &ram);
+    host_load(dom0->vcpus[0]);
+    return 0;
+}
+
+static void check_charges(void) {
+    struct host_account now = host_account();
+
+    assert_int_equal(now.charged - empty.charged,
+                     (now.kernel_frames - empty.kernel_frames + now.domain_frames - empty.domain_frames) * PAGE_SIZE);
+}
+
+static int end(void **state unused) {
+    u32 cursor = 0;
+    struct handle *h;
+
+    host_fail_at = 0;
+    host_load(dom0->vcpus[0]);
+    for (; (h = handle_next(dom0, &cursor)); cursor++)
+        while (h->target && h->target != dom0 && h->rights & BASALT_RIGHT_LIFE) {
+            i64 result = HOST_CALL(dom0->vcpus[0], DOMAIN_DESTROY, h->index);
+            assert_true(!result || result == -BASALT_EINTR);
+            if (!result)
+                break;
+        }
+    host_load(NULL);
+    host_destroy(dom0);
+    host_assert_same(empty);
+    return 0;
+}
+
+// ---- What each argument is ----
+
+// h handle, M the machine's, b buffer, n count, g page address, p pages, P port, v vCPU, s share, f flags, r rights,
+// i index, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data, q GSI,
+// l 0 or 1, t time, I identity or address
+static const char *const signatures[COUNT] = {
+    "", "", "", "Mbn", "M", "MP", "Mb", "Ml",                               // VERSION .. RESET
+    "Mb", "h", "hi", "hb", "hP", "hnn", "hgpf", "hgp", "hgpfh", "sI", "sibn", "s", "hn", "hi", // DOMAIN_CREATE ..
+    "hv", "hvb", "hvb", "hvb",                                              // VCPU_CREATE ..
+    "", "P", "hP", "Ph", "tP",                                              // PORT_ALLOC ..
+    "hP", "hikaa", "hvix", "hb", "hb", "hmD", "hql", "hqP",                 // REQUEST_SERVE ..
+    "Mdoz", "Mdozx", "MdiP", "MdP", "P",                                    // PCI_READ ..
+    "hrh", "h", "i",                                                        // HANDLE_DELEGATE ..
+};
+
+static u64 shares[8];
+
+static u64 extreme(void) {
+    static const u64 values[] = {
+        0, 1, 2, 0x7f, 0xff, 0xfff, 0x1000, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xfffff000, 0xffffffff, 0x100000000,
+        BIT(47), BIT(48) - PAGE_SIZE, BIT(48), BIT(52), BIT(63), ~0ull, ~0ull - 4095, ~0ull - 1, (u64)-8,
+    };
+    return host_random() % 3 ? values[host_random() % ARRAY_SIZE(values)] : host_random() >> host_random() % 64;
+}
+
+static u64 buffer(const struct domain *caller) {
+    u64 offset = host_random() % 16 * 64 + (host_random() % 8 ? 0 : PAGE_SIZE - 16);
+
+    return (caller->identity ? ram : 0) + offset;
+}
+
+static u64 typed(const struct domain *caller, char type) {
+    u64 r = host_random();
+
+    switch (type) {
+    case 'h': return r % 12;
+    case 'M': return BASALT_HANDLE_MACHINE;
+    case 'b': return buffer(caller);
+    case 'n': return r % 20;
+    case 'g': return r % 2 ? r % 4 * SUPERPAGE_SIZE : r % 0x800 * PAGE_SIZE;
+    case 'p': return r % 3 ? 1 + r % 64 : 512 + r % 100;
+    case 'P': return r % 24;
+    case 'v': return r % 4;
+    case 's': return shares[r % ARRAY_SIZE(shares)];
+    case 'f': return r % 4;
+    case 'r': return r % 2 ? BIT(r % 6) : r % 64;
+    case 'i': return r % 6;
+    case 'k': case 'l': return r % 2;
+    case 'a': return r % 200;
+    case 'd': return r % 8 ? r % 2 ? 0x10 : 0x18 : r % 64;
+    case 'o': return r % 4 ? r % 256 : r % 5000;
+    case 'z': return BIT(r % 3);
+    case 'm': return 0xfee00000 | (r % 5) << 12 | (r >> 20 & 0xc);
+    case 'D': return (r % 256) | (r >> 20 & 0xc700);
+    case 'q': return r % 25;
+    case 't': return r % 3 ? rdtsc() + r % 100000 : 0;
+    case 'I': return caller->identity ? BASALT_SHARE_IDENTITY : GIB + r % 64 * 0x100000;
+    default: return r;
+    }
+}
+
+// Something for hypercalls that read a structure.
+static void fill_buffer(struct domain *caller, u64 gpa) {
+    struct basalt_domain_config config = {.name = "guest", .weight = 256, .cap = (u32)(host_random() % 100)};
+    struct basalt_doorbell bell = {.address = host_random() % 200, .value = host_random() % 4, .space = host_random() % 2,
+                                   .bytes = 1u << host_random() % 4, .flags = host_random() % 2,
+                                   .port = (u32)(host_random() % 24)};
+    struct basalt_vcpu_state state = {.cr0 = CR0_PE | CR0_ET, .rflags = 2, .activity = (u32)(host_random() % 3)};
+    u64 garbage[64];
+
+    config.memory_quota = host_random() % (12 * MIB) >> host_random() % 10;
+    for (unsigned i = 0; i < ARRAY_SIZE(garbage); i++)
+        garbage[i] = host_random();
+    switch (host_random() % 6) {
+    case 0: case 1: (void)!memory_write(caller, GPA(gpa), &config, sizeof(config)); break;
+    case 2: case 3: (void)!memory_write(caller, GPA(gpa), &bell, sizeof(bell)); break;
+    case 4: (void)!memory_write(caller, GPA(gpa), &state, sizeof(state)); break;
+    default: (void)!memory_write(caller, GPA(gpa), garbage, sizeof(garbage)); break;
+    }
+}
+
+static void check_result(i64 result) {
+    static const i64 errors[] = {BASALT_EPERM, BASALT_ENOENT, BASALT_EINTR, BASALT_E2BIG, BASALT_EBADF, BASALT_EAGAIN,
+                                 BASALT_ENOMEM, BASALT_EFAULT, BASALT_EBUSY, BASALT_EEXIST, BASALT_ENODEV,
+                                 BASALT_EINVAL, BASALT_ENOSPC, BASALT_ENOSYS, 1000};
+    bool known = result >= 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(errors); i++)
+        known |= result == -errors[i];
+    if (!known)
+        fail_msg("result %lld is not documented", (long long)result);
+}
+
+// One call with the registers as they are; 32-bit callers see the low halves.
+static i64 call(struct vcpu *v, u64 number, const u64 args[6]) {
+    u64 before[16];
+    bool quiet = v->domain == dom0;
+    jmp_buf jump;
+
+    v->cpu.gprs[BASALT_RDX] = 0x1234;
+    host_reset = &jump;
+    if (setjmp(jump))
+        return 0; // the machine is being reset
+    if (guest_mode(v) == MODE_64) {
+        static const u8 registers[6] = {BASALT_RDI, BASALT_RSI, BASALT_RDX, BASALT_R10, BASALT_R8, BASALT_R9};
+        for (unsigned i = 0; i < 6; i++)
+            v->cpu.gprs[registers[i]] = args[i];
+    } else {
+        static const u8 registers[6] = {BASALT_RBX, BASALT_RCX, BASALT_RDX, BASALT_RSI, BASALT_RDI, BASALT_RBP};
+        for (unsigned i = 0; i < 6; i++)
+            v->cpu.gprs[registers[i]] = args[i];
+    }
+    v->cpu.gprs[BASALT_RAX] = number;
+    memcpy(before, v->cpu.gprs, sizeof(before));
+    hypercall(v);
+    for (unsigned i = 0; quiet && i < 16; i++)
+        if (i != BASALT_RAX && i != BASALT_RDX)
+            assert_true(v->cpu.gprs[i] == before[i]);
+    if (guest_mode(v) != MODE_64)
+        assert_true(!(v->cpu.gprs[BASALT_RAX] >> 32));
+    return guest_mode(v) == MODE_64 ? (i64)v->cpu.gprs[BASALT_RAX] : (i32)v->cpu.gprs[BASALT_RAX];
+}
+
+// A virtual processor that may make a call: dom0's, or one of a running domain.
+static struct vcpu *pick_caller(void) {
+    struct handle *h = handle_find(dom0, (u32)(host_random() % 10));
+    struct vcpu *v = h && h->target ? h->target->vcpus[host_random() % 2] : NULL;
+
+    return v && !v->blocked && h->target->status == BASALT_STATUS_RUNNING && host_random() % 4 == 0 ? v
+                                                                                                    : dom0->vcpus[0];
+}
+
+static void prepare(struct vcpu *v) {
+    host_load(v);
+    if (v->domain != dom0)
+        host_set_mode(v, host_random() % 4 ? MODE_64 : MODE_32);
+    host_vcpu(v)->cpl = v->domain != dom0 && host_random() % 16 == 0 ? 3 : 0;
+}
+
+// What a guest's instructions do between hypercalls.
+static void guest_access(struct vcpu *v) {
+    enum basalt_space space = host_random() % 2 ? BASALT_SPACE_MEMORY : BASALT_SPACE_IO;
+    u64 address = host_random() % 220;
+
+    if (v->io.waiting)
+        return;
+    if (!doorbell_ring(v, space, address, 1u << host_random() % 4, host_random() % 4))
+        (void)!request_send(v, space, address, 4, host_random() % 2, host_random());
+}
+
+static void one_call(void) {
+    struct vcpu *v = pick_caller();
+    u64 number = BASALT_HC_BASE + host_random() % COUNT, args[6];
+    bool plausible = host_random() % 8;
+
+    prepare(v);
+    if (v->domain != dom0 && host_random() % 3 == 0) {
+        guest_access(v);
+        return;
+    }
+    if (host_random() % 64 == 0)
+        number = extreme();
+    const char *signature = number - BASALT_HC_BASE < COUNT ? signatures[number - BASALT_HC_BASE] : "";
+    for (unsigned i = 0; i < 6; i++) {
+        args[i] = *signature && plausible && host_random() % 24 ? typed(v->domain, *signature) : extreme();
+        if (*signature == 'b' && host_random() % 8)
+            fill_buffer(v->domain, args[i]);
+        signature += *signature != 0;
+    }
+    host_fail_at = host_random() % 32 ? 0 : 1 + host_random() % 3;
+    i64 result = call(v, number, args);
+    host_fail_at = 0;
+    check_result(result);
+    if (number == BASALT_HC_SHARE_GRANT && result >= 0)
+        shares[host_random() % ARRAY_SIZE(shares)] = (u64)result;
+    if (v->blocked & BLOCK_EVENT)
+        vcpu_unblock(v, BLOCK_EVENT);
+}
+
+// Keeps the population such that something can happen.
+static void tend(void) {
+    struct vcpu *v = dom0->vcpus[0];
+
+    host_load(v);
+    schedule_poll();
+    if (domain_count() < 3) {
+        struct basalt_domain_config config = {.name = "tended", .memory_quota = 6 * MIB, .weight = 100};
+        struct basalt_vcpu_state state = {.cr0 = CR0_PE | CR0_ET, .rflags = 2};
+        u64 at = ram + 64;
+        assert_int_equal(memory_write(dom0, GPA(at), &config, sizeof(config)), 0);
+        i64 handle = HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_MACHINE, at);
+        if (handle < 0)
+            return;
+        assert_int_equal(memory_write(dom0, GPA(at), &state, sizeof(state)), 0);
+        (void)HOST_CALL(v, MEMORY_POPULATE, (u64)handle, 0, 16);
+        (void)HOST_CALL(v, VCPU_CREATE, (u64)handle, 0);
+        (void)HOST_CALL(v, VCPU_SET, (u64)handle, 0, at);
+        (void)HOST_CALL(v, DOMAIN_CONTROL, (u64)handle, BASALT_OP_RESUME);
+    }
+}
+
+static void test_a_million_calls(void **state unused) {
+    const char *given = getenv("CALLS");
+    u64 calls = given ? strtoull(given, NULL, 0) : 1000000, errors = host_log_errors;
+
+    for (u64 n = 0; n < calls; n++) {
+        if (n % 64 == 0)
+            tend();
+        one_call();
+        if (n % 4096 == 0)
+            check_charges();
+    }
+    check_charges();
+    assert_int_equal(host_log_errors, errors);
+}
+
+// ---- What the dispatcher itself promises ----
+
+static void test_dispatch(void **state unused) {
+    struct vcpu *v = dom0->vcpus[0];
+
+    assert_int_equal(HOST_CALL(v, VERSION, 0), BASALT_VERSION_MAGIC | BASALT_ABI_VERSION);
+    assert_int_equal(host_call(v, BASALT_HC_END, (u64[6]){0}, NULL), -1000);
+    assert_int_equal(host_call(v, 0, (u64[6]){0}, NULL), -1000); // KVM's numbers
+    assert_int_equal(host_call(v, BIT(32) | BASALT_HC_BASE, (u64[6]){0}, NULL), -1000);
+    host_vcpu(v)->cpl = 3;
+    assert_int_equal(HOST_CALL(v, VERSION, 0), -BASALT_EPERM);
+    host_vcpu(v)->cpl = 0;
+    assert_int_equal(HOST_CALL(v, DOMAIN_INFO, 77, ram), -BASALT_EBADF);
+    assert_int_equal(HOST_CALL(v, DOMAIN_INFO, BIT(32), ram), -BASALT_EBADF); // not handle 0
+    assert_int_equal(HOST_CALL(v, DOMAIN_INFO, BASALT_HANDLE_SELF, ram), 0);
+    assert_int_equal(HOST_CALL(v, DOMAIN_DESTROY, BASALT_HANDLE_SELF), -BASALT_EPERM);
+    assert_int_equal(HOST_CALL(v, DOMAIN_CONTROL, BASALT_HANDLE_SELF, BASALT_OP_END), -BASALT_EPERM);
+    assert_int_equal(HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_SELF, ram), -BASALT_EPERM);
+    assert_int_equal(HOST_CALL(v, DOMAIN_INFO, BASALT_HANDLE_MACHINE, ram), -BASALT_EPERM);
+    // 32-bit code: other registers, low halves, a sign-extended error in 32 bits.
+    host_set_mode(v, MODE_32);
+    v->cpu.gprs[BASALT_RAX] = BASALT_HC_VERSION | BIT(40);
+    hypercall(v);
+    assert_true(v->cpu.gprs[BASALT_RAX] == (u32)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION));
+    v->cpu.gprs[BASALT_RAX] = BASALT_HC_DOMAIN_INFO;
+    v->cpu.gprs[BASALT_RBX] = 77;
+    hypercall(v);
+    assert_true(v->cpu.gprs[BASALT_RAX] == (u32)-BASALT_EBADF);
+    host_set_mode(v, MODE_64);
+    assert_string_equal(hypercall_name(BASALT_HC_VERSION), "VERSION");
+    assert_string_equal(hypercall_name(BASALT_HC_HANDLE_NEXT), "HANDLE_NEXT");
+    assert_string_equal(hypercall_name(BASALT_HC_END), "?");
+    for (u64 number = BASALT_HC_BASE; number < BASALT_HC_END; number++)
+        assert_string_not_equal(hypercall_name(number), "?");
+}
+
+static u64 make(const char *name, u64 quota) {
+    struct basalt_domain_config config = {.memory_quota = quota, .weight = 256};
+
+    strncpy(config.name, name, sizeof(config.name) - 1);
+    assert_int_equal(memory_write(dom0, GPA(ram), &config, sizeof(config)), 0);
+    i64 handle = HOST_CALL(dom0->vcpus[0], DOMAIN_CREATE, BASALT_HANDLE_MACHINE, ram);
+    assert_true(handle > 1);
+    return (u64)handle;
+}
+
+static i64 try_config(const struct basalt_domain_config *config) {
+    assert_int_equal(memory_write(dom0, GPA(ram), config, sizeof(*config)), 0);
+    return HOST_CALL(dom0->vcpus[0], DOMAIN_CREATE, BASALT_HANDLE_MACHINE, ram);
+}
+
+static void test_bad_configurations(void **state unused) {
+    const struct basalt_domain_config good = {.name = "a", .memory_quota = MIB, .weight = 1};
+    struct basalt_domain_config c = good;
+
+    c.name[0] = 0;
+    assert_int_equal(try_config(&c), -BASALT_EINVAL);
+    memset(c.name, 'x', sizeof(c.name));
+    assert_int_equal(try_config(&c), -BASALT_EINVAL);
+    c = good, c.name[0] = '\n';
+    assert_int_equal(try_config(&c), -BASALT_EINVAL);
+    c = good, c.name[0] = (char)0x80;
+    assert_int_equal(try_config(&c), -BASALT_EINVAL);
+    c = good, c.weight = 0;
+    assert_int_equal(try_config(&c), -BASALT_EINVAL);
+    c = good, c.weight = 10001;
+    assert_int_equal(try_config(&c), -BASALT_EINVAL);
+    c = good, c.flags = 1;
+    assert_int_equal(try_config(&c), -BASALT_EINVAL);
+    c = good, c.memory_quota = 0;
+    assert_true(try_config(&c) < 0);
+    assert_int_equal(HOST_CALL(dom0->vcpus[0], DOMAIN_CREATE, BASALT_HANDLE_MACHINE, ram + DOM0_BYTES - 8), -BASALT_EFAULT);
+    assert_int_equal(domain_count(), 1);
+    assert_true(try_config(&good) > 0);
+}
+
+// A guest has no right over anybody, itself included, but what the table allows it.
+static void test_a_guest_can_do_little(void **state unused) {
+    static const u64 allowed[] = {
+        BASALT_HC_VERSION, BASALT_HC_YIELD, BASALT_HC_DOMAIN_INFO, BASALT_HC_MEMORY_RELEASE, BASALT_HC_VCPU_STATS,
+        BASALT_HC_HANDLE_NEXT,
+    };
+    u64 handle = make("guest", 4 * MIB);
+    struct domain *d = handle_find(dom0, (u32)handle)->target;
+
+    assert_int_equal(HOST_CALL(dom0->vcpus[0], MEMORY_POPULATE, handle, 0, 16), 16);
+    assert_int_equal(HOST_CALL(dom0->vcpus[0], VCPU_CREATE, handle, 0), 0);
+    struct vcpu *v = d->vcpus[0];
+    host_load(v);
+    host_set_mode(v, MODE_64);
+    for (u64 number = BASALT_HC_BASE; number < BASALT_HC_END; number++)
+        for (u64 handle_argument = 0; handle_argument < 3; handle_argument++) {
+            u64 args[6] = {handle_argument, handle_argument || number != BASALT_HC_VCPU_STATS ? 0x1000 : 0, 0x1000, 1, 1, 1};
+            bool ok = false;
+            if (number == BASALT_HC_MEMORY_RELEASE)
+                args[1] = 0xf000, args[2] = 1;
+            i64 result = host_call(v, number, args, NULL);
+            for (unsigned i = 0; i < ARRAY_SIZE(allowed); i++)
+                ok |= allowed[i] == number;
+            if (!ok || (handle_argument && number >= BASALT_HC_DOMAIN_INFO && number != BASALT_HC_HANDLE_NEXT))
+                assert_true(result < 0);
+            else if (number != BASALT_HC_HANDLE_NEXT)
+                assert_true(result >= 0);
+        }
+    host_load(dom0->vcpus[0]);
+}
+
+// An ended domain is looked at and destroyed, and nothing else.
+static void test_an_ended_domain(void **state unused) {
+    struct vcpu *v = dom0->vcpus[0];
+    u64 handle = make("ended", 4 * MIB), other = make("other", 4 * MIB);
+
+    assert_int_equal(HOST_CALL(v, VCPU_CREATE, handle, 0), 0);
+    assert_int_equal(HOST_CALL(v, DOMAIN_CONTROL, handle, BASALT_OP_END), 0);
+    assert_true(HOST_CALL(v, MEMORY_POPULATE, handle, 0, 1) < 0);
+    assert_true(HOST_CALL(v, VCPU_CREATE, handle, 1) < 0);
+    assert_true(HOST_CALL(v, DOMAIN_CONTROL, handle, BASALT_OP_RESUME) < 0);
+    assert_true(HOST_CALL(v, SHARE_GRANT, handle, 0, 1, 1, other) < 0);
+    assert_true(HOST_CALL(v, STATE_ALLOC, handle, 1) < 0);
+    assert_true(HOST_CALL(v, HANDLE_DELEGATE, handle, BASALT_RIGHT_IO, other) < 0);
+    assert_int_equal(HOST_CALL(v, DOMAIN_INFO, handle, ram), 0);
+    assert_int_equal(HOST_CALL(v, VCPU_GET, handle, 0, ram), 0);
+    assert_int_equal(HOST_CALL(v, DOMAIN_DESTROY, handle), 0);
+    assert_int_equal(HOST_CALL(v, DOMAIN_INFO, handle, ram), -BASALT_EBADF);
+}
+
+static void test_memory_info(void **state unused) {
+    struct basalt_memory_info info;
+    struct vcpu *v = dom0->vcpus[0];
+
+    u64 handle = make("guest", 4 * MIB);
+    assert_int_equal(HOST_CALL(v, MEMORY_POPULATE, handle, 0, 512), 512);
+    assert_int_equal(HOST_CALL(v, MEMORY_INFO, BASALT_HANDLE_MACHINE, ram), 0);
+    assert_int_equal(memory_read(dom0, GPA(ram), &info, sizeof(info)), 0);
+    assert_int_equal(info.domain_count, 2);
+    assert_true(info.domains == domains_charged());
+    assert_true(info.total == info.free + info.kernel + info.domains);
+    assert_true(info.kernel < info.total);
+    // Each page that a domain takes is missing from what is free, and no other.
+    u64 sum = info.free + info.domains;
+    assert_int_equal(HOST_CALL(v, MEMORY_POPULATE, handle, 0x40000000, 3), 3);
+    assert_int_equal(HOST_CALL(v, MEMORY_INFO, BASALT_HANDLE_MACHINE, ram), 0);
+    assert_int_equal(memory_read(dom0, GPA(ram), &info, sizeof(info)), 0);
+    assert_true(info.free + info.domains == sum);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_dispatch), TEST(test_bad_configurations), TEST(test_a_guest_can_do_little), TEST(test_an_ended_domain),
+        TEST(test_memory_info), TEST(test_a_million_calls),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
