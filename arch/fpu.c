@@ -48,6 +48,20 @@ void xstate_init(void *area)
         memcpy(bytes + HEADER_OFFSET, &xstate_mask, sizeof(xstate_mask));
 }
 
+void xstate_enter(u64 xcr0)
+{
+    if (xstate_mask && xcr0 != xstate_mask)
+        xsetbv(0, xcr0);
+}
+
+u64 xstate_leave(void)
+{
+    u64 xcr0 = xstate_mask ? xgetbv(0) : 0;
+    if (xcr0 != xstate_mask)
+        xsetbv(0, xstate_mask);
+    return xcr0;
+}
+
 void xstate_save(void *area)
 {
     u32 low = (u32)xstate_mask, high = (u32)(xstate_mask >> 32);

@@ -15,6 +15,10 @@ extern u32 xstate_area_size; // bytes, for all bits of xstate_mask; at most a pa
 void fpu_init(void);
 /// Fills an area (64-byte aligned, xstate_area_size bytes) with the state after reset.
 void xstate_init(void *area);
+/// Gives this CPU the guest's XCR0, and takes it away again: xstate_leave() returns what the guest has (where the
+/// processor lets it change XCR0 without an exit) and puts xstate_mask in its place.
+void xstate_enter(u64 xcr0);
+u64 xstate_leave(void);
 /// Saves and restores all of xstate_mask. XCR0 must be xstate_mask.
 void xstate_save(void *area);
 /// An area that holds what the processor does not accept (reserved bits) is restored as

@@ -163,7 +163,7 @@ void handle_cpuid(struct vcpu *v, const struct exit *e) {
 
     if (!length)
         return;
-    struct cpuid_vcpu state = {.apic_id = v->index, .vcpus = v->domain->vcpu_count, .xcr0 = v->xcr0,
+    struct cpuid_vcpu state = {.apic_id = v->index, .vcpus = v->domain->vcpu_count, .xcr0 = xstate_mask ? xgetbv(0) : 0,
                                .cr4 = backend->read(&v->cpu, REG_CR4), .apic_on = vlapic_on(&v->lapic)};
     struct cpuid r = cpuid_guest(&guest_cpuid, &state, (u32)gprs[BASALT_RAX], (u32)gprs[BASALT_RCX]);
     set_gpr32(v, BASALT_RAX, r.eax);
@@ -288,7 +288,7 @@ void handle_xsetbv(struct vcpu *v, const struct exit *e) {
     } else if (backend->cpl(&v->cpu) || !xcr0_legal((u32)v->cpu.gprs[BASALT_RCX], value, &guest_cpuid)) {
         vcpu_gp(v);
     } else {
-        v->xcr0 = value;
+        xsetbv(0, value); // saved with the rest of the state
         vcpu_skip(v, length);
     }
 }

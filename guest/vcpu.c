@@ -123,7 +123,7 @@ int vcpu_create(struct domain *d, unsigned index) {
     v->lapic_timer.expire = lapic_timer_expired;
     vlapic_init(&v->lapic, index, index == 0, (u32)tsc_khz);
     msr_init(&v->msrs);
-    v->xcr0 = 1;
+    v->xcr0 = xstate_mask & XCR0_X87;
     xstate_init(v->xstate);
     int error = init_state(v);
     if (error) {

@@ -150,7 +150,8 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
     d->end_reason = (u8)reason;
     d->end_vcpu = vcpu;
     d->end_detail = detail;
-    if (vcpu < BASALT_VCPUS_MAX && d->vcpus[vcpu] && reason != BASALT_END_CONTROL)
+    if (vcpu < BASALT_VCPUS_MAX && d->vcpus[vcpu] && d->vcpus[vcpu] == this_queue()->loaded &&
+        reason != BASALT_END_CONTROL)
         d->end_insn_length = (u8)guest_fetch(d->vcpus[vcpu], d->end_insn, &(struct walk_fault){0});
     each_vcpu(d, vcpu_block, BLOCK_ENDED);
     trace(BASALT_TRACE_DOMAIN, d->id, vcpu, 2, reason);

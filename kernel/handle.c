@@ -55,7 +55,7 @@ struct handle *handle_create(struct domain *holder, struct domain *target, u32 r
 
 static bool holds_another(const struct domain *target, const struct domain *holder) {
     for (const struct handle *h = target->handles; h; h = h->next)
-        if (h->holder == holder)
+        if (h->holder == holder && h->rights)
             return true;
     return false;
 }
@@ -70,7 +70,7 @@ static void remove(struct handle *h) {
             target->handles = h->next;
         if (h->next)
             h->next->previous = h->previous;
-        if (target != h->holder && !holds_another(target, h->holder))
+        if (!holds_another(target, h->holder))
             requests_forget(target, h->holder);
     }
     *h = (struct handle){0};

@@ -205,15 +205,33 @@ int memory_teardown(struct domain *d, unsigned *budget) {
     return more ? -BASALT_EINTR : 0;
 }
 
+// Maps the pages that there are into a new holder, whose predecessor is gone.
+static int adopt_state(struct domain *d, struct domain *holder) {
+    if (d->state_holder == holder)
+        return 0;
+    for (u32 i = 0; i < d->state_count; i++) {
+        int error = memory_map_identity(holder, HPA(d->state_pages[i]), PAGE_SIZE, EPT_READ | EPT_WRITE);
+        if (error) {
+            while (i--)
+                memory_unmap_identity(holder, HPA(d->state_pages[i]), PAGE_SIZE);
+            return error;
+        }
+    }
+    d->state_holder = holder;
+    return 0;
+}
+
 i64 state_alloc(struct domain *d, struct domain *holder, u64 pages) {
     u32 first = d->state_count;
 
-    if (!pages || pages > STATE_PAGES_MAX - first || !holder->identity ||
+    if (pages > STATE_PAGES_MAX - first || !holder->identity ||
         (d->state_holder && d->state_holder != holder))
         return -BASALT_EINVAL;
     if (!d->state_pages && !(d->state_pages = domain_page_alloc(d)))
         return -BASALT_ENOSPC;
-    d->state_holder = holder;
+    int failed = adopt_state(d, holder);
+    if (failed)
+        return failed;
     for (u64 i = 0; i < pages; i++) {
         void *page = domain_page_alloc(d);
         int error = page ? memory_map_identity(holder, pool_hpa(page), PAGE_SIZE, EPT_READ | EPT_WRITE)

@@ -84,6 +84,7 @@ static void unload(struct runqueue *q) {
 
     if (!v)
         return;
+    v->xcr0 = xstate_leave() & xstate_mask;
     xstate_save(v->xstate);
     backend->unload(&v->cpu);
     q->loaded = NULL;
@@ -99,6 +100,7 @@ static void load(struct runqueue *q, struct vcpu *v) {
     backend->load(&v->cpu);
     if (!xstate_restore(v->xstate))
         xstate_init(v->xstate);
+    xstate_enter(v->xcr0);
     q->loaded = v;
     this_cpu()->vcpu = v;
     trace(BASALT_TRACE_SWITCH, v->domain->id, v->index, v->sched.vtime, 0);

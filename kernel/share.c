@@ -14,7 +14,7 @@
 
 i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions, struct domain *grantee) {
     if (gpa.v & ~PAGE_MASK || !pages || gpa.v >= EPT_LIMIT || pages > (EPT_LIMIT - gpa.v) >> PAGE_SHIFT ||
-        !(permissions & BASALT_SHARE_READ) || permissions & ~(BASALT_SHARE_READ | BASALT_SHARE_WRITE) ||
+        !(permissions & BASALT_SHARE_READ) || permissions & ~(u64)(BASALT_SHARE_READ | BASALT_SHARE_WRITE) ||
         owner == grantee || owner->status == BASALT_STATUS_ENDED)
         return -BASALT_EINVAL;
     if (!owner->share_page && !(owner->share_page = domain_page_alloc(owner)))

@@ -59,7 +59,7 @@ enum basalt_hypercall {
     BASALT_HC_SHARE_EXTENTS,
     // (share id): grantee unmaps, or owner revokes; either way the share is gone. May return -EINTR
     BASALT_HC_SHARE_END,
-    // (handle, pages): gives the domain that many more zeroed state pages (kept by the kernel, invisible to the
+    // (handle, pages): gives the domain that many more (or 0) zeroed state pages (kept by the kernel, invisible to the
     // domain itself, charged to it) and maps them into the caller; -> index of the first
     BASALT_HC_STATE_ALLOC,
     // (handle, index) -> address of the state page in the (identity-mapped) caller
