@@ -43,8 +43,13 @@ typedef struct { u64 v; } hpa_t; // address on the machine's bus
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define BIT(n) (UINT64_C(1) << (n))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+// Each argument is evaluated once: it may be something that another processor changes.
+#define SELECT_ONCE_(a, b, op, x, y) ({ typeof(a) x = (a); typeof(b) y = (b); x op y ? x : y; })
+#define SELECT_ONCE(a, b, op, n) SELECT_ONCE_(a, b, op, CONCAT(left_, n), CONCAT(right_, n))
+#define CONCAT_(a, b) a##b
+#define CONCAT(a, b) CONCAT_(a, b)
+#define MIN(a, b) SELECT_ONCE(a, b, <, __COUNTER__)
+#define MAX(a, b) SELECT_ONCE(a, b, >, __COUNTER__)
 #define ALIGN_UP(x, a) (((x) + (a)-1) & ~((u64)(a)-1))
 #define ALIGN_DOWN(x, a) ((x) & ~((u64)(a)-1))
 #define container_of(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))

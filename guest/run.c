@@ -53,9 +53,14 @@ void vcpu_walk_failed(struct vcpu *v, const struct walk_fault *fault) {
     }
 }
 
+// The host's handler has looked at the banks and found that the machine can go on; this guest can't.
+static void handle_machine_check(struct vcpu *v, const struct exit *e unused) {
+    domain_end(v->domain, BASALT_END_MACHINE_CHECK, v->index, 0);
+}
+
 static void handle_exception(struct vcpu *v, const struct exit *e) {
     if (e->vector == EXC_MC) {
-        domain_end(v->domain, BASALT_END_MACHINE_CHECK, v->index, 0);
+        handle_machine_check(v, e);
         return;
     }
     if (e->vector == EXC_DB) {
@@ -185,7 +190,7 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(MWAIT, handle_ud), // not in CPUID
     EXIT_ROW(MONITOR, handle_ud),
     EXIT_ROW(PAUSE, handle_pause),
-    EXIT_ROW(MACHINE_CHECK, handle_bad_state),
+    EXIT_ROW(MACHINE_CHECK, handle_machine_check),
     EXIT_ROW(TPR, handle_nothing),
     EXIT_ROW(APIC_ACCESS, handle_unsupported),
     EXIT_ROW(APIC_WRITE, handle_unsupported),

@@ -182,7 +182,7 @@ enum cpu_mode guest_mode(struct vcpu *v) {
 unsigned guest_fetch(struct vcpu *v, u8 bytes[16], struct walk_fault *fault) {
     bool user = backend->cpl(&v->cpu) == 3, wide = guest_mode(v) == MODE_64;
     u64 linear = wide ? v->cpu.rip : (u32)(backend->read_segment(&v->cpu, BASALT_CS).base + v->cpu.rip);
-    unsigned first = (unsigned)MIN(INSN_MAX_LENGTH, PAGE_SIZE - (linear & ~PAGE_MASK));
+    unsigned first = (unsigned)MIN((u64)INSN_MAX_LENGTH, PAGE_SIZE - (linear & ~PAGE_MASK));
 
     if (guest_read_linear(v, linear, bytes, first, user, true, fault))
         return 0;

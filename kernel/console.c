@@ -19,7 +19,7 @@ void console_interrupt(void) {
 
 i64 console_write(struct domain *caller, gpa_t buffer, u64 bytes) {
     char text[PIECE];
-    u64 length = MIN(MIN(bytes, uart_tx_space()), PIECE);
+    u64 length = MIN(MIN(bytes, uart_tx_space()), sizeof(text));
     int error = memory_read(caller, buffer, text, length);
 
     return error ? error : (i64)uart_write(text, length);

@@ -55,7 +55,7 @@ static void decode_exception(const struct vmcb *vmcb, struct exit *e)
 static void decode_icebp(const struct vmcb *vmcb unused, struct exit *e)
 {
     e->vector = EXC_DB;
-    e->insn_length = MAX(e->insn_length, 1);
+    e->insn_length = (u8)MAX(e->insn_length, 1);
 }
 
 // The x87 error that would freeze a PC/AT's processor until its IRQ 13 was handled is told to the

@@ -64,7 +64,8 @@ class Machine:
     def __init__(self, name, timeout=120):
         self.name = name
         self.timeout = timeout
-        self.text = ""        # all that came over the serial line, without carriage returns and terminal sequences
+        self.text = ""        # all that came over the serial line, without terminal sequences; where a line is drawn
+        #                       anew (a carriage return alone), a new line begins
         self.position = 0     # where the next expectation begins to look
         self.started = time.monotonic()
         self._changed = threading.Condition()
@@ -83,13 +84,16 @@ class Machine:
         self._log.write(data)
         self._log.flush()
         data = self._pending + data
-        # An escape sequence or a character may have come in parts: keep the last bytes back until they are whole.
+        # An escape sequence or a line's end may have come in parts: keep the last bytes back until they are whole.
         cut = len(data)
         last = data.rfind(b"\x1b", max(0, cut - 12))
         if last >= 0 and not self._escape.match(data, last):
             cut = last
+        while cut and data[cut - 1] in b"\r":
+            cut -= 1
         self._pending, data = data[cut:], data[:cut]
-        text = self._escape.sub(b"", data).replace(b"\r", b"").decode("utf-8", "replace")
+        data = re.sub(rb"\r+\n?", b"\n", self._escape.sub(b"", data))
+        text = data.decode("utf-8", "replace")
         with self._changed:
             self.text += text
             self._changed.notify_all()

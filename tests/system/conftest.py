@@ -10,6 +10,7 @@ A test asks for the fixture `qemu` or `bochs` and calls it; what it gives is des
 Tests marked `long` run only under `make test-long`.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -102,6 +103,55 @@ def machine_fixture(kind):
 
 qemu = pytest.fixture(machine_fixture(Qemu), name="qemu")
 bochs = pytest.fixture(machine_fixture(Bochs), name="bochs")
+
+
+# ---- dom0's shell and the guests' ---------------------------------------------------------------------------------------
+
+PROMPT = r"^basalt> "
+
+
+def shell(machine, line, timeout=60):
+    """Runs a command in dom0's shell; returns what it printed. (While a command runs nothing draws the prompt; while a line
+    is typed, a message may: then the line is drawn anew behind it.)"""
+    machine.sendline(line)
+    start = machine.expect(rf"^basalt> {re.escape(line)}\n", timeout).end()
+    return machine.text[start:machine.expect(PROMPT, timeout).start()]
+
+
+def shell_json(machine, line, timeout=60):
+    """What a command with -j prints, parsed."""
+    text = shell(machine, line, timeout)
+    start = min(at for at in (text.find("["), text.find("{")) if at >= 0)
+    return json.loads(text[start:])
+
+
+def memory(machine):
+    """What `mem -j` says, in bytes: {"total": ..., "free": ..., "kernel": ..., "dom0": ..., "domains": ...}."""
+    return {row["what"]: row["bytes"] for row in shell_json(machine, "mem -j")}
+
+
+def to_console(machine, name):
+    """From dom0's shell to a guest's console."""
+    machine.sendline(f"console {name}")
+    machine.expect(rf"^--- {name} \(Ctrl-\] .*---\n")
+
+
+def to_dom0(machine):
+    """From any console to dom0's shell."""
+    machine.send("\x1d0")
+    machine.expect(r"^--- dom0 \(Ctrl-\] .*---\n")
+    machine.expect(PROMPT)
+
+
+def guest_shell(machine, name, line, timeout=120):
+    """Runs a command in the shell of the guest whose console is shown; returns what it printed."""
+    prompt = rf"^{name}:/root# "
+    machine.sendline(line)
+    start = machine.expect(rf"{re.escape(line)}\n", timeout).end()
+    return machine.text[start:machine.expect(prompt, timeout).start()]
+
+
+# ---- Disks, from outside ------------------------------------------------------------------------------------------------
 
 
 def guest_file(disk, partition, path, folder):

@@ -2,33 +2,13 @@
 """The main job: unmodified Debian Linux as Basalt's guests, served by dom0, on SVM (QEMU) and VMX (Bochs). Each guest has its own
 partition as root; what it wrote is read back from outside; when it is gone, every frame is free again."""
 
-import json
 import re
 
 import pytest
-from conftest import GUEST, Disk, check_filesystem, config_text, guest_file
+from conftest import (GUEST, PROMPT, Disk, check_filesystem, config_text, guest_file, guest_shell, memory, shell, to_console,
+                      to_dom0)
 
-PROMPT = r"basalt> "
-
-
-def shell(machine, line, timeout=20):
-    """Runs a command in dom0's shell and returns its output."""
-    return machine.command(line, PROMPT, timeout=timeout)
-
-
-def memory(machine):
-    """What `mem -j` says."""
-    text = shell(machine, "mem -j")
-    return json.loads(text[text.index("{"):text.rindex("}") + 1])
-
-
-def to_console(machine, name):
-    machine.sendline(f"console {name}")
-
-
-def to_dom0(machine):
-    machine.send("\x1d0")
-    machine.expect(PROMPT, timeout=20)
+BOOT = 300  # seconds that a guest may take until its shell is there
 
 
 @pytest.mark.parametrize("disk_kind", ["virtio", "ahci"])

@@ -19,6 +19,7 @@
 #include "kernel/event.h"
 #include "kernel/handle.h"
 #include "kernel/hypercall.h"
+#include "kernel/interrupt.h"
 #include "kernel/request.h"
 #include "kernel/share.h"
 
@@ -47,6 +48,8 @@ static int begin(void **state unused) {
     host_fail_at = 0;
     empty = host_account();
     dom0 = host_dom0(DOM0_BYTES, &ram);
+    assert_int_equal(device_assign(dom0, 0), 0);
+    assert_int_equal(device_assign(dom0, 1), 0);
     host_load(dom0->vcpus[0]);
     return 0;
 }
@@ -79,20 +82,20 @@ static int end(void **state unused) {
 
 // ---- What each argument is ----
 
-// h handle, M the machine's, b buffer, n count, g page address, p pages, P port, v vCPU, s share, f flags, r rights,
-// i index, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data, q GSI,
+// h handle, H grantee, M the machine's, b buffer, n count, g page address, p pages, P port, v vCPU, s share, f flags, r rights,
+// i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data, q GSI,
 // l 0 or 1, t time, I identity or address
 static const char *const signatures[COUNT] = {
     "", "", "", "Mbn", "M", "MP", "Mb", "Ml",                               // VERSION .. RESET
-    "Mb", "h", "hi", "hb", "hP", "hnn", "hgpf", "hgp", "hgpfh", "sI", "sibn", "s", "hn", "hi", // DOMAIN_CREATE ..
+    "Mb", "h", "hi", "hb", "hP", "hnn", "hgpf", "hgp", "hgpfH", "sI", "sibn", "s", "hn", "hi", // DOMAIN_CREATE ..
     "hv", "hvb", "hvb", "hvb",                                              // VCPU_CREATE ..
     "", "P", "hP", "Ph", "tP",                                              // PORT_ALLOC ..
-    "hP", "hikaa", "hvix", "hb", "hb", "hmD", "hql", "hqP",                 // REQUEST_SERVE ..
+    "hP", "hikaa", "hvNx", "hb", "hb", "hmD", "hql", "hqP",                 // REQUEST_SERVE ..
     "Mdoz", "Mdozx", "MdiP", "MdP", "P",                                    // PCI_READ ..
     "hrh", "h", "i",                                                        // HANDLE_DELEGATE ..
 };
 
-static u64 shares[8];
+static u64 shares[8], latest_request;
 static u64 outcomes[COUNT][2]; // good ones, errors
 
 static u64 extreme(void) {
@@ -113,12 +116,13 @@ static u64 typed(const struct domain *caller, char type) {
     u64 r = host_random();
 
     switch (type) {
-    case 'h': return r % 12;
+    case 'h': return 2 + r % 6;
+    case 'H': return r % 2 ? 0 : 2 + r % 6;
     case 'M': return BASALT_HANDLE_MACHINE;
     case 'b': return buffer(caller);
     case 'n': return r % 20;
-    case 'g': return r % 2 ? r % 4 * SUPERPAGE_SIZE : r % 0x800 * PAGE_SIZE;
-    case 'p': return r % 3 ? 1 + r % 64 : 512 + r % 100;
+    case 'g': return r % 3 ? r % 24 * PAGE_SIZE : r % 4 * SUPERPAGE_SIZE + (r >> 8) % 2 * PAGE_SIZE;
+    case 'p': return r % 3 ? 1 + r % 12 : 512 + r % 100;
     case 'P': return r % 24;
     case 'v': return r % 4;
     case 's': return shares[r % ARRAY_SIZE(shares)];
@@ -126,7 +130,8 @@ static u64 typed(const struct domain *caller, char type) {
     case 'r': return r % 2 ? BIT(r % 6) : r % 64;
     case 'i': return r % 6;
     case 'k': case 'l': return r % 2;
-    case 'a': return r % 200;
+    case 'a': return r % 40;
+    case 'N': return latest_request - r % 3 / 2;
     case 'd': return r % 8 ? r % 2 ? 0x10 : 0x18 : r % 64;
     case 'o': return r % 4 ? r % 256 : r % 5000;
     case 'z': return BIT(r % 3);
@@ -142,8 +147,8 @@ static u64 typed(const struct domain *caller, char type) {
 // Something for hypercalls that read a structure.
 static void fill_buffer(struct domain *caller, u64 gpa) {
     struct basalt_domain_config config = {.name = "guest", .weight = 256, .cap = (u32)(host_random() % 100)};
-    struct basalt_doorbell bell = {.address = host_random() % 200, .value = host_random() % 4, .space = host_random() % 2,
-                                   .bytes = 1u << host_random() % 4, .flags = host_random() % 2,
+    struct basalt_doorbell bell = {.address = host_random() % 8, .value = host_random() % 2, .space = host_random() % 2,
+                                   .bytes = 2u << host_random() % 2, .flags = host_random() % 2,
                                    .port = (u32)(host_random() % 24)};
     struct basalt_vcpu_state state = {.cr0 = CR0_PE | CR0_ET, .rflags = 2, .activity = (u32)(host_random() % 3)};
     u64 garbage[64];
@@ -220,12 +225,19 @@ static void prepare(struct vcpu *v) {
 // What a guest's instructions do between hypercalls.
 static void guest_access(struct vcpu *v) {
     enum basalt_space space = host_random() % 2 ? BASALT_SPACE_MEMORY : BASALT_SPACE_IO;
-    u64 address = host_random() % 220;
+    u64 address = host_random() % 44;
 
     if (v->io.waiting)
         return;
-    if (!doorbell_ring(v, space, address, 1u << host_random() % 4, host_random() % 4))
-        (void)!request_send(v, space, address, 4, host_random() % 2, host_random());
+    if (!doorbell_ring(v, space, address, 2u << host_random() % 2, host_random() % 3) &&
+        request_send(v, space, address, 4, host_random() % 2, host_random()))
+        latest_request = v->io.number;
+}
+
+// What makes and takes others away comes rarely, so that there is time to do something with them.
+static bool destructive(u64 number) {
+    return number == BASALT_HC_DOMAIN_CREATE || number == BASALT_HC_DOMAIN_DESTROY || number == BASALT_HC_DOMAIN_CONTROL || number == BASALT_HC_HANDLE_REVOKE ||
+           number == BASALT_HC_PORT_FREE || number == BASALT_HC_SHARE_END || number == BASALT_HC_REQUEST_SERVE;
 }
 
 static void one_call(void) {
@@ -238,6 +250,8 @@ static void one_call(void) {
         guest_access(v);
         return;
     }
+    if (destructive(number) && host_random() % 16)
+        number = BASALT_HC_BASE + host_random() % COUNT;
     if (host_random() % 64 == 0)
         number = extreme();
     const char *signature = number - BASALT_HC_BASE < COUNT ? signatures[number - BASALT_HC_BASE] : "";
@@ -267,20 +281,36 @@ static void tend(void) {
 
     host_load(v);
     schedule_poll();
-    if (domain_count() < 3) {
-        struct basalt_domain_config config = {.name = "tended", .memory_quota = 6 * MIB, .weight = 100};
-        struct basalt_vcpu_state state = {.cr0 = CR0_PE | CR0_ET, .rflags = 2};
-        u64 at = ram + 64;
-        assert_int_equal(memory_write(dom0, GPA(at), &config, sizeof(config)), 0);
-        i64 handle = HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_MACHINE, at);
-        if (handle < 0)
-            return;
-        assert_int_equal(memory_write(dom0, GPA(at), &state, sizeof(state)), 0);
-        (void)HOST_CALL(v, MEMORY_POPULATE, (u64)handle, 0, 16);
-        (void)HOST_CALL(v, VCPU_CREATE, (u64)handle, 0);
-        (void)HOST_CALL(v, VCPU_SET, (u64)handle, 0, at);
-        (void)HOST_CALL(v, DOMAIN_CONTROL, (u64)handle, BASALT_OP_RESUME);
+    struct handle *h;
+    for (u32 cursor = 2; (h = handle_next(dom0, &cursor)); cursor++)
+        if (domain_count() > 7 || (h->target && h->target->status == BASALT_STATUS_ENDED))
+            if (host_random() % 2)
+                (void)HOST_CALL(v, DOMAIN_DESTROY, cursor);
+    if (domain_count() >= 5)
+        return;
+    struct basalt_domain_config config = {.name = "tended", .memory_quota = 6 * MIB, .weight = 100};
+    struct basalt_vcpu_state state = {.cr0 = CR0_PE | CR0_ET, .rflags = 2};
+    u64 at = ram + 64;
+    assert_int_equal(memory_write(dom0, GPA(at), &config, sizeof(config)), 0);
+    i64 handle = HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_MACHINE, at);
+    if (handle < 0)
+        return;
+    struct domain *d = handle_find(dom0, (u32)handle)->target;
+    if (host_random() % 3 == 0) { // a driver domain: has ports, and knows of dom0 and of another
+        d->identity = true;
+        (void)!events_init(d);
+        (void)handle_create(d, dom0, BASALT_RIGHT_QUOTA);
+        (void)HOST_CALL(v, HANDLE_DELEGATE, 2 + host_random() % 4, 0x17, (u64)handle);
     }
+    assert_int_equal(memory_write(dom0, GPA(at), &state, sizeof(state)), 0);
+    (void)HOST_CALL(v, MEMORY_POPULATE, (u64)handle, 0, 16);
+    for (u64 i = 0; i < 2; i++) {
+        (void)HOST_CALL(v, VCPU_CREATE, (u64)handle, i);
+        (void)HOST_CALL(v, VCPU_SET, (u64)handle, i, at);
+    }
+    i64 port = HOST_CALL(v, PORT_ALLOC, 0), server = HOST_CALL(v, REQUEST_SERVE, (u64)handle, (u64)port);
+    (void)HOST_CALL(v, REQUEST_ROUTE, (u64)handle, (u64)server, BASALT_SPACE_IO, 0, 20);
+    (void)HOST_CALL(v, DOMAIN_CONTROL, (u64)handle, BASALT_OP_RESUME);
 }
 
 static void test_a_million_calls(void **state unused) {

@@ -223,7 +223,7 @@ static void test_routes_model(void **state unused) {
     memset(owner, 0, sizeof(owner));
     for (unsigned n = 0; n < 30000; n++) {
         u64 space = host_random() % 2, first = host_random() % PORTS, server = host_random() % 2;
-        u64 length = host_random() % 6, last = MIN(first + length, PORTS - 1);
+        u64 length = host_random() % 6, last = MIN(first + length, PORTS - 1ull);
         unsigned same = ~0u, overlap = 0;
         if (count && host_random() % 8 < (n / 4000 % 2 ? 4 : 1)) {
             unsigned i = (unsigned)(host_random() % count);

@@ -117,7 +117,7 @@ static void check_references(struct domain *const *all, unsigned count) {
     for (unsigned i = 0; i < count; i++) {
         if (!all[i])
             continue;
-        for (u64 gpa = 0; gpa < 0x600000; gpa += PAGE_SIZE) {
+        for (u64 gpa = 0; gpa < 0x700000; gpa += PAGE_SIZE) {
             struct ept_leaf leaf = ept_walk(&all[i]->ept, GPA(gpa));
             if (leaf.present && !(leaf.flags & EPT_FOREIGN))
                 expected[(leaf.hpa.v + (gpa - leaf.gpa)) / PAGE_SIZE]++;
