@@ -153,7 +153,7 @@ build/disk.img: $(GUEST)/.stamp tools/image.py $(wildcard tools/guests/*.conf)
 CMDLINE ?=
 DOM0_CMDLINE ?=
 CONFIGS := $(wildcard tools/guests/*.conf)
-$(B)/basalt.iso: $(B)/basalt.elf $(B)/dom0.elf $(GUEST)/.stamp tools/image.py $(CONFIGS) FORCE
+$(B)/basalt.iso: $(B)/basalt.elf $(B)/dom0.elf $(GUEST)/.stamp tools/image.py $(CONFIGS) $(wildcard tools/guests/bochs/*) FORCE
 	@echo "  ISO     $@"
 	$(Q)$(PYTHON) tools/image.py iso --out $@ --build $(B) --cmdline '$(CMDLINE)' --dom0-cmdline '$(DOM0_CMDLINE)'
 
@@ -174,13 +174,8 @@ setup: ; @tools/setup.sh ## install the packages that the build and the tests ne
 run: $(B)/basalt.iso build/disk.img ## boot it in QEMU (SVM) with two Linux guests; the disk is kept in build/run-disk.img
 	@$(PYTHON) tools/machine.py run --iso $(B)/basalt.iso
 
-run-bochs: build/run-bochs.iso ## boot it in Bochs (VMX) with one Linux guest
-	@$(PYTHON) tools/machine.py run-bochs --iso build/run-bochs.iso
-
-build/run-bochs.iso: $(B)/basalt.elf $(B)/dom0.elf $(GUEST)/.stamp tools/image.py $(wildcard tools/guests/bochs/*) FORCE
-	@echo "  ISO     $@"
-	$(Q)$(PYTHON) tools/image.py iso --out $@ --build $(B) --bochs --cmdline '$(CMDLINE)' \
-	    --dom0-cmdline '$(DOM0_CMDLINE)'
+run-bochs: $(B)/basalt.iso ## boot the same image in Bochs (VMX) with one Linux guest
+	@$(PYTHON) tools/machine.py run-bochs --iso $(B)/basalt.iso
 
 gdb: $(B)/basalt.iso build/disk.img ## the same machine as `run`, halted at its first instruction, with gdb attached
 	@$(PYTHON) tools/machine.py gdb --iso $(B)/basalt.iso --kernel $(B)/basalt.elf

@@ -50,6 +50,7 @@ static const struct row {
     {0x17, 0x17, INTEL, READ_ONLY, 0}, // PLATFORM_ID
     {0x1b, 0x1b, ANY, APIC_BASE, 0},
     {0x33, 0x33, INTEL, FAULT, 0},                          // TEST_CTRL: no split-lock detection
+    {0x34, 0x34, INTEL, READ_ONLY, 0},                      // SMI_COUNT
     {0x3a, 0x3a, INTEL, READ_ONLY, FEATURE_CONTROL_LOCKED}, // no VMX, no SGX
     {0x3b, 0x3b, ANY, TSC_ADJUST, 0},
     {0x49, 0x49, ANY, PRED_CMD, 0},
@@ -91,6 +92,9 @@ static const struct row {
     {0xc001102a, 0xc001102c, AMD, CONSTANT, 0}, // BU_CFG2, EX_CFG
 };
 
+// MSRs of the other vendor fault without a word: stock kernels probe some on both.
+static const struct row foreign = {.rule = FAULT};
+
 static const struct row *find(const struct cpuid_policy *policy, u32 index)
 {
     const struct row *low = rows, *high = rows + ARRAY_SIZE(rows);
@@ -102,7 +106,7 @@ static const struct row *find(const struct cpuid_policy *policy, u32 index)
         else if (index > middle->last)
             low = middle + 1;
         else
-            return middle->vendor == (policy->amd ? INTEL : AMD) ? NULL : middle;
+            return middle->vendor == (policy->amd ? INTEL : AMD) ? &foreign : middle;
     }
     return NULL;
 }

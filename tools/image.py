@@ -24,7 +24,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 BUILD = TOP / "build"
 GRUB = Path("/usr/lib/grub/i386-pc")
-GRUB_MODULES = "biosdisk iso9660 part_msdos multiboot2 multiboot normal configfile serial terminal echo boot test".split()
+GRUB_MODULES = "biosdisk iso9660 part_msdos multiboot2 multiboot normal configfile serial terminal echo boot test setpci".split()
 SECTOR = 512
 
 
@@ -37,7 +37,7 @@ def run(*words, **options):
 
 def grub_core():
     """GRUB's core image for El Torito, made once."""
-    core = BUILD / "grub/eltorito.img"
+    core = BUILD / f"grub/eltorito-{len(GRUB_MODULES)}.img"
     if not core.exists():
         core.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=core.parent, delete=False) as new:
@@ -219,26 +219,54 @@ def default_modules(build, dom0_cmdline="", configs=None):
             (BUILD / "guest/initrd.img", "initrd"), *[(path, Path(path).name) for path in configs]]
 
 
+# Bochs' host bridge: an Intel 440FX (12378086) without a subsystem ID, which QEMU's and real ones have.
+GRUB_CHOICE = """set timeout=0
+set gfxpayload=text
+set default=disk
+setpci -v bridge -s 00:00.0 0.l
+setpci -v subsystem -s 00:00.0 2c.l
+if [ "$bridge" = 12378086 -a "$subsystem" = 0 ]; then set default=ramdisk; fi
+if [ "$bridge" = 12378086 -a "$subsystem" = 00000000 ]; then set default=ramdisk; fi
+if [ "$default" = disk ]; then
+  serial --unit=0 --speed=115200
+  terminal_input console serial
+  terminal_output console serial
+fi
+"""
+
+
+def make_default_iso(out, build, cmdline="", dom0_cmdline=""):
+    """The image that people boot: two guests whose root file systems are partitions of the machine's disk; on Bochs, which has
+    no disk that dom0 drives, one guest with a RAM disk."""
+    modules = default_modules(build, dom0_cmdline)
+    common, configs = modules[:3], modules[3:]
+    small = [(path, path.name) for path in sorted((TOP / "tools/guests/bochs").glob("*.conf"))]
+    small.append((BUILD / "guest/small.img", "root.img"))
+    files = [*modules, *small]
+
+    def entry(name, title, wanted):
+        lines = [f'menuentry "{title}" --id {name} {{', f"  multiboot2 /boot/kernel {cmdline}".rstrip()]
+        lines += [f"  module2 /boot/module{files.index(m)} {m[1]}" for m in wanted]
+        return "\n".join([*lines, "  boot", "}", ""])
+    config = GRUB_CHOICE + entry("disk", "Basalt", common + configs) + entry("ramdisk", "Basalt (RAM disk)", common + small)
+    return make_iso(out, Path(build) / "basalt.elf", cmdline, files, config=config)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    iso = commands.add_parser("iso", help="the image of `make run` (with --bochs, of `make run-bochs`)")
+    iso = commands.add_parser("iso", help="the image of `make run` and `make run-bochs`")
     iso.add_argument("--out", required=True)
     iso.add_argument("--build", default=BUILD)
     iso.add_argument("--cmdline", default="")
     iso.add_argument("--dom0-cmdline", default="")
-    iso.add_argument("--bochs", action="store_true")
     disk = commands.add_parser("disk", help="the disk that `make run` and the tests start from")
     disk.add_argument("--out", required=True)
     options = parser.parse_args()
     if options.command == "disk":
         default_disk(options.out)
         return
-    configs = sorted((TOP / "tools/guests/bochs").glob("*.conf")) if options.bochs else None
-    modules = default_modules(options.build, options.dom0_cmdline, configs)
-    if options.bochs:
-        modules.append((BUILD / "guest/small.img", "root.img"))
-    make_iso(options.out, Path(options.build) / "basalt.elf", options.cmdline, modules, serial=not options.bochs)
+    make_default_iso(options.out, options.build, options.cmdline, options.dom0_cmdline)
 
 
 if __name__ == "__main__":

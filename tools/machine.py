@@ -411,7 +411,7 @@ def run_qemu(options):
 
 
 def run_bochs(options):
-    print("run-bochs: Bochs, VMX; Ctrl-] ends it, `poweroff` ends it better; slower than QEMU: Linux takes a minute",
+    print("run-bochs: Bochs, VMX; Ctrl-A x ends it, `poweroff` ends it better; slower than QEMU: Linux takes a minute",
           flush=True)
     with Bochs("run-bochs", options.iso, cpu=options.cpu, memory=options.megs) as machine:
         relay(machine)
@@ -422,7 +422,9 @@ def run_bochs(options):
 
 
 def relay(machine):
-    """Connects the user's terminal with a machine's serial line until the machine ends or Ctrl-] is typed."""
+    """Connects the user's terminal with a machine's serial line until the machine ends or Ctrl-A x is typed (as in QEMU;
+    Ctrl-A twice sends one)."""
+    prefix = False
     shown = 0
     keyboard = sys.stdin.fileno()
     saved = termios.tcgetattr(keyboard) if os.isatty(keyboard) else None
@@ -441,10 +443,14 @@ def relay(machine):
                 typed = os.read(keyboard, 256)
                 if not typed:
                     listening = []
-                elif b"\x1d" in typed and saved:
-                    return
-                else:
-                    machine.send(typed)
+                for key in typed:
+                    if prefix and key in b"xX":
+                        return
+                    if saved and key == 1 and not prefix:
+                        prefix = True
+                        continue
+                    prefix = False
+                    machine.send(bytes([key]))
     finally:
         if saved:
             termios.tcsetattr(keyboard, termios.TCSADRAIN, saved)

@@ -88,9 +88,13 @@ static bool matches(const struct block_device *d, const char *name)
 
 static void list_devices(const char *name, char *error, size_t error_size)
 {
-    size_t used = (size_t)snprintf(error, error_size,
-                                   "there is no disk or partition \"%s\"; there %s", name,
-                                   block_first() ? "is:" : "is none at all");
+    const char *what = "disk or partition";
+    if (strncmp(name, "label:", 6) == 0 || strncmp(name, "guid:", 5) == 0) {
+        what = *name == 'l' ? "partition with the name" : "partition with the GUID";
+        name = strchr(name, ':') + 1;
+    }
+    size_t used = (size_t)snprintf(error, error_size, "there is no %s \"%s\"; there %s", what, name,
+                                   block_first() ? "is:" : "is no disk at all");
     for (struct block_device *d = block_first(); d && used < error_size; d = block_next(d))
         used += (size_t)snprintf(error + used, error_size - used, " %s%s%s%s", d->name,
                                  d->disk ? " (" : "", d->disk ? d->label : "", d->disk ? ")" : "");

@@ -7,134 +7,14 @@
 
 #include <string.h>
 
-#include <basalt/domain.h>
-
 #include "acpi.h"
 #include "acpi_dsdt.h"
+#include "acpi_tables.h"
 #include "machine.h"
 #include "pm.h"
 #include "rtc.h"
 
 #define TABLE_ALIGN 64u
-#define packed      __attribute__((packed))
-
-struct header {
-    char signature[4];
-    uint32_t length;
-    uint8_t revision, checksum;
-    char oem[6], oem_table[8];
-    uint32_t oem_revision;
-    char creator[4];
-    uint32_t creator_revision;
-} packed;
-_Static_assert(sizeof(struct header) == 36, "ACPI");
-
-struct rsdp {
-    char signature[8];
-    uint8_t checksum;
-    char oem[6];
-    uint8_t revision;
-    uint32_t rsdt, length;
-    uint64_t xsdt;
-    uint8_t extended_checksum, reserved[3];
-} packed;
-_Static_assert(sizeof(struct rsdp) == 36, "ACPI");
-
-struct xsdt {
-    struct header header;
-    uint64_t tables[3]; // FADT, MADT, MCFG
-} packed;
-
-struct address { // generic address structure
-    uint8_t space, bits, offset, access;
-    uint64_t address;
-} packed;
-_Static_assert(sizeof(struct address) == 12, "ACPI");
-
-struct fadt {
-    struct header header;
-    uint32_t facs, dsdt;
-    uint8_t model, profile;
-    uint16_t sci;
-    uint32_t smi_command;
-    uint8_t acpi_enable, acpi_disable, s4bios, pstate;
-    uint32_t pm1a_event, pm1b_event, pm1a_control, pm1b_control, pm2_control, pm_timer, gpe0, gpe1;
-    uint8_t pm1_event_length, pm1_control_length, pm2_control_length, pm_timer_length;
-    uint8_t gpe0_length, gpe1_length, gpe1_base, cst;
-    uint16_t c2_latency, c3_latency, flush_size, flush_stride;
-    uint8_t duty_offset, duty_width, day_alarm, month_alarm, century;
-    uint16_t boot_architecture;
-    uint8_t reserved;
-    uint32_t flags;
-    struct address reset;
-    uint8_t reset_value;
-    uint16_t arm;
-    uint8_t minor;
-    uint64_t x_facs, x_dsdt;
-    struct address x_pm1a_event, x_pm1b_event, x_pm1a_control, x_pm1b_control, x_pm2_control,
-        x_pm_timer, x_gpe0, x_gpe1, sleep_control, sleep_status;
-} packed;
-_Static_assert(sizeof(struct fadt) == 268, "ACPI: revision 5");
-
-#define FADT_WBINVD          (1u << 0)
-#define FADT_C1              (1u << 2)
-#define FADT_NO_SLEEP_BUTTON (1u << 5) // as fixed hardware; the power button is there
-#define FADT_NO_RTC_WAKE     (1u << 6)
-#define FADT_TIMER_32        (1u << 8)
-#define FADT_RESET           (1u << 10)
-#define BOOT_NO_VGA          (1u << 2)
-#define BOOT_NO_ASPM         (1u << 4)
-#define C2_NONE              101u // latencies above these: there is no such state
-#define C3_NONE              1001u
-#define SPACE_IO             1u
-
-struct facs {
-    char signature[4];
-    uint32_t length, hardware_signature, waking_vector, global_lock, flags;
-    uint64_t x_waking_vector;
-    uint8_t version, reserved[31];
-} packed;
-_Static_assert(sizeof(struct facs) == 64, "ACPI");
-
-struct madt_lapic {
-    uint8_t type, length, processor, id;
-    uint32_t flags;
-} packed;
-struct madt_ioapic {
-    uint8_t type, length, id, reserved;
-    uint32_t address, gsi_base;
-} packed;
-struct madt_override {
-    uint8_t type, length, bus, source;
-    uint32_t gsi;
-    uint16_t flags;
-} packed;
-struct madt_nmi {
-    uint8_t type, length, processor;
-    uint16_t flags;
-    uint8_t lint;
-} packed;
-struct madt {
-    struct header header;
-    uint32_t lapic, flags;
-    struct madt_ioapic ioapic;
-    struct madt_override sci;
-    struct madt_nmi nmi;
-    struct madt_lapic lapics[BASALT_VCPUS_MAX]; // cut to what there are
-} packed;
-
-#define LAPIC_ADDRESS  0xfee00000u
-#define IOAPIC_ADDRESS 0xfec00000u
-#define LEVEL_HIGH     0x000du
-
-struct mcfg {
-    struct header header;
-    uint64_t reserved, base;
-    uint16_t segment;
-    uint8_t first_bus, last_bus;
-    uint32_t reserved2;
-} packed;
-_Static_assert(sizeof(struct mcfg) == 60, "PCI firmware specification");
 
 struct builder {
     uint8_t *buffer;
@@ -162,7 +42,7 @@ static void *place(struct builder *b, size_t size, uint32_t *address)
     return b->buffer + at;
 }
 
-static void seal(struct header *h, const char *signature, uint8_t revision, size_t length)
+static void seal(struct acpi_header *h, const char *signature, uint8_t revision, size_t length)
 {
     memcpy(h->signature, signature, 4);
     memcpy(h->oem, "BASALT", 6);
@@ -178,7 +58,7 @@ static void seal(struct header *h, const char *signature, uint8_t revision, size
 static uint32_t build_dsdt(struct builder *b, uint32_t vcpus)
 {
     uint32_t address;
-    struct header *h = place(b, sizeof(*h), &address);
+    struct acpi_header *h = place(b, sizeof(*h), &address);
     if (!h)
         return 0;
     struct aml aml = {.bytes = (uint8_t *)(h + 1), .size = b->size - b->used};
@@ -193,7 +73,7 @@ static uint32_t build_dsdt(struct builder *b, uint32_t vcpus)
 static uint32_t build_facs(struct builder *b)
 {
     uint32_t address;
-    struct facs *facs = place(b, sizeof(*facs), &address);
+    struct acpi_facs *facs = place(b, sizeof(*facs), &address);
     if (!facs)
         return 0;
     memcpy(facs->signature, "FACS", 4);
@@ -202,12 +82,12 @@ static uint32_t build_facs(struct builder *b)
     return address;
 }
 
-static struct address io_address(uint32_t port, uint8_t bytes)
+static struct acpi_address io_address(uint32_t port, uint8_t bytes)
 {
-    return (struct address){SPACE_IO, (uint8_t)(8 * bytes), 0, bytes == 4 ? 3 : bytes, port};
+    return (struct acpi_address){SPACE_IO, (uint8_t)(8 * bytes), 0, bytes == 4 ? 3 : bytes, port};
 }
 
-static void fadt_registers(struct fadt *f)
+static void fadt_registers(struct acpi_fadt *f)
 {
     f->sci = PM_SCI;
     f->pm1a_event = PM_PORT + PM_EVENT;
@@ -227,7 +107,7 @@ static void fadt_registers(struct fadt *f)
 static uint32_t build_fadt(struct builder *b, uint32_t facs, uint32_t dsdt)
 {
     uint32_t address;
-    struct fadt *f = place(b, sizeof(*f), &address);
+    struct acpi_fadt *f = place(b, sizeof(*f), &address);
     if (!f || !facs || !dsdt)
         return 0;
     fadt_registers(f);
@@ -247,16 +127,16 @@ static uint32_t build_fadt(struct builder *b, uint32_t facs, uint32_t dsdt)
 static uint32_t build_madt(struct builder *b, uint32_t vcpus)
 {
     uint32_t address;
-    size_t length = offsetof(struct madt, lapics) + vcpus * sizeof(struct madt_lapic);
-    struct madt *m = place(b, length, &address);
+    size_t length = offsetof(struct acpi_madt, lapics) + vcpus * sizeof(struct acpi_madt_lapic);
+    struct acpi_madt *m = place(b, length, &address);
     if (!m)
         return 0;
     m->lapic = LAPIC_ADDRESS;
-    m->ioapic = (struct madt_ioapic){1, sizeof(m->ioapic), 0, 0, IOAPIC_ADDRESS, 0};
-    m->sci = (struct madt_override){2, sizeof(m->sci), 0, PM_SCI, PM_SCI, LEVEL_HIGH};
-    m->nmi = (struct madt_nmi){4, sizeof(m->nmi), 0xff, 0, 1}; // all processors, LINT1
+    m->ioapic = (struct acpi_madt_ioapic){1, sizeof(m->ioapic), 0, 0, IOAPIC_ADDRESS, 0};
+    m->sci = (struct acpi_madt_override){2, sizeof(m->sci), 0, PM_SCI, PM_SCI, LEVEL_HIGH};
+    m->nmi = (struct acpi_madt_nmi){4, sizeof(m->nmi), 0xff, 0, 1}; // all processors, LINT1
     for (uint32_t i = 0; i < vcpus; i++)
-        m->lapics[i] = (struct madt_lapic){0, sizeof(m->lapics[0]), (uint8_t)i, (uint8_t)i, 1};
+        m->lapics[i] = (struct acpi_madt_lapic){0, sizeof(m->lapics[0]), (uint8_t)i, (uint8_t)i, 1};
     seal(&m->header, "APIC", 4, length);
     return address;
 }
@@ -264,7 +144,7 @@ static uint32_t build_madt(struct builder *b, uint32_t vcpus)
 static uint32_t build_mcfg(struct builder *b)
 {
     uint32_t address;
-    struct mcfg *m = place(b, sizeof(*m), &address);
+    struct acpi_mcfg *m = place(b, sizeof(*m), &address);
     if (!m)
         return 0;
     m->base = MACHINE_ECAM;
@@ -276,7 +156,7 @@ static uint32_t build_mcfg(struct builder *b)
 static uint32_t build_xsdt(struct builder *b, uint32_t fadt, uint32_t madt, uint32_t mcfg)
 {
     uint32_t address;
-    struct xsdt *x = place(b, sizeof(*x), &address);
+    struct acpi_xsdt *x = place(b, sizeof(*x), &address);
     if (!x || !fadt || !madt || !mcfg)
         return 0;
     x->tables[0] = fadt;
@@ -290,7 +170,7 @@ size_t acpi_build(uint8_t *buffer, size_t size, uint64_t base, uint32_t vcpus)
 {
     struct builder b = {buffer, size, 0, base};
     uint32_t address;
-    struct rsdp *rsdp = place(&b, sizeof(*rsdp), &address);
+    struct acpi_rsdp *rsdp = place(&b, sizeof(*rsdp), &address);
     if (!rsdp || vcpus > BASALT_VCPUS_MAX)
         return 0;
     uint32_t dsdt = build_dsdt(&b, vcpus);

@@ -23,6 +23,14 @@ void machine_console_virtio_output(void *context, const char *bytes, size_t leng
 void machine_console_room(void *context)
 {
     struct guest_machine *m = context;
+    if (m->input_refused)
+        host_work_queue(&m->room_work);
+}
+
+void machine_console_has_room(void *context)
+{
+    struct guest_machine *m = context;
+    m->input_refused = false;
     if (m->config.console_room)
         m->config.console_room(m->config.context);
 }
@@ -31,6 +39,8 @@ size_t machine_console_input(struct guest_machine *m, const char *bytes, size_t 
 {
     bool serial = uart_open(&m->uart), virtio = virtio_console_open(&m->console);
     bool to_uart = serial && virtio ? m->last_output_uart : !virtio;
-    return to_uart ? uart_input(&m->uart, bytes, length)
-                   : virtio_console_input(&m->console, bytes, length);
+    size_t done = to_uart ? uart_input(&m->uart, bytes, length)
+                          : virtio_console_input(&m->console, bytes, length);
+    m->input_refused = done < length;
+    return done;
 }

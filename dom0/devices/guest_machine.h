@@ -42,10 +42,18 @@ struct guest_machine {
     struct pm pm;
     bool last_output_uart; // the console that printed last was ttyS0
     struct host_work end_work;
+    bool input_refused; // console input found no room
+    struct host_work room_work;
     unsigned ending; // disks that have requests under way still
     void (*destroyed)(void *context);
     void *destroyed_context;
 };
+
+/// The devices on fixed ports. Nothing here fails.
+void machine_platform_init(struct guest_machine *machine);
+
+/// The devices on the PCI bus. Returns 0 or -BASALT_ENOMEM; then nothing is under way.
+int machine_pci_init(struct guest_machine *machine);
 
 /// Routes everything that the machine answers to its request server. Returns 0 or a negative error.
 int machine_ports_route(struct guest_machine *machine);
@@ -65,3 +73,6 @@ void machine_ends(struct guest_machine *machine, enum machine_end how);
 void machine_console_uart_output(void *machine, const char *bytes, size_t length);
 void machine_console_virtio_output(void *machine, const char *bytes, size_t length);
 void machine_console_room(void *machine);
+
+/// Work: tells the toolstack that refused input may be offered again.
+void machine_console_has_room(void *machine);

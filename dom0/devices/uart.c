@@ -112,10 +112,8 @@ static uint8_t read_received(struct uart *uart)
 {
     struct uart_state *s = uart->state;
     uint8_t byte = take(s);
-    if (s->rx_count == 0 && uart->starved && !(s->mcr & MCR_LOOPBACK)) {
-        uart->starved = false;
+    if (s->rx_count == 0 && !(s->mcr & MCR_LOOPBACK))
         uart->room(uart->context);
-    }
     return byte;
 }
 
@@ -176,11 +174,15 @@ static void transmit(struct uart *uart, uint8_t byte)
     s->thre_pending = 1;
 }
 
-static void write_enable(struct uart_state *s, uint8_t value)
+static void write_enable(struct uart *uart, uint8_t value)
 {
+    struct uart_state *s = uart->state;
+    bool listens = value & ~s->ier & IER_RECEIVED;
     if (value & ~s->ier & IER_TRANSMITTER)
         s->thre_pending = 1; // it is empty, and says so each time it is asked anew
     s->ier = value & 0x0f;
+    if (listens && s->rx_count == 0)
+        uart->room(uart->context);
 }
 
 static void write_fifo_control(struct uart_state *s, uint8_t value)
@@ -216,7 +218,7 @@ void uart_write(struct uart *uart, unsigned reg, uint8_t value)
         if (divisor)
             s->dlm = value;
         else
-            write_enable(s, value);
+            write_enable(uart, value);
         break;
     case IIR_FCR: write_fifo_control(s, value); break;
     case LCR: s->lcr = value; break;
@@ -233,7 +235,6 @@ size_t uart_input(struct uart *uart, const char *bytes, size_t length)
     if (!(uart->state->mcr & MCR_LOOPBACK))
         while (done < length && receive(uart->state, (uint8_t)bytes[done]))
             done++;
-    uart->starved = done < length;
     update(uart);
     return done;
 }

@@ -18,10 +18,9 @@
 struct uart {
     struct uart_state *state;
     void (*output)(void *context, const char *bytes, size_t length);
-    void (*room)(void *context); // the receive FIFO has emptied after it took less than was offered
+    void (*room)(void *context); // the receive FIFO is empty, or a driver has begun to listen
     void (*line)(void *context, bool level); // the interrupt line changed
     void *context;
-    bool starved;
 };
 
 /// As after power-on.

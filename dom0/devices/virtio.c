@@ -14,6 +14,8 @@
 #define ISR_QUEUE  1u
 #define ISR_CONFIG 2u
 
+#define COMPLAINTS 4u // a guest that breaks its rings for ever does not fill the log
+
 bool virtio_device_running(const struct virtio_device *device)
 {
     return (device->state->status & (VIRTIO_STATUS_DRIVER_OK | VIRTIO_STATUS_NEEDS_RESET)) ==
@@ -55,8 +57,9 @@ void virtio_device_broken(struct virtio_device *device, const char *why)
     struct virtio_state *s = device->state;
     if (s->status & VIRTIO_STATUS_NEEDS_RESET)
         return;
-    host_log("virtio device %u of slot %u: %s; it waits for a reset", device->model->type,
-             device->function.slot, why);
+    if (device->complaints++ < COMPLAINTS)
+        host_log("virtio device %u of slot %u: %s; it waits for a reset", device->model->type,
+                 device->function.slot, why);
     s->status |= VIRTIO_STATUS_NEEDS_RESET;
     if (s->status & VIRTIO_STATUS_DRIVER_OK) {
         s->generation++;

@@ -60,6 +60,7 @@ struct virtio_device {
     uint32_t domain;
     uint32_t bell_address; // of the doorbells that are bound
     uint64_t features;     // offered
+    unsigned complaints;   // lines about malformed rings in the log: a few are enough
     struct virtqueue queues[VIRTIO_QUEUES];
     struct virtio_bell bells[VIRTIO_QUEUES];
     uint8_t config[VIRTIO_CONFIG_MAX];
@@ -79,6 +80,9 @@ bool virtio_device_end(struct virtio_device *device, void (*ended)(void *context
 
 /// The driver has set DRIVER_OK and the device has not met a malformed ring.
 bool virtio_device_running(const struct virtio_device *device);
+
+/// Lets the model go on with `queue`, if the device runs and the queue is enabled.
+void virtio_device_kick(struct virtio_device *device, unsigned queue);
 
 /// Something is in the used ring of `queue`: interrupts the driver if it wants that.
 void virtio_device_used(struct virtio_device *device, unsigned queue);

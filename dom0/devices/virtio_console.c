@@ -64,19 +64,17 @@ static void transmit(struct virtio_console *console)
 static void go_on(void *context)
 {
     struct virtio_console *console = context;
-    if (virtio_device_running(&console->device) && console->device.queues[QUEUE_TX].mapped)
-        transmit(console);
+    virtio_device_kick(&console->device, QUEUE_TX);
+    virtio_device_kick(&console->device, QUEUE_RX);
 }
 
 static void console_kick(struct virtio_device *device, unsigned queue)
 {
     struct virtio_console *console = (struct virtio_console *)device;
-    if (queue == QUEUE_TX) {
+    if (queue == QUEUE_TX)
         transmit(console);
-    } else if (console->starved) {
-        console->starved = false;
+    else
         console->room(console->context);
-    }
 }
 
 bool virtio_console_open(const struct virtio_console *console)
@@ -94,8 +92,6 @@ size_t virtio_console_input(struct virtio_console *console, const char *bytes, s
         enum virtqueue_result taken = virtqueue_pop(rx, &console->rx);
         if (taken == VIRTQUEUE_MALFORMED)
             virtio_device_broken(&console->device, "malformed ring");
-        if (taken == VIRTQUEUE_EMPTY && virtqueue_kicks(rx, true))
-            continue;
         if (taken != VIRTQUEUE_CHAIN_TAKEN)
             break;
         size_t written = virtqueue_write(rx, &console->rx, 0, bytes + done, length - done);
@@ -103,7 +99,8 @@ size_t virtio_console_input(struct virtio_console *console, const char *bytes, s
         done += written;
     }
     virtio_device_used(&console->device, QUEUE_RX);
-    console->starved = done < length;
+    if (done < length && virtio_console_open(console) && virtqueue_kicks(rx, true))
+        host_work_queue(&console->more); // buffers came meanwhile: to be offered in a later turn
     return done;
 }
 

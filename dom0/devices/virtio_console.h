@@ -11,9 +11,8 @@
 struct virtio_console {
     struct virtio_device device; // first
     void (*output)(void *context, const char *bytes, size_t length);
-    void (*room)(void *context); // the guest has made buffers available after input found none
+    void (*room)(void *context); // the guest has made buffers available for input
     void *context;
-    bool starved;
     bool tx_taken; // tx has a chain of which `tx_done` bytes are printed
     size_t tx_done;
     struct virtqueue_chain tx, rx;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "virtqueue.h"
+#include "virtqueue_walk.h"
 
 #define RING_FLAGS     0u // of both rings: bit 0 = no interrupts / no kicks, please
 #define RING_INDEX     2u
@@ -44,26 +45,19 @@ static bool area_map(struct virtqueue *queue, struct virtqueue_area *area, uint6
     return length == 0;
 }
 
-// Accesses are naturally aligned and pieces end at page boundaries, so none straddles two pieces.
-static void *area_at(const struct virtqueue_area *area, size_t offset)
-{
-    return offset < area->lengths[0] ? area->pieces[0] + offset
-                                     : area->pieces[1] + (offset - area->lengths[0]);
-}
-
 static uint16_t load16(const struct virtqueue_area *area, size_t offset)
 {
-    return __atomic_load_n((const uint16_t *)area_at(area, offset), __ATOMIC_ACQUIRE);
+    return __atomic_load_n((const uint16_t *)virtqueue_area_at(area, offset), __ATOMIC_ACQUIRE);
 }
 
 static void store16(const struct virtqueue_area *area, size_t offset, uint16_t value)
 {
-    __atomic_store_n((uint16_t *)area_at(area, offset), value, __ATOMIC_RELEASE);
+    __atomic_store_n((uint16_t *)virtqueue_area_at(area, offset), value, __ATOMIC_RELEASE);
 }
 
 static void store32(const struct virtqueue_area *area, size_t offset, uint32_t value)
 {
-    __atomic_store_n((uint32_t *)area_at(area, offset), value, __ATOMIC_RELAXED);
+    __atomic_store_n((uint32_t *)virtqueue_area_at(area, offset), value, __ATOMIC_RELAXED);
 }
 
 static size_t driver_bytes(uint16_t size)
@@ -125,94 +119,6 @@ static void set_in_flight(struct virtqueue_state *s, uint16_t head, bool out)
     s->in_flight[head / 64] = out ? s->in_flight[head / 64] | bit : s->in_flight[head / 64] & ~bit;
 }
 
-// Where the descriptors of a walk are: the ring's own table, or an indirect one.
-struct table {
-    struct virtqueue *queue;
-    uint64_t address; // of an indirect table
-    uint32_t entries;
-    bool indirect;
-};
-
-static bool table_fetch(const struct table *table, uint32_t index,
-                        struct virtqueue_descriptor *descriptor)
-{
-    if (index >= table->entries)
-        return false;
-    if (!table->indirect) {
-        memcpy(descriptor, area_at(&table->queue->desc, 16u * index), 16);
-    } else {
-        uint8_t *to = (uint8_t *)descriptor;
-        for (size_t have = 0, piece; have < 16; have += piece) {
-            piece = 16 - have;
-            uint64_t from = table->address + 16ull * index + have;
-            void *pointer = host_guest_pin(table->queue->memory, from, &piece, false);
-            if (!pointer)
-                return false;
-            memcpy(to + have, pointer, piece);
-            host_guest_unpin(table->queue->memory);
-        }
-    }
-    // The guest may write the table at any time: what was copied is what counts.
-    __asm__ volatile("" ::: "memory");
-    return true;
-}
-
-static bool chain_add(struct virtqueue_chain *chain, const struct virtqueue_descriptor *d)
-{
-    bool write = d->flags & VIRTQ_DESC_WRITE;
-    uint32_t *total = write ? &chain->write_bytes : &chain->read_bytes;
-    if (chain->count == VIRTQUEUE_CHAIN || d->address + d->length < d->address)
-        return false;
-    if (!write && chain->readable != chain->count)
-        return false; // the device's readable part comes first
-    if (__builtin_add_overflow(*total, d->length, total))
-        return false;
-    chain->buffers[chain->count++] = (struct virtqueue_buffer){d->address, d->length};
-    if (!write)
-        chain->readable = chain->count;
-    return true;
-}
-
-static bool enter_indirect(struct table *table, const struct virtqueue_descriptor *d)
-{
-    if (!table->queue->indirect || table->indirect || (d->flags & VIRTQ_DESC_NEXT))
-        return false;
-    if (d->length == 0 || d->length % 16 || d->length / 16 > 65536 ||
-        d->address + d->length < d->address)
-        return false;
-    table->indirect = true;
-    table->address = d->address;
-    table->entries = d->length / 16;
-    return true;
-}
-
-static bool walk(struct virtqueue *queue, uint16_t head, struct virtqueue_chain *chain)
-{
-    struct table table = {.queue = queue, .entries = queue->state->size};
-    struct virtqueue_descriptor d;
-    uint32_t index = head;
-    chain->head = head;
-    chain->count = chain->readable = 0;
-    chain->read_bytes = chain->write_bytes = 0;
-    // One step more than a chain has descriptors, for the one that leads to an indirect table.
-    for (unsigned steps = 0; steps <= VIRTQUEUE_CHAIN; steps++) {
-        if (!table_fetch(&table, index, &d))
-            return false;
-        if (d.flags & VIRTQ_DESC_INDIRECT) {
-            if (!enter_indirect(&table, &d))
-                return false;
-            index = 0;
-            continue;
-        }
-        if (!chain_add(chain, &d))
-            return false;
-        if (!(d.flags & VIRTQ_DESC_NEXT))
-            return true;
-        index = d.next;
-    }
-    return false; // a loop
-}
-
 enum virtqueue_result virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *chain)
 {
     struct virtqueue_state *s = queue->state;
@@ -224,7 +130,7 @@ enum virtqueue_result virtqueue_pop(struct virtqueue *queue, struct virtqueue_ch
     if (waiting > s->size)
         return VIRTQUEUE_MALFORMED;
     uint16_t head = load16(&queue->driver, AVAIL_ENTRY + 2u * (s->last_avail & (s->size - 1u)));
-    if (head >= s->size || in_flight(s, head) || !walk(queue, head, chain))
+    if (head >= s->size || in_flight(s, head) || !virtqueue_walk(queue, head, chain))
         return VIRTQUEUE_MALFORMED;
     set_in_flight(s, head, true);
     __atomic_signal_fence(__ATOMIC_SEQ_CST); // see virtqueue_recover()
@@ -237,7 +143,7 @@ enum virtqueue_result virtqueue_resume(struct virtqueue *queue, uint16_t head,
 {
     if (!queue->mapped || head >= queue->state->size || !in_flight(queue->state, head))
         return VIRTQUEUE_EMPTY;
-    return walk(queue, head, chain) ? VIRTQUEUE_CHAIN_TAKEN : VIRTQUEUE_MALFORMED;
+    return virtqueue_walk(queue, head, chain) ? VIRTQUEUE_CHAIN_TAKEN : VIRTQUEUE_MALFORMED;
 }
 
 void virtqueue_unpop(struct virtqueue *queue, const struct virtqueue_chain *chain)

@@ -39,6 +39,16 @@ static void seconds_cell(struct table *t, u64 ns)
     table_value(t, (double)ns / 1e9, text);
 }
 
+// From its start to now, or to its end.
+static void uptime_cell(struct table *t, const struct domain *d)
+{
+    bool lives = d->state == DOMAIN_RUNNING || d->state == DOMAIN_PAUSED;
+    if (lives || d->ended > d->started)
+        seconds_cell(t, (lives ? time_ns() : d->ended) - d->started);
+    else
+        table_empty(t);
+}
+
 enum shell_result command_list(const struct shell_call *call)
 {
     static const struct table_column columns[] = {
@@ -58,7 +68,7 @@ enum shell_result command_list(const struct shell_call *call)
         size_cell(&t, d->config.memory);
         if (d->handle) {
             seconds_cell(&t, time_ns_of_ticks(info.run_tsc));
-            seconds_cell(&t, time_ns() - d->started);
+            uptime_cell(&t, d);
         } else {
             table_empty(&t);
             table_empty(&t);
@@ -186,27 +196,33 @@ enum shell_result command_info(const struct shell_call *call)
 static struct timer top_timer;
 static u64 top_begun;
 static bool top_json;
+static struct top_sample dom0_sample;
 
-static void sample(struct domain *d)
+static struct top_sample sample(const struct basalt_domain_info *info)
 {
-    struct basalt_domain_info info = info_of(d);
-    d->top_run_tsc = info.run_tsc;
-    d->top_exits = info.exits;
+    return (struct top_sample){info->run_tsc, info->exits};
 }
 
-static void top_row(struct table *t, const struct domain *d, u64 ns)
+static struct basalt_domain_info dom0_info(void)
 {
-    struct basalt_domain_info info = info_of(d);
+    struct basalt_domain_info info = {0};
+    hc_domain_info(BASALT_HANDLE_SELF, &info);
+    return info;
+}
+
+static void top_row(struct table *t, const char *name, const char *state,
+                    const struct basalt_domain_info *now, const struct top_sample *before, u64 ns)
+{
     char text[TEXT_SIZE_MAX];
-    u64 ran = time_ns_of_ticks(info.run_tsc - MIN(info.run_tsc, d->top_run_tsc));
-    u64 exits = info.exits - MIN(info.exits, d->top_exits);
+    u64 ran = time_ns_of_ticks(now->run_tsc - MIN(now->run_tsc, before->run_tsc));
+    u64 exits = now->exits - MIN(now->exits, before->exits);
     u64 permille = ran * 1000 / ns;
-    table_text(t, d->config.name);
-    table_text(t, domain_state_name(d));
+    table_text(t, name);
+    table_text(t, state);
     snprintf(text, sizeof(text), "%llu.%llu%%", (ull)(permille / 10), (ull)(permille % 10));
     table_value(t, (double)permille / 10, text);
     table_number(t, exits * NS_PER_S / ns);
-    size_cell(t, info.memory_bytes);
+    size_cell(t, now->memory_bytes);
 }
 
 static void top_print(void *context)
@@ -220,9 +236,13 @@ static void top_print(void *context)
     u64 ns = MAX(time_ns() - top_begun, 1);
     (void)context;
     table_begin(&t, columns, ARRAY_SIZE(columns), top_json);
-    for (struct domain *d = domain_first(); d; d = d->next)
+    struct basalt_domain_info info = dom0_info();
+    top_row(&t, "dom0", "running", &info, &dom0_sample, ns);
+    for (struct domain *d = domain_first(); d; d = d->next) {
+        info = info_of(d);
         if (d->handle)
-            top_row(&t, d, ns);
+            top_row(&t, d->config.name, domain_state_name(d), &info, &d->top, ns);
+    }
     table_end(&t, shell_print_line);
     shell_done();
 }
@@ -234,8 +254,12 @@ enum shell_result command_top(const struct shell_call *call)
     u64 seconds = 1;
     if (call->count && (!text_number(call->words[0], 3600, &seconds) || seconds == 0))
         return shell_error("expected seconds (1 to 3600), found \"%s\"", call->words[0]);
-    for (struct domain *d = domain_first(); d; d = d->next)
-        sample(d);
+    struct basalt_domain_info info = dom0_info();
+    dom0_sample = sample(&info);
+    for (struct domain *d = domain_first(); d; d = d->next) {
+        info = info_of(d);
+        d->top = sample(&info);
+    }
     top_json = call->json;
     top_begun = time_ns();
     top_timer.handler = top_print;

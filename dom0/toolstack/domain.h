@@ -35,6 +35,10 @@ enum domain_cause { // of a domain's end
     DOMAIN_CAUSE_FAILED,    // its creation
 };
 
+struct top_sample { // what the shell's `top` saw last
+    u64 run_tsc, exits;
+};
+
 struct domain {
     struct domain *next;
     unsigned number; // from 1; dom0 is 0
@@ -60,8 +64,7 @@ struct domain {
     struct work destroy_work;
     struct screen screen;
     char ring[DOMAIN_CONSOLE_BYTES];
-    // Sample of `top`.
-    u64 top_run_tsc, top_exits;
+    struct top_sample top;
 };
 
 /// First domain / next: domain->next. By name; NULL if there is none.

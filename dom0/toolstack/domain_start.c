@@ -269,7 +269,7 @@ int domain_start(struct domain *d, char *error)
     }
     d->started = time_ns();
     d->starts++;
-    d->top_run_tsc = d->top_exits = 0;
+    d->top = (struct top_sample){0};
     if (d->config.console)
         screen_add(&d->screen);
     domain_set_state(d, DOMAIN_RUNNING);

@@ -202,11 +202,17 @@ static void complete(void *context, struct lineedit *e, size_t start)
             lineedit_offer(e, d->config.name);
 }
 
-void shell_init(const char *commands)
+void shell_init(void)
 {
     next_work.handler = next;
-    snprintf(script, sizeof(script), "%s", commands ? commands : "");
-    script_next = script[strspn(script, " ;")] ? script : NULL;
     screen_add(&screen);
+    work_queue(&next_work);
+}
+
+void shell_run_script(const char *commands)
+{
+    snprintf(script, sizeof(script), "%s", commands);
+    script_next = script[strspn(script, " ;")] ? script : NULL;
+    lineedit_hide(&editor);
     work_queue(&next_work);
 }

@@ -43,9 +43,11 @@ extern const struct shell_command shell_commands[];
 const struct shell_command *shell_parse(char *line, char **words, struct shell_call *call,
                                         char *error, size_t size);
 
-/// Starts the shell: its screen, then `script` (commands with ";" between them; NULL: none), then
-/// what is typed.
-void shell_init(const char *script);
+/// Starts the shell: its screen and its prompt.
+void shell_init(void);
+
+/// Runs commands, with ";" between them, before what is typed from now on.
+void shell_run_script(const char *commands);
 
 /// Prints to dom0's screen; "\n" becomes a new line.
 __attribute__((format(printf, 1, 2))) void shell_print(const char *format, ...);

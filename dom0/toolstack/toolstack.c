@@ -18,8 +18,10 @@
 
 #define OPTION_SIZE 1024u
 
-static bool exit_when_idle, any_started;
-static struct work idle_work;
+static bool exit_when_idle, any_tried, script_waits;
+static char script[OPTION_SIZE];
+static struct work idle_work, start_work;
+static struct domain *next_to_start;         // of those that start by themselves; NULL: all were
 static char first_console[BASALT_NAME_SIZE]; // to be shown as soon as it is there
 
 static bool all_over(void)
@@ -34,7 +36,8 @@ static bool all_over(void)
 static void idle_check(void *context)
 {
     (void)context;
-    if (!exit_when_idle || !any_started || !all_over() || power_going_down() || shell_in_script())
+    if (!exit_when_idle || !any_tried || !all_over() || next_to_start || script_waits ||
+        power_going_down() || shell_in_script())
         return;
     exit_when_idle = false;
     log_info("toolstack", "all guests have ended (exit-when-idle)");
@@ -43,10 +46,11 @@ static void idle_check(void *context)
 
 static void domain_changed(struct domain *d)
 {
-    any_started |= d->state == DOMAIN_RUNNING;
+    any_tried |= d->state != DOMAIN_STOPPED;
     shell_domain_changed(d);
     power_domain_changed();
     work_queue(&idle_work);
+    work_queue(&start_work);
     if (d->state == DOMAIN_RUNNING && strcmp(d->config.name, first_console) == 0) {
         first_console[0] = 0;
         screen_show(&d->screen);
@@ -60,17 +64,38 @@ static void banner(void)
              "Ctrl-] switches between dom0 and the guests' consoles; \"help\" lists the commands");
 }
 
-static void start_domains(void)
+// The script finds the domains started that start by themselves.
+static void begin_script(void)
 {
-    for (struct domain *d = domain_first(); d; d = d->next) {
-        char error[DOMAIN_ERROR_SIZE];
-        if (!d->config.autostart)
-            continue;
-        if (domain_start(d, error) < 0)
-            log_error(d->config.name, "is not started: %s", error);
-        else
-            log_info(d->config.name, "runs");
+    if (script_waits)
+        shell_run_script(script);
+    script_waits = false;
+}
+
+// One domain per pass of the event loop, and none while another is being taken apart: a domain that
+// could not be started must not hold the memory that the next one needs.
+static void start_next(void *context)
+{
+    char error[DOMAIN_ERROR_SIZE];
+    (void)context;
+    if (power_going_down())
+        return;
+    if (!next_to_start) {
+        begin_script();
+        return;
     }
+    for (struct domain *d = domain_first(); d; d = d->next)
+        if (d->state == DOMAIN_ENDING)
+            return; // domain_changed() queues this work again
+    struct domain *d = next_to_start;
+    next_to_start = d->next;
+    work_queue(&start_work);
+    if (!d->config.autostart || d->state != DOMAIN_STOPPED)
+        return;
+    if (domain_start(d, error) < 0)
+        log_error(d->config.name, "is not started: %s", error);
+    else
+        log_info(d->config.name, "runs");
 }
 
 static bool autostart_wanted(void)
@@ -87,13 +112,13 @@ static bool autostart_wanted(void)
 
 int toolstack_main(void)
 {
-    static char script[OPTION_SIZE];
     char value[16];
     idle_work.handler = idle_check;
-    bool has_script = text_option(boot_info->cmdline, "script", script, sizeof(script));
+    start_work.handler = start_next;
+    script_waits = text_option(boot_info->cmdline, "script", script, sizeof(script));
     exit_when_idle = text_option(boot_info->cmdline, "exit-when-idle", value, sizeof(value));
     text_option(boot_info->cmdline, "console", first_console, sizeof(first_console));
-    shell_init(has_script ? script : NULL);
+    shell_init();
     log_set_sink(shell_sink);
     console_set_input(screen_typed, NULL);
     domain_set_listener(domain_changed);
@@ -103,6 +128,7 @@ int toolstack_main(void)
         log_warning("toolstack",
                     "no domain is described: add a boot module named *.conf (docs/domain-file.md)");
     if (autostart_wanted())
-        start_domains();
+        next_to_start = domain_first();
+    work_queue(&start_work);
     return 0;
 }

@@ -4,12 +4,14 @@
 // completions, time and console input, in the order that the input says. At the end everything must
 // come down clean: no pin, no timer, no request left.
 //
-// sources: dom0/devices/virtqueue.c dom0/devices/chain.c dom0/devices/virtio.c
-// sources: dom0/devices/virtio_pci.c dom0/devices/virtio_blk.c dom0/devices/virtio_console.c
-// sources: dom0/devices/virtio_rng.c dom0/devices/entropy.c dom0/devices/vpci.c
-// sources: dom0/devices/vpci_msix.c dom0/devices/machine.c dom0/devices/ports.c
-// sources: dom0/devices/dispatch.c dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c
-// sources: dom0/devices/pm.c dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
+// sources: dom0/devices/virtqueue.c dom0/devices/virtqueue_walk.c dom0/devices/chain.c
+// sources: dom0/devices/virtio.c dom0/devices/virtio_pci.c dom0/devices/virtio_common.c
+// sources: dom0/devices/virtio_blk.c dom0/devices/virtio_blk_request.c
+// sources: dom0/devices/virtio_console.c dom0/devices/virtio_rng.c dom0/devices/entropy.c
+// sources: dom0/devices/vpci.c dom0/devices/vpci_msix.c dom0/devices/machine.c
+// sources: dom0/devices/machine_devices.c dom0/devices/ports.c dom0/devices/dispatch.c
+// sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
+// sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
 
 #include "tests/unit/fake_host.h"
 

@@ -3,7 +3,7 @@
 // The device's side of a split virtqueue: random chains of a correct driver against a model,
 // event-index arithmetic, and every way in which a ring can be malformed.
 //
-// sources: dom0/devices/virtqueue.c dom0/devices/chain.c
+// sources: dom0/devices/virtqueue.c dom0/devices/virtqueue_walk.c dom0/devices/chain.c
 
 #include <setjmp.h>
 #include <stdarg.h>
