@@ -16,6 +16,7 @@
 #include <basalt/error.h>
 
 #define VPIDS 65536u
+#define TIMER_PERIOD_MIN_US 100u // between two expiries of a periodic local APIC timer
 
 struct cpuid_policy guest_cpuid;
 static u64 vpids_used[VPIDS / 64] = {1}; // VPID 0 is the host's
@@ -62,11 +63,13 @@ static bool alloc_pages(struct domain *d, struct vcpu *v) {
 
 static void lapic_timer_expired(struct timer *timer) {
     struct vcpu *v = container_of(timer, struct vcpu, lapic_timer);
-    struct vlapic_effect rearm = {.timer = true};
 
     if (vlapic_timer_fire(&v->lapic, guest_tsc(v)))
         vcpu_unblock(v, BLOCK_HALT);
-    vcpu_apic_effect(v, &rearm);
+    // A periodic timer goes on; a period too short for the machine must not cost other domains their time.
+    u64 deadline = vlapic_timer_deadline(&v->lapic), earliest = rdtsc() + tsc_khz * TIMER_PERIOD_MIN_US / 1000;
+    if (deadline)
+        timer_arm(&this_queue()->timers, timer, MAX(deadline - v->cpu.tsc_offset, earliest));
 }
 
 // Makes `v` the loaded one for backend calls; returns the one to put back.

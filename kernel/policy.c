@@ -5,6 +5,7 @@
 
 #include "kernel/policy.h"
 
+#define FULL_SLICE_WEIGHT 64u // from this weight on a slice is whole
 #define WAKE_BONUS_SLOTS 3u // how far behind the queue a sleeper may be placed
 
 void sched_init(struct sched_queue *queue, u64 tsc_khz) {
@@ -90,6 +91,10 @@ struct sched_entity *sched_pick(struct sched_queue *queue) {
     sched_remove(queue, entity);
     queue->vtime = MAX(queue->vtime, MIN(entity->vtime, limit));
     return entity;
+}
+
+u64 sched_slice(const struct sched_queue *queue, const struct sched_entity *entity) {
+    return queue->slice * MIN(entity->weight, FULL_SLICE_WEIGHT) / FULL_SLICE_WEIGHT;
 }
 
 bool sched_preempts(const struct sched_queue *queue, const struct sched_entity *current) {

@@ -43,6 +43,9 @@ void sched_requeue(struct sched_queue *queue, struct sched_entity *entity);
 void sched_remove(struct sched_queue *queue, struct sched_entity *entity);
 /// Takes out the one to run next; NULL if nobody waits.
 struct sched_entity *sched_pick(struct sched_queue *queue);
+/// How long the entity may run while others wait, in TSC ticks: light ones less, so that a turn never takes an entity
+/// out of the window of slots.
+u64 sched_slice(const struct sched_queue *queue, const struct sched_entity *entity);
 /// Whether a waiting entity should run instead of `current`.
 bool sched_preempts(const struct sched_queue *queue, const struct sched_entity *current);
 /// Accounts `ticks` of running ending at `now`. Returns 0, or the TSC until which the cap forbids to run.

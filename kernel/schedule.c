@@ -55,7 +55,7 @@ void vcpu_unblock(struct vcpu *v, u32 reason) {
         sched_wake(&q->queue, &v->sched);
         q->resched |= q->current && sched_preempts(&q->queue, &q->current->sched);
         if (q->slice_end == ~0ull)
-            q->slice_end = rdtsc() + q->queue.slice;
+            q->slice_end = rdtsc() + (q->current ? sched_slice(&q->queue, &q->current->sched) : 0);
     }
     spin_unlock(&q->lock);
     trace(BASALT_TRACE_WAKE, v->domain->id, v->index, reason, v->blocked);
@@ -165,7 +165,7 @@ static struct vcpu *pick(struct runqueue *q) {
     spin_lock(&q->lock);
     struct sched_entity *e = sched_pick(&q->queue);
     q->current = e ? container_of(e, struct vcpu, sched) : NULL;
-    q->slice_end = q->queue.count ? rdtsc() + q->queue.slice : ~0ull;
+    q->slice_end = e && q->queue.count ? rdtsc() + sched_slice(&q->queue, e) : ~0ull;
     q->resched = false;
     spin_unlock(&q->lock);
     return q->current;

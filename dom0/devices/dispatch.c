@@ -27,7 +27,7 @@ static const struct dispatch_range *find(const struct dispatch_range *ranges, un
 static unsigned piece_bytes(const struct dispatch_range *range, uint64_t address, unsigned left)
 {
     unsigned piece = range ? range->width : 1;
-    while (piece > left || address % piece || (range && range->last - address < piece - 1))
+    while (piece > 1 && (piece > left || address % piece || range->last - address < piece - 1))
         piece /= 2;
     return piece;
 }

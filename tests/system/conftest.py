@@ -76,6 +76,23 @@ def image(tmp_path, test_name):
     return make
 
 
+@pytest.fixture(scope="session")
+def hello(tmp_path_factory):
+    """The tiny guest of tests/guest/hello, built: the path of its ELF file."""
+    source = TOP / "tests/guest/hello"
+    out = tmp_path_factory.mktemp("hello") / "hello.elf"
+    subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none,-z,noexecstack",
+                    "-Wl,--no-warn-rwx-segments,-z,max-page-size=4096,-T", source / "hello.ld", "-o", out,
+                    source / "hello.S"], check=True)
+    return out
+
+
+def hello_config(cmdline="", **settings):
+    """Settings for config_text() of a guest that runs `hello`."""
+    return {"memory": "8M", "kernel": "hello", "initrd": None, "disk": None, "autostart": "no", "on_reboot": "destroy",
+            "cmdline": cmdline, **settings}
+
+
 @pytest.fixture
 def disk_copy(tmp_path):
     """A copy of the default disk (guest1-root, guest2-root, basalt-config) that belongs to the test: disk_copy() -> path."""

@@ -180,7 +180,7 @@ static void takes_input(void **unused)
     fake_kick(&d, 0);
     fake_run(10);
     assert_int_equal(rooms, 2); // only after input was refused
-    post(0, 3, BUFFERS, 4, 0); // a buffer that cannot be written takes nothing
+    post(0, 3, BUFFERS, 4, 0);  // a buffer that cannot be written takes nothing
     post(0, 4, BUFFERS, 4, VIRTQ_DESC_WRITE);
     assert_int_equal(machine_console_input(machine, "ijklmnop", 8), 8);
 }
