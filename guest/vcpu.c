@@ -27,6 +27,8 @@ void vcpu_setup(void) {
         .tsc_khz = (u32)tsc_khz, .phys_bits_max = 46, .xcr0 = xstate_mask, .invpcid = true, .rdtscp = false,
     };
 
+    if (cpuid_count(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES && !rdmsr_safe(MSR_ARCH_CAPABILITIES, &inputs.arch_capabilities))
+        inputs.arch_capabilities = 0;
     cpuid_setup(&guest_cpuid, &inputs, cpuid_count);
 }
 

@@ -12,7 +12,7 @@
 #include "uart.h"
 #include "vpci.h"
 
-#define WORD(v)  (uint8_t)((v)&0xff), (uint8_t)((v) >> 8 & 0xff)
+#define WORD(v)  (uint8_t)(v), (uint8_t)((v) >> 8)
 #define DWORD(v) WORD((uint32_t)(v)), WORD((uint32_t)(v) >> 16)
 
 // Small resources.

@@ -115,6 +115,7 @@ int virtio_blk_init(struct virtio_blk *blk, const struct machine_disk *disk, str
     blk->disk = disk->device;
     blk->read_only = disk->read_only || host_disk_read_only(disk->device);
     blk->sectors = host_disk_sectors(disk->device);
+    blk->block_size = host_disk_block_size(disk->device);
     memcpy(blk->serial, disk->serial, sizeof(blk->serial));
     blk->used = (struct host_work){.handler = used, .context = blk};
     blk->more = (struct host_work){.handler = go_on, .context = blk};
@@ -124,7 +125,7 @@ int virtio_blk_init(struct virtio_blk *blk, const struct machine_disk *disk, str
     virtio_blk_recycle(first);
     access_store(blk->device.config + CONFIG_CAPACITY, 8, blk->sectors);
     access_store(blk->device.config + CONFIG_SEG_MAX, 4, VIRTQUEUE_SIZE - 2); // header and status
-    access_store(blk->device.config + CONFIG_BLK_SIZE, 4, host_disk_block_size(disk->device));
+    access_store(blk->device.config + CONFIG_BLK_SIZE, 4, blk->block_size);
     virtio_device_init(&blk->device, &blk_model, bus, slot, memory, page,
                        features | (blk->read_only ? BLK_F_RO : 0), fresh);
     return 0;

@@ -16,7 +16,8 @@ struct virtio_blk {
     struct virtio_device device; // first
     struct block_device *disk;
     bool read_only;
-    uint64_t sectors; // of 512 bytes
+    uint64_t sectors;    // of 512 bytes
+    uint32_t block_size; // of the disk, bytes: slices end at its multiples
     uint8_t serial[MACHINE_SERIAL_SIZE];
     struct virtio_blk_request *idle;
     unsigned in_flight;

@@ -63,10 +63,12 @@ static void submit(struct virtio_blk_request *r, enum host_disk_operation operat
     host_disk_submit(r->blk->disk, &r->disk);
 }
 
-// Drops what a mapped slice has beyond the last whole sector: it goes with the next one.
-static size_t whole_sectors(struct virtio_blk_request *r, size_t mapped)
+// Drops what a mapped slice has beyond the last whole block: it goes with the next one. The end of
+// the request stays as it is.
+static size_t whole_blocks(struct virtio_blk_request *r, size_t mapped)
 {
-    size_t surplus = mapped % SECTOR;
+    bool end = r->done_bytes + mapped == r->data_bytes;
+    size_t surplus = end ? 0 : mapped % r->blk->block_size;
     while (surplus) {
         struct host_segment *last = &r->segments[r->segment_count - 1];
         size_t cut = last->length < surplus ? last->length : surplus;
@@ -89,7 +91,7 @@ static bool submit_slice(struct virtio_blk_request *r)
                        left < BLK_SLICE ? left : BLK_SLICE, r->segments, BLK_SEGMENTS,
                        &r->segment_count, &mapped))
         return false;
-    r->slice_bytes = (uint32_t)whole_sectors(r, mapped);
+    r->slice_bytes = (uint32_t)whole_blocks(r, mapped);
     if (r->slice_bytes == 0) {
         virtqueue_unmap(virtio_blk_ring(r->blk), r->segment_count);
         return false;

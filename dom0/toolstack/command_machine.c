@@ -26,13 +26,13 @@ static void mem_row(struct table *t, const char *name, u64 bytes)
     char text[TEXT_SIZE_MAX];
     table_text(t, name);
     table_number(t, bytes);
-    table_value(t, (double)(bytes / KIB), text_of_size(text, bytes));
+    table_value(t, (double)bytes, text_of_size(text, bytes));
 }
 
 enum shell_result command_mem(const struct shell_call *call)
 {
     static const struct table_column columns[] = {
-        {"what", "WHAT", false}, {"bytes", "BYTES", true}, {"kib", "ABOUT", true}};
+        {"what", "WHAT", false}, {"bytes", "BYTES", true}, {NULL, "ABOUT", true}};
     struct basalt_memory_info info = {0};
     struct basalt_domain_info self = {0};
     struct table t;

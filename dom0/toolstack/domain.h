@@ -130,8 +130,9 @@ void domain_end_work(void *d);
 /// Says on the log how a domain ended.
 void domain_report_end(struct domain *d);
 
-/// Claims the disks and fills in the machine's. 0 or a negative error with a sentence.
-must_check int domain_claim_disks(struct domain *d, struct machine_config *machine, char *error);
-
-/// Loads the kernel and creates the vCPUs.
+/// Loads the kernel and creates the vCPUs; the machine is there, the domain is paused.
 must_check int domain_load(struct domain *d, char *error);
+
+/// Writes a sentence to `error` (DOMAIN_ERROR_SIZE bytes) and returns `code`.
+__attribute__((format(printf, 3, 4))) int domain_fail(i64 code, char *error, const char *format,
+                                                      ...);

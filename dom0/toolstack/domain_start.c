@@ -6,11 +6,8 @@
 
 #include "toolstack/domain.h"
 
-#include "lib/boot.h"
 #include "lib/hypercall.h"
 #include "lib/log.h"
-#include "lib/memory.h"
-#include "toolstack/loader.h"
 #include "toolstack/text.h"
 
 #include <stdarg.h>
@@ -20,8 +17,7 @@
 #define VCPU_BYTES  (32 * KIB) // at most, for the kernel's pages of one
 #define FIXED_BYTES (256 * KIB)
 
-__attribute__((format(printf, 3, 4))) static int fail(i64 code, char *error, const char *format,
-                                                      ...)
+int domain_fail(i64 code, char *error, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -38,7 +34,7 @@ static struct block_device *find_ramdisk(const char *module, char *error)
     for (struct block_device *d = block_first(); d; d = block_next(d))
         if (!d->disk && strncmp(d->name, "ram", 3) == 0 && strcmp(d->label, module) == 0)
             return d;
-    fail(
+    domain_fail(
         0, error,
         "there is no RAM disk \"%s\": it takes a boot module of this name, which ends in \".img\" or has the "
         "word \"disk\" behind it",
@@ -56,18 +52,18 @@ static struct block_device *find_disk(const struct config_disk *disk, char *erro
     return block_find(name, error, DOMAIN_ERROR_SIZE);
 }
 
-int domain_claim_disks(struct domain *d, struct machine_config *machine, char *error)
+static int claim_disks(struct domain *d, struct machine_config *machine, char *error)
 {
     for (u32 i = 0; i < d->config.disk_count; i++) {
         const struct config_disk *disk = &d->config.disks[i];
         char reason[DOMAIN_ERROR_SIZE];
         struct block_device *device = find_disk(disk, reason);
         if (!device)
-            return fail(-BASALT_ENOENT, error, "disk %u: %s", i + 1, reason);
+            return domain_fail(-BASALT_ENOENT, error, "disk %u: %s", i + 1, reason);
         int r = block_claim(&d->claims[i], device, d->config.name, !disk->read_only, reason,
                             sizeof(reason));
         if (r < 0)
-            return fail(r, error, "disk %u (%s): %s", i + 1, disk->name, reason);
+            return domain_fail(r, error, "disk %u (%s): %s", i + 1, disk->name, reason);
         struct machine_disk *to = &machine->disks[i];
         to->device = device;
         to->read_only = disk->read_only;
@@ -92,7 +88,7 @@ static int out_of_memory(const struct domain *d, i64 code, char *error)
     char wanted[TEXT_SIZE_MAX], most[TEXT_SIZE_MAX], left[TEXT_SIZE_MAX];
     hc_memory_info(&info);
     u64 quota = domain_quota(&d->config);
-    return fail(
+    return domain_fail(
         code, error,
         "not enough memory: it takes %s, and up to %s for its tables and devices; %s are free. Lower "
         "`memory`, or end another domain",
@@ -105,8 +101,8 @@ static int check_memory(const struct domain *d, char *error)
     struct basalt_memory_info info = {0};
     i64 r = hc_memory_info(&info);
     if (r < 0)
-        return fail(r, error, "the kernel does not tell how much memory is free: %s",
-                    error_text(r));
+        return domain_fail(r, error, "the kernel does not tell how much memory is free: %s",
+                           error_text(r));
     return info.free < domain_quota(&d->config) ? out_of_memory(d, -BASALT_ENOMEM, error) : 0;
 }
 
@@ -119,11 +115,11 @@ static int create_domain(struct domain *d, char *error)
     snprintf(config.name, sizeof(config.name), "%s", d->config.name);
     i64 r = hc_domain_create(&config);
     if (r < 0)
-        return fail(r, error, "the kernel does not create it: %s", error_text(r));
+        return domain_fail(r, error, "the kernel does not create it: %s", error_text(r));
     d->handle = (u32)r;
     d->port = event_port_alloc(domain_rung, d);
     r = d->port < 0 ? d->port : hc_domain_bind(d->handle, (u32)d->port);
-    return r < 0 ? fail(r, error, "no event port for it: %s", error_text(r)) : 0;
+    return r < 0 ? domain_fail(r, error, "no event port for it: %s", error_text(r)) : 0;
 }
 
 static void console_output(void *context, const char *bytes, size_t length)
@@ -147,89 +143,7 @@ static int create_machine(struct domain *d, struct machine_config *config, char 
     int r = machine_create(&d->machine, config);
     if (r == -BASALT_ENOMEM)
         return out_of_memory(d, r, error);
-    return r < 0 ? fail(r, error, "its devices can't be made: %s", error_text(r)) : 0;
-}
-
-// ---- its kernel ----
-
-static bool find_file(const char *what, const char *name, struct loader_file *file, char *error)
-{
-    const struct basalt_boot_module *module = boot_module_find(name);
-    if (!module) {
-        fail(
-            0, error,
-            "%s \"%s\": there is no boot module of this name; the bootloader's configuration lists them "
-            "(module2 /path/file %s)",
-            what, name, name);
-        return false;
-    }
-    *file = (struct loader_file){
-        .name = name, .data = boot_module_data(module), .bytes = module->size, .cmdline = ""};
-    return true;
-}
-
-// Modules of a Multiboot guest: the file is named by the first word, the guest is told the whole
-// text.
-static bool find_modules(const struct domain_config *config, struct loader_file *files, char *error)
-{
-    static char names[CONFIG_MODULES_MAX][CONFIG_TEXT_SIZE];
-    for (u32 i = 0; i < config->module_count; i++) {
-        snprintf(names[i], sizeof(names[i]), "%.*s", (int)strcspn(config->modules[i].text, " "),
-                 config->modules[i].text);
-        if (!find_file("module", names[i], &files[i], error))
-            return false;
-        files[i].cmdline = config->modules[i].text;
-    }
-    return true;
-}
-
-static int load_kernel(struct domain *d, const struct loader_plan **out, char *error)
-{
-    static struct loader_plan plan;
-    struct loader_file modules[CONFIG_MODULES_MAX];
-    struct machine_memory_range map[MACHINE_MEMORY_RANGES];
-    u8 rsdp[LOADER_RSDP_SIZE];
-    struct loader_input input = {
-        .modules = modules,
-        .module_count = d->config.module_count,
-        .cmdline = d->config.cmdline,
-        .protocol = d->config.protocol,
-        .memory = d->config.memory,
-        .map = map,
-        .map_count = machine_memory_map(d->machine, map),
-        .rsdp = machine_acpi_root(d->machine),
-    };
-    if (guest_read(machine_memory(d->machine), input.rsdp, rsdp, sizeof(rsdp)))
-        input.rsdp_copy = rsdp;
-    if (!find_file("kernel", d->config.kernel, &input.kernel, error) ||
-        (d->config.initrd[0] && !find_file("initrd", d->config.initrd, &input.initrd, error)) ||
-        !find_modules(&d->config, modules, error))
-        return -BASALT_ENOENT;
-    if (!loader_make_plan(&input, &plan) || !loader_carry_out(&plan, machine_memory(d->machine)))
-        return fail(-BASALT_EINVAL, error, "%s", plan.error);
-    *out = &plan;
-    return 0;
-}
-
-int domain_load(struct domain *d, char *error)
-{
-    const struct loader_plan *plan = NULL;
-    int r = load_kernel(d, &plan, error);
-    if (r < 0)
-        return r;
-    for (u32 i = 0; i < d->config.vcpus; i++) {
-        i64 made = hc_vcpu_create(d->handle, i);
-        if (made < 0)
-            return fail(made, error, "vCPU %u can't be created: %s", i, error_text(made));
-    }
-    i64 set = hc_vcpu_set(d->handle, 0, &plan->state);
-    if (set < 0)
-        return fail(set, error, "vCPU 0 can't begin at 0x%llx: %s",
-                    (unsigned long long)plan->state.rip, error_text(set));
-    log_info(d->config.name, "kernel \"%s\" (%s protocol) loaded, %llu MiB, %u vCPU(s), %u disk(s)",
-             d->config.kernel, config_protocol_name(plan->protocol),
-             (unsigned long long)(d->config.memory / MIB), d->config.vcpus, d->config.disk_count);
-    return 0;
+    return r < 0 ? domain_fail(r, error, "its devices can't be made: %s", error_text(r)) : 0;
 }
 
 // ---- all together ----
@@ -237,7 +151,7 @@ int domain_load(struct domain *d, char *error)
 static int start(struct domain *d, char *error)
 {
     struct machine_config machine = {0};
-    int r = domain_claim_disks(d, &machine, error);
+    int r = claim_disks(d, &machine, error);
     if (r == 0)
         r = check_memory(d, error);
     if (r == 0)
@@ -249,13 +163,15 @@ static int start(struct domain *d, char *error)
     if (r < 0)
         return r;
     i64 resumed = hc_domain_control(d->handle, BASALT_OP_RESUME);
-    return resumed < 0 ? fail(resumed, error, "it can't be started: %s", error_text(resumed)) : 0;
+    return resumed < 0 ? domain_fail(resumed, error, "it can't be started: %s", error_text(resumed))
+                       : 0;
 }
 
 int domain_start(struct domain *d, char *error)
 {
     if (d->state != DOMAIN_STOPPED && d->state != DOMAIN_WAITING)
-        return fail(-BASALT_EBUSY, error, "%s is %s already", d->config.name, domain_state_name(d));
+        return domain_fail(-BASALT_EBUSY, error, "%s is %s already", d->config.name,
+                           domain_state_name(d));
     timer_cancel(&d->timer);
     d->restart = d->shutdown_asked = false;
     d->cause = DOMAIN_CAUSE_NONE;

@@ -48,7 +48,10 @@ static void add(struct table *t, const char *text, cJSON *item)
         t->object = cJSON_CreateObject();
         cJSON_AddItemToArray(t->json, t->object);
     }
-    cJSON_AddItemToObject(t->object, t->columns[column].key, item);
+    if (t->columns[column].key)
+        cJSON_AddItemToObject(t->object, t->columns[column].key, item);
+    else
+        cJSON_Delete(item);
 }
 
 void table_text(struct table *t, const char *text)

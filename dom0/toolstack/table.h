@@ -13,8 +13,8 @@
 #define TABLE_CELL_SIZE   112u
 
 struct table_column {
-    const char *key, *title;
-    bool right; // aligned to the right: numbers
+    const char *key, *title; // no key: not in JSON
+    bool right;              // aligned to the right: numbers
 };
 
 struct table {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fuzzer of the guests' boot loaders. The input's first bytes choose the protocol, the guest's memory and the sizes of its
-// other files, and turn the rest into something that looks like a kernel; every plan must keep the promises of loader.h.
+// Fuzzer of the guests' boot loaders. The input's first bytes choose the protocol, the guest's
+// memory and the sizes of its other files, and turn the rest into something that looks like a
+// kernel; every plan must keep the promises of loader.h.
 //
 // sources: dom0/toolstack/loader.c dom0/toolstack/loader_linux.c dom0/toolstack/loader_elf.c
 // sources: dom0/toolstack/loader_pvh.c dom0/toolstack/loader_multiboot.c
@@ -62,7 +63,8 @@ static void disguise(u8 *kernel, size_t bytes, unsigned as)
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
     static struct loader_plan plan;
-    static const u64 memories[] = {MIB, 2 * MIB, 16 * MIB, 64 * MIB, 3 * GIB, 4 * GIB, 8 * GIB, 1024 * GIB};
+    static const u64 memories[] = {MIB,     2 * MIB, 16 * MIB, 64 * MIB,
+                                   3 * GIB, 4 * GIB, 8 * GIB,  1024 * GIB};
     struct machine_memory_range map[MACHINE_MEMORY_RANGES];
     static const u8 rsdp[LOADER_RSDP_SIZE];
     if (size < 6)

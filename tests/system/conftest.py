@@ -131,8 +131,9 @@ def shell(machine, line, timeout=60):
     """Runs a command in dom0's shell; returns what it printed. (While a command runs nothing draws the prompt; while a line
     is typed, a message may: then the line is drawn anew behind it.)"""
     machine.sendline(line)
-    start = machine.expect(rf"^basalt> {re.escape(line)}\n", timeout).end()
-    return machine.text[start:machine.expect(PROMPT, timeout).start()]
+    start = machine.expect(rf"(?<=basalt> ){re.escape(line)}\n", timeout).end()
+    end = machine.expect(PROMPT, timeout).start()
+    return machine.text[start:end]
 
 
 def shell_json(machine, line, timeout=60):
@@ -165,7 +166,8 @@ def guest_shell(machine, name, line, timeout=120):
     prompt = rf"^{name}:/root# "
     machine.sendline(line)
     start = machine.expect(rf"{re.escape(line)}\n", timeout).end()
-    return machine.text[start:machine.expect(prompt, timeout).start()]
+    end = machine.expect(prompt, timeout).start()
+    return machine.text[start:end]
 
 
 # ---- Disks, from outside ------------------------------------------------------------------------------------------------

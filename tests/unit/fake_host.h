@@ -390,6 +390,7 @@ void host_free(void *pointer) { free(pointer); }
 struct block_device {
     uint8_t *bytes;
     uint64_t sectors;
+    uint32_t block_size; // 0: 512
     bool read_only, failing;
     unsigned flushes;
     struct host_disk_request *waiting[256];
@@ -400,15 +401,18 @@ uint64_t host_disk_sectors(const struct block_device *device) { return device->s
 
 uint32_t host_disk_block_size(const struct block_device *device)
 {
-    (void)device;
-    return 512;
+    return device->block_size ? device->block_size : 512;
 }
 
 bool host_disk_read_only(const struct block_device *device) { return device->read_only; }
 
 void host_disk_submit(struct block_device *device, struct host_disk_request *request)
 {
-    if (device->waiting_count == 256)
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < request->segment_count; i++)
+        bytes += request->segments[i].length;
+    if (device->waiting_count == 256 || bytes % host_disk_block_size(device) ||
+        request->sector * 512 % host_disk_block_size(device))
         abort();
     if (request->segment_count > device->most_segments)
         device->most_segments = request->segment_count;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The shell's pure parts: command lines, words and options, sizes and times, listings as text and as JSON, and the search
-// for ACPI's soft-off value.
+// The shell's pure parts: command lines, words and options, sizes and times, listings as text and
+// as JSON, and the search for ACPI's soft-off value.
 //
 // sources: dom0/toolstack/shell_parse.c dom0/toolstack/text.c dom0/toolstack/table.c
 // sources: dom0/toolstack/power_s5.c dom0/toolstack/config.c dom0/toolstack/config_value.c
@@ -24,7 +24,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum shell_result nothing(const struct shell_call *call) {
+static enum shell_result nothing(const struct shell_call *call)
+{
     (void)call;
     return SHELL_DONE;
 }
@@ -42,17 +43,20 @@ static char line[256], error[160];
 static char *words[SHELL_WORDS_MAX];
 static struct shell_call call;
 
-static const struct shell_command *parse(const char *text) {
+static const struct shell_command *parse(const char *text)
+{
     snprintf(line, sizeof(line), "%s", text);
     return shell_parse(line, words, &call, error, sizeof(error));
 }
 
-static void refused(const char *text, const char *sentence) {
+static void refused(const char *text, const char *sentence)
+{
     assert_null(parse(text));
     assert_string_equal(error, sentence);
 }
 
-static void test_commands(void **state) {
+static void test_commands(void **state)
+{
     (void)state;
     assert_string_equal(parse("list")->name, "list");
     assert_false(call.json);
@@ -77,7 +81,8 @@ static void test_commands(void **state) {
     refused("wait 1 2 3 4 5 6 7 8 9", "too many words");
 }
 
-static void test_split(void **state) {
+static void test_split(void **state)
+{
     (void)state;
     char *w[3], text[64];
     strcpy(text, " one\t\"two words\"  three ");
@@ -93,10 +98,12 @@ static void test_split(void **state) {
     assert_string_equal(w[0], "");
 }
 
-static void test_options(void **state) {
+static void test_options(void **state)
+{
     (void)state;
     char value[32];
-    static const char cmdline[] = "dom0 autostart=no script=\"list; mem\" \"console=guest 1\" idle 'x=y z' e=\\\"q last=";
+    static const char cmdline[] =
+        "dom0 autostart=no script=\"list; mem\" \"console=guest 1\" idle 'x=y z' e=\\\"q last=";
     assert_true(text_option(cmdline, "autostart", value, sizeof(value)));
     assert_string_equal(value, "no");
     assert_true(text_option(cmdline, "script", value, sizeof(value)));
@@ -118,25 +125,33 @@ static void test_options(void **state) {
     assert_false(text_option("", "a", value, sizeof(value)));
 }
 
-static void test_numbers(void **state) {
+static void test_numbers(void **state)
+{
     (void)state;
     u64 value;
     assert_true(text_number("0", 9, &value));
     assert_true(text_number("4096", 4096, &value));
     assert_int_equal(value, 4096);
-    static const char *const bad[] = {"", "-1", "1x", "4097", "99999999999999999999999", " 1", "1 "};
+    static const char *const bad[] = {"",   "-1", "1x", "4097", "99999999999999999999999",
+                                      " 1", "1 "};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         assert_false(text_number(bad[i], 4096, &value));
 }
 
-static void test_sizes_and_times(void **state) {
+static void test_sizes_and_times(void **state)
+{
     (void)state;
     char text[TEXT_SIZE_MAX];
     static const struct {
         u64 bytes;
         const char *text;
-    } sizes[] = {{0, "0 B"}, {1023, "1023 B"}, {1024, "1 KiB"}, {256 * MIB, "256 MiB"}, {13 * MIB + 600 * KIB, "13.5 MiB"},
-                 {6 * GIB, "6 GiB"}, {~0ull, "16777215 TiB"}};
+    } sizes[] = {{0, "0 B"},
+                 {1023, "1023 B"},
+                 {1024, "1 KiB"},
+                 {256 * MIB, "256 MiB"},
+                 {13 * MIB + 600 * KIB, "13.5 MiB"},
+                 {6 * GIB, "6 GiB"},
+                 {~0ull, "16777215 TiB"}};
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
         assert_string_equal(text_of_size(text, sizes[i].bytes), sizes[i].text);
     assert_string_equal(text_of_duration(text, 59999999999ull), "59 s");
@@ -149,12 +164,14 @@ static void test_sizes_and_times(void **state) {
 
 static char printed[4096];
 
-static void print(const char *text) {
+static void print(const char *text)
+{
     size_t used = strlen(printed);
     snprintf(printed + used, sizeof(printed) - used, "%s\n", text);
 }
 
-static void fill(bool json) {
+static void fill(bool json)
+{
     static const struct table_column columns[] = {
         {"name", "NAME", false}, {"bytes", "SIZE", true}, {"note", "NOTE", false}};
     struct table t;
@@ -169,10 +186,12 @@ static void fill(bool json) {
     table_end(&t, print);
 }
 
-static void test_table(void **state) {
+static void test_table(void **state)
+{
     (void)state;
     fill(false);
-    assert_string_equal(printed, "NAME       SIZE  NOTE\nguest1  256 MiB  -\ng \"2\"         7  x\n");
+    assert_string_equal(printed,
+                        "NAME       SIZE  NOTE\nguest1  256 MiB  -\ng \"2\"         7  x\n");
     fill(true);
     assert_string_equal(printed, "[{\"name\":\"guest1\",\"bytes\":268435456,\"note\":null},"
                                  "{\"name\":\"g \\\"2\\\"\",\"bytes\":7,\"note\":\"x\"}]\n");
@@ -182,7 +201,8 @@ static void test_table(void **state) {
     cJSON_Delete(parsed);
 }
 
-static void test_table_long(void **state) {
+static void test_table_long(void **state)
+{
     (void)state;
     static const struct table_column column = {"n", "N", true};
     struct table t;
@@ -202,7 +222,8 @@ static void test_table_long(void **state) {
 
 // ---- soft-off ----
 
-static bool find_s5(const u8 *aml, size_t bytes, u8 *a, u8 *b) {
+static bool find_s5(const u8 *aml, size_t bytes, u8 *a, u8 *b)
+{
     u8 *copy = malloc(bytes ? bytes : 1);
     memcpy(copy, aml, bytes);
     bool found = power_find_s5(copy, bytes, a, b);
@@ -210,7 +231,8 @@ static bool find_s5(const u8 *aml, size_t bytes, u8 *a, u8 *b) {
     return found;
 }
 
-static void test_s5(void **state) {
+static void test_s5(void **state)
+{
     (void)state;
     u8 a = 99, b = 99;
     // QEMU: Name (_S5, Package (0x04) {0, 0, 0, 0})
@@ -219,7 +241,8 @@ static void test_s5(void **state) {
     assert_int_equal(a, 0);
     assert_int_equal(b, 0);
     // Real firmware: Name (\_S5, Package () {7, 5}) with byte prefixes and a long package length
-    static const u8 real[] = {0x08, '_', 'S', '5', 'x', 0x08, 0x5c, '_', 'S', '5', '_', 0x12, 0x46, 0x01, 0x02, 0x0a, 7, 0x0a, 5};
+    static const u8 real[] = {0x08, '_',  'S',  '5',  'x',  0x08, 0x5c, '_',  'S', '5',
+                              '_',  0x12, 0x46, 0x01, 0x02, 0x0a, 7,    0x0a, 5};
     assert_true(find_s5(real, sizeof(real), &a, &b));
     assert_int_equal(a, 7);
     assert_int_equal(b, 5);
@@ -238,7 +261,8 @@ static void test_s5(void **state) {
     assert_false(find_s5(nothing_there, 3, &a, &b));
 }
 
-static void test_nearest(void **state) {
+static void test_nearest(void **state)
+{
     (void)state;
     static const char *const names[] = {"list", "poweroff", "mem"};
     assert_string_equal(config_nearest("lsit", names, 3), "list");
@@ -250,11 +274,14 @@ static void test_nearest(void **state) {
     assert_null(config_nearest("a-very-long-word-that-is-none", names, 3));
 }
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_commands), cmocka_unit_test(test_split), cmocka_unit_test(test_options),
-        cmocka_unit_test(test_numbers), cmocka_unit_test(test_sizes_and_times), cmocka_unit_test(test_table),
-        cmocka_unit_test(test_table_long), cmocka_unit_test(test_s5), cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_commands),        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_options),         cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_sizes_and_times), cmocka_unit_test(test_table),
+        cmocka_unit_test(test_table_long),      cmocka_unit_test(test_s5),
+        cmocka_unit_test(test_nearest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

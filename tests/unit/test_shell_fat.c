@@ -105,10 +105,11 @@ static const char *read_root(void)
 static void check_files(void)
 {
     assert_null(read_root());
-    assert_string_equal(seen, "guest1.conf 300 ok\n"
-                              "a-name-that-is-much-longer-than-eight-letters-and-three.conf 20000 ok\n"
-                              "big.conf 70000 no\n"
-                              "empty.conf 0 ok\n");
+    assert_string_equal(seen,
+                        "guest1.conf 300 ok\n"
+                        "a-name-that-is-much-longer-than-eight-letters-and-three.conf 20000 ok\n"
+                        "big.conf 70000 no\n"
+                        "empty.conf 0 ok\n");
 }
 
 static void test_fat12(void **state)
@@ -140,7 +141,8 @@ static void test_damaged(void **state)
     (void)state;
     make_image(2, "-c 1");
     image_bytes = MIB; // the partition is too short
-    assert_string_equal(read_root(), "its FAT file system is larger than the partition, or damaged");
+    assert_string_equal(read_root(),
+                        "its FAT file system is larger than the partition, or damaged");
     image_bytes = 0;
     assert_string_equal(read_root(), "its first sector can't be read");
     image_bytes = 2 * MIB;
@@ -182,8 +184,9 @@ static void test_random_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fat12),   cmocka_unit_test(test_fat16),         cmocka_unit_test(test_fat32),
-        cmocka_unit_test(test_damaged), cmocka_unit_test(test_random_damage),
+        cmocka_unit_test(test_fat12),         cmocka_unit_test(test_fat16),
+        cmocka_unit_test(test_fat32),         cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_random_damage),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free(image);

@@ -266,21 +266,20 @@ static void reports_disk_errors(void **unused)
 
 // More segments than go to the disk at once: it goes in slices. Segments of odd lengths, sectors
 // across them.
-static void slices_long_requests(void **unused)
+static void slices(uint32_t block)
 {
-    (void)unused;
     struct fake_queue *q = &d.queues[0];
     uint64_t table = RING + 0x8000, at = BUFFERS;
     uint32_t total = 0;
     unsigned n = 0;
     struct virtqueue_descriptor list[128];
     fake_put(HEADERS, 8, 0);
-    fake_put(HEADERS + 8, 8, 1);
+    fake_put(HEADERS + 8, 8, block / 512);
     list[n] = (struct virtqueue_descriptor){HEADERS, 16, VIRTQ_DESC_NEXT, 1};
     for (n = 1; n < 100; n++) {
         uint32_t length = 3000 + 4 * n;
         if (n == 99)
-            length = 512 - total % 512;
+            length = block - total % block;
         list[n] = (struct virtqueue_descriptor){at, length, VIRTQ_DESC_NEXT | VIRTQ_DESC_WRITE,
                                                 (uint16_t)(n + 1)};
         total += length;
@@ -294,11 +293,31 @@ static void slices_long_requests(void **unused)
     settle();
     answered(0, 0, total + 1);
     assert_true(disk.most_segments <= 64);
-    for (unsigned i = 1, from = 512; i < 100; from += list[i++].length) {
+    for (unsigned i = 1, from = block; i < 100; from += list[i++].length) {
         uint8_t got[4096];
         fake_read(list[i].address, got, list[i].length);
         assert_memory_equal(got, disk.bytes + from, list[i].length);
     }
+}
+
+static void slices_long_requests(void **unused)
+{
+    (void)unused;
+    slices(512);
+}
+
+static void slices_for_disks_with_large_blocks(void **unused)
+{
+    (void)unused;
+    machine_destroy(machine, done, NULL);
+    fake_state_end();
+    struct machine_config config = configuration();
+    disk.block_size = 4096;
+    assert_int_equal(machine_create(&machine, &config), 0);
+    ended = 0;
+    start_driver(ALL);
+    assert_int_equal(mmio(&d, d.config + 20, 4), 4096);
+    slices(4096);
 }
 
 // The header cut into three, the status in the data's last descriptor: legal since framing is the
@@ -649,6 +668,7 @@ int main(void)
         TEST(refuses),
         TEST(reports_disk_errors),
         TEST(slices_long_requests),
+        TEST(slices_for_disks_with_large_blocks),
         TEST(takes_any_framing),
         TEST(many_in_flight_share_an_interrupt),
         TEST(broken_by_no_header),
