@@ -35,13 +35,9 @@ static u64 scan(u64 base, u64 size)
 
 static u64 find_rsdp(void)
 {
-    const u8 *low = device_map(HPA(0), PAGE_SIZE, MAP_READ);
-    u16 segment = 0;
-    if (low)
-        memcpy(&segment, low + EBDA_POINTER, sizeof(segment));
-    u64 ebda = (u64)segment << 4, rsdp = 0;
-    if (ebda >= 0x80000 && ebda < 0xa0000)
-        rsdp = scan(ebda, EBDA_SIZE);
+    const u16 *segment = device_map(HPA(EBDA_POINTER), sizeof(u16), MAP_READ);
+    u64 ebda = segment ? (u64)*segment << 4 : 0;
+    u64 rsdp = ebda >= 0x80000 && ebda < 0xa0000 ? scan(ebda, EBDA_SIZE) : 0;
     return rsdp ? rsdp : scan(BIOS_AREA, BIOS_AREA_SIZE);
 }
 
@@ -52,9 +48,8 @@ static const u8 *map_table(u64 address, u32 *length)
     if (!header)
         return NULL;
     memcpy(length, header + 4, sizeof(*length));
-    if (*length < HEADER_SIZE || *length > TABLE_MAX)
-        return NULL;
-    return device_map(HPA(address), *length, MAP_READ);
+    bool possible = *length >= HEADER_SIZE && *length <= TABLE_MAX;
+    return possible ? device_map(HPA(address), *length, MAP_READ) : NULL;
 }
 
 static void broken(const u8 *signature, u64 address, const char *why)
@@ -69,20 +64,14 @@ static void broken(const u8 *signature, u64 address, const char *why)
 static void read_table(u64 address)
 {
     u32 length = 0;
-    const char *why;
     const u8 *table = map_table(address, &length);
-    if (!table) {
-        broken(NULL, address, "bad address or length");
-        return;
-    }
-    if (acpi_parse_table(table, length, &acpi, &why)) {
+    const char *why = table ? acpi_parse_table(table, length, &acpi) : "bad address or length";
+    if (why) {
         broken(table, address, why);
         return;
     }
-    if (memcmp(table, "DMAR", 4) == 0) {
+    if (memcmp(table, "DMAR", 4) == 0)
         acpi.dmar = address;
-        acpi.dmar_size = length;
-    }
     size_t end = 5u * acpi.tables_found++;
     found[end] = ' ';
     memcpy(found + end + 1, table, 4);
@@ -114,6 +103,8 @@ void acpi_init(const struct boot_params *params)
                                &entry_size);
     if (root)
         read_root(root, entry_size);
+    log_info("basalt: acpi: RSDP at 0x%lx, %u tables:%s; %u broken; %u processors", acpi.rsdp,
+             acpi.tables_found, found, acpi.tables_broken, acpi.cpu_count);
 }
 
 u32 acpi_node_of(u64 address)
@@ -122,10 +113,4 @@ u32 acpi_node_of(u64 address)
         if (address >= acpi.node_ranges[i].base && address < acpi.node_ranges[i].end)
             return acpi.node_ranges[i].node;
     return 0;
-}
-
-void acpi_report(void)
-{
-    log_info("basalt: acpi: RSDP at 0x%lx, %u tables:%s; %u broken; %u processors", acpi.rsdp,
-             acpi.tables_found, found, acpi.tables_broken, acpi.cpu_count);
 }

@@ -11,33 +11,24 @@
 #define HEADER_SIZE    36u
 #define HEADER_LENGTH  4u // offset of the table's length
 
+#define SPACE_MEMORY   0u // of a generic address
+#define SPACE_IO       1u
+
 #define ENABLED        BIT(0) // of processors and memory ranges
 #define ONLINE_CAPABLE BIT(1)
 
-static u16 read16(const u8 *p)
-{
-    u16 value;
-    memcpy(&value, p, sizeof(value));
-    return value;
-}
+typedef u16 unaligned16 __attribute__((aligned(1), may_alias));
+typedef u32 unaligned32 __attribute__((aligned(1), may_alias));
+typedef u64 unaligned64 __attribute__((aligned(1), may_alias));
 
-static u32 read32(const u8 *p)
-{
-    u32 value;
-    memcpy(&value, p, sizeof(value));
-    return value;
-}
+static u16 read16(const u8 *p) { return *(const unaligned16 *)p; }
+static u32 read32(const u8 *p) { return *(const unaligned32 *)p; }
+static u64 read64(const u8 *p) { return *(const unaligned64 *)p; }
 
-static u64 read64(const u8 *p)
+// The I/O port that a generic address names, 0 if it is none.
+static u16 read_port(const u8 *p)
 {
-    u64 value;
-    memcpy(&value, p, sizeof(value));
-    return value;
-}
-
-static struct acpi_address read_address(const u8 *p)
-{
-    return (struct acpi_address){p[0], p[1], p[2], p[3], read64(p + 4)};
+    return p[0] == SPACE_IO && read64(p + 4) <= 0xfff8 ? read16(p + 4) : 0;
 }
 
 bool acpi_checksum(const u8 *bytes, u64 size)
@@ -52,87 +43,59 @@ u64 acpi_parse_rsdp(const u8 *bytes, u64 size, unsigned *entry_size)
 {
     if (size < 20 || memcmp(bytes, "RSD PTR ", 8) != 0 || !acpi_checksum(bytes, 20))
         return 0;
-    if (bytes[15] >= 2 && size >= 36) {
-        u32 length = read32(bytes + 20);
-        if (length >= 36 && length <= size && acpi_checksum(bytes, length) && read64(bytes + 24)) {
-            *entry_size = 8;
-            return read64(bytes + 24);
-        }
-    }
-    *entry_size = 4;
-    return read32(bytes + 16);
+    u32 length = bytes[15] >= 2 && size >= 36 ? read32(bytes + 20) : 0;
+    bool extended = length >= 36 && length <= size && acpi_checksum(bytes, length);
+    *entry_size = extended && read64(bytes + 24) ? 8 : 4;
+    return *entry_size == 8 ? read64(bytes + 24) : read32(bytes + 16);
 }
 
-// Tables of entries that begin with type and length: the least length of each type that is read.
-struct entry_rule {
-    u8 type, size;
-};
-
-static bool entries_valid(const u8 *t, u32 at, u32 end, const struct entry_rule *rules,
-                          unsigned count)
+// Entries begin with type and length; `least` is the length that each type has at least, 0: any.
+static bool entries_valid(const u8 *t, u32 at, u32 end, const u8 *least, unsigned types)
 {
     for (; at < end; at += t[at + 1]) {
         if (end - at < 2 || t[at + 1] < 2 || t[at + 1] > end - at)
             return false;
-        for (unsigned i = 0; i < count; i++)
-            if (rules[i].type == t[at] && t[at + 1] < rules[i].size)
-                return false;
+        if (t[at] < types && t[at + 1] < least[t[at]])
+            return false;
     }
     return true;
 }
 
-#define MADT_ENTRIES       44u
-#define MADT_CPU           0u
-#define MADT_IOAPIC        1u
-#define MADT_OVERRIDE      2u
-#define MADT_LAPIC_ADDRESS 5u
-#define MADT_X2APIC_CPU    9u
-#define POLARITY_LOW       3u // flags 1:0
-#define TRIGGER_LEVEL      3u // flags 3:2
+#define MADT_ENTRIES    44u
+#define MADT_CPU        0u
+#define MADT_IOAPIC     1u
+#define MADT_OVERRIDE   2u
+#define MADT_X2APIC_CPU 9u
+#define POLARITY_LOW    3u // flags 1:0
+#define TRIGGER_LEVEL   3u // flags 3:2
 
-static void add_cpu(struct acpi_info *info, u32 apic_id, u32 uid, u32 flags)
+static void add_cpu(struct acpi_info *info, u32 apic_id, u32 flags)
 {
     if (flags & (ENABLED | ONLINE_CAPABLE) && info->cpu_count < ACPI_CPUS_MAX)
-        info->cpus[info->cpu_count++] = (struct acpi_cpu){apic_id, uid};
-}
-
-static void madt_entry(const u8 *e, struct acpi_info *info)
-{
-    switch (e[0]) {
-    case MADT_CPU: add_cpu(info, e[3], e[2], read32(e + 4)); break;
-    case MADT_X2APIC_CPU: add_cpu(info, read32(e + 4), read32(e + 12), read32(e + 8)); break;
-    case MADT_LAPIC_ADDRESS: info->lapic_address = read64(e + 4); break;
-    case MADT_IOAPIC:
-        if (info->ioapic_count < ACPI_IOAPICS_MAX)
-            info->ioapics[info->ioapic_count++] =
-                (struct acpi_ioapic){e[2], read32(e + 8), read32(e + 4)};
-        break;
-    case MADT_OVERRIDE:
-        if (info->override_count < ACPI_OVERRIDES_MAX)
-            info->overrides[info->override_count++] = (struct acpi_override){
-                .irq = e[3],
-                .gsi = read32(e + 4),
-                .active_low = (read16(e + 8) & 3) == POLARITY_LOW,
-                .level = (read16(e + 8) >> 2 & 3) == TRIGGER_LEVEL,
-            };
-        break;
-    default: break;
-    }
+        info->cpus[info->cpu_count++] = apic_id;
 }
 
 static const char *parse_madt(const u8 *t, u32 length, struct acpi_info *info)
 {
-    static const struct entry_rule rules[] = {{MADT_CPU, 8},
-                                              {MADT_IOAPIC, 12},
-                                              {MADT_OVERRIDE, 10},
-                                              {MADT_LAPIC_ADDRESS, 12},
-                                              {MADT_X2APIC_CPU, 16}};
-    if (length < MADT_ENTRIES || !entries_valid(t, MADT_ENTRIES, length, rules, ARRAY_SIZE(rules)))
+    static const u8 least[] = {
+        [MADT_CPU] = 8, [MADT_IOAPIC] = 12, [MADT_OVERRIDE] = 10, [MADT_X2APIC_CPU] = 16};
+    if (length < MADT_ENTRIES || !entries_valid(t, MADT_ENTRIES, length, least, ARRAY_SIZE(least)))
         return "bad entry length";
-    info->lapic_address = read32(t + 36);
-    info->pic_present = t[40] & 1;
-    for (u32 at = MADT_ENTRIES; at < length; at += t[at + 1])
-        madt_entry(t + at, info);
+    for (const u8 *e = t + MADT_ENTRIES; e < t + length; e += e[1]) {
+        if (e[0] == MADT_CPU)
+            add_cpu(info, e[3], read32(e + 4));
+        else if (e[0] == MADT_X2APIC_CPU)
+            add_cpu(info, read32(e + 4), read32(e + 8));
+        else if (e[0] == MADT_IOAPIC && info->ioapic_count < ACPI_IOAPICS_MAX)
+            info->ioapics[info->ioapic_count++] =
+                (struct acpi_ioapic){.gsi_base = read32(e + 8), .address = read32(e + 4)};
+        else if (e[0] == MADT_OVERRIDE && info->override_count < ACPI_OVERRIDES_MAX)
+            info->overrides[info->override_count++] =
+                (struct acpi_override){.irq = e[3],
+                                       .gsi = read32(e + 4),
+                                       .active_low = (e[8] & 3) == POLARITY_LOW,
+                                       .level = (e[8] >> 2 & 3) == TRIGGER_LEVEL};
+    }
     return NULL;
 }
 
@@ -141,19 +104,16 @@ static const char *parse_madt(const u8 *t, u32 length, struct acpi_info *info)
 
 static const char *parse_srat(const u8 *t, u32 length, struct acpi_info *info)
 {
-    static const struct entry_rule rules[] = {{SRAT_MEMORY, 40}};
-    if (length < SRAT_ENTRIES || !entries_valid(t, SRAT_ENTRIES, length, rules, ARRAY_SIZE(rules)))
+    static const u8 least[] = {[SRAT_MEMORY] = 40};
+    if (length < SRAT_ENTRIES || !entries_valid(t, SRAT_ENTRIES, length, least, ARRAY_SIZE(least)))
         return "bad entry length";
-    for (u32 at = SRAT_ENTRIES; at < length; at += t[at + 1]) {
-        const u8 *e = t + at;
-        u64 base, end;
-        if (e[0] != SRAT_MEMORY || !(read32(e + 28) & ENABLED) ||
-            info->node_range_count == ACPI_NODES_MAX)
+    for (const u8 *e = t + SRAT_ENTRIES; e < t + length; e += e[1]) {
+        if (e[0] != SRAT_MEMORY || !(read32(e + 28) & ENABLED))
             continue;
-        base = read64(e + 8);
-        if (!__builtin_add_overflow(base, read64(e + 16), &end) && end > base)
-            info->node_ranges[info->node_range_count++] =
-                (struct acpi_node_range){base, end, read32(e + 2)};
+        struct acpi_node_range range = {.base = read64(e + 8), .node = read32(e + 2)};
+        if (!__builtin_add_overflow(range.base, read64(e + 16), &range.end) &&
+            range.end > range.base && info->node_range_count < ACPI_NODES_MAX)
+            info->node_ranges[info->node_range_count++] = range;
     }
     return NULL;
 }
@@ -165,10 +125,10 @@ static const char *parse_mcfg(const u8 *t, u32 length, struct acpi_info *info)
 {
     if (length < MCFG_ENTRIES || (length - MCFG_ENTRIES) % MCFG_ENTRY)
         return "bad length";
-    for (u32 at = MCFG_ENTRIES; at < length && info->ecam_count < ACPI_ECAMS_MAX;
-         at += MCFG_ENTRY) {
-        struct acpi_ecam ecam = {read64(t + at), read16(t + at + 8), t[at + 10], t[at + 11]};
-        if (ecam.base && ecam.base % MIB == 0 && ecam.first_bus <= ecam.last_bus)
+    for (const u8 *e = t + MCFG_ENTRIES; e < t + length; e += MCFG_ENTRY) {
+        struct acpi_ecam ecam = {read64(e), read16(e + 8), e[10], e[11]};
+        if (ecam.base && ecam.base % MIB == 0 && ecam.first_bus <= ecam.last_bus &&
+            info->ecam_count < ACPI_ECAMS_MAX)
             info->ecams[info->ecam_count++] = ecam;
     }
     return NULL;
@@ -182,15 +142,13 @@ static const char *parse_fadt(const u8 *t, u32 length, struct acpi_info *info)
 {
     if (length < FADT_SIZE_1)
         return "too short";
-    u32 flags = read32(t + 112), timer = read32(t + 76);
     info->dsdt = read32(t + 40);
     info->pm1a_control = read16(t + 64);
     info->pm1b_control = read16(t + 68);
-    info->pm_timer_port = t[91] == 4 && timer <= 0xfffc ? timer : 0;
+    info->pm_timer_port = t[91] == 4 && read32(t + 76) <= 0xfffc ? read16(t + 76) : 0;
     info->century = t[108];
-    if (length >= FADT_SIZE_2 && flags & FADT_RESET) {
-        info->reset_supported = true;
-        info->reset = read_address(t + 116);
+    if (length >= FADT_SIZE_2 && read32(t + 112) & FADT_RESET) {
+        info->reset_port = read_port(t + 116);
         info->reset_value = t[128];
     }
     return NULL;
@@ -200,23 +158,19 @@ static const char *parse_hpet(const u8 *t, u32 length, struct acpi_info *info)
 {
     if (length < 56)
         return "too short";
-    info->hpet = t[40] == ACPI_SPACE_MEMORY ? read64(t + 44) : 0;
+    info->hpet = t[40] == SPACE_MEMORY ? read64(t + 44) : 0;
     return NULL;
 }
 
-#define SPCR_16550_MAX  1u // interface types 0 and 1
-#define SPCR_BAUD_RATES 8u
+#define SPCR_16550_MAX 1u // interface types 0 and 1
 
 static const char *parse_spcr(const u8 *t, u32 length, struct acpi_info *info)
 {
-    static const u32 rates[SPCR_BAUD_RATES] = {0, 0, 0, 9600, 19200, 0, 57600, 115200};
+    static const u32 rates[] = {0, 0, 0, 9600, 19200, 0, 57600, 115200};
     if (length < 80)
         return "too short";
-    if (t[36] > SPCR_16550_MAX)
-        return NULL; // no 16550
-    info->has_spcr = true;
-    info->spcr_address = read_address(t + 40);
-    info->spcr_baud = t[58] < SPCR_BAUD_RATES ? rates[t[58]] : 0;
+    info->spcr_port = t[36] <= SPCR_16550_MAX ? read_port(t + 40) : 0;
+    info->spcr_baud = t[58] < ARRAY_SIZE(rates) ? rates[t[58]] : 0;
     return NULL;
 }
 
@@ -228,16 +182,15 @@ static const struct {
     {"HPET", parse_hpet}, {"SRAT", parse_srat}, {"SPCR", parse_spcr},
 };
 
-int acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info, const char **why)
+const char *acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info)
 {
     u32 length = size >= HEADER_SIZE ? read32(bytes + HEADER_LENGTH) : 0;
-    *why = NULL;
     if (length < HEADER_SIZE || length > size)
-        *why = "bad length";
-    else if (!acpi_checksum(bytes, length))
-        *why = "wrong checksum";
-    for (unsigned i = 0; !*why && i < ARRAY_SIZE(parsers); i++)
+        return "bad length";
+    if (!acpi_checksum(bytes, length))
+        return "wrong checksum";
+    for (unsigned i = 0; i < ARRAY_SIZE(parsers); i++)
         if (memcmp(bytes, parsers[i].signature, 4) == 0)
-            *why = parsers[i].parse(bytes, length, info);
-    return *why ? -1 : 0;
+            return parsers[i].parse(bytes, length, info);
+    return NULL;
 }

@@ -46,8 +46,7 @@ static void choose_mode(void)
     bool x2apic = base & APIC_BASE_X2APIC || (cpu_features.x2apic && !options.nox2apic);
     if (!x2apic && !registers)
         registers = device_map(HPA(base & PTE_ADDRESS), PAGE_SIZE, MAP_WRITE | MAP_UC);
-    if (!x2apic && !registers)
-        panic("the local APIC can't be mapped");
+    assert(x2apic || registers, "memory is plenty at boot");
     wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE);
     if (x2apic)
         wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
@@ -59,15 +58,15 @@ void apic_init(void)
     this_cpu()->apic_id = apic_id();
     u32 last_lvt = read(APIC_VERSION) >> 16 & 0xff;
     write(APIC_TPR, 0);
-    write(APIC_SVR, (u32)APIC_SVR_ENABLE | VECTOR_SPURIOUS);
-    write(APIC_LVT_TIMER, (u32)APIC_LVT_MASKED);
-    write(APIC_LVT_LINT0, (u32)APIC_LVT_MASKED);
+    write(APIC_SVR, APIC_SVR_ENABLE | VECTOR_SPURIOUS);
+    write(APIC_LVT_TIMER, APIC_LVT_MASKED);
+    write(APIC_LVT_LINT0, APIC_LVT_MASKED);
     write(APIC_LVT_LINT1, APIC_LVT_NMI);
-    write(APIC_LVT_ERROR, (u32)APIC_LVT_MASKED | VECTOR_ERROR);
+    write(APIC_LVT_ERROR, APIC_LVT_MASKED | VECTOR_ERROR);
     if (last_lvt >= 4)
-        write(APIC_LVT_PERFORMANCE, (u32)APIC_LVT_MASKED);
+        write(APIC_LVT_PERFORMANCE, APIC_LVT_MASKED);
     if (last_lvt >= 5)
-        write(APIC_LVT_THERMAL, (u32)APIC_LVT_MASKED);
+        write(APIC_LVT_THERMAL, APIC_LVT_MASKED);
     for (unsigned i = 0; i < 256; i++) // whatever firmware left in service
         apic_eoi();
 }
@@ -76,17 +75,17 @@ static u64 counted(void) { return COUNT_MAX - read(APIC_TIMER_CURRENT); }
 
 void apic_timer_init(void)
 {
+    log_info("basalt: apic: %s, id %u, %s timer", registers ? "xAPIC" : "x2APIC",
+             this_cpu()->apic_id, cpu_features.tsc_deadline ? "TSC-deadline" : "one-shot");
     if (cpu_features.tsc_deadline) {
         write(APIC_LVT_TIMER, APIC_LVT_DEADLINE | VECTOR_TIMER);
         asm volatile("mfence" : : : "memory"); // the mode is set before a deadline is
         return;
     }
-    u64 ticks, ns;
     write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
     write(APIC_TIMER_INITIAL, (u32)COUNT_MAX);
-    ns = timer_measure(counted, CALIBRATION_US, &ticks);
+    timer_khz = timer_measure(counted, CALIBRATION_US);
     write(APIC_TIMER_INITIAL, 0);
-    timer_khz = ns ? ticks * 1000000 / ns : 0;
     if (!timer_khz)
         panic("the local APIC's timer does not count");
     timer_factor = (timer_khz << 32) / tsc_khz;
@@ -102,11 +101,4 @@ void apic_timer_set(u64 deadline)
     u64 now = rdtsc(), delta = deadline > now ? deadline - now : 0;
     unsigned __int128 count = ((unsigned __int128)delta * timer_factor >> 32) + 1;
     write(APIC_TIMER_INITIAL, deadline == ~0ull ? 0 : (u32)MIN(count, COUNT_MAX));
-}
-
-void apic_report(void)
-{
-    log_info("basalt: apic: %s, id %u, timer: %s %lu kHz", registers ? "xAPIC" : "x2APIC",
-             this_cpu()->apic_id, timer_khz ? "one-shot," : "TSC deadline,",
-             timer_khz ? timer_khz : tsc_khz);
 }

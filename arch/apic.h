@@ -23,8 +23,8 @@
 #define APIC_TIMER_CURRENT   0x390u
 #define APIC_TIMER_DIVIDE    0x3e0u
 
-#define APIC_SVR_ENABLE      BIT(8)
-#define APIC_LVT_MASKED      BIT(16)
+#define APIC_SVR_ENABLE      0x100u
+#define APIC_LVT_MASKED      0x10000u
 #define APIC_LVT_NMI         0x400u
 #define APIC_LVT_DEADLINE    0x40000u
 
@@ -33,7 +33,6 @@
 void apic_init(void);
 /// Finds out how fast the timer counts where there is no TSC deadline; after tsc_init().
 void apic_timer_init(void);
-void apic_report(void);
 u32 apic_id(void);
 void apic_eoi(void);
 /// VECTOR_TIMER comes once, at or soon after `deadline` (host TSC; in the past: at once); ~0:

@@ -21,6 +21,9 @@
 #define IST_DOUBLE_FAULT  2u
 #define IST_MACHINE_CHECK 3u
 
+#define CPUID_INTEL       0x756e6547u // EBX of leaf 0
+#define CPUID_AMD         0x68747541u
+
 struct idt_gate {
     u16 offset_low, selector, flags, offset_middle;
     u32 offset_high, reserved;
@@ -36,87 +39,55 @@ extern const u8 trap_entries[], irq_entries[];
 
 struct cpu *cpu_boot(void) { return &boot_cpu; }
 
-static void read_brand(struct cpu_features *f)
-{
-    u32 words[12] = {0};
-    for (u32 i = 0; i < 3 && f->max_extended_leaf >= 0x80000004; i++) {
-        struct cpuid r = cpuid(0x80000002 + i);
-        memcpy(&words[4 * i], &r, sizeof(r));
-    }
-    const char *brand = (const char *)words;
-    unsigned skip = 0, last = 0;
-    while (skip < 48 && brand[skip] == ' ')
-        skip++;
-    for (unsigned i = skip; i < 48 && brand[i]; i++) {
-        f->brand[i - skip] = brand[i];
-        last = brand[i] == ' ' ? last : i - skip + 1;
-    }
-    f->brand[last] = 0;
-}
-
-static void read_identity(struct cpu_features *f)
-{
-    struct cpuid r = cpuid(0);
-    f->max_leaf = r.eax;
-    f->vendor = r.ebx == 0x756e6547   ? VENDOR_INTEL
-                : r.ebx == 0x68747541 ? VENDOR_AMD
-                                      : VENDOR_OTHER;
-    f->max_extended_leaf = cpuid(0x80000000).eax;
-    u32 signature = cpuid(1).eax;
-    f->stepping = signature & 0xf;
-    f->family = (signature >> 8) & 0xf;
-    f->model = (signature >> 4) & 0xf;
-    if (f->family == 15 || f->family == 6)
-        f->model |= (signature >> 12) & 0xf0;
-    if (f->family == 15)
-        f->family += (signature >> 20) & 0xff;
-    read_brand(f);
-}
+// What is looked for in CPUID, and the bits of CR4 that turn it on.
+enum cpuid_register { EAX, EBX, ECX, EDX };
+static const struct feature {
+    const char *name; // NULL: nobody misses it
+    bool *found;
+    u32 leaf;
+    enum cpuid_register reg;
+    u64 bit, cr4;
+} features[] = {
+    {"smep", &cpu_features.smep, 7, EBX, CPUID_7_EBX_SMEP, CR4_SMEP},
+    {"smap", &cpu_features.smap, 7, EBX, CPUID_7_EBX_SMAP, CR4_SMAP},
+    {"umip", &cpu_features.umip, 7, ECX, CPUID_7_ECX_UMIP, CR4_UMIP},
+    {"fsgsbase", &cpu_features.fsgsbase, 7, EBX, CPUID_7_EBX_FSGSBASE, CR4_FSGSBASE},
+    {"xsave", &cpu_features.xsave, 1, ECX, CPUID_1_ECX_XSAVE, CR4_OSXSAVE},
+    {"x2apic", &cpu_features.x2apic, 1, ECX, CPUID_1_ECX_X2APIC, 0},
+    {"tsc-deadline", &cpu_features.tsc_deadline, 1, ECX, CPUID_1_ECX_TSC_DEADLINE, 0},
+    {"invariant-tsc", &cpu_features.invariant_tsc, 0x80000007, EDX, CPUID_87_EDX_INVARIANT_TSC, 0},
+    {"machine-checks", &cpu_features.mca, 1, EDX, CPUID_1_EDX_MCA, CR4_MCE},
+    {NULL, &cpu_features.hypervisor, 1, ECX, CPUID_1_ECX_HYPERVISOR, 0},
+    {NULL, &cpu_features.vmx, 1, ECX, CPUID_1_ECX_VMX, 0},
+    {NULL, &cpu_features.svm, 0x80000001, ECX, CPUID_81_ECX_SVM, 0},
+    {NULL, &cpu_features.page1g, 0x80000001, EDX, CPUID_81_EDX_PAGE1G, 0},
+};
 
 static void read_features(struct cpu_features *f)
 {
-    struct cpuid none = {0}, one = cpuid(1), ext = cpuid(0x80000001);
-    struct cpuid seven = f->max_leaf >= 7 ? cpuid(7) : none;
-    struct cpuid xsave = f->max_leaf >= 0xd ? cpuid_count(0xd, 1) : none;
-    struct cpuid power = f->max_extended_leaf >= 0x80000007 ? cpuid(0x80000007) : none;
-    struct cpuid sizes = f->max_extended_leaf >= 0x80000008 ? cpuid(0x80000008) : none;
-
-    f->physical_bits = sizes.eax ? MIN(sizes.eax & 0xff, 52u) : 36;
-    f->linear_bits = sizes.eax ? (sizes.eax >> 8) & 0xff : 48;
-    f->xsave = f->max_leaf >= 0xd && one.ecx & CPUID_1_ECX_XSAVE;
-    f->xsaveopt = f->xsave && xsave.eax & CPUID_D1_EAX_XSAVEOPT;
-    f->pcid = one.ecx & CPUID_1_ECX_PCID;
-    f->x2apic = one.ecx & CPUID_1_ECX_X2APIC;
-    f->tsc_deadline = one.ecx & CPUID_1_ECX_TSC_DEADLINE;
-    f->monitor = one.ecx & CPUID_1_ECX_MONITOR;
-    f->hypervisor = one.ecx & CPUID_1_ECX_HYPERVISOR;
-    f->vmx = one.ecx & CPUID_1_ECX_VMX;
-    f->mtrr = one.edx & CPUID_1_EDX_MTRR;
-    f->mca = one.edx & CPUID_1_EDX_MCE && one.edx & CPUID_1_EDX_MCA;
-    f->arat = f->max_leaf >= 6 && cpuid(6).eax & CPUID_6_EAX_ARAT;
-    f->fsgsbase = seven.ebx & CPUID_7_EBX_FSGSBASE;
-    f->smep = seven.ebx & CPUID_7_EBX_SMEP;
-    f->erms = seven.ebx & CPUID_7_EBX_ERMS;
-    f->invpcid = seven.ebx & CPUID_7_EBX_INVPCID;
-    f->smap = seven.ebx & CPUID_7_EBX_SMAP;
-    f->umip = seven.ecx & CPUID_7_ECX_UMIP;
-    f->svm = ext.ecx & CPUID_81_ECX_SVM;
-    f->nx = ext.edx & CPUID_81_EDX_NX;
-    f->page1g = ext.edx & CPUID_81_EDX_PAGE1G;
-    f->rdtscp = ext.edx & CPUID_81_EDX_RDTSCP;
-    f->invariant_tsc = power.edx & CPUID_87_EDX_INVARIANT_TSC;
+    struct cpuid r = cpuid(0);
+    f->vendor = r.ebx == CPUID_INTEL ? VENDOR_INTEL
+                : r.ebx == CPUID_AMD ? VENDOR_AMD
+                                     : VENDOR_OTHER;
+    f->max_leaf = r.eax;
+    f->max_extended_leaf = cpuid(0x80000000).eax;
+    for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
+        u32 leaf = features[i].leaf;
+        r = cpuid(leaf);
+        const u32 registers[] = {r.eax, r.ebx, r.ecx, r.edx};
+        *features[i].found = leaf <= (leaf & 0x80000000 ? f->max_extended_leaf : f->max_leaf) &&
+                             registers[features[i].reg] & features[i].bit;
+    }
+    u32 sizes = f->max_extended_leaf >= 0x80000008 ? cpuid(0x80000008).eax : 0x3024;
+    f->physical_bits = MIN(sizes & 0xff, 52u);
+    f->linear_bits = sizes >> 8 & 0xff;
 }
 
-void cpu_init_controls(void)
+static void init_controls(void)
 {
-    const struct cpu_features *f = &cpu_features;
     u64 cr4 = CR4_PAE | CR4_PGE | CR4_DE | CR4_OSFXSR | CR4_OSXMMEXCPT;
-    cr4 |= f->mca ? CR4_MCE : 0;
-    cr4 |= f->umip ? CR4_UMIP : 0;
-    cr4 |= f->fsgsbase ? CR4_FSGSBASE : 0;
-    cr4 |= f->xsave ? CR4_OSXSAVE : 0;
-    cr4 |= f->smep ? CR4_SMEP : 0;
-    cr4 |= f->smap ? CR4_SMAP : 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(features); i++)
+        cr4 |= *features[i].found ? features[i].cr4 : 0;
     write_cr0(CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE);
     write_cr4(cr4);
     wrmsr(MSR_EFER, EFER_LME | EFER_LMA | EFER_NXE);
@@ -148,7 +119,7 @@ static void init_idt(void)
     set_gate(EXC_MC, trap_entries + 16 * EXC_MC, IST_MACHINE_CHECK);
 }
 
-void cpu_load_tables(struct cpu *cpu)
+static void load_tables(struct cpu *cpu)
 {
     u64 tss = (u64)&cpu->tss;
     cpu->tss.io_map_base = sizeof(struct tss);
@@ -187,28 +158,35 @@ int cpu_alloc_stacks(struct cpu *cpu)
     return cpu->stack_top ? 0 : -1;
 }
 
+static void report_features(const char *what, bool found)
+{
+    char line[256] = "";
+    for (unsigned i = 0; i < ARRAY_SIZE(features); i++)
+        if (features[i].name && *features[i].found == found)
+            format(line + strlen(line), sizeof(line) - strlen(line), " %s", features[i].name);
+    log_info("basalt: cpu: %s:%s", what, line);
+}
+
+static void report(void)
+{
+    struct cpuid brand[3] = {{0}};
+    for (u32 i = 0; i < 3 && cpu_features.max_extended_leaf >= 0x80000004; i++)
+        brand[i] = cpuid(0x80000002 + i);
+    log_info("basalt: cpu: %.48s, signature 0x%x, %u/%u address bits%s", (const char *)brand,
+             cpuid(1).eax, cpu_features.physical_bits, cpu_features.linear_bits,
+             cpu_features.hypervisor ? ", under a hypervisor" : "");
+    report_features("in use", true);
+    report_features("missing", false);
+}
+
 void cpu_init(void)
 {
-    read_identity(&cpu_features);
     read_features(&cpu_features);
     init_idt();
     for (unsigned ist = IST_NMI; ist <= IST_MACHINE_CHECK; ist++)
         boot_cpu.tss.ist[ist - 1] = (u64)boot_trap_stack + sizeof(boot_trap_stack);
-    cpu_load_tables(&boot_cpu);
-    cpu_init_controls();
+    load_tables(&boot_cpu);
+    init_controls();
+    report();
     mcheck_init();
-}
-
-void cpu_report(void)
-{
-    const struct cpu_features *f = &cpu_features;
-    log_info("basalt: cpu: %s, family %u model 0x%x stepping %u, %u/%u address bits%s",
-             f->brand[0] ? f->brand : "(no name)", f->family, f->model, f->stepping,
-             f->physical_bits, f->linear_bits, f->hypervisor ? ", under a hypervisor" : "");
-    log_info("basalt: cpu: in use: nx%s%s%s%s%s%s%s; missing:%s%s%s%s%s%s", f->smep ? " smep" : "",
-             f->smap ? " smap" : "", f->umip ? " umip" : "", f->fsgsbase ? " fsgsbase" : "",
-             f->xsave ? " xsave" : "", f->x2apic ? " x2apic" : "",
-             f->tsc_deadline ? " tsc-deadline" : "", f->smep ? "" : " smep", f->smap ? "" : " smap",
-             f->umip ? "" : " umip", f->x2apic ? "" : " x2apic",
-             f->tsc_deadline ? "" : " tsc-deadline", f->invariant_tsc ? "" : " invariant-tsc");
 }

@@ -29,13 +29,10 @@ enum cpu_vendor { VENDOR_OTHER, VENDOR_INTEL, VENDOR_AMD };
 // What the boot processor has; the others are required to have the same.
 struct cpu_features {
     enum cpu_vendor vendor;
-    u32 family, model, stepping;
     u32 max_leaf, max_extended_leaf;
     u32 physical_bits, linear_bits;
-    bool xsave, xsaveopt, pcid, invpcid, smep, smap, umip, fsgsbase, x2apic, tsc_deadline,
-        invariant_tsc, page1g, nx, monitor, arat, rdtscp, hypervisor, mtrr, mca, erms;
-    bool vmx, svm;
-    char brand[52];
+    bool xsave, smep, smap, umip, fsgsbase, x2apic, tsc_deadline, invariant_tsc, page1g, mca;
+    bool hypervisor, vmx, svm;
 };
 extern struct cpu_features cpu_features;
 
@@ -62,7 +59,6 @@ struct cpu {
     struct cpu *self; // first: this_cpu() reads it through GS
     u32 id, apic_id;
     u64 pending[4];             // interrupt vectors that came and were not taken
-    u64 nmis;                   // count
     bool nmi_pending;           // an NMI came and was not reported yet
     struct vcpu *vcpu;          // loaded now, the kernel's business
     struct basalt_trace *trace; // the kernel's trace ring of this CPU
@@ -87,15 +83,9 @@ static inline struct cpu *this_cpu(void)
 /// Fills cpu_features and gives the boot CPU its descriptor tables, control registers and trap
 /// handlers.
 void cpu_init(void);
-/// Sets control registers, EFER and PAT of this CPU to what the kernel wants.
-void cpu_init_controls(void);
-/// Loads the GDT, TSS, IDT and GS base of `cpu` on this processor.
-void cpu_load_tables(struct cpu *cpu);
 /// Gives `cpu` a kernel stack and trap stacks with guard pages. Returns -1 when out of frames. Boot
 /// or another CPU.
 must_check int cpu_alloc_stacks(struct cpu *cpu);
-/// Two lines on the log: brand, features in use and missing.
-void cpu_report(void);
 struct cpu *cpu_boot(void);
 
 /// Lets pending interrupts in, for one instant.

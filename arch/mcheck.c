@@ -14,35 +14,30 @@
 // What a compound error code says, by its highest set bit.
 static const char *error_name(u64 status)
 {
-    u32 code = status & 0xffff & ~0x1000u; // bit 12: filtering
-    if (code & 0x800)
-        return "bus or interconnect error";
-    if (code & 0x400)
-        return "internal unclassified error";
-    if (code & 0x100)
-        return "cache hierarchy error";
-    if (code & 0x80)
-        return "memory controller error";
-    if (code & 0x10)
-        return "TLB error";
-    if (code & 0xc)
-        return "generic cache hierarchy error";
-    static const char *const simple[] = {"no error code", "unclassified error",
-                                         "microcode ROM parity error", "external error"};
-    return simple[code & 3];
+    static const struct {
+        u32 bits;
+        const char *name;
+    } kinds[] = {
+        {0x800, "bus or interconnect error"},
+        {0x400, "internal unclassified error"},
+        {0x100, "cache hierarchy error"},
+        {0x080, "memory controller error"},
+        {0x010, "TLB error"},
+        {0x00c, "generic cache hierarchy error"},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
+        if (status & kinds[i].bits)
+            return kinds[i].name;
+    return "unclassified error";
 }
 
-static unsigned bank_count(void)
-{
-    u64 cap;
-    return cpu_features.mca && rdmsr_safe(MSR_MCG_CAP, &cap) ? cap & MCG_CAP_COUNT : 0;
-}
+static u64 capabilities(void) { return cpu_features.mca ? rdmsr(MSR_MCG_CAP) : 0; }
 
 // Shows and clears all banks. Returns the sum (or) of the valid status words.
 static u64 report_banks(void)
 {
     u64 all = 0;
-    for (unsigned bank = 0; bank < bank_count(); bank++) {
+    for (unsigned bank = 0; bank < (capabilities() & MCG_CAP_COUNT); bank++) {
         u64 status, address = 0;
         u32 msr = MSR_MC0_CTL + 4 * bank;
         if (!rdmsr_safe(msr + 1, &status) || !(status & MC_STATUS_VALID))
@@ -50,9 +45,9 @@ static u64 report_banks(void)
         if (status & MC_STATUS_ADDRV && !rdmsr_safe(msr + 2, &address))
             address = 0;
         log_err(
-            "basalt: machine check: CPU %u bank %u: %s, %scorrected%s, status 0x%lx, address 0x%lx",
-            this_cpu()->id, bank, error_name(status), status & MC_STATUS_UC ? "not " : "",
-            status & MC_STATUS_PCC ? ", context lost" : "", status, address);
+            "basalt: machine check: CPU %u bank %u: %s, %scorrected, status 0x%lx, address 0x%lx",
+            this_cpu()->id, bank, error_name(status), status & MC_STATUS_UC ? "not " : "", status,
+            address);
         all |= status;
         wrmsr_safe(msr + 1, 0);
     }
@@ -62,10 +57,9 @@ static u64 report_banks(void)
 void mcheck_init(void)
 {
     (void)report_banks();
-    for (unsigned bank = 0; bank < bank_count(); bank++)
+    for (unsigned bank = 0; bank < (capabilities() & MCG_CAP_COUNT); bank++)
         wrmsr_safe(MSR_MC0_CTL + 4 * bank, ~0ull);
-    u64 cap;
-    if (cpu_features.mca && rdmsr_safe(MSR_MCG_CAP, &cap) && cap & MCG_CAP_CTL)
+    if (capabilities() & MCG_CAP_CTL)
         wrmsr_safe(MSR_MCG_CTL, ~0ull);
 }
 

@@ -23,30 +23,28 @@ extern const struct fixup __extable_start[], __extable_end[];
 void (*irq_quench)(unsigned vector);
 u64 irq_level_vectors[4];
 
-static const char *const names[] = {
-    "divide error",
-    "debug",
-    "NMI",
-    "breakpoint",
-    "overflow",
-    "bound range exceeded",
-    "invalid opcode",
-    "no FPU",
-    "double fault",
-    "coprocessor overrun",
-    "invalid TSS",
-    "segment not present",
-    "stack fault",
-    "general protection",
-    "page fault",
-    "vector 15",
-    "x87 error",
-    "alignment check",
-    "machine check",
-    "SSE error",
-    "virtualization exception",
-    "control protection",
-};
+static const char *const names[] = {"divide error",
+                                    "debug",
+                                    "NMI",
+                                    "breakpoint",
+                                    "overflow",
+                                    "bound range exceeded",
+                                    "invalid opcode",
+                                    "no FPU",
+                                    "double fault",
+                                    "coprocessor overrun",
+                                    "invalid TSS",
+                                    "segment not present",
+                                    "stack fault",
+                                    "general protection",
+                                    "page fault",
+                                    "vector 15",
+                                    "x87 error",
+                                    "alignment check",
+                                    "machine check",
+                                    "SSE error",
+                                    "virtualization exception",
+                                    "control protection"};
 
 static bool fix_up(struct trap_frame *frame)
 {
@@ -73,7 +71,6 @@ noreturn static void page_fault(const struct trap_frame *frame)
 void trap_handle(struct trap_frame *frame)
 {
     if (frame->vector == EXC_NMI) {
-        this_cpu()->nmis++;
         this_cpu()->nmi_pending = true;
         return;
     }
@@ -106,8 +103,7 @@ static void report_nmi(struct cpu *cpu)
 {
     u8 status = inb(PORT_STATUS);
     cpu->nmi_pending = false;
-    log_warn("basalt: cpu: NMI number %lu on CPU %u%s%s", cpu->nmis, cpu->id,
-             status & STATUS_SERR ? ", bus error" : "",
+    log_warn("basalt: cpu: NMI on CPU %u%s%s", cpu->id, status & STATUS_SERR ? ", bus error" : "",
              status & STATUS_IOCHK ? ", device error" : "");
 }
 

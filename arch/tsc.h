@@ -8,13 +8,10 @@
 #include "arch/types.h"
 #include "arch/x86.h"
 
-extern u64 tsc_khz;            // ticks per millisecond
-extern const char *tsc_source; // where the frequency comes from
+extern u64 tsc_khz; // ticks per millisecond
 
 /// Finds the frequency: KVM or VMware leaf, CPUID 0x15, else measured against the ACPI PM timer.
 void tsc_init(void);
-void tsc_report(void);
-/// Ticks to nanoseconds and back, rounded down; exact to 2^-32 for any 64-bit count that does not
-/// overflow the result.
+/// Ticks to nanoseconds, rounded down; exact to 2^-32 for any 64-bit count that does not overflow the
+/// result.
 u64 tsc_to_ns(u64 ticks);
-u64 ns_to_tsc(u64 ns);

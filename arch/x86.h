@@ -18,7 +18,6 @@
 #define RFLAGS_TF      BIT(8) // trap after each instruction
 #define RFLAGS_IF      BIT(9) // interrupts enabled
 #define RFLAGS_OF      BIT(11)
-#define RFLAGS_RF      BIT(16) // no instruction breakpoint once
 #define RFLAGS_VM      BIT(17) // virtual-8086 mode
 #define RFLAGS_AC      BIT(18) // alignment check; SMAP override
 
@@ -46,14 +45,12 @@
 #define CR4_OSFXSR     BIT(9)  // SSE in use
 #define CR4_OSXMMEXCPT BIT(10) // SSE errors by #XM
 #define CR4_UMIP       BIT(11) // SGDT and the like are for ring 0
-#define CR4_LA57       BIT(12) // five paging levels
 #define CR4_VMXE       BIT(13) // VMX
 #define CR4_FSGSBASE   BIT(16)
 #define CR4_PCIDE      BIT(17) // process context identifiers
 #define CR4_OSXSAVE    BIT(18) // XSAVE in use
 #define CR4_SMEP       BIT(20) // the kernel does not execute user pages
 #define CR4_SMAP       BIT(21) // nor read them
-#define CR4_PKE        BIT(22)
 #define CR4_CET        BIT(23)
 
 #define EFER_SCE       BIT(0)  // SYSCALL
@@ -61,9 +58,6 @@
 #define EFER_LMA       BIT(10) // long mode is on
 #define EFER_NXE       BIT(11) // no-execute bit
 #define EFER_SVME      BIT(12) // SVM
-#define EFER_LMSLE     BIT(13)
-#define EFER_FFXSR     BIT(14)
-#define EFER_TCE       BIT(15)
 
 #define XCR0_X87       BIT(0)
 #define XCR0_SSE       BIT(1)
@@ -81,7 +75,6 @@
 #define EXC_OF  4u  // INTO
 #define EXC_BR  5u  // BOUND
 #define EXC_UD  6u  // invalid opcode
-#define EXC_NM  7u  // no FPU
 #define EXC_DF  8u  // double fault
 #define EXC_TS  10u // invalid TSS
 #define EXC_NP  11u // segment not present
@@ -182,44 +175,24 @@
 #define MEMORY_UC_MINUS 7u // PAT only
 
 // CPUID bits, by leaf and register.
-#define CPUID_1_ECX_SSE3              BIT(0)
-#define CPUID_1_ECX_MONITOR           BIT(3)
 #define CPUID_1_ECX_VMX               BIT(5)
-#define CPUID_1_ECX_SSSE3             BIT(9)
 #define CPUID_1_ECX_FMA               BIT(12)
-#define CPUID_1_ECX_CX16              BIT(13)
 #define CPUID_1_ECX_PCID              BIT(17)
-#define CPUID_1_ECX_SSE41             BIT(19)
-#define CPUID_1_ECX_SSE42             BIT(20)
 #define CPUID_1_ECX_X2APIC            BIT(21)
-#define CPUID_1_ECX_MOVBE             BIT(22)
-#define CPUID_1_ECX_POPCNT            BIT(23)
 #define CPUID_1_ECX_TSC_DEADLINE      BIT(24)
-#define CPUID_1_ECX_AES               BIT(25)
 #define CPUID_1_ECX_XSAVE             BIT(26)
 #define CPUID_1_ECX_OSXSAVE           BIT(27)
 #define CPUID_1_ECX_AVX               BIT(28)
 #define CPUID_1_ECX_F16C              BIT(29)
-#define CPUID_1_ECX_RDRAND            BIT(30)
 #define CPUID_1_ECX_HYPERVISOR        BIT(31)
-#define CPUID_1_EDX_PSE               BIT(3)
-#define CPUID_1_EDX_TSC               BIT(4)
-#define CPUID_1_EDX_PAE               BIT(6)
-#define CPUID_1_EDX_MCE               BIT(7)
 #define CPUID_1_EDX_APIC              BIT(9)
-#define CPUID_1_EDX_MTRR              BIT(12)
-#define CPUID_1_EDX_PGE               BIT(13)
 #define CPUID_1_EDX_MCA               BIT(14)
-#define CPUID_1_EDX_FXSR              BIT(24)
 #define CPUID_1_EDX_HTT               BIT(28)
 #define CPUID_6_EAX_ARAT              BIT(2) // the APIC timer never stops
 #define CPUID_7_EBX_FSGSBASE          BIT(0)
 #define CPUID_7_EBX_TSC_ADJUST        BIT(1)
-#define CPUID_7_EBX_BMI1              BIT(3)
 #define CPUID_7_EBX_AVX2              BIT(5)
 #define CPUID_7_EBX_SMEP              BIT(7)
-#define CPUID_7_EBX_BMI2              BIT(8)
-#define CPUID_7_EBX_ERMS              BIT(9)
 #define CPUID_7_EBX_INVPCID           BIT(10)
 #define CPUID_7_EBX_SMAP              BIT(20)
 #define CPUID_7_ECX_UMIP              BIT(2)
@@ -229,18 +202,13 @@
 #define CPUID_7_EDX_FLUSH_L1D         BIT(28)
 #define CPUID_7_EDX_ARCH_CAPABILITIES BIT(29)
 #define CPUID_7_EDX_SSBD              BIT(31)
-#define CPUID_D1_EAX_XSAVEOPT         BIT(0)
 #define CPUID_D1_EAX_XSAVEC           BIT(1)
-#define CPUID_D1_EAX_XGETBV1          BIT(2)
 #define CPUID_81_ECX_SVM              BIT(2) // leaf 0x80000001
-#define CPUID_81_EDX_NX               BIT(20)
 #define CPUID_81_EDX_PAGE1G           BIT(26)
 #define CPUID_81_EDX_RDTSCP           BIT(27)
-#define CPUID_81_EDX_LM               BIT(29)
 #define CPUID_87_EDX_INVARIANT_TSC    BIT(8) // leaf 0x80000007
 #define CPUID_8A_EDX_NPT              BIT(0) // leaf 0x8000000a: SVM
 #define CPUID_8A_EDX_LBR              BIT(1)
-#define CPUID_8A_EDX_SVM_LOCK         BIT(2)
 #define CPUID_8A_EDX_NRIP_SAVE        BIT(3)
 #define CPUID_8A_EDX_TSC_RATE         BIT(4)
 #define CPUID_8A_EDX_CLEAN_BITS       BIT(5)
@@ -305,67 +273,45 @@ static inline bool wrmsr_safe(u32 msr, u64 value)
     return ok;
 }
 
-#define X86_READ_REGISTER(name, reg)                                  \
-    static inline u64 read_##name(void)                               \
-    {                                                                 \
-        u64 value;                                                    \
-        asm volatile("mov %%" reg ", %0" : "=r"(value) : : "memory"); \
-        return value;                                                 \
+#define X86_REGISTER(name)                                              \
+    static inline u64 read_##name(void)                                 \
+    {                                                                   \
+        u64 value;                                                      \
+        asm volatile("mov %%" #name ", %0" : "=r"(value) : : "memory"); \
+        return value;                                                   \
+    }                                                                   \
+    static inline void write_##name(u64 value)                          \
+    {                                                                   \
+        asm volatile("mov %0, %%" #name : : "r"(value) : "memory");     \
     }
-#define X86_WRITE_REGISTER(name, reg)                             \
-    static inline void write_##name(u64 value)                    \
-    {                                                             \
-        asm volatile("mov %0, %%" reg : : "r"(value) : "memory"); \
-    }
-#define X86_REGISTER(name) X86_READ_REGISTER(name, #name) X86_WRITE_REGISTER(name, #name)
 X86_REGISTER(cr0)
 X86_REGISTER(cr2)
 X86_REGISTER(cr3)
 X86_REGISTER(cr4)
-X86_REGISTER(cr8)
 X86_REGISTER(dr0)
 X86_REGISTER(dr1)
 X86_REGISTER(dr2)
 X86_REGISTER(dr3)
 X86_REGISTER(dr6)
-X86_REGISTER(dr7)
-
-#define X86_SELECTOR(name)                                 \
-    static inline u16 read_##name(void)                    \
-    {                                                      \
-        u16 value;                                         \
-        asm volatile("mov %%" #name ", %0" : "=r"(value)); \
-        return value;                                      \
-    }
-X86_SELECTOR(cs)
-X86_SELECTOR(ss)
-X86_SELECTOR(ds)
-X86_SELECTOR(es)
-X86_SELECTOR(fs)
-X86_SELECTOR(gs)
 
 struct table_register { // operand of LGDT and LIDT
     u16 limit;
     u64 base;
 } packed;
 
-static inline void lgdt(const struct table_register *r) { asm volatile("lgdt %0" : : "m"(*r)); }
-
-static inline void lidt(const struct table_register *r) { asm volatile("lidt %0" : : "m"(*r)); }
-
-static inline struct table_register sgdt(void)
-{
-    struct table_register r;
-    asm volatile("sgdt %0" : "=m"(r));
-    return r;
-}
-
-static inline struct table_register sidt(void)
-{
-    struct table_register r;
-    asm volatile("sidt %0" : "=m"(r));
-    return r;
-}
+#define X86_TABLE(name)                                        \
+    static inline void l##name(const struct table_register *r) \
+    {                                                          \
+        asm volatile("l" #name " %0" : : "m"(*r));             \
+    }                                                          \
+    static inline struct table_register s##name(void)          \
+    {                                                          \
+        struct table_register r;                               \
+        asm volatile("s" #name " %0" : "=m"(r));               \
+        return r;                                              \
+    }
+X86_TABLE(gdt)
+X86_TABLE(idt)
 
 static inline u64 xgetbv(u32 index)
 {
@@ -399,11 +345,6 @@ static inline void cpu_hlt(void) { asm volatile("hlt" : : : "memory"); }
 
 static inline void wbinvd(void) { asm volatile("wbinvd" : : : "memory"); }
 
-static inline void clflush(const void *address)
-{
-    asm volatile("clflush (%0)" : : "r"(address) : "memory");
-}
-
 #define X86_PORT(letter, type)                                                       \
     static inline type in##letter(u16 port)                                          \
     {                                                                                \
@@ -419,23 +360,8 @@ X86_PORT(b, u8)
 X86_PORT(w, u16)
 X86_PORT(l, u32)
 
-// Device registers: one access of the stated width, never merged or split by the compiler.
-#define X86_MMIO(bits, letter)                                                 \
-    static inline u##bits mmio_read##bits(const volatile void *address)        \
-    {                                                                          \
-        u##bits value;                                                         \
-        asm volatile("mov" #letter " %1, %0"                                   \
-                     : "=r"(value)                                             \
-                     : "m"(*(const volatile u##bits *)address)                 \
-                     : "memory");                                              \
-        return value;                                                          \
-    }                                                                          \
-    static inline void mmio_write##bits(volatile void *address, u##bits value) \
-    {                                                                          \
-        asm volatile("mov" #letter " %1, %0"                                   \
-                     : "=m"(*(volatile u##bits *)address)                      \
-                     : "r"(value)                                              \
-                     : "memory");                                              \
-    }
-X86_MMIO(16, w)
-X86_MMIO(32, l)
+// Device registers: one access of the stated width.
+static inline u16 mmio_read16(const volatile void *p) { return *(const volatile u16 *)p; }
+static inline u32 mmio_read32(const volatile void *p) { return *(const volatile u32 *)p; }
+static inline void mmio_write16(volatile void *p, u16 value) { *(volatile u16 *)p = value; }
+static inline void mmio_write32(volatile void *p, u32 value) { *(volatile u32 *)p = value; }

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The first instructions. The boot loader enters in 32-bit protected mode with paging off; this
-// code checks that the processor can do what the kernel is built for, maps the low 4 GiB at 0, in
-// the pool window and below the kernel's image, and calls kernel_main() in 64-bit mode. Follows the
+// code checks that the processor can do what the kernel is built for, and calls kernel_main() in
+// 64-bit mode, with the low 4 GiB mapped at 0, in the pool window and below the kernel's image. Follows the
 // Multiboot2 specification, "OS image format" and "Machine state", and the SDM, "Initializing
 // IA-32e Mode".
 
 #define MAGIC 0x36d76289
-#define CPUID_LM 29
-#define CPUID_NX 20
 #define COM1 0x3f8
 
     .section .multiboot2, "a"
@@ -48,34 +46,11 @@ _start:
     jb refuse
     movl $0x80000001, %eax
     cpuid
-    btl $CPUID_LM, %edx
+    btl $29, %edx            // LM
     jnc refuse
     movl $no_nx, %esi
-    btl $CPUID_NX, %edx
+    btl $20, %edx            // NX
     jnc refuse
-
-    movl $boot_pd, %edx         // 4 x 512 pages of 2 MiB: present, writable, large
-    movl $0x83, %eax
-    movl $2048, %ecx
-    xorl %ebx, %ebx
-1:  movl %eax, (%edx)
-    movl %ebx, 4(%edx)
-    addl $0x200000, %eax
-    addl $8, %edx
-    loop 1b
-    movl $boot_pd + 3, %eax
-    movl %eax, boot_pdpt
-    movl %eax, boot_pdpt_image + 8 * 510
-    addl $0x1000, %eax
-    movl %eax, boot_pdpt + 8
-    movl %eax, boot_pdpt_image + 8 * 511
-    addl $0x1000, %eax
-    movl %eax, boot_pdpt + 16
-    addl $0x1000, %eax
-    movl %eax, boot_pdpt + 24
-    movl $boot_pdpt + 3, boot_pml4              // identity
-    movl $boot_pdpt + 3, boot_pml4 + 8 * 256    // pool window
-    movl $boot_pdpt_image + 3, boot_pml4 + 8 * 511
 
     movl %cr4, %eax
     orl $0x20, %eax             // PAE
@@ -134,12 +109,9 @@ start64:
     jmp *%rax
 
     .section .boot.rodata, "a"
-no_multiboot:
-    .asciz "basalt: refused: not started by a Multiboot2 loader. Use GRUB 2's `multiboot2` command.\r\n"
-no_long_mode:
-    .asciz "basalt: refused: this processor has no 64-bit mode. Basalt needs an x86-64 processor.\r\n"
-no_nx:
-    .asciz "basalt: refused: no-execute pages are missing. Turn `Execute Disable`/`NX` on in the firmware setup.\r\n"
+no_multiboot: .asciz "basalt: refused: not started by a Multiboot2 loader. Use GRUB 2's `multiboot2` command.\r\n"
+no_long_mode: .asciz "basalt: refused: this processor has no 64-bit mode. Basalt needs an x86-64 processor.\r\n"
+no_nx: .asciz "basalt: refused: no-execute pages are missing. Turn `Execute Disable`/`NX` on in the firmware setup.\r\n"
     .balign 8
 boot_gdt:
     .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff
@@ -147,16 +119,29 @@ boot_gdtr:
     .short 23
     .long boot_gdt
 
-    .section .boot.bss, "aw", @nobits
+    // The low 4 GiB in pages of 2 MiB: present, writable, large.
+    .section .boot.data, "aw"
     .balign 4096
 boot_pml4:
-    .skip 4096
+    .quad boot_pdpt + 3         // identity
+    .fill 255, 8, 0
+    .quad boot_pdpt + 3         // pool window
+    .fill 254, 8, 0
+    .quad boot_pdpt_image + 3
 boot_pdpt:
-    .skip 4096
+    .quad boot_pd + 3, boot_pd + 0x1003, boot_pd + 0x2003, boot_pd + 0x3003
+    .fill 508, 8, 0
 boot_pdpt_image:
-    .skip 4096
+    .fill 510, 8, 0
+    .quad boot_pd + 3, boot_pd + 0x1003
 boot_pd:
-    .skip 4 * 4096
+    .set page, 0x83
+    .rept 2048
+    .quad page
+    .set page, page + 0x200000
+    .endr
+
+    .section .boot.bss, "aw", @nobits
     .skip 256
 boot_stack32:
 

@@ -11,7 +11,6 @@
 #include "arch/fpu.h"
 #include "arch/paging.h"
 #include "arch/tsc.h"
-#include "drivers/fbtext.h"
 #include "drivers/ioapic.h"
 #include "drivers/pci.h"
 #include "drivers/rtc.h"
@@ -36,17 +35,13 @@ static u64 ram_end(void)
 static void memory_report(void)
 {
     u64 ram = 0;
-    for (u32 i = 0; i < params.memory_count; i++)
-        ram += params.memory[i].kind == MEMORY_RAM ? params.memory[i].end - params.memory[i].base
-                                                   : 0;
+    for (const struct boot_memory *m = params.memory; m < params.memory + params.memory_count; m++)
+        ram += m->kind == MEMORY_RAM ? m->end - m->base : 0;
     log_info("basalt: memory: %lu MiB in %u ranges, ends at 0x%lx", ram >> 20, params.memory_count,
              ram_end());
-    for (u32 i = 0; i < params.memory_count; i++)
-        log_debug("basalt: memory: %012lx-%012lx kind %u", params.memory[i].base,
-                  params.memory[i].end - 1, params.memory[i].kind);
-    for (u32 i = 0; i < params.module_count; i++)
-        log_info("basalt: module %u: 0x%lx, %lu KiB: %s", i, params.modules[i].base,
-                 params.modules[i].size >> 10, params.modules[i].cmdline);
+    for (const struct boot_module *m = params.modules; m < params.modules + params.module_count;
+         m++)
+        log_info("basalt: module: 0x%lx, %lu KiB: %s", m->base, m->size >> 10, m->cmdline);
     log_info("basalt: loader: %s; command line: %s", params.loader, params.cmdline);
 }
 
@@ -54,9 +49,8 @@ static void memory_report(void)
 noreturn static void boot_rest(const void *unused_argument unused)
 {
     panic_map_record();
-    acpi_init(&params); // tables, through the device window
-    (void)uart_init();  // once more: SPCR may name another port
-    fbtext_init(&params.framebuffer);
+    acpi_init(&params);   // tables, through the device window
+    uart_init();          // once more: SPCR may name another port
     frames_init(&params); // the frame allocator: early_frame() is over
     ioapic_init(); // all lines masked, 8259s off: before LINT0 is, else QEMU keeps a stale request
     apic_init();   // local APIC, timer stopped
@@ -67,14 +61,7 @@ noreturn static void boot_rest(const void *unused_argument unused)
     u64 now = rtc_read_ns();
     boot_wall_clock_ns = now ? now - tsc_to_ns(rdtsc()) : 0;
 
-    cpu_report();
     memory_report();
-    acpi_report();
-    apic_report();
-    ioapic_report();
-    tsc_report();
-    pci_report();
-    uart_report();
     uart_start_interrupts();
     basalt_start(&params);
 }
@@ -83,7 +70,7 @@ void kernel_main(u32 magic, u64 multiboot_info)
 {
     int error = magic == MULTIBOOT2_MAGIC ? multiboot2_load(multiboot_info, &params) : -1;
     cmdline_parse(params.cmdline); // complaints go to the log ring
-    (void)uart_init();             // shows the ring
+    uart_init();                   // shows the ring
     log_info("basalt: Basalt %s", basalt_version);
     cpu_init(); // features, descriptor tables, traps, control registers
     if (error)

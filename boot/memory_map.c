@@ -6,15 +6,15 @@
 
 #include "boot/multiboot2.h"
 
-static void sort(u64 *values, u32 count)
+// The lowest address from `from` on at which an entry begins or ends; ~0 if there is none.
+static u64 next_edge(const struct boot_memory *map, u32 count, u64 from)
 {
-    for (u32 i = 1; i < count; i++) {
-        u64 value = values[i];
-        u32 at = i;
-        for (; at && values[at - 1] > value; at--)
-            values[at] = values[at - 1];
-        values[at] = value;
+    u64 edge = ~0ull;
+    for (u32 i = 0; i < count; i++) {
+        edge = map[i].base >= from ? MIN(edge, map[i].base) : edge;
+        edge = map[i].end >= from ? MIN(edge, map[i].end) : edge;
     }
+    return edge;
 }
 
 static u32 kind_between(const struct boot_memory *map, u32 count, u64 base, u64 end)
@@ -26,38 +26,25 @@ static u32 kind_between(const struct boot_memory *map, u32 count, u64 base, u64 
     return kind;
 }
 
-static bool trim(struct boot_memory *m)
-{
-    if (m->kind == MEMORY_RAM) {
-        m->base = ALIGN_UP(m->base, PAGE_SIZE);
-        m->end = ALIGN_DOWN(m->end, PAGE_SIZE);
-    }
-    return m->base < m->end;
-}
-
 u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max)
 {
-    static u64 edges[2 * BOOT_MEMORY_MAX];
     static struct boot_memory result[2 * BOOT_MEMORY_MAX];
-    u32 edge_count = 0, pieces = 0, kept = 0;
+    u32 pieces = 0, kept = 0;
 
-    for (u32 i = 0; i < count; i++) {
-        edges[edge_count++] = map[i].base;
-        edges[edge_count++] = map[i].end;
-    }
-    sort(edges, edge_count);
-    for (u32 i = 0; i + 1 < edge_count; i++) {
-        u64 base = edges[i], end = edges[i + 1];
-        u32 kind = base < end ? kind_between(map, count, base, end) : 0;
-        if (!kind)
-            continue;
+    for (u64 base = next_edge(map, count, 0), end; base != ~0ull; base = end) {
+        end = next_edge(map, count, base + 1);
+        u32 kind = kind_between(map, count, base, end);
         if (pieces && result[pieces - 1].end == base && result[pieces - 1].kind == kind)
             result[pieces - 1].end = end;
-        else
+        else if (kind)
             result[pieces++] = (struct boot_memory){base, end, kind};
     }
-    for (u32 i = 0; i < pieces && kept < max; i++)
-        if (trim(&result[i]))
-            map[kept++] = result[i];
+    for (u32 i = 0; i < pieces && kept < max; i++) {
+        bool ram = result[i].kind == MEMORY_RAM;
+        map[kept].base = ram ? ALIGN_UP(result[i].base, PAGE_SIZE) : result[i].base;
+        map[kept].end = ram ? ALIGN_DOWN(result[i].end, PAGE_SIZE) : result[i].end;
+        map[kept].kind = result[i].kind;
+        kept += map[kept].base < map[kept].end;
+    }
     return kept;
 }

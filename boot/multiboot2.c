@@ -28,7 +28,6 @@ struct tag {
 struct module_tag {
     struct tag tag;
     u32 base, end;
-    char cmdline[];
 };
 struct memory_map_tag {
     struct tag tag;
@@ -39,22 +38,17 @@ struct memory_entry {
     u64 base, length;
     u32 type, reserved;
 };
-struct framebuffer_tag {
-    struct tag tag;
-    u64 address;
-    u32 pitch, width, height;
-    u8 bits, type;
-};
 
-// Copies a string of at most `bytes` that need not end; control characters become '?'. Returns
-// false if it was cut.
-static bool copy_text(char *to, size_t size, const char *from, size_t bytes)
+// Copies the string that begins at `offset` of the tag and need not end; control characters become
+// '?'.
+static const char *copy_text(char *to, size_t size, const struct tag *tag, size_t offset)
 {
-    size_t i = 0;
+    const char *from = (const char *)tag + offset;
+    size_t i = 0, bytes = tag->size - offset;
     for (; i < bytes && from[i] && i + 1 < size; i++)
         to[i] = from[i] >= ' ' && from[i] <= '~' ? from[i] : '?';
     to[i] = 0;
-    return i < bytes && !from[i];
+    return i < bytes && !from[i] ? NULL : "text cut short";
 }
 
 static const char *parse_module(const struct tag *tag, struct boot_params *p)
@@ -69,20 +63,13 @@ static const char *parse_module(const struct tag *tag, struct boot_params *p)
     struct boot_module *module = &p->modules[p->module_count++];
     module->base = m->base;
     module->size = m->end - m->base;
-    return copy_text(module->cmdline, sizeof(module->cmdline), m->cmdline, tag->size - sizeof(*m))
-               ? NULL
-               : "command line cut short";
-}
-
-static u32 memory_kind(u32 type)
-{
-    static const u8 kinds[] = {MEMORY_RESERVED,     MEMORY_RAM,      MEMORY_RESERVED,
-                               MEMORY_ACPI_RECLAIM, MEMORY_ACPI_NVS, MEMORY_BAD};
-    return type < ARRAY_SIZE(kinds) ? kinds[type] : MEMORY_RESERVED;
+    return copy_text(module->cmdline, sizeof(module->cmdline), tag, sizeof(*m));
 }
 
 static const char *parse_memory_map(const struct tag *tag, struct boot_params *p)
 {
+    static const u8 kinds[] = {MEMORY_RESERVED,     MEMORY_RAM,      MEMORY_RESERVED,
+                               MEMORY_ACPI_RECLAIM, MEMORY_ACPI_NVS, MEMORY_BAD};
     const struct memory_map_tag *m = (const void *)tag;
     if (tag->size < sizeof(*m) || m->entry_size < sizeof(struct memory_entry) || m->entry_size % 8)
         return "bad entry size";
@@ -93,7 +80,8 @@ static const char *parse_memory_map(const struct tag *tag, struct boot_params *p
         if (!e->length || e->base >= ADDRESS_END)
             continue;
         u64 end = e->base + MIN(e->length, ADDRESS_END - e->base);
-        p->memory[p->memory_count++] = (struct boot_memory){e->base, end, memory_kind(e->type)};
+        u32 kind = e->type < ARRAY_SIZE(kinds) ? kinds[e->type] : MEMORY_RESERVED;
+        p->memory[p->memory_count++] = (struct boot_memory){e->base, end, kind};
     }
     p->memory_count = memory_map_normalize(p->memory, p->memory_count, BOOT_MEMORY_MAX);
     return count > BOOT_MEMORY_MAX ? "too many entries" : NULL;
@@ -101,11 +89,10 @@ static const char *parse_memory_map(const struct tag *tag, struct boot_params *p
 
 static const char *parse_framebuffer(const struct tag *tag, struct boot_params *p)
 {
-    const struct framebuffer_tag *f = (const void *)tag;
-    if (tag->size < offsetof(struct framebuffer_tag, type) + 1)
+    size_t bytes = offsetof(struct boot_framebuffer, type) + 1; // laid out as in the tag
+    if (tag->size < sizeof(*tag) + bytes)
         return "too short";
-    p->framebuffer =
-        (struct boot_framebuffer){f->address, f->pitch, f->width, f->height, f->bits, f->type};
+    memcpy(&p->framebuffer, tag + 1, bytes);
     return NULL;
 }
 
@@ -124,15 +111,9 @@ static const char *parse_rsdp(const struct tag *tag, struct boot_params *p)
 // Returns what is wrong with the tag, or NULL.
 static const char *parse_tag(const struct tag *tag, struct boot_params *p)
 {
-    const char *text = (const char *)(tag + 1);
-    size_t bytes = tag->size - sizeof(*tag);
     switch (tag->type) {
-    case TAG_CMDLINE:
-        return copy_text(p->cmdline, sizeof(p->cmdline), text, bytes) ? NULL
-                                                                      : "command line cut short";
-    case TAG_LOADER:
-        return copy_text(p->loader, sizeof(p->loader), text, bytes) ? NULL
-                                                                    : "loader's name cut short";
+    case TAG_CMDLINE: return copy_text(p->cmdline, sizeof(p->cmdline), tag, sizeof(*tag));
+    case TAG_LOADER: return copy_text(p->loader, sizeof(p->loader), tag, sizeof(*tag));
     case TAG_MODULE: return parse_module(tag, p);
     case TAG_MEMORY_MAP: return parse_memory_map(tag, p);
     case TAG_FRAMEBUFFER: return parse_framebuffer(tag, p);
@@ -144,24 +125,20 @@ static const char *parse_tag(const struct tag *tag, struct boot_params *p)
 
 int multiboot2_parse(const u8 *info, u64 size, struct boot_params *params)
 {
-    if (size < 8)
-        return -1;
-    u64 total = *(const u32 *)info;
+    u64 total = size >= 8 ? *(const u32 *)info : 0;
     if (total < 16 || total > size)
         return -1;
     for (u64 at = 8; at + sizeof(struct tag) <= total;) {
         const struct tag *tag = (const void *)(info + at);
         if (tag->type == TAG_END)
             break;
-        const char *wrong =
-            tag->size < sizeof(*tag) || tag->size > total - at ? "size" : parse_tag(tag, params);
+        bool fits = tag->size >= sizeof(*tag) && tag->size <= total - at;
+        const char *wrong = fits ? parse_tag(tag, params) : "bad size";
         if (wrong) {
             params->broken++;
             log_warn("basalt: boot information: tag %u at %lu: %s", tag->type, at, wrong);
         }
-        if (tag->size < sizeof(*tag) || tag->size > total - at)
-            break;
-        at += ALIGN_UP(tag->size, 8);
+        at = fits ? at + ALIGN_UP(tag->size, 8) : total;
     }
     return params->memory_count ? 0 : -1;
 }

@@ -16,13 +16,11 @@
 #define BAR_IO            0x1u
 #define BAR_TYPE          0x6u
 #define BAR_TYPE_64       0x4u
-#define BAR_PREFETCHABLE  0x8u
 #define LINE_NONE         0xffu
 #define CLASS_HOST_BRIDGE 0x0600u
 
 static struct pci_function functions[PCI_FUNCTIONS_MAX];
-static unsigned function_count, functions_left_out;
-static bool has_ecam;
+static unsigned function_count;
 
 unsigned pci_count(void) { return function_count; }
 
@@ -33,16 +31,9 @@ struct pci_function *pci_at(unsigned index)
 
 struct pci_function *pci_find(u16 bdf)
 {
-    unsigned low = 0, high = function_count;
-    while (low < high) {
-        unsigned middle = (low + high) / 2;
-        if (functions[middle].bdf == bdf)
-            return &functions[middle];
-        if (functions[middle].bdf < bdf)
-            low = middle + 1;
-        else
-            high = middle;
-    }
+    for (unsigned i = 0; i < function_count; i++)
+        if (functions[i].bdf == bdf)
+            return &functions[i];
     return NULL;
 }
 
@@ -68,9 +59,8 @@ static unsigned read_bar(struct pci_function *f, unsigned index, unsigned count)
     if (!(sticks & ~(u64)flag_bits))
         return 1;
     bar->base = low & ~flag_bits;
-    bar->prefetchable = !bar->io && low & BAR_PREFETCHABLE;
-    bar->wide = !bar->io && (low & BAR_TYPE) == BAR_TYPE_64 && index + 1 < count;
-    if (bar->wide) {
+    bool wide = !bar->io && (low & BAR_TYPE) == BAR_TYPE_64 && index + 1 < count;
+    if (wide) {
         bar->base |= (u64)pci_read(f->bdf, reg + 4, 4) << 32;
         sticks |= (u64)probe_bar(f->bdf, reg + 4) << 32;
     } else {
@@ -78,7 +68,7 @@ static unsigned read_bar(struct pci_function *f, unsigned index, unsigned count)
     }
     sticks &= ~(u64)flag_bits;
     bar->size = sticks & (0 - sticks); // the lowest bit that sticks
-    return bar->wide ? 2 : 1;
+    return wide ? 2 : 1;
 }
 
 static void read_bars(struct pci_function *f)
@@ -93,16 +83,15 @@ static void read_bars(struct pci_function *f)
 
 static u32 line_gsi(u16 bdf)
 {
-    bool level, active_low;
-    u8 pin = (u8)pci_read(bdf, PCI_INTERRUPT_PIN, 1),
-       line = (u8)pci_read(bdf, PCI_INTERRUPT_LINE, 1);
-    return !pin || !line || line == LINE_NONE ? ~0u : ioapic_isa_gsi(line, &level, &active_low);
+    u8 pin = (u8)pci_read(bdf, PCI_INTERRUPT_PIN, 1);
+    u8 line = (u8)pci_read(bdf, PCI_INTERRUPT_LINE, 1);
+    return !pin || !line || line == LINE_NONE ? ~0u : ioapic_isa(line).gsi;
 }
 
 static void add(u16 bdf)
 {
     if (function_count == PCI_FUNCTIONS_MAX) {
-        functions_left_out++;
+        log_warn("basalt: pci: %02x:%02x.%u left out: too many", bdf >> 8, bdf >> 3 & 31, bdf & 7);
         return;
     }
     struct pci_function *f = &functions[function_count++];
@@ -111,19 +100,15 @@ static void add(u16 bdf)
     f->device = (u16)pci_read(bdf, PCI_DEVICE, 2);
     f->class_code = (u16)pci_read(bdf, PCI_CLASS, 2);
     f->header_type = (u8)pci_read(bdf, PCI_HEADER_TYPE, 1) & (u8)~MULTI_FUNCTION;
-    f->express_cap = pci_capability(bdf, PCI_CAP_EXPRESS);
     f->gsi = line_gsi(bdf);
     if (f->class_code != CLASS_HOST_BRIDGE) // its decoding is never turned off
         read_bars(f);
     pci_msi_probe(f);
-    log_debug("basalt: pci: %02x:%02x.%u %04x:%04x class %04x msi %u msix %u gsi %d", bdf >> 8,
-              bdf >> 3 & 31, bdf & 7, f->vendor, f->device, f->class_code, f->msi_count,
-              f->msix_count, (int)f->gsi);
 }
 
 void pci_init(void)
 {
-    has_ecam = pci_config_init();
+    bool has_ecam = pci_config_init();
     for (unsigned slot = 0; slot < BUSES * 32; slot++) {
         u16 bdf = (u16)(slot << 3);
         if (pci_read(bdf, PCI_VENDOR, 2) == 0xffff)
@@ -133,13 +118,6 @@ void pci_init(void)
             if (pci_read((u16)(bdf | fn), PCI_VENDOR, 2) != 0xffff)
                 add((u16)(bdf | fn));
     }
-}
-
-void pci_report(void)
-{
     log_info("basalt: pci: %u functions, configuration through %s", function_count,
              has_ecam ? "ECAM" : "0xCF8");
-    if (functions_left_out)
-        log_warn("basalt: pci: %u more functions than fit in the table are left out",
-                 functions_left_out);
 }

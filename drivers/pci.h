@@ -29,20 +29,19 @@
 #define PCI_STATUS_CAPABILITIES BIT(4)
 
 #define PCI_CAP_MSI             0x05u
-#define PCI_CAP_EXPRESS         0x10u
 #define PCI_CAP_MSIX            0x11u
 
 struct pci_bar {
-    u64 base, size;              // bytes; size 0: none
-    bool io, prefetchable, wide; // wide: takes the next BAR too
+    u64 base, size; // bytes; size 0: none
+    bool io;
 };
 
 struct pci_function {
-    u16 bdf;                           // bus 15:8, device 7:3, function 2:0
-    u16 vendor, device, class_code;    // class_code: class 15:8, subclass 7:0
-    u8 header_type;                    // without the multi-function bit
-    u8 msi_cap, msix_cap, express_cap; // offsets, 0: none
-    u16 msi_count, msix_count;         // messages that it can have
+    u16 bdf;                        // bus 15:8, device 7:3, function 2:0
+    u16 vendor, device, class_code; // class_code: class 15:8, subclass 7:0
+    u8 header_type;                 // without the multi-function bit
+    u8 msi_cap, msix_cap;           // offsets, 0: none
+    u16 msi_count, msix_count;      // messages that it can have
     bool msi_64bit, msi_maskable;
     bool msix_bad;    // table outside its BAR
     void *msix_table; // mapped at the first use
@@ -53,7 +52,6 @@ struct pci_function {
 
 /// Finds the configuration mechanism and all functions. After acpi_init().
 void pci_init(void);
-void pci_report(void);
 unsigned pci_count(void);
 struct pci_function *pci_at(unsigned index);
 /// NULL: no such function.

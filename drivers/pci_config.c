@@ -21,12 +21,11 @@ static u8 ecam_first, ecam_last;
 
 bool pci_config_init(void)
 {
-    for (unsigned i = 0; i < acpi.ecam_count && !ecam; i++) {
-        const struct acpi_ecam *e = &acpi.ecams[i];
+    for (const struct acpi_ecam *e = acpi.ecams; e < acpi.ecams + acpi.ecam_count && !ecam; e++) {
         if (e->segment)
             continue;
-        u64 offset = e->first_bus * ECAM_BUS_SIZE,
-            size = (e->last_bus + 1u) * ECAM_BUS_SIZE - offset;
+        u64 offset = e->first_bus * ECAM_BUS_SIZE;
+        u64 size = (e->last_bus + 1u) * ECAM_BUS_SIZE - offset;
         u8 *mapped = device_map(HPA(e->base + offset), size, MAP_WRITE | MAP_UC);
         ecam = mapped ? mapped - offset : NULL;
         ecam_first = e->first_bus;
@@ -51,6 +50,13 @@ static bool valid(u16 bdf, unsigned offset, unsigned bytes)
            offset < pci_config_size(bdf);
 }
 
+// The data port of a register.
+static u16 select(u16 bdf, unsigned offset)
+{
+    outl(PORT_ADDRESS, ADDRESS_ENABLE | (u32)bdf << 8 | (offset & ~3u));
+    return (u16)(PORT_DATA + (offset & 3));
+}
+
 u32 pci_read(u16 bdf, unsigned offset, unsigned bytes)
 {
     if (!valid(bdf, offset, bytes))
@@ -58,8 +64,7 @@ u32 pci_read(u16 bdf, unsigned offset, unsigned bytes)
     volatile u8 *p = ecam_at(bdf, offset);
     if (p)
         return bytes == 4 ? mmio_read32(p) : bytes == 2 ? mmio_read16(p) : *p;
-    u16 port = (u16)(PORT_DATA + (offset & 3));
-    outl(PORT_ADDRESS, ADDRESS_ENABLE | (u32)bdf << 8 | (offset & ~3u));
+    u16 port = select(bdf, offset);
     return bytes == 4 ? inl(port) : bytes == 2 ? inw(port) : inb(port);
 }
 
@@ -68,9 +73,7 @@ void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value)
     if (!valid(bdf, offset, bytes))
         return;
     volatile u8 *p = ecam_at(bdf, offset);
-    u16 port = (u16)(PORT_DATA + (offset & 3));
-    if (!p)
-        outl(PORT_ADDRESS, ADDRESS_ENABLE | (u32)bdf << 8 | (offset & ~3u));
+    u16 port = p ? 0 : select(bdf, offset);
     if (p && bytes == 4)
         mmio_write32(p, value);
     else if (p && bytes == 2)

@@ -8,7 +8,7 @@
 #include "arch/x86.h"
 #include "drivers/pci_internal.h"
 
-#define MSI_CONTROL     2u // offsets in the MSI capability
+#define MSI_CONTROL     2u // offsets in both capabilities
 #define MSI_ADDRESS     4u
 #define MSI_ENABLE      BIT(0)
 #define MSI_COUNT_SHIFT 1u    // of log2 of the messages that it can have
@@ -16,8 +16,7 @@
 #define MSI_64BIT       BIT(7)
 #define MSI_MASKABLE    BIT(8)
 
-#define MSIX_CONTROL    2u // offsets in the MSI-X capability
-#define MSIX_TABLE      4u
+#define MSIX_TABLE      4u     // offset in the MSI-X capability
 #define MSIX_COUNT      0x7ffu // minus one
 #define MSIX_MASK_ALL   BIT(14)
 #define MSIX_ENABLE     BIT(15)
@@ -25,21 +24,10 @@
 #define MSIX_DATA       8u  // offsets in an entry
 #define MSIX_VECTOR     12u // control; bit 0: masked
 
-static void msix_control(struct pci_function *f, u32 set, u32 clear)
+static void change(const struct pci_function *f, u8 cap, u32 set, u32 clear)
 {
-    u32 control = pci_read(f->bdf, f->msix_cap + MSIX_CONTROL, 2);
-    pci_write(f->bdf, f->msix_cap + MSIX_CONTROL, 2, (control & ~clear) | set);
-}
-
-static void msi_control(struct pci_function *f, u32 set, u32 clear)
-{
-    u32 control = pci_read(f->bdf, f->msi_cap + MSI_CONTROL, 2);
-    pci_write(f->bdf, f->msi_cap + MSI_CONTROL, 2, (control & ~clear) | set);
-}
-
-static unsigned msi_mask_offset(const struct pci_function *f)
-{
-    return f->msi_cap + (f->msi_64bit ? 16u : 12u);
+    u32 control = pci_read(f->bdf, cap + MSI_CONTROL, 2);
+    pci_write(f->bdf, cap + MSI_CONTROL, 2, (control & ~clear) | set);
 }
 
 // Where the table is; 0 if it lies outside its BAR.
@@ -56,9 +44,9 @@ static u64 msix_table_address(const struct pci_function *f)
 void pci_msi_disable(struct pci_function *f)
 {
     if (f->msix_cap)
-        msix_control(f, 0, MSIX_ENABLE);
+        change(f, f->msix_cap, 0, MSIX_ENABLE);
     if (f->msi_cap)
-        msi_control(f, 0, MSI_ENABLE);
+        change(f, f->msi_cap, 0, MSI_ENABLE);
 }
 
 void pci_msi_probe(struct pci_function *f)
@@ -72,7 +60,7 @@ void pci_msi_probe(struct pci_function *f)
         f->msi_maskable = control & MSI_MASKABLE;
     }
     if (f->msix_cap) {
-        f->msix_count = (u16)((pci_read(f->bdf, f->msix_cap + MSIX_CONTROL, 2) & MSIX_COUNT) + 1);
+        f->msix_count = (u16)((pci_read(f->bdf, f->msix_cap + MSI_CONTROL, 2) & MSIX_COUNT) + 1);
         f->msix_bad = !msix_table_address(f);
     }
     pci_msi_disable(f);
@@ -93,8 +81,8 @@ static int msix_set(struct pci_function *f, unsigned entry, u64 address, u32 dat
     volatile u8 *e = msix_entry(f, entry);
     if (!e)
         return -1;
-    if (!(pci_read(f->bdf, f->msix_cap + MSIX_CONTROL, 2) & MSIX_ENABLE)) {
-        msix_control(f, MSIX_ENABLE | MSIX_MASK_ALL, 0);
+    if (!(pci_read(f->bdf, f->msix_cap + MSI_CONTROL, 2) & MSIX_ENABLE)) {
+        change(f, f->msix_cap, MSIX_ENABLE | MSIX_MASK_ALL, 0);
         for (unsigned i = 0; i < f->msix_count; i++)
             mmio_write32((volatile u8 *)f->msix_table + i * MSIX_ENTRY + MSIX_VECTOR, 1);
     }
@@ -103,7 +91,7 @@ static int msix_set(struct pci_function *f, unsigned entry, u64 address, u32 dat
     mmio_write32(e + 4, (u32)(address >> 32));
     mmio_write32(e + MSIX_DATA, data);
     mmio_write32(e + MSIX_VECTOR, 0);
-    msix_control(f, MSIX_ENABLE, MSIX_MASK_ALL);
+    change(f, f->msix_cap, MSIX_ENABLE, MSIX_MASK_ALL);
     return 0;
 }
 
@@ -111,14 +99,13 @@ static int msi_set(struct pci_function *f, unsigned entry, u64 address, u32 data
 {
     if (!f->msi_cap || entry || (address >> 32 && !f->msi_64bit))
         return -1;
-    msi_control(f, 0, MSI_ENABLE | MSI_WANTED);
+    change(f, f->msi_cap, 0, MSI_ENABLE | MSI_WANTED);
     pci_write(f->bdf, f->msi_cap + MSI_ADDRESS, 4, (u32)address);
     if (f->msi_64bit)
         pci_write(f->bdf, f->msi_cap + MSI_ADDRESS + 4, 4, (u32)(address >> 32));
     pci_write(f->bdf, f->msi_cap + MSI_ADDRESS + (f->msi_64bit ? 8 : 4), 2, data);
-    if (f->msi_maskable)
-        pci_write(f->bdf, msi_mask_offset(f), 4, 0);
-    msi_control(f, MSI_ENABLE, 0);
+    pci_msi_mask(f, 0, false);
+    change(f, f->msi_cap, MSI_ENABLE, 0);
     return 0;
 }
 
@@ -134,5 +121,5 @@ void pci_msi_mask(struct pci_function *f, unsigned entry, bool masked)
     if (e)
         mmio_write32(e + MSIX_VECTOR, masked);
     else if (f->msi_cap && f->msi_maskable && !entry)
-        pci_write(f->bdf, msi_mask_offset(f), 4, masked);
+        pci_write(f->bdf, f->msi_cap + (f->msi_64bit ? 16u : 12u), 4, masked);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Machine reset, from the most to the least polite way (a warm one avoids the first). Follows the ACPI specification, "Reset
-// Register".
+// Machine reset, from the most to the least polite way (a warm one avoids the first). Follows the
+// ACPI specification, "Reset Register".
 
 #include "drivers/reset.h"
 
@@ -15,33 +15,25 @@
 #define RESET_NOW     0x04
 #define RESET_POWER   0x08 // power cycle too
 
-static void pause_some(void)
+static void attempt(u16 port, u8 value)
 {
+    if (port)
+        outb(port, value);
     for (unsigned i = 0; i < 100000; i++)
         inb(0x80); // about a microsecond each on real hardware
 }
 
-static void acpi_reset(void)
-{
-    if (!acpi.reset_supported || acpi.reset.space != ACPI_SPACE_IO || acpi.reset.address > 0xffff)
-        return;
-    outb((u16)acpi.reset.address, acpi.reset_value);
-    pause_some();
-}
-
 void machine_reset(bool warm)
 {
+    struct table_register none = {0, 0};
     cpu_cli();
     uart_flush();
     if (!warm)
-        acpi_reset(); // its value often asks for a power cycle, which loses the memory
+        attempt(acpi.reset_port, acpi.reset_value); // often a power cycle: the memory is lost
     outb(PORT_RESET, RESET_FULL);
-    outb(PORT_RESET, (u8)(RESET_FULL | RESET_NOW | (warm ? 0 : RESET_POWER)));
-    pause_some();
-    outb(PORT_KEYBOARD, 0xfe);
-    pause_some();
-    acpi_reset();
-    struct table_register none = {0, 0};
+    attempt(PORT_RESET, (u8)(RESET_FULL | RESET_NOW | (warm ? 0 : RESET_POWER)));
+    attempt(PORT_KEYBOARD, 0xfe);
+    attempt(acpi.reset_port, acpi.reset_value);
     lidt(&none);
     asm volatile("int3");
     for (;;)

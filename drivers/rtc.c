@@ -12,12 +12,6 @@
 
 #define PORT_INDEX 0x70 // bit 7: NMI off; stays clear
 #define PORT_DATA  0x71
-#define REG_SECOND 0x00u
-#define REG_MINUTE 0x02u
-#define REG_HOUR   0x04u
-#define REG_DAY    0x07u
-#define REG_MONTH  0x08u
-#define REG_YEAR   0x09u
 #define REG_A      0x0au
 #define REG_B      0x0bu
 #define A_UPDATING 0x80u
@@ -26,9 +20,7 @@
 #define PM_BIT     0x80u // of the hour, in 12-hour format
 #define TRIES      100000u
 
-struct reading {
-    u8 second, minute, hour, day, month, year, century;
-};
+enum { SECOND, MINUTE, HOUR, DAY, MONTH, YEAR, CENTURY, FIELDS };
 
 static u8 cmos(unsigned reg)
 {
@@ -36,19 +28,13 @@ static u8 cmos(unsigned reg)
     return inb(PORT_DATA);
 }
 
-static struct reading read_once(void)
+static void read_once(u8 fields[FIELDS])
 {
+    const u8 registers[FIELDS] = {0, 2, 4, 7, 8, 9, acpi.century};
     for (unsigned i = 0; i < TRIES && cmos(REG_A) & A_UPDATING; i++)
         cpu_pause();
-    return (struct reading){
-        .second = cmos(REG_SECOND),
-        .minute = cmos(REG_MINUTE),
-        .hour = cmos(REG_HOUR),
-        .day = cmos(REG_DAY),
-        .month = cmos(REG_MONTH),
-        .year = cmos(REG_YEAR),
-        .century = acpi.century ? cmos(acpi.century) : 0,
-    };
+    for (unsigned i = 0; i < FIELDS; i++)
+        fields[i] = cmos(registers[i]);
 }
 
 u64 rtc_seconds(unsigned year, unsigned month, unsigned day, unsigned hour, unsigned minute,
@@ -61,36 +47,23 @@ u64 rtc_seconds(unsigned year, unsigned month, unsigned day, unsigned hour, unsi
     return (days - 719468) * 86400 + hour * 3600ull + minute * 60 + second;
 }
 
-static unsigned decode(u8 value, u8 mode)
-{
-    return mode & B_BINARY ? value : (value >> 4) * 10u + (value & 15);
-}
-
-static unsigned decode_hour(u8 value, u8 mode)
-{
-    unsigned hour = decode(value & (mode & B_24H ? 0xff : 0x7f), mode);
-    if (mode & B_24H)
-        return hour;
-    return hour % 12 + (value & PM_BIT ? 12 : 0);
-}
-
 u64 rtc_read_ns(void)
 {
-    struct reading r = read_once(), again = read_once();
-    for (unsigned i = 0; i < 5 && memcmp(&r, &again, sizeof(r)) != 0; i++) {
-        r = again;
-        again = read_once();
-    }
+    u8 raw[FIELDS], again[FIELDS];
+    unsigned v[FIELDS], tries = 5;
+    do {
+        read_once(raw);
+        read_once(again);
+    } while (memcmp(raw, again, FIELDS) != 0 && --tries);
     u8 mode = cmos(REG_B);
-    unsigned century = decode(r.century, mode);
-    unsigned year = (century >= 19 && century <= 29 ? century : 20) * 100 + decode(r.year, mode);
-    unsigned month = decode(r.month, mode), day = decode(r.day, mode),
-             hour = decode_hour(r.hour, mode);
-    unsigned minute = decode(r.minute, mode), second = decode(r.second, mode);
-    if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 ||
-        second > 59) {
-        log_warn("basalt: clock: the real-time clock shows nonsense");
-        return 0;
-    }
-    return rtc_seconds(year, month, day, hour, minute, second) * 1000000000;
+    bool pm = !(mode & B_24H) && raw[HOUR] & PM_BIT;
+    raw[HOUR] = pm ? raw[HOUR] & (u8)~PM_BIT : raw[HOUR];
+    for (unsigned i = 0; i < FIELDS; i++)
+        v[i] = mode & B_BINARY ? raw[i] : (raw[i] >> 4) * 10u + (raw[i] & 15);
+    v[HOUR] = mode & B_24H ? v[HOUR] : v[HOUR] % 12 + (pm ? 12 : 0);
+    v[YEAR] += acpi.century && v[CENTURY] >= 19 && v[CENTURY] <= 29 ? v[CENTURY] * 100 : 2000;
+    if (v[MONTH] - 1 < 12 && v[DAY] - 1 < 31 && v[HOUR] < 24 && v[MINUTE] < 60 && v[SECOND] < 60)
+        return rtc_seconds(v[YEAR], v[MONTH], v[DAY], v[HOUR], v[MINUTE], v[SECOND]) * 1000000000;
+    log_warn("basalt: clock: the real-time clock shows nonsense");
+    return 0;
 }

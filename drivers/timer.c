@@ -13,14 +13,14 @@
 #define POLLS_MAX 20000000u // a dead clock never gets there
 #define ATTEMPTS  3u
 
-static u32 clock_read(void) { return inl((u16)acpi.pm_timer_port) & PM_MASK; }
+static u32 clock_read(void) { return inl(acpi.pm_timer_port) & PM_MASK; }
 
 // One measurement between two ticks of the clock. *blur: counts that passed between the last two
-// readings of the clock, the uncertainty. Returns the ticks that passed, 0 if it stands still.
-static u64 measure(u64 (*counter)(void), u32 wanted, u64 *counted, u64 *blur)
+// readings of the clock, the uncertainty. Returns kHz, 0 if the clock stands still.
+static u64 measure(u64 (*counter)(void), u32 wanted, u64 *blur)
 {
     u32 start = clock_read(), now = start;
-    u64 first, before;
+    u64 first, before, last;
     unsigned polls = 0;
     while (now == start && polls++ < POLLS_MAX)
         now = clock_read();
@@ -30,20 +30,19 @@ static u64 measure(u64 (*counter)(void), u32 wanted, u64 *counted, u64 *blur)
         before = counter();
         now = clock_read();
     } while (((now - start) & PM_MASK) < wanted && polls++ < POLLS_MAX);
-    *counted = counter() - first;
-    *blur = *counted + first - before;
-    return polls < POLLS_MAX ? (now - start) & PM_MASK : 0;
+    last = counter();
+    *blur = last - before;
+    return polls < POLLS_MAX ? (last - first) * PM_HZ / ((now - start) & PM_MASK) / 1000 : 0;
 }
 
-u64 timer_measure(u64 (*counter)(void), u64 us, u64 *ticks)
+u64 timer_measure(u64 (*counter)(void), u64 us)
 {
-    u64 best_blur = ~0ull, result = 0;
+    u64 best_blur = ~0ull, result = 0, blur;
     for (unsigned i = 0; acpi.pm_timer_port && i < ATTEMPTS; i++) {
-        u64 counted, blur, passed = measure(counter, (u32)(us * PM_HZ / 1000000), &counted, &blur);
-        if (passed && blur < best_blur) {
+        u64 khz = measure(counter, (u32)(us * PM_HZ / 1000000), &blur);
+        if (khz && blur < best_blur) {
             best_blur = blur;
-            *ticks = counted;
-            result = passed * 1000000000 / PM_HZ;
+            result = khz;
         }
     }
     return result;

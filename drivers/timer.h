@@ -6,6 +6,6 @@
 
 #include "arch/types.h"
 
-/// Nanoseconds between two readings of `counter`, which is read at the start and the end of at
-/// least `us` microseconds; the difference goes to *ticks. Returns 0 if there is no usable clock.
-u64 timer_measure(u64 (*counter)(void), u64 us, u64 *ticks);
+/// How fast `counter` counts, in kHz, measured over at least `us` microseconds. Returns 0 if there
+/// is no usable clock.
+u64 timer_measure(u64 (*counter)(void), u64 us);

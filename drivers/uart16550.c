@@ -22,7 +22,7 @@
 #define LCR          3u // line control
 #define MCR          4u // modem control
 #define LSR          5u // line status
-#define SCRATCH      7u
+#define MSR          6u // modem status
 
 #define IER_RECEIVE  0x01u
 #define IER_TRANSMIT 0x02u
@@ -47,9 +47,7 @@
 static const u16 com_ports[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
 
 static struct {
-    u16 port; // 0: none
-    u32 baud; // 0: left as it was
-    const char *source;
+    u16 port;        // 0: none
     bool routed;     // interrupts can come
     bool interrupts; // and one was handled: from then on output need not wait
     char tx[TX_BYTES];
@@ -61,86 +59,79 @@ static u8 in(unsigned reg) { return inb((u16)(uart.port + reg)); }
 
 static void out(unsigned reg, unsigned value) { outb((u16)(uart.port + reg), (u8)value); }
 
-static bool present(u16 port)
+static bool present(void)
 {
-    outb((u16)(port + SCRATCH), 0x5a);
-    if (inb((u16)(port + SCRATCH)) != 0x5a)
-        return false;
-    u8 mcr = inb((u16)(port + MCR));
-    outb((u16)(port + MCR), MCR_LOOP | 0x0a); // RTS and OUT2 come back as CTS and DCD
-    u8 msr = inb((u16)(port + MCR + 2)) & 0xf0;
-    outb((u16)(port + MCR), mcr);
+    out(MCR, MCR_LOOP | 0x0a); // RTS and OUT2 come back as CTS and DCD
+    u8 msr = in(MSR)&0xf0;
+    out(MCR, MCR_DTR_RTS | MCR_OUT2);
     return msr == 0x90;
 }
 
-static void program(u16 port, u32 baud, const char *source)
+// `baud` 0: left as it is.
+static void program(u32 baud)
 {
-    uart.port = port;
-    uart.baud = baud;
-    uart.source = source;
     out(IER, 0);
     if (baud) {
-        u32 divisor = CLOCK / baud;
         out(LCR, LCR_DLAB);
-        out(DATA, divisor);
-        out(IER, divisor >> 8);
+        out(DATA, CLOCK / baud);
+        out(IER, CLOCK / baud >> 8);
     }
     out(LCR, LCR_8N1);
     out(IIR, FCR_ENABLE);
-    out(MCR, MCR_DTR_RTS | MCR_OUT2);
 }
 
 // com1, 0x3f8, either with ",115200". Returns false if malformed.
 static bool parse_console(const char *text, u16 *port, u32 *baud)
 {
-    char name[sizeof(options.console)];
-    u64 number;
+    char name[sizeof(options.console)] = "";
+    u64 number, speed = CLOCK;
     const char *comma = strchr(text, ',');
     strlcpy(name, text, comma ? (size_t)(comma - text) + 1 : sizeof(name));
-    if (comma && (!parse_size(comma + 1, &number) || !number || number > CLOCK || CLOCK % number))
+    if (comma && (!parse_size(comma + 1, &speed) || !speed || speed > CLOCK || CLOCK % speed))
         return false;
-    *baud = comma ? (u32)number : CLOCK;
-    if (strncmp(name, "com", 3) == 0 && name[3] >= '1' && name[3] <= '4' && !name[4]) {
-        *port = com_ports[name[3] - '1'];
-        return true;
-    }
-    if (!parse_size(name, &number) || number < 0x100 || number > 0xfff8)
+    if (memcmp(name, "com", 3) == 0 && name[3] >= '1' && name[3] <= '4' && !name[4])
+        number = com_ports[name[3] - '1'];
+    else if (!parse_size(name, &number) || number < 0x100 || number > 0xfff8)
         return false;
+    *baud = (u32)speed;
     *port = (u16)number;
     return true;
 }
 
 static bool use(u16 port, u32 baud, const char *source)
 {
-    if (uart.port == port)
+    u16 before = uart.port;
+    if (before == port)
         return true;
-    if (!present(port)) {
+    uart.port = port;
+    if (!present()) {
+        uart.port = before;
         log_warn("basalt: console: no UART at port 0x%x (%s)", port, source);
         return false;
     }
-    program(port, baud, source);
+    program(baud);
     log_replay(uart_write_all);
+    log_info("basalt: console: 16550 at port 0x%x (%s)", port, source);
     return true;
 }
 
-bool uart_init(void)
+void uart_init(void)
 {
     u16 port;
     u32 baud;
-    if (strcmp(options.console, "none") == 0 || strcmp(options.console, "vga") == 0)
-        return false;
+    if (strcmp(options.console, "none") == 0)
+        return;
     if (options.console[0]) {
-        if (parse_console(options.console, &port, &baud))
-            return use(port, baud, "command line");
+        if (parse_console(options.console, &port, &baud)) {
+            (void)use(port, baud, "command line");
+            return;
+        }
         log_warn("basalt: console: console=%s ignored: expected com1..com4 or a port, and a speed",
                  options.console);
         options.console[0] = 0;
     }
-    if (acpi.has_spcr && acpi.spcr_address.space == ACPI_SPACE_IO &&
-        acpi.spcr_address.address - 1 < 0xfff8 &&
-        use((u16)acpi.spcr_address.address, acpi.spcr_baud, "SPCR"))
-        return true;
-    return uart.port || use(com_ports[0], CLOCK, "COM1");
+    if ((!acpi.spcr_port || !use(acpi.spcr_port, acpi.spcr_baud, "SPCR")) && !uart.port)
+        (void)use(com_ports[0], CLOCK, "COM1");
 }
 
 static u32 queued(void) { return uart.tx_head - uart.tx_tail; }
@@ -179,6 +170,14 @@ static void drain(u32 left)
 
 size_t uart_tx_space(void) { return TX_BYTES - queued(); }
 
+// Puts a byte into the ring; waits while that is full.
+static void put(char c)
+{
+    if (!uart_tx_space())
+        drain(TX_BYTES / 2);
+    uart.tx[uart.tx_head++ % TX_BYTES] = c;
+}
+
 // Sets what is queued going.
 static void start(void)
 {
@@ -188,15 +187,13 @@ static void start(void)
     enable();
 }
 
-size_t uart_write(const char *text, size_t length)
+void uart_write(const char *text, size_t length)
 {
     if (!uart.port)
-        return length;
-    size_t taken = MIN(length, uart_tx_space());
-    for (size_t i = 0; i < taken; i++)
-        uart.tx[uart.tx_head++ % TX_BYTES] = text[i];
+        return;
+    for (size_t i = 0; i < length; i++)
+        put(text[i]);
     start();
-    return taken;
 }
 
 void uart_write_all(const char *text, size_t length)
@@ -204,11 +201,9 @@ void uart_write_all(const char *text, size_t length)
     if (!uart.port)
         return;
     for (size_t i = 0; i < length; i++) {
-        if (uart_tx_space() < 2)
-            drain(TX_BYTES / 2);
         if (text[i] == '\n')
-            uart.tx[uart.tx_head++ % TX_BYTES] = '\r';
-        uart.tx[uart.tx_head++ % TX_BYTES] = text[i];
+            put('\r');
+        put(text[i]);
     }
     start();
 }
@@ -248,18 +243,17 @@ bool uart_rx(u8 *byte)
 
 void uart_start_interrupts(void)
 {
-    bool level, active_low;
     if (!uart.port)
         return;
-    u32 gsi = ioapic_isa_gsi(uart.port & 0x100 ? 4 : 3, &level,
-                             &active_low); // COM1, COM3: 4; COM2, COM4: 3
+    u8 irq = uart.port & 0x100 ? 4 : 3; // COM1, COM3: 4; COM2, COM4: 3
+    struct acpi_override line = ioapic_isa(irq);
     drain(0);
-    if (ioapic_route(gsi, VECTOR_CONSOLE, this_cpu()->apic_id, level, active_low)) {
+    if (ioapic_route(line.gsi, VECTOR_CONSOLE, this_cpu()->apic_id, line.level, line.active_low)) {
         log_warn("basalt: console: no interrupt line, output waits for the UART");
         return;
     }
     uart.routed = true;
-    ioapic_unmask(gsi);
+    ioapic_unmask(line.gsi);
     out(IER, IER_RECEIVE | IER_TRANSMIT); // comes at once: the transmitter is empty
 }
 
@@ -272,13 +266,4 @@ void uart_flush(void)
         drain(0);
         (void)wait_for(LSR_TEMT);
     }
-}
-
-void uart_report(void)
-{
-    if (uart.port)
-        log_info("basalt: console: 16550 at port 0x%x (%s), %u baud, log ring %lu KiB", uart.port,
-                 uart.source, uart.baud, log_ring_size() >> 10);
-    else
-        log_info("basalt: console: none, log ring %lu KiB", log_ring_size() >> 10);
 }

@@ -9,8 +9,8 @@
 #include "arch/types.h"
 
 /// Chooses the port (console=, else SPCR, else COM1), probes and programs it. Called again when
-/// SPCR is known: moves only if that names another port. Returns false if there is no UART.
-bool uart_init(void);
+/// SPCR is known: moves only if that names another port.
+void uart_init(void);
 /// Routes the UART's interrupt to VECTOR_CONSOLE on this CPU. Output still waits until the first
 /// one was handled, so that a kernel that never gets to handle interrupts loses nothing. After
 /// ioapic_init().
@@ -20,12 +20,11 @@ void uart_flush(void);
 /// Handles VECTOR_CONSOLE: fills the transmitter, empties the receiver. Returns true if input came
 /// in or the ring has space again.
 bool uart_interrupt(void);
-/// Takes up to `length` bytes; returns how many, fewer when the ring is full.
-size_t uart_write(const char *text, size_t length);
-/// Takes all bytes, waiting for the transmitter when the ring is full. Newline becomes CR LF.
+/// Takes all bytes, waiting for the transmitter when the ring is full.
+void uart_write(const char *text, size_t length);
+/// The same; newline becomes CR LF.
 void uart_write_all(const char *text, size_t length);
 /// The next received byte; false if there is none.
 bool uart_rx(u8 *byte);
 /// Bytes that the transmit ring can take now.
 size_t uart_tx_space(void);
-void uart_report(void);

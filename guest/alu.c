@@ -12,83 +12,43 @@ enum {
     RFLAGS_ALL = RFLAGS_LOGIC | RFLAGS_AF,
 };
 
-static bool top_bit(u64 value, unsigned size)
-{
-    return value >> (8 * size - 1) & 1;
-}
+static bool top_bit(u64 value, unsigned size) { return value >> (8 * size - 1) & 1; }
 
 // PF, ZF and SF follow from the result alone; PF looks at its lowest byte only.
-static u64 result_flags(u64 value, unsigned size)
-{
+static u64 result_flags(u64 value, unsigned size) {
     return (__builtin_parity((u8)value) ? 0 : RFLAGS_PF) |
            (value & insn_mask(size) ? 0 : RFLAGS_ZF) | (top_bit(value, size) ? RFLAGS_SF : 0);
 }
 
 // `changed` says which of the flags the operation defines.
-static struct alu_result result(u64 value, unsigned size, u64 rflags, u64 changed, u64 flags)
-{
+static struct alu_result result(u64 value, unsigned size, u64 rflags, u64 changed, u64 flags) {
     return (struct alu_result){value & insn_mask(size), (rflags & ~changed) | (flags & changed)};
 }
 
 // `carries` has a bit for every position that carried (or borrowed) into the next one, `overflow`
 // is about the top bit.
-static u64 carry_flags(u64 carries, u64 overflow, u64 value, unsigned size)
-{
+static u64 carry_flags(u64 carries, u64 overflow, u64 value, unsigned size) {
     return (top_bit(carries, size) ? RFLAGS_CF : 0) | (carries & 8 ? RFLAGS_AF : 0) |
            (top_bit(overflow, size) ? RFLAGS_OF : 0) | result_flags(value, size);
 }
 
-static struct alu_result add(u64 a, u64 b, bool carry, unsigned size, u64 rflags, u64 changed)
-{
+static struct alu_result add(u64 a, u64 b, bool carry, unsigned size, u64 rflags, u64 changed) {
     u64 sum = a + b + carry;
     u64 carries = (a & b) | ((a | b) & ~sum);
     return result(sum, size, rflags, changed,
                   carry_flags(carries, (a ^ sum) & (b ^ sum), sum, size));
 }
 
-static struct alu_result subtract(u64 a, u64 b, bool borrow, unsigned size, u64 rflags, u64 changed)
-{
+static struct alu_result subtract(u64 a, u64 b, bool borrow, unsigned size, u64 rflags,
+                                  u64 changed) {
     u64 difference = a - b - borrow;
     u64 borrows = (~a & b) | ((~a | b) & difference);
     u64 flags = carry_flags(borrows, (a ^ b) & (a ^ difference), difference, size);
     return result(difference, size, rflags, changed, flags);
 }
 
-// One bit at a time, at most 63 times: rotations through carry and long counts need no special
-// case.
-static struct alu_result shift(enum insn_op op, u64 value, unsigned count, unsigned size,
-                               u64 rflags)
-{
-    bool left = op == OP_ROL || op == OP_RCL || op == OP_SHL;
-    bool carry = rflags & RFLAGS_CF;
-
-    if (!count)
-        return result(value, size, rflags, 0, 0);
-    value &= insn_mask(size);
-    while (count--) {
-        bool top = top_bit(value, size), leaves = left ? top : value & 1;
-        u64 enters = 0;
-        if (op == OP_ROL || op == OP_ROR)
-            enters = leaves;
-        else if (op == OP_RCL || op == OP_RCR)
-            enters = carry;
-        else if (op == OP_SAR)
-            enters = top;
-        value = left ? (value << 1 | enters) & insn_mask(size)
-                     : value >> 1 | enters << (8 * size - 1);
-        carry = leaves;
-    }
-    // Architecture defines OF for a count of 1: whether that step changed the sign.
-    bool overflow = top_bit(value, size) != (left ? carry : top_bit(value << 1, size));
-    u64 changed = op >= OP_SHL ? RFLAGS_LOGIC : RFLAGS_CF | RFLAGS_OF;
-    return result(value, size, rflags, changed,
-                  (carry ? RFLAGS_CF : 0) | (overflow ? RFLAGS_OF : 0) | result_flags(value, size));
-}
-
-struct alu_result alu(enum insn_op op, u64 dst, u64 src, unsigned size, u64 rflags)
-{
-    u64 bit = 1ull << (src & (8 * size - 1)), logic;
-    u64 bit_flag = dst & bit ? RFLAGS_CF : 0, not_carry = RFLAGS_ALL & ~RFLAGS_CF;
+struct alu_result alu(enum insn_op op, u64 dst, u64 src, unsigned size, u64 rflags) {
+    u64 logic, not_carry = RFLAGS_ALL & ~RFLAGS_CF;
     bool carry = rflags & RFLAGS_CF;
 
     switch (op) {
@@ -109,25 +69,6 @@ struct alu_result alu(enum insn_op op, u64 dst, u64 src, unsigned size, u64 rfla
         logic = op == OP_AND ? dst & src : op == OP_OR ? dst | src : dst ^ src;
         return result(logic, size, rflags, RFLAGS_LOGIC, result_flags(logic, size));
     case OP_NOT: return result(~dst, size, rflags, 0, 0);
-    case OP_BT: return result(dst, size, rflags, RFLAGS_CF, bit_flag);
-    case OP_BTS: return result(dst | bit, size, rflags, RFLAGS_CF, bit_flag);
-    case OP_BTR: return result(dst & ~bit, size, rflags, RFLAGS_CF, bit_flag);
-    case OP_BTC: return result(dst ^ bit, size, rflags, RFLAGS_CF, bit_flag);
-    case OP_ROL:
-    case OP_ROR:
-    case OP_RCL:
-    case OP_RCR:
-    case OP_SHL:
-    case OP_SHR:
-    case OP_SAR: return shift(op, dst, (unsigned)src & (size == 8 ? 63 : 31), size, rflags);
     default: return result(src, size, rflags, 0, 0);
     }
-}
-
-bool alu_condition(u8 opcode, u64 rflags)
-{
-    bool cf = rflags & RFLAGS_CF, zf = rflags & RFLAGS_ZF, sf = rflags & RFLAGS_SF,
-         of = rflags & RFLAGS_OF;
-    bool table[8] = {of, cf, zf, cf || zf, sf, rflags & RFLAGS_PF, sf != of, zf || sf != of};
-    return table[opcode >> 1 & 7] != (opcode & 1);
 }

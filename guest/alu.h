@@ -22,11 +22,7 @@ struct alu_result {
 };
 
 /// Computes `op` of the first operand `dst` and the second `src`, both `size` bytes (1, 2, 4, 8;
-/// higher bits are ignored), with `rflags` before it. For shifts and rotations `src` is the count,
-/// for BT and its kind the bit index. CMP, TEST and BT return `dst` itself; XADD is ADD; for
-/// CMPXCHG ask for CMP of the accumulator and memory. An operation without arithmetic, such as MOV
-/// or XCHG, returns `src` and `rflags`.
+/// higher bits are ignored), with `rflags` before it. CMP and TEST return `dst` itself; XADD is ADD;
+/// for CMPXCHG ask for CMP of the accumulator and memory. An operation without arithmetic, such as
+/// MOV or XCHG, returns `src` and `rflags`.
 struct alu_result alu(enum insn_op op, u64 dst, u64 src, unsigned size, u64 rflags);
-
-/// Whether the condition in the low four bits of a Jcc, SETcc or CMOVcc opcode holds.
-bool alu_condition(u8 opcode, u64 rflags);

@@ -94,18 +94,15 @@ static const struct gate {
     {CAPABILITIES, 0x7, {.edx = CPUID_7_EDX_ARCH_CAPABILITIES}},
 };
 
-static u8 *row_of(struct cpuid_policy *policy, u32 leaf)
-{
+static u8 *row_of(struct cpuid_policy *policy, u32 leaf) {
     return leaf & EXTENDED ? &policy->extended[leaf & ~EXTENDED] : &policy->basic[leaf];
 }
 
-static struct cpuid *stored(struct cpuid_policy *policy, u32 leaf)
-{
+static struct cpuid *stored(struct cpuid_policy *policy, u32 leaf) {
     return &policy->store[*row_of(policy, leaf) - 1];
 }
 
-static void prepare(const struct cpuid_policy *policy, u32 leaf, struct cpuid *r)
-{
+static void prepare(const struct cpuid_policy *policy, u32 leaf, struct cpuid *r) {
     u32 mhz = (policy->tsc_khz + 500) / 1000;
 
     switch (leaf) {
@@ -125,8 +122,7 @@ static void prepare(const struct cpuid_policy *policy, u32 leaf, struct cpuid *r
     }
 }
 
-static void close_gates(struct cpuid_policy *policy, const struct cpuid_inputs *in)
-{
+static void close_gates(struct cpuid_policy *policy, const struct cpuid_inputs *in) {
     const bool open[] = {
         [XSAVE] = policy->xcr0,
         [AVX] = policy->xcr0 & XCR0_AVX,
@@ -145,8 +141,7 @@ static void close_gates(struct cpuid_policy *policy, const struct cpuid_inputs *
     }
 }
 
-static void derive_control_bits(struct cpuid_policy *policy)
-{
+static void derive_control_bits(struct cpuid_policy *policy) {
     struct cpuid one = *stored(policy, 0x1), seven = *stored(policy, 0x7);
 
     policy->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
@@ -165,8 +160,7 @@ static void derive_control_bits(struct cpuid_policy *policy)
 }
 
 static void prepare_machine(struct cpuid_policy *policy, const struct cpuid_inputs *in,
-                            cpuid_host_fn host)
-{
+                            cpuid_host_fn host) {
     struct cpuid zero = host(0, 0);
     u32 extended = host(EXTENDED, 0).eax;
     u32 phys_bits = extended >= (EXTENDED | 8) ? host(EXTENDED | 8, 0).eax & 0xff : 36;
@@ -183,8 +177,8 @@ static void prepare_machine(struct cpuid_policy *policy, const struct cpuid_inpu
     policy->arch_capabilities = in->arch_capabilities & ARCH_CAPABILITIES;
 }
 
-void cpuid_setup(struct cpuid_policy *policy, const struct cpuid_inputs *inputs, cpuid_host_fn host)
-{
+void cpuid_setup(struct cpuid_policy *policy, const struct cpuid_inputs *inputs,
+                 cpuid_host_fn host) {
     *policy = (struct cpuid_policy){0};
     prepare_machine(policy, inputs, host);
     for (u32 i = 0, sub = 0; i < ARRAY_SIZE(rows); i++) {
@@ -206,8 +200,7 @@ void cpuid_setup(struct cpuid_policy *policy, const struct cpuid_inputs *inputs,
 }
 
 // Signature registers hold four characters each, the first in the low byte.
-static struct cpuid hypervisor_leaf(const struct cpuid_policy *policy, u32 leaf)
-{
+static struct cpuid hypervisor_leaf(const struct cpuid_policy *policy, u32 leaf) {
     switch (leaf) {
     case 0x40000000: // "KVMKVMKVM": the paravirtual interface of stock guests
         return (struct cpuid){0x40000010, 0x4b4d564b, 0x564b4d56, 0x0000004d};
@@ -223,13 +216,11 @@ static struct cpuid hypervisor_leaf(const struct cpuid_policy *policy, u32 leaf)
 }
 
 // Every vCPU is a core of one package. Returns the bits of APIC ID that tell the cores apart.
-static u32 core_bits(const struct cpuid_vcpu *vcpu)
-{
+static u32 core_bits(const struct cpuid_vcpu *vcpu) {
     return vcpu->vcpus <= 1 ? 0 : (u32)(32 - __builtin_clz(vcpu->vcpus - 1));
 }
 
-static struct cpuid topology(const struct cpuid_vcpu *vcpu, u32 sub)
-{
+static struct cpuid topology(const struct cpuid_vcpu *vcpu, u32 sub) {
     struct cpuid r = {.ecx = sub & 0xff, .edx = vcpu->apic_id};
 
     if (sub == 0) // threads of a core
@@ -242,8 +233,7 @@ static struct cpuid topology(const struct cpuid_vcpu *vcpu, u32 sub)
 static u32 xsave_size(u64 xcr0) { return XSAVE_LEGACY + (xcr0 & XCR0_AVX ? XSAVE_AVX : 0); }
 
 static struct cpuid extended_state(const struct cpuid_policy *policy, const struct cpuid_vcpu *vcpu,
-                                   u32 sub, u32 instructions)
-{
+                                   u32 sub, u32 instructions) {
     if (!policy->xcr0)
         return (struct cpuid){0};
     if (sub == 0)
@@ -257,8 +247,7 @@ static struct cpuid extended_state(const struct cpuid_policy *policy, const stru
 }
 
 static void live(const struct cpuid_policy *policy, const struct cpuid_vcpu *vcpu, u32 leaf,
-                 u32 sub, struct cpuid *r)
-{
+                 u32 sub, struct cpuid *r) {
     u32 others = (1u << core_bits(vcpu)) - 1;
 
     switch (leaf) {
@@ -284,14 +273,12 @@ static void live(const struct cpuid_policy *policy, const struct cpuid_vcpu *vcp
     }
 }
 
-static bool has_subleaves(u32 leaf)
-{
+static bool has_subleaves(u32 leaf) {
     return leaf == 0x4 || leaf == 0x7 || leaf == 0xb || leaf == 0xd;
 }
 
 struct cpuid cpuid_guest(const struct cpuid_policy *policy, const struct cpuid_vcpu *vcpu, u32 leaf,
-                         u32 subleaf)
-{
+                         u32 subleaf) {
     struct cpuid r = {0};
     u32 row = 0, sub = has_subleaves(leaf) ? subleaf : 0;
 

@@ -19,20 +19,17 @@
 static const struct cr_outcome fault = {.fault = true};
 
 /// PAE paging outside long mode: the only mode that keeps page-directory-pointer entries in the processor.
-static bool uses_pdptes(u64 cr0, u64 cr4, u64 efer)
-{
+static bool uses_pdptes(u64 cr0, u64 cr4, u64 efer) {
     return (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(efer & EFER_LMA);
 }
 
-static bool paging_switch_legal(const struct cr_state *old, bool on)
-{
+static bool paging_switch_legal(const struct cr_state *old, bool on) {
     if (!on)
         return !(old->efer & EFER_LMA && old->cs_long) && !(old->cr4 & CR4_PCIDE);
     return !(old->efer & EFER_LME) || ((old->cr4 & CR4_PAE) && !old->cs_long && !old->tss16);
 }
 
-struct cr_outcome cr0_write(const struct cr_state *old, u64 value)
-{
+struct cr_outcome cr0_write(const struct cr_state *old, u64 value) {
     u64 next = (value & CR0_DEFINED) | CR0_ET, changed = next ^ old->cr0;
     bool on = next & CR0_PG;
 
@@ -49,8 +46,7 @@ struct cr_outcome cr0_write(const struct cr_state *old, u64 value)
 }
 
 struct cr_outcome cr3_write(const struct cr_state *old, u64 value,
-                            const struct cpuid_policy *policy)
-{
+                            const struct cpuid_policy *policy) {
     bool pcids = old->cr4 & CR4_PCIDE;
     struct cr_outcome out = {.efer = old->efer, .value = value, .flush = true};
 
@@ -65,8 +61,7 @@ struct cr_outcome cr3_write(const struct cr_state *old, u64 value,
 }
 
 struct cr_outcome cr4_write(const struct cr_state *old, u64 value,
-                            const struct cpuid_policy *policy)
-{
+                            const struct cpuid_policy *policy) {
     u64 changed = value ^ old->cr4;
     bool long_mode = old->efer & EFER_LMA;
 
@@ -83,8 +78,7 @@ struct cr_outcome cr4_write(const struct cr_state *old, u64 value,
 }
 
 struct cr_outcome efer_write(const struct cr_state *old, u64 value,
-                             const struct cpuid_policy *policy)
-{
+                             const struct cpuid_policy *policy) {
     u64 next = (value & ~EFER_LMA) | (old->efer & EFER_LMA), changed = next ^ old->efer;
 
     if ((next & ~(policy->efer | EFER_LMA)) || ((changed & EFER_LME) && (old->cr0 & CR0_PG)))
@@ -92,13 +86,11 @@ struct cr_outcome efer_write(const struct cr_state *old, u64 value,
     return (struct cr_outcome){.value = next, .efer = next, .flush = changed & EFER_NXE};
 }
 
-u64 cr0_after_lmsw(u64 cr0, u16 operand)
-{
+u64 cr0_after_lmsw(u64 cr0, u16 operand) {
     return (cr0 & ~(CR0_MP | CR0_EM | CR0_TS)) | (operand & (CR0_PE | CR0_MP | CR0_EM | CR0_TS));
 }
 
-bool pdptes_legal(const u64 pdpte[4], const struct cpuid_policy *policy)
-{
+bool pdptes_legal(const u64 pdpte[4], const struct cpuid_policy *policy) {
     u64 reserved = ~(BIT(policy->phys_bits) - 1) | PDPTE_RESERVED;
 
     for (unsigned i = 0; i < 4; i++)
@@ -107,23 +99,20 @@ bool pdptes_legal(const u64 pdpte[4], const struct cpuid_policy *policy)
     return true;
 }
 
-bool xcr0_legal(u32 index, u64 value, const struct cpuid_policy *policy)
-{
+bool xcr0_legal(u32 index, u64 value, const struct cpuid_policy *policy) {
     bool sse = value & XCR0_SSE, avx = value & XCR0_AVX;
 
     return index == 0 && (value & XCR0_X87) && !(value & ~policy->xcr0) && (sse || !avx);
 }
 
-bool dr6_legal(u64 *value)
-{
+bool dr6_legal(u64 *value) {
     if (*value >> 32)
         return false;
     *value = (*value & DR6_WRITABLE) | DR6_FIXED;
     return true;
 }
 
-bool dr7_legal(u64 *value)
-{
+bool dr7_legal(u64 *value) {
     if (*value >> 32)
         return false;
     *value = (*value & DR7_WRITABLE) | DR7_FIXED;

@@ -10,7 +10,7 @@
 
 enum { REX_B = 1, REX_X = 2, REX_R = 4, REX_W = 8 };
 
-enum { RCX = 1, RBX = 3, RSP = 4, RBP = 5, RSI_NUMBER = 6, RDI_NUMBER = 7 };
+enum { RBX = 3, RSP = 4, RBP = 5, RSI_NUMBER = 6, RDI_NUMBER = 7 };
 
 struct cursor {
     const u8 *bytes;
@@ -24,8 +24,7 @@ struct cursor {
 };
 
 // The next `size` bytes as a little-endian number; 0 when they are not there.
-static u64 fetch(struct cursor *c, unsigned size)
-{
+static u64 fetch(struct cursor *c, unsigned size) {
     if (c->position + size > c->valid) {
         if (c->status == DECODE_OK)
             c->status = c->position + size > INSN_MAX_LENGTH ? DECODE_TOO_LONG : DECODE_TRUNCATED;
@@ -39,13 +38,11 @@ static u64 fetch(struct cursor *c, unsigned size)
 }
 
 // The number of a register, of which REX has the fourth bit.
-static u8 extended(const struct cursor *c, u8 rex_bit, u8 number)
-{
+static u8 extended(const struct cursor *c, u8 rex_bit, u8 number) {
     return c->rex & rex_bit ? number + 8 : number;
 }
 
-static void legacy_prefix(struct cursor *c, struct insn *out, u8 byte)
-{
+static void legacy_prefix(struct cursor *c, struct insn *out, u8 byte) {
     c->rex = 0; // REX counts only just before the opcode
     switch (byte) {
     case 0x66: c->operand_prefix = true; break;
@@ -61,31 +58,14 @@ static void legacy_prefix(struct cursor *c, struct insn *out, u8 byte)
     }
 }
 
-// Opcodes after 0F and 0F 38.
-static const struct opcode_row *two_byte_opcode(struct cursor *c, struct insn *out)
-{
-    static const struct opcode_row unsupported;
-
-    out->opcode = (u8)fetch(c, 1);
-    const struct opcode_row *row = &decode_two_byte[out->opcode];
-    if (row->op != OP_ESCAPE)
-        return row;
-    out->opcode = (u8)fetch(c, 1);
-    switch (out->opcode) {
-    case 0x82: return &decode_invpcid;
-    case 0xf0: return &decode_movbe_load;
-    case 0xf1: return &decode_movbe_store;
-    default: return &unsupported;
-    }
-}
-
-static const struct opcode_row *prefixes_and_opcode(struct cursor *c, struct insn *out)
-{
+static const struct opcode_row *prefixes_and_opcode(struct cursor *c, struct insn *out) {
     for (;;) {
         u8 byte = (u8)fetch(c, 1);
         const struct opcode_row *row = &decode_one_byte[byte];
-        if (row->op == OP_ESCAPE)
-            return two_byte_opcode(c, out);
+        if (row->op == OP_ESCAPE) {
+            out->opcode = (u8)fetch(c, 1);
+            return &decode_two_byte[out->opcode];
+        }
         if (row->op == OP_PREFIX) {
             legacy_prefix(c, out, byte);
         } else if (row->op == OP_REX && c->mode == MODE_64) {
@@ -97,8 +77,7 @@ static const struct opcode_row *prefixes_and_opcode(struct cursor *c, struct ins
     }
 }
 
-static void sizes(const struct cursor *c, u32 flags, struct insn *out)
-{
+static void sizes(const struct cursor *c, u32 flags, struct insn *out) {
     bool wide = c->mode == MODE_64;
     bool word = (c->mode == MODE_16) != c->operand_prefix;
 
@@ -126,8 +105,7 @@ static void sizes(const struct cursor *c, u32 flags, struct insn *out)
 }
 
 // Base, index and displacement of 16-bit addressing.
-static void memory_operand16(struct cursor *c, u8 mod, u8 rm, struct insn *out)
-{
+static void memory_operand16(struct cursor *c, u8 mod, u8 rm, struct insn *out) {
     static const u8 base[8] = {RBX, RBX, RBP, RBP, RSI_NUMBER, RDI_NUMBER, RBP, RBX};
     static const u8 index[8] = {RSI_NUMBER, RDI_NUMBER, RSI_NUMBER, RDI_NUMBER,
                                 INSN_NONE,  INSN_NONE,  INSN_NONE,  INSN_NONE};
@@ -141,8 +119,7 @@ static void memory_operand16(struct cursor *c, u8 mod, u8 rm, struct insn *out)
 }
 
 // The same for 32-bit and 64-bit addressing, where a SIB byte may follow ModRM.
-static void memory_operand32(struct cursor *c, u8 mod, u8 rm, struct insn *out)
-{
+static void memory_operand32(struct cursor *c, u8 mod, u8 rm, struct insn *out) {
     unsigned displacement_size = mod == 2 ? 4 : mod;
     bool sib_present = rm == 4;
 
@@ -166,25 +143,21 @@ static void memory_operand32(struct cursor *c, u8 mod, u8 rm, struct insn *out)
 }
 
 // Without REX, byte registers 4 to 7 are the second bytes of registers 0 to 3.
-static bool high_byte(const struct cursor *c, u8 size, u8 *number)
-{
+static bool high_byte(const struct cursor *c, u8 size, u8 *number) {
     if (size != 1 || c->rex || *number < 4)
         return false;
     *number -= 4;
     return true;
 }
 
-static void modrm_operands(struct cursor *c, u32 flags, u8 modrm, struct insn *out)
-{
+static void modrm_operands(struct cursor *c, u32 flags, u8 modrm, struct insn *out) {
     u8 mod = modrm >> 6, rm = modrm & 7;
 
     if (!(flags & GROUP)) {
         out->reg = extended(c, REX_R, modrm >> 3 & 7);
         out->reg_high = high_byte(c, out->operand_size, &out->reg);
-    } else if (flags & CL) {
-        out->reg = RCX;
     }
-    // MOV to and from control and debug registers takes any mod for a register.
+    // MOV to and from control registers takes any mod for a register.
     if (mod == 3 || (flags & (NATURAL | MEMORY)) == NATURAL) {
         out->rm = extended(c, REX_B, rm);
         out->rm_high = high_byte(c, out->rm_size, &out->rm);
@@ -201,8 +174,7 @@ static void modrm_operands(struct cursor *c, u32 flags, u8 modrm, struct insn *o
 }
 
 // Memory operands that the opcode implies: of A0 to A3 and of string instructions.
-static void implied_operands(struct cursor *c, u32 flags, struct insn *out)
-{
+static void implied_operands(struct cursor *c, u32 flags, struct insn *out) {
     out->memory = true;
     out->segment = c->segment != INSN_NONE ? c->segment : SEG_DS;
     if (flags & MOFFS) {
@@ -215,28 +187,16 @@ static void implied_operands(struct cursor *c, u32 flags, struct insn *out)
     }
 }
 
-static u64 immediate(struct cursor *c, u32 flags, u8 operand_size)
-{
-    if (flags & ONE)
-        return 1;
+static u64 immediate(struct cursor *c, u32 flags, u8 operand_size) {
     if (flags & IMM8U)
         return fetch(c, 1);
     unsigned size = flags & IMM8 ? 1 : operand_size > 4 ? 4 : operand_size;
     return (u64)insn_signed(fetch(c, size), size) & insn_mask(operand_size);
 }
 
-// F2 and F3 take precedence over 66 in selecting an instruction.
-static bool prefixes_permitted(const struct cursor *c, u32 permitted)
-{
-    if (c->repeat)
-        return permitted & (c->repeat == 0xf3 ? PREFIX_F3 : PREFIX_F2);
-    return permitted & (c->operand_prefix ? PREFIX_66 : NO_PREFIX);
-}
-
 // Control register 8 has another encoding on AMD's processors, for modes without REX: LOCK with
 // control register 0.
-static enum decode_status control_register(struct insn *out)
-{
+static enum decode_status control_register(struct insn *out) {
     if (out->lock && out->reg == 0) {
         out->lock = false;
         out->reg = 8;
@@ -246,41 +206,17 @@ static enum decode_status control_register(struct insn *out)
 }
 
 // What differs from row to row in ways that no flag tells.
-static enum decode_status specifics(const struct cursor *c, struct insn *out)
-{
-    switch (out->op) {
-    case OP_MOV_CR: return control_register(out);
-    case OP_MOV_DR: return out->reg < 8 && !out->lock ? DECODE_OK : DECODE_INVALID;
-    case OP_MOVSX:
-        if (out->opcode == 0x63 && c->mode != MODE_64)
-            return DECODE_UNSUPPORTED;
-        break;
-    case OP_NOP:
-        if (out->opcode == 0x90 && c->rex & REX_B)
-            return DECODE_UNSUPPORTED; // XCHG with R8
-        if (out->opcode == 0x90 && c->repeat == 0xf3)
-            out->op = OP_PAUSE;
-        break;
-    case OP_MOV_SSE: {
-        bool scalar = out->opcode <= 0x11 && c->repeat;
-        out->operand_size = out->rm_size = !scalar ? 16 : c->repeat == 0xf3 ? 4 : 8;
-        break;
-    }
-    case OP_CMPXCHG8B: out->operand_size = out->rm_size = c->rex & REX_W ? 16 : 8; break;
-    case OP_MOVNTI: // has no 2-byte form, which matters in 16-bit code
-        if (out->operand_size == 2)
-            out->operand_size = out->rm_size = 4;
-        break;
-    case OP_INVPCID: out->rm_size = 16; break;
-    default: break;
-    }
-    bool may_lock = out->op <= OP_CMPXCHG8B && out->memory && out->to_rm;
+static enum decode_status specifics(const struct cursor *c, struct insn *out) {
+    if (out->op == OP_MOV_CR)
+        return control_register(out);
+    if (out->op == OP_MOVSX && out->opcode == 0x63 && c->mode != MODE_64)
+        return DECODE_UNSUPPORTED; // ARPL
+    bool may_lock = out->op <= OP_CMPXCHG && out->memory && out->to_rm;
     return out->lock && !may_lock ? DECODE_INVALID : DECODE_OK;
 }
 
 enum decode_status insn_decode(const u8 *bytes, unsigned valid, enum cpu_mode mode,
-                               struct insn *out)
-{
+                               struct insn *out) {
     struct cursor c = {
         .bytes = bytes,
         .valid = valid < INSN_MAX_LENGTH ? valid : INSN_MAX_LENGTH,
@@ -303,9 +239,9 @@ enum decode_status insn_decode(const u8 *bytes, unsigned valid, enum cpu_mode mo
     }
     if (c.status != DECODE_OK)
         return c.status;
-    if (row->op == OP_INVALID || (flags & NOT64 && mode == MODE_64))
+    if (row->op == OP_INVALID)
         return DECODE_INVALID;
-    if (row->op < OP_INVALID || (flags & PREFIXES && !prefixes_permitted(&c, row->select)))
+    if (row->op < OP_INVALID || (flags & PAUSE_ONLY && (c.repeat != 0xf3 || c.rex & REX_B)))
         return DECODE_UNSUPPORTED;
 
     out->op = (u8)row->op;
@@ -317,7 +253,7 @@ enum decode_status insn_decode(const u8 *bytes, unsigned valid, enum cpu_mode mo
         modrm_operands(&c, flags, modrm, out);
     else if (flags & (MOFFS | RSI | RDI))
         implied_operands(&c, flags, out);
-    if (flags & (IMM | IMM8 | IMM8U | ONE)) {
+    if (flags & (IMM | IMM8 | IMM8U)) {
         out->immediate_source = true;
         out->immediate = immediate(&c, flags, out->operand_size);
     }
@@ -329,8 +265,7 @@ enum decode_status insn_decode(const u8 *bytes, unsigned valid, enum cpu_mode mo
     return specifics(&c, out);
 }
 
-u64 insn_offset(const struct insn *insn, const u64 gprs[16], u64 next_rip)
-{
+u64 insn_offset(const struct insn *insn, const u64 gprs[16], u64 next_rip) {
     u64 offset = (u64)insn->displacement;
 
     if (insn->rip_relative)
@@ -340,14 +275,5 @@ u64 insn_offset(const struct insn *insn, const u64 gprs[16], u64 next_rip)
     if (insn->index != INSN_NONE)
         offset += gprs[insn->index] * insn->scale;
 
-    bool bit_test = insn->op == OP_BT || (insn->op >= OP_BTS && insn->op <= OP_BTC);
-    if (bit_test && !insn->immediate_source) {
-        // The bit index is signed and counts from the operand's address: it selects another operand
-        // near it.
-        i64 bit = insn_signed(gprs[insn->reg], insn->operand_size);
-        offset += (u64)(bit >> 3) & ~(u64)(insn->operand_size - 1);
-    } else if (insn->op == OP_POP && insn->base == RSP) {
-        offset += insn->operand_size;
-    }
     return offset & insn_mask(insn->address_size);
 }

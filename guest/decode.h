@@ -40,7 +40,7 @@ enum insn_op {
     OP_ESCAPE,
     OP_INVALID,
 
-    // Read-modify-write: these, up to CMPXCHG8B, may be preceded by LOCK.
+    // Read-modify-write: these may be preceded by LOCK.
     OP_ADD,
     OP_OR,
     OP_ADC,
@@ -52,94 +52,44 @@ enum insn_op {
     OP_DEC,
     OP_NOT,
     OP_NEG,
-    OP_BTS,
-    OP_BTR,
-    OP_BTC,
     OP_XCHG,
     OP_XADD,
     OP_CMPXCHG,
-    OP_CMPXCHG8B, ///< operand size 8, or 16 for CMPXCHG16B
 
-    // Other arithmetic; the source is an immediate or `reg` (for shifts: CL).
+    // Others with an operand in memory; the source is an immediate or `reg`.
     OP_CMP,
     OP_TEST,
-    OP_BT,
-    OP_ROL,
-    OP_ROR,
-    OP_RCL,
-    OP_RCR,
-    OP_SHL,
-    OP_SHR,
-    OP_SAR,
-    OP_SETCC, ///< condition: low four bits of `opcode`
-    OP_CMOVCC,
-
-    // Moves.
     OP_MOV,
     OP_MOVZX,
     OP_MOVSX, ///< MOVSXD too
-    OP_MOVBE,
-    OP_MOVNTI,
-    OP_MOV_SSE, ///< `reg` is an XMM register; a load of less than 16 bytes zeroes the rest of it
-    OP_PUSH,
-    OP_POP,
     OP_CLFLUSH,
 
-    // Strings: memory is segment:rSI, or ES:rDI where there is no rSI. MOVS and CMPS have ES:rDI as
-    // well.
+    // Strings: memory is segment:rSI, or ES:rDI where there is no rSI. MOVS has ES:rDI as well.
     OP_MOVS,
-    OP_CMPS,
     OP_STOS,
     OP_LODS,
-    OP_SCAS,
     OP_INS,
     OP_OUTS,
 
-    // Instructions that are intercepted.
+    // Instructions that are intercepted and carried out.
     OP_IN, ///< port: the immediate, else DX
     OP_OUT,
     OP_MOV_CR, ///< `reg` is the control register, `rm` the general one; to_rm: it is read
-    OP_MOV_DR,
     OP_CLTS,
     OP_LMSW,
     OP_SMSW,
-    OP_INVLPG,
-    OP_INVLPGA,
-    OP_INVPCID,
     OP_CPUID,
     OP_RDMSR,
     OP_WRMSR,
     OP_RDTSC,
     OP_RDTSCP,
-    OP_RDPMC,
-    OP_RDPRU,
-    OP_XGETBV,
     OP_XSETBV,
     OP_HLT,
-    OP_NOP,
     OP_PAUSE,
-    OP_MONITOR,
-    OP_MONITORX,
-    OP_MWAIT,
-    OP_MWAITX,
     OP_INVD,
     OP_WBINVD,
     OP_VMCALL,
     OP_VMMCALL,
-    OP_VMRUN,
-    OP_VMLOAD,
-    OP_VMSAVE,
-    OP_STGI,
-    OP_CLGI,
-    OP_SKINIT,
-    OP_INT, ///< vector: the immediate
-    OP_INT3,
-    OP_INTO,
-    OP_ICEBP,
-    OP_IRET,
-    OP_PUSHF,
-    OP_POPF,
-    OP_RSM,
     OP_COUNT
 };
 
@@ -149,11 +99,11 @@ struct insn {
     u8 op;           ///< enum insn_op
     u8 length;       ///< bytes, 1 to 15
     u8 opcode;       ///< the last opcode byte
-    u8 operand_size; ///< bytes: 1, 2, 4, 8, 16
-    u8 rm_size;      ///< bytes of r/m: not operand_size for MOVZX, MOVSX, some system instructions
+    u8 operand_size; ///< bytes: 1, 2, 4, 8
+    u8 rm_size;      ///< bytes of r/m: not operand_size for MOVZX, MOVSX, LMSW, CLFLUSH
     u8 address_size; ///< bytes: 2, 4, 8
     u8 segment;      ///< of the memory operand, by default or by prefix
-    u8 reg;   ///< register operand; 0 (the accumulator) where it is implied, RCX for shifts by CL
+    u8 reg;   ///< register operand; 0 (the accumulator) where it is implied
     u8 rm;    ///< r/m as a register, if !memory
     u8 base;  ///< general register or INSN_NONE
     u8 index; ///< general register or INSN_NONE
@@ -179,20 +129,14 @@ must_check enum decode_status insn_decode(const u8 *bytes, unsigned valid, enum 
                                           struct insn *out);
 
 /// The offset of the memory operand within its segment, truncated to the address size. `gprs` are
-/// the registers before the instruction, `next_rip` is the address of the one after it. Includes
-/// what the bit index in a register adds for BT, BTS, BTR and BTC, and the increment of rSP that
-/// POP does before it computes its operand's address.
+/// the registers before the instruction, `next_rip` is the address of the one after it.
 u64 insn_offset(const struct insn *insn, const u64 gprs[16], u64 next_rip);
 
 /// All bits of an operand of `size` bytes; of its low eight if it is larger.
-static inline u64 insn_mask(unsigned size)
-{
-    return size >= 8 ? ~0ull : (1ull << (8 * size)) - 1;
-}
+static inline u64 insn_mask(unsigned size) { return size >= 8 ? ~0ull : (1ull << (8 * size)) - 1; }
 
 /// The low `size` bytes (1 to 8) of `value` as a signed number.
-static inline i64 insn_signed(u64 value, unsigned size)
-{
+static inline i64 insn_signed(u64 value, unsigned size) {
     unsigned shift = 64 - 8 * size;
     return (i64)(value << shift) >> shift;
 }

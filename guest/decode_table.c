@@ -35,37 +35,23 @@ const struct opcode_row decode_one_byte[256] = {
     PAIR(0x6c, OP_INS, RDI | TO_RM | AT_MOST4),
     PAIR(0x6e, OP_OUTS, RSI | AT_MOST4),
     GROUP_PAIR(0x80, GROUP_1, IMM),
-    [0x82] = {0, GROUP_1, MODRM | GROUP | TO_RM | BYTE | IMM | NOT64},
     [0x83] = {0, GROUP_1, MODRM | GROUP | TO_RM | IMM8},
     PAIR(0x84, OP_TEST, MODRM | TO_RM),
     PAIR(0x86, OP_XCHG, MODRM | TO_RM),
     PAIR(0x88, OP_MOV, MODRM | TO_RM),
     PAIR(0x8a, OP_MOV, MODRM),
-    [0x8f] = {0, GROUP_1A, MODRM | GROUP | TO_RM | WIDE64},
-    [0x90] = {OP_NOP, 0, 0},
-    [0x9c] = {OP_PUSHF, 0, WIDE64},
-    [0x9d] = {OP_POPF, 0, WIDE64},
+    [0x90] = {OP_PAUSE, 0, PAUSE_ONLY},
     PAIR(0xa0, OP_MOV, MOFFS),
     PAIR(0xa2, OP_MOV, MOFFS | TO_RM),
     PAIR(0xa4, OP_MOVS, RSI),
-    PAIR(0xa6, OP_CMPS, RSI),
     PAIR(0xaa, OP_STOS, RDI | TO_RM),
     PAIR(0xac, OP_LODS, RSI),
-    PAIR(0xae, OP_SCAS, RDI),
-    GROUP_PAIR(0xc0, GROUP_2, IMM8U),
     GROUP_PAIR(0xc6, GROUP_11, IMM),
-    [0xcc] = {OP_INT3, 0, 0},
-    [0xcd] = {OP_INT, 0, IMM8U},
-    [0xce] = {OP_INTO, 0, NOT64},
-    [0xcf] = {OP_IRET, 0, 0},
-    GROUP_PAIR(0xd0, GROUP_2, ONE),
-    GROUP_PAIR(0xd2, GROUP_2, CL),
     PAIR(0xe4, OP_IN, IMM8U | AT_MOST4),
     PAIR(0xe6, OP_OUT, IMM8U | AT_MOST4),
     PAIR(0xec, OP_IN, AT_MOST4),
     PAIR(0xee, OP_OUT, AT_MOST4),
     [0xf0] = {OP_PREFIX, 0, 0},
-    [0xf1] = {OP_ICEBP, 0, 0},
     [0xf2 ... 0xf3] = {OP_PREFIX, 0, 0},
     [0xf4] = {OP_HLT, 0, 0},
     GROUP_PAIR(0xf6, GROUP_3, 0),
@@ -73,110 +59,43 @@ const struct opcode_row decode_one_byte[256] = {
     [0xff] = {0, GROUP_5, MODRM | GROUP | TO_RM},
 };
 
-#define SSE(prefixes, flags)                                      \
-    {                                                             \
-        OP_MOV_SSE, prefixes, MODRM | MEMORY | PREFIXES | (flags) \
-    }
-
 const struct opcode_row decode_two_byte[256] = {
     [0x01] = {0, GROUP_7, MODRM | GROUP},
     [0x06] = {OP_CLTS, 0, 0},
     [0x08] = {OP_INVD, 0, 0},
     [0x09] = {OP_WBINVD, 0, 0}, // with F3: WBNOINVD, which may do as much
     [0x0b] = {OP_INVALID, 0, 0},
-    [0x10] = SSE(NO_PREFIX | PREFIX_66 | PREFIX_F3 | PREFIX_F2, 0), // MOVUPS, MOVUPD, MOVSS, MOVSD
-    [0x11] = SSE(NO_PREFIX | PREFIX_66 | PREFIX_F3 | PREFIX_F2, TO_RM),
-    [0x1f] = {OP_NOP, 0, MODRM | TO_RM}, // its memory operand is not accessed
     [0x20] = {OP_MOV_CR, 0, MODRM | NATURAL | TO_RM},
-    [0x21] = {OP_MOV_DR, 0, MODRM | NATURAL | TO_RM},
     [0x22] = {OP_MOV_CR, 0, MODRM | NATURAL},
-    [0x23] = {OP_MOV_DR, 0, MODRM | NATURAL},
-    [0x28] = SSE(NO_PREFIX | PREFIX_66, 0), // MOVAPS, MOVAPD
-    [0x29] = SSE(NO_PREFIX | PREFIX_66, TO_RM),
-    [0x2b] = SSE(NO_PREFIX | PREFIX_66, TO_RM), // MOVNTPS, MOVNTPD
     [0x30] = {OP_WRMSR, 0, 0},
     [0x31] = {OP_RDTSC, 0, 0},
     [0x32] = {OP_RDMSR, 0, 0},
-    [0x33] = {OP_RDPMC, 0, 0},
-    [0x38] = {OP_ESCAPE, 0, 0},
-    [0x40 ... 0x4f] = {OP_CMOVCC, 0, MODRM},
-    [0x6f] = SSE(PREFIX_66 | PREFIX_F3, 0), // MOVDQA, MOVDQU
-    [0x7f] = SSE(PREFIX_66 | PREFIX_F3, TO_RM),
-    [0x90 ... 0x9f] = {OP_SETCC, 0, MODRM | BYTE | TO_RM},
     [0xa2] = {OP_CPUID, 0, 0},
-    [0xa3] = {OP_BT, 0, MODRM | TO_RM},
-    [0xaa] = {OP_RSM, 0, 0},
-    [0xab] = {OP_BTS, 0, MODRM | TO_RM},
     [0xae] = {0, GROUP_15, MODRM | GROUP},
     PAIR(0xb0, OP_CMPXCHG, MODRM | TO_RM),
-    [0xb3] = {OP_BTR, 0, MODRM | TO_RM},
     [0xb6] = {OP_MOVZX, 0, MODRM | RM8},
     [0xb7] = {OP_MOVZX, 0, MODRM | RM16},
-    [0xba] = {0, GROUP_8, MODRM | GROUP | TO_RM | IMM8U},
-    [0xbb] = {OP_BTC, 0, MODRM | TO_RM},
     [0xbe] = {OP_MOVSX, 0, MODRM | RM8},
     [0xbf] = {OP_MOVSX, 0, MODRM | RM16},
     PAIR(0xc0, OP_XADD, MODRM | TO_RM),
-    [0xc3] = {OP_MOVNTI, NO_PREFIX, MODRM | MEMORY | TO_RM | PREFIXES},
-    [0xc7] = {0, GROUP_9, MODRM | GROUP | TO_RM},
-    [0xe7] = SSE(PREFIX_66, TO_RM), // MOVNTDQ
 };
 
-const struct opcode_row decode_movbe_load = {OP_MOVBE, NO_PREFIX | PREFIX_66,
-                                             MODRM | MEMORY | PREFIXES};
-const struct opcode_row decode_movbe_store = {OP_MOVBE, NO_PREFIX | PREFIX_66,
-                                              MODRM | MEMORY | PREFIXES | TO_RM};
-const struct opcode_row decode_invpcid = {OP_INVPCID, PREFIX_66,
-                                          MODRM | MEMORY | PREFIXES | NATURAL};
-
 const struct opcode_row decode_group[GROUP_COUNT][8] = {
-    [GROUP_1] = {{OP_ADD, 0, 0},
-                 {OP_OR, 0, 0},
-                 {OP_ADC, 0, 0},
-                 {OP_SBB, 0, 0},
-                 {OP_AND, 0, 0},
-                 {OP_SUB, 0, 0},
-                 {OP_XOR, 0, 0},
-                 {OP_CMP, 0, 0}},
-    [GROUP_1A] = {{OP_POP, 0, 0}},
-    [GROUP_2] = {{OP_ROL, 0, 0},
-                 {OP_ROR, 0, 0},
-                 {OP_RCL, 0, 0},
-                 {OP_RCR, 0, 0},
-                 {OP_SHL, 0, 0},
-                 {OP_SHR, 0, 0},
-                 {OP_SHL, 0, 0},
-                 {OP_SAR, 0, 0}},
+    [GROUP_1] = {{OP_ADD, 0, 0}, {OP_OR, 0, 0}, {OP_ADC, 0, 0}, {OP_SBB, 0, 0},
+                 {OP_AND, 0, 0}, {OP_SUB, 0, 0}, {OP_XOR, 0, 0}, {OP_CMP, 0, 0}},
     [GROUP_3] = {{OP_TEST, 0, IMM}, {OP_TEST, 0, IMM}, {OP_NOT, 0, 0}, {OP_NEG, 0, 0}},
     [GROUP_4] = {{OP_INC, 0, 0}, {OP_DEC, 0, 0}},
-    [GROUP_5] = {{OP_INC, 0, 0}, {OP_DEC, 0, 0}, [6] = {OP_PUSH, 0, WIDE64}},
-    [GROUP_7] =
-        {[4] = {OP_SMSW, 0, RM16 | TO_RM}, [6] = {OP_LMSW, 0, RM16}, [7] = {OP_INVLPG, 0, RM8}},
-    [GROUP_8] = {[4] = {OP_BT, 0, 0}, {OP_BTS, 0, 0}, {OP_BTR, 0, 0}, {OP_BTC, 0, 0}},
-    [GROUP_9] = {[1] = {OP_CMPXCHG8B, 0, MEMORY}},
+    [GROUP_5] = {{OP_INC, 0, 0}, {OP_DEC, 0, 0}},
+    [GROUP_7] = {[4] = {OP_SMSW, 0, RM16 | TO_RM}, [6] = {OP_LMSW, 0, RM16}},
     [GROUP_11] = {{OP_MOV, 0, 0}},
-    [GROUP_15] = {[7] = {OP_CLFLUSH, NO_PREFIX | PREFIX_66,
-                         MEMORY | RM8 | PREFIXES}}, // with 66: CLFLUSHOPT
+    [GROUP_15] = {[7] = {OP_CLFLUSH, 0, MEMORY | RM8}}, // with 66: CLFLUSHOPT
 };
 
 const struct opcode_row decode_group7_register[64] = {
     [0x01] = {OP_VMCALL, 0, 0},
-    [0x08] = {OP_MONITOR, 0, 0},
-    [0x09] = {OP_MWAIT, 0, 0},
-    [0x10] = {OP_XGETBV, 0, 0},
     [0x11] = {OP_XSETBV, 0, 0},
-    [0x18] = {OP_VMRUN, 0, 0},
     [0x19] = {OP_VMMCALL, 0, 0},
-    [0x1a] = {OP_VMLOAD, 0, 0},
-    [0x1b] = {OP_VMSAVE, 0, 0},
-    [0x1c] = {OP_STGI, 0, 0},
-    [0x1d] = {OP_CLGI, 0, 0},
-    [0x1e] = {OP_SKINIT, 0, 0},
-    [0x1f] = {OP_INVLPGA, 0, 0},
     [0x20 ... 0x27] = {OP_SMSW, 0, TO_RM},
     [0x30 ... 0x37] = {OP_LMSW, 0, RM16},
     [0x39] = {OP_RDTSCP, 0, 0},
-    [0x3a] = {OP_MONITORX, 0, 0},
-    [0x3b] = {OP_MWAITX, 0, 0},
-    [0x3d] = {OP_RDPRU, 0, 0},
 };

@@ -20,52 +20,36 @@ enum row_flag {
     RM32 = 1 << 9,     // r/m is at most 4 bytes: MOVSXD, which outside 64-bit mode is ARPL
     IMM = 1 << 10,     // immediate of the operand's size, at most 4 bytes, sign-extended
     IMM8 = 1 << 11,    // 1 byte, sign-extended
-    IMM8U = 1 << 12,   // 1 byte, unsigned: a bit number, a shift count, a port, a vector
-    ONE = 1 << 13,     // the source is the number 1
-    CL = 1 << 14,      // the source is CL
-    MOFFS = 1 << 15,   // memory operand is an address of address size
-    RSI = 1 << 16,     // memory operand is segment:rSI
-    RDI = 1 << 17,     // memory operand is ES:rDI
-    MEMORY = 1 << 18,  // with a register as r/m it is another instruction, or none
-    NOT64 = 1 << 19,   // #UD in 64-bit mode
-    PREFIXES = 1 << 20 // prefixes other than those in select make it another instruction, or none
-};
-
-/// Prefixes that select an instruction, as bits of opcode_row.select.
-enum row_prefix {
-    NO_PREFIX = 1 << 0,
-    PREFIX_66 = 1 << 1,
-    PREFIX_F3 = 1 << 2,
-    PREFIX_F2 = 1 << 3,
+    IMM8U = 1 << 12,   // 1 byte, unsigned: a port
+    MOFFS = 1 << 13,   // memory operand is an address of address size
+    RSI = 1 << 14,     // memory operand is segment:rSI
+    RDI = 1 << 15,     // memory operand is ES:rDI
+    MEMORY = 1 << 16,  // with a register as r/m it is another instruction, or none
+    PAUSE_ONLY = 1 << 17 // without F3, or with REX.B, it is NOP or XCHG
 };
 
 /// Opcode extensions by ModRM.reg, numbered as in the SDM, "Opcode Extensions for One- and Two-byte
 /// Opcodes".
 enum row_group {
     GROUP_1,
-    GROUP_1A,
-    GROUP_2,
     GROUP_3,
     GROUP_4,
     GROUP_5,
     GROUP_7,
-    GROUP_8,
-    GROUP_9,
     GROUP_11,
     GROUP_15,
     GROUP_COUNT
 };
 
 struct opcode_row {
-    u32 op : 7;     // enum insn_op
-    u32 select : 4; // enum row_group with GROUP, a set of enum row_prefix with PREFIXES
-    u32 flags : 21; // set of enum row_flag
+    u32 op : 6;     // enum insn_op
+    u32 select : 3; // enum row_group, with GROUP
+    u32 flags : 23; // set of enum row_flag
 };
-_Static_assert(OP_COUNT <= 128 && GROUP_COUNT <= 16 && sizeof(struct opcode_row) == 4,
+_Static_assert(OP_COUNT <= 64 && GROUP_COUNT <= 8 && sizeof(struct opcode_row) == 4,
                "a row is one word");
 
 extern const struct opcode_row decode_one_byte[256];
 extern const struct opcode_row decode_two_byte[256]; // after 0F
 extern const struct opcode_row decode_group[GROUP_COUNT][8];
 extern const struct opcode_row decode_group7_register[64]; // 0F 01 with a register: by ModRM
-extern const struct opcode_row decode_movbe_load, decode_movbe_store, decode_invpcid;

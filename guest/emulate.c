@@ -66,24 +66,15 @@ bool device_access(struct vcpu *v, enum basalt_space space, u64 address, unsigne
 }
 
 static bool reads_memory(const struct insn *i) {
-    bool plain_store = i->to_rm && (i->op == OP_MOV || i->op == OP_MOVNTI || i->op == OP_MOVBE || i->op == OP_SETCC);
-
-    return !plain_store && i->op != OP_CLFLUSH;
+    return !(i->op == OP_MOV && i->to_rm) && i->op != OP_CLFLUSH;
 }
 
 static bool writes_memory(const struct insn *i) {
-    return i->to_rm && i->op != OP_CMP && i->op != OP_TEST && i->op != OP_BT && i->op != OP_CLFLUSH;
+    return i->to_rm && i->op != OP_CMP && i->op != OP_TEST && i->op != OP_CLFLUSH;
 }
 
-// What this file can carry out on a device.
-static bool supported(const struct insn *i) {
-    if (!i->memory || i->rm_size > 8)
-        return false;
-    return i->op <= OP_XADD || i->op == OP_CMPXCHG || (i->op >= OP_CMP && i->op <= OP_MOVNTI) ||
-           i->op == OP_CLFLUSH;
-}
-
-static u64 byte_swap(u64 value, unsigned bytes) { return __builtin_bswap64(value) >> (64 - 8 * bytes); }
+// What step() can carry out on a device.
+static bool supported(const struct insn *i) { return i->memory && i->op <= OP_CLFLUSH; }
 
 static u64 source(const struct vcpu *v, const struct insn *i) {
     if (i->immediate_source)
@@ -100,18 +91,9 @@ static void set_flags(struct vcpu *v, u64 flags) {
 static u64 result_for_memory(struct vcpu *v, const struct insn *i) {
     u64 src = source(v, i), old = v->io.old;
 
-    switch (i->op) {
-    case OP_MOVBE:
-        return byte_swap(src, i->rm_size);
-    case OP_SETCC:
-        return alu_condition(i->opcode, v->cpu.rflags);
-    case OP_CMPXCHG: {
-        bool equal = old == gpr_read(v, BASALT_RAX, i->rm_size, false);
-        return equal ? src : old;
-    }
-    default:
-        return alu((enum insn_op)i->op, old, src, i->rm_size, v->cpu.rflags).value;
-    }
+    if (i->op == OP_CMPXCHG)
+        return old == gpr_read(v, BASALT_RAX, i->rm_size, false) ? src : old;
+    return alu((enum insn_op)i->op, old, src, i->rm_size, v->cpu.rflags).value;
 }
 
 // Registers and flags after an instruction whose memory operand was the destination.
@@ -131,7 +113,7 @@ static void finish_write(struct vcpu *v, const struct insn *i) {
         if (accumulator != old)
             gpr_write(v, BASALT_RAX, i->rm_size, false, old);
         break;
-    case OP_MOV: case OP_MOVNTI: case OP_MOVBE: case OP_SETCC:
+    case OP_MOV:
         break;
     default:
         set_flags(v, alu((enum insn_op)i->op, old, src, i->rm_size, v->cpu.rflags).flags);
@@ -148,12 +130,6 @@ static void finish_read(struct vcpu *v, const struct insn *i) {
         break;
     case OP_MOVSX:
         gpr_write(v, i->reg, i->operand_size, false, (u64)insn_signed(old, i->rm_size));
-        break;
-    case OP_MOVBE:
-        gpr_write(v, i->reg, i->operand_size, false, byte_swap(old, i->rm_size));
-        break;
-    case OP_CMOVCC:
-        gpr_write(v, i->reg, i->operand_size, false, alu_condition(i->opcode, v->cpu.rflags) ? old : reg);
         break;
     case OP_CLFLUSH:
         break;

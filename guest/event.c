@@ -16,8 +16,7 @@ static bool in_class(u64 vectors, u8 vector) { return vector < 32 && (vectors & 
 bool event_pushes_error(u8 vector) { return in_class(EXC_WITH_ERROR, vector); }
 
 /// Second fault while the first was being delivered: do they make a #DF?
-static bool is_double_fault(u8 first, u8 second)
-{
+static bool is_double_fault(u8 first, u8 second) {
     if (in_class(CONTRIBUTORY, first))
         return in_class(CONTRIBUTORY, second);
     return in_class(PAGE_FAULTS, first) && in_class(CONTRIBUTORY | PAGE_FAULTS, second);
@@ -25,8 +24,7 @@ static bool is_double_fault(u8 first, u8 second)
 
 enum event_outcome event_queue_exception(struct event *slot, const struct event *vectoring,
                                          u8 vector, bool has_error, u32 error,
-                                         struct event *deferred)
-{
+                                         struct event *deferred) {
     struct event first = vectoring && vectoring->valid ? *vectoring : *slot;
     bool exception = first.valid && first.type == EVENT_EXCEPTION;
 

@@ -95,8 +95,7 @@ static const struct row {
 // MSRs of the other vendor fault without a word: stock kernels probe some on both.
 static const struct row foreign = {.rule = FAULT};
 
-static const struct row *find(const struct cpuid_policy *policy, u32 index)
-{
+static const struct row *find(const struct cpuid_policy *policy, u32 index) {
     const struct row *low = rows, *high = rows + ARRAY_SIZE(rows);
 
     while (low < high) {
@@ -111,8 +110,7 @@ static const struct row *find(const struct cpuid_policy *policy, u32 index)
     return NULL;
 }
 
-void msr_init(struct msr_state *s)
-{
+void msr_init(struct msr_state *s) {
     *s = (struct msr_state){.misc_enable = MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS |
                                            MISC_ENABLE_NO_PEBS};
     mtrr_init(&s->mtrr);
@@ -121,8 +119,8 @@ void msr_init(struct msr_state *s)
 static enum msr_result done_if(bool legal) { return legal ? MSR_DONE : MSR_FAULT; }
 static enum msr_result held_if(bool legal) { return legal ? MSR_BACKEND : MSR_FAULT; }
 
-enum msr_result msr_read(struct msr_state *s, const struct msr_context *ctx, u32 index, u64 *value)
-{
+enum msr_result msr_read(struct msr_state *s, const struct msr_context *ctx, u32 index,
+                         u64 *value) {
     const struct row *row = find(ctx->policy, index);
     const struct cpuid_policy *policy = ctx->policy;
 
@@ -156,8 +154,7 @@ enum msr_result msr_read(struct msr_state *s, const struct msr_context *ctx, u32
 }
 
 static enum msr_result move_tsc(struct msr_state *s, const struct msr_context *ctx, u64 delta,
-                                struct msr_effect *effect)
-{
+                                struct msr_effect *effect) {
     s->tsc_adjust += delta;
     vlapic_tsc_moved(ctx->vlapic, delta);
     *effect = (struct msr_effect){.tsc = true, .tsc_delta = delta, .apic.timer = true};
@@ -165,23 +162,20 @@ static enum msr_result move_tsc(struct msr_state *s, const struct msr_context *c
 }
 
 // A command of one bit, carried out by the host's own MSR.
-static enum msr_result command(bool exists, u64 value, struct msr_effect *effect)
-{
+static enum msr_result command(bool exists, u64 value, struct msr_effect *effect) {
     effect->host = exists && value == 1;
     return done_if(exists && value <= 1);
 }
 
 static enum msr_result write_efer(const struct msr_context *ctx, u64 value,
-                                  struct msr_effect *effect)
-{
+                                  struct msr_effect *effect) {
     effect->cr = efer_write(ctx->cr, value, ctx->policy);
     effect->efer = !effect->cr.fault;
     return done_if(effect->efer);
 }
 
 enum msr_result msr_write(struct msr_state *s, const struct msr_context *ctx, u32 index, u64 value,
-                          struct msr_effect *effect)
-{
+                          struct msr_effect *effect) {
     const struct row *row = find(ctx->policy, index);
     const struct cpuid_policy *policy = ctx->policy;
 

@@ -7,8 +7,7 @@
 #define NS_PER_SECOND 1000000000ull
 #define GHZ_IN_KHZ    1000000ull
 
-struct pvclock_scale pvclock_scale(u32 tsc_khz)
-{
+struct pvclock_scale pvclock_scale(u32 tsc_khz) {
     u64 khz = MAX(tsc_khz, 1u), numerator = GHZ_IN_KHZ << 32;
     i8 left = 0, right = 0;
 
@@ -20,15 +19,13 @@ struct pvclock_scale pvclock_scale(u32 tsc_khz)
     return (struct pvclock_scale){.mul = (u32)(numerator / khz), .shift = (i8)(left - right)};
 }
 
-u64 pvclock_ns(struct pvclock_scale scale, u64 tsc)
-{
+u64 pvclock_ns(struct pvclock_scale scale, u64 tsc) {
     u64 shifted = scale.shift < 0 ? tsc >> -scale.shift : tsc << scale.shift;
 
     return (u64)(((unsigned __int128)shifted * scale.mul) >> 32);
 }
 
-struct pvclock_time pvclock_time(struct pvclock_scale scale, u32 *version, u64 tsc, u64 ns)
-{
+struct pvclock_time pvclock_time(struct pvclock_scale scale, u32 *version, u64 tsc, u64 ns) {
     *version += 2;
     return (struct pvclock_time){
         .version = *version,
@@ -40,8 +37,7 @@ struct pvclock_time pvclock_time(struct pvclock_scale scale, u32 *version, u64 t
     };
 }
 
-struct pvclock_wall pvclock_wall(u32 *version, u64 wall_ns, u64 ns)
-{
+struct pvclock_wall pvclock_wall(u32 *version, u64 wall_ns, u64 ns) {
     u64 boot = wall_ns > ns ? wall_ns - ns : 0;
 
     *version += 2;

@@ -24,8 +24,7 @@
 #define ENTRY_DEST(entry) ((u32)((entry) >> 56))
 #define ENTRY_WRITABLE    0xff0000000001afffull // with the polarity bit, which means nothing here
 
-void vioapic_init(struct vioapic *io, u32 id)
-{
+void vioapic_init(struct vioapic *io, u32 id) {
     *io = (struct vioapic){.id = (id & 15) << 24};
     for (unsigned pin = 0; pin < VIOAPIC_PINS; pin++)
         io->entries[pin] = ENTRY_MASKED;
@@ -33,8 +32,7 @@ void vioapic_init(struct vioapic *io, u32 id)
 
 static u32 widen(u32 dest) { return dest == 0xff ? VLAPIC_BROADCAST : dest; }
 
-static void decode_entry(u64 entry, struct apic_message *message)
-{
+static void decode_entry(u64 entry, struct apic_message *message) {
     *message = (struct apic_message){
         .dest = widen(ENTRY_DEST(entry)),
         .vector = (u8)entry,
@@ -44,8 +42,7 @@ static void decode_entry(u64 entry, struct apic_message *message)
     };
 }
 
-bool vioapic_deliver(struct vioapic *io, unsigned pin, struct apic_message *message)
-{
+bool vioapic_deliver(struct vioapic *io, unsigned pin, struct apic_message *message) {
     if (pin >= VIOAPIC_PINS || !(io->lines & BIT(pin)))
         return false;
     u64 *entry = &io->entries[pin];
@@ -56,8 +53,7 @@ bool vioapic_deliver(struct vioapic *io, unsigned pin, struct apic_message *mess
     return true;
 }
 
-bool vioapic_set_line(struct vioapic *io, unsigned pin, bool level, struct apic_message *message)
-{
+bool vioapic_set_line(struct vioapic *io, unsigned pin, bool level, struct apic_message *message) {
     if (pin >= VIOAPIC_PINS)
         return false;
     bool rises = level && !(io->lines & BIT(pin));
@@ -72,8 +68,7 @@ bool vioapic_set_line(struct vioapic *io, unsigned pin, bool level, struct apic_
     return true;
 }
 
-struct vioapic_eoi vioapic_eoi(struct vioapic *io, u8 vector)
-{
+struct vioapic_eoi vioapic_eoi(struct vioapic *io, u8 vector) {
     struct vioapic_eoi result = {0};
 
     for (unsigned pin = 0; pin < VIOAPIC_PINS; pin++) {
@@ -88,13 +83,11 @@ struct vioapic_eoi vioapic_eoi(struct vioapic *io, u8 vector)
 }
 
 /// The pin whose entry the index register selects; VIOAPIC_PINS and more: none.
-static u32 selected_pin(const struct vioapic *io)
-{
+static u32 selected_pin(const struct vioapic *io) {
     return io->select < REG_ENTRIES ? VIOAPIC_PINS : (io->select - REG_ENTRIES) / 2;
 }
 
-u32 vioapic_read(const struct vioapic *io, u32 offset)
-{
+u32 vioapic_read(const struct vioapic *io, u32 offset) {
     u32 pin = selected_pin(io);
 
     if (offset == OFFSET_SELECT)
@@ -109,8 +102,7 @@ u32 vioapic_read(const struct vioapic *io, u32 offset)
 }
 
 /// Writes half a redirection entry. Switching to edge forgets an outstanding EOI: guests end a stuck one that way.
-static u32 write_entry(struct vioapic *io, u32 pin, unsigned shift, u32 value)
-{
+static u32 write_entry(struct vioapic *io, u32 pin, unsigned shift, u32 value) {
     u64 old = io->entries[pin], half = 0xffffffffull << shift;
     u64 entry = (old & ~half) | ((u64)value << shift);
 
@@ -122,8 +114,7 @@ static u32 write_entry(struct vioapic *io, u32 pin, unsigned shift, u32 value)
     return deliverable ? io->lines & (u32)BIT(pin) : 0;
 }
 
-u32 vioapic_write(struct vioapic *io, u32 offset, u32 value, struct vioapic_eoi *eoi)
-{
+u32 vioapic_write(struct vioapic *io, u32 offset, u32 value, struct vioapic_eoi *eoi) {
     *eoi = (struct vioapic_eoi){0};
     if (offset == OFFSET_SELECT)
         io->select = value & 0xff;
@@ -137,8 +128,7 @@ u32 vioapic_write(struct vioapic *io, u32 offset, u32 value, struct vioapic_eoi 
     return pin < VIOAPIC_PINS ? write_entry(io, pin, (io->select & 1) * 32, value) : 0;
 }
 
-bool msi_decode(u64 address, u32 data, struct apic_message *message)
-{
+bool msi_decode(u64 address, u32 data, struct apic_message *message) {
     u8 mode = data >> 8 & 7;
 
     if (address >> 20 != 0xfee || mode == APIC_RESERVED || mode == APIC_SIPI)

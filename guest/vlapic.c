@@ -9,16 +9,14 @@
 #define BITMAP_WORD(vector) ((vector) >> 6)
 #define BITMAP_BIT(vector)  BIT((vector)&63)
 
-static int highest(const u64 map[4])
-{
+static int highest(const u64 map[4]) {
     for (int word = 3; word >= 0; word--)
         if (map[word])
             return word * 64 + 63 - __builtin_clzll(map[word]);
     return -1;
 }
 
-void vlapic_reset(struct vlapic *v)
-{
+void vlapic_reset(struct vlapic *v) {
     struct vlapic fresh = {
         .apic_base = v->apic_base,
         .id = v->id,
@@ -35,16 +33,14 @@ void vlapic_reset(struct vlapic *v)
     *v = fresh;
 }
 
-void vlapic_init(struct vlapic *v, u32 id, bool bsp, u32 tsc_khz)
-{
+void vlapic_init(struct vlapic *v, u32 id, bool bsp, u32 tsc_khz) {
     *v = (struct vlapic){
         .id = id, .apic_base = VLAPIC_BASE_DEFAULT | APIC_BASE_ENABLE | (bsp ? APIC_BASE_BSP : 0)};
     vlapic_timer_init(v, tsc_khz);
     vlapic_reset(v);
 }
 
-void vlapic_error(struct vlapic *v, u32 error)
-{
+void vlapic_error(struct vlapic *v, u32 error) {
     // Once per error and ESR write, or an error vector that is itself illegal would recurse.
     if (v->esr_new & error)
         return;
@@ -53,8 +49,7 @@ void vlapic_error(struct vlapic *v, u32 error)
         vlapic_accept(v, (u8)v->lvt[LVT_ERROR], false);
 }
 
-bool vlapic_accept(struct vlapic *v, u8 vector, bool level)
-{
+bool vlapic_accept(struct vlapic *v, u8 vector, bool level) {
     if (!vlapic_on(v))
         return false;
     if (vector < 16) {
@@ -73,8 +68,7 @@ bool vlapic_accept(struct vlapic *v, u8 vector, bool level)
     return fresh;
 }
 
-u32 vlapic_ppr(const struct vlapic *v)
-{
+u32 vlapic_ppr(const struct vlapic *v) {
     int in_service = highest(v->isr);
 
     if (in_service < 0 || (v->tpr & 0xf0) >= ((u32)in_service & 0xf0))
@@ -82,8 +76,7 @@ u32 vlapic_ppr(const struct vlapic *v)
     return (u32)in_service & 0xf0;
 }
 
-int vlapic_pending(const struct vlapic *v)
-{
+int vlapic_pending(const struct vlapic *v) {
     int vector = highest(v->irr);
 
     if (vector < 0 || ((u32)vector & 0xf0) <= (vlapic_ppr(v) & 0xf0))
@@ -91,20 +84,17 @@ int vlapic_pending(const struct vlapic *v)
     return vector;
 }
 
-void vlapic_ack(struct vlapic *v, u8 vector)
-{
+void vlapic_ack(struct vlapic *v, u8 vector) {
     v->irr[BITMAP_WORD(vector)] &= ~BITMAP_BIT(vector);
     v->isr[BITMAP_WORD(vector)] |= BITMAP_BIT(vector);
 }
 
-void vlapic_unack(struct vlapic *v, u8 vector)
-{
+void vlapic_unack(struct vlapic *v, u8 vector) {
     v->isr[BITMAP_WORD(vector)] &= ~BITMAP_BIT(vector);
     v->irr[BITMAP_WORD(vector)] |= BITMAP_BIT(vector);
 }
 
-struct vlapic_effect vlapic_eoi(struct vlapic *v)
-{
+struct vlapic_effect vlapic_eoi(struct vlapic *v) {
     int vector = highest(v->isr);
 
     if (vector < 0)
@@ -114,8 +104,7 @@ struct vlapic_effect vlapic_eoi(struct vlapic *v)
     return (struct vlapic_effect){.eoi = level, .eoi_vector = (u8)vector};
 }
 
-static bool match_xapic_logical(const struct vlapic *v, u32 dest)
-{
+static bool match_xapic_logical(const struct vlapic *v, u32 dest) {
     u32 ldr = v->ldr >> 24;
 
     if (dest > 0xff)
@@ -127,8 +116,7 @@ static bool match_xapic_logical(const struct vlapic *v, u32 dest)
     return (dest >> 4 == ldr >> 4 || dest >> 4 == 0xf) && (dest & ldr & 0xf);
 }
 
-bool vlapic_match(const struct vlapic *v, u32 dest, bool logical)
-{
+bool vlapic_match(const struct vlapic *v, u32 dest, bool logical) {
     if (!vlapic_on(v))
         return false;
     if (dest == VLAPIC_BROADCAST)
@@ -141,8 +129,7 @@ bool vlapic_match(const struct vlapic *v, u32 dest, bool logical)
 }
 
 /// Legal transitions: off -> xAPIC -> x2APIC -> off, xAPIC -> off, and each mode to itself.
-static bool mode_change_legal(u64 old, u64 next)
-{
+static bool mode_change_legal(u64 old, u64 next) {
     bool was_on = old & APIC_BASE_ENABLE, was_x2 = old & APIC_BASE_X2APIC;
     bool on = next & APIC_BASE_ENABLE, x2 = next & APIC_BASE_X2APIC;
 
@@ -151,8 +138,7 @@ static bool mode_change_legal(u64 old, u64 next)
     return !(on && was_x2);
 }
 
-struct vlapic_effect vlapic_base_write(struct vlapic *v, u64 value, unsigned phys_bits)
-{
+struct vlapic_effect vlapic_base_write(struct vlapic *v, u64 value, unsigned phys_bits) {
     u64 allowed = (BIT(phys_bits) - 1) &
                   (PAGE_MASK | APIC_BASE_BSP | APIC_BASE_X2APIC | APIC_BASE_ENABLE);
     u64 old = v->apic_base;

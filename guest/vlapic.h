@@ -74,8 +74,7 @@ void vlapic_reset(struct vlapic *v);
 static inline bool vlapic_on(const struct vlapic *v) { return v->apic_base & APIC_BASE_ENABLE; }
 static inline bool vlapic_x2apic(const struct vlapic *v) { return v->apic_base & APIC_BASE_X2APIC; }
 /// True if an access to `gpa` belongs to the xAPIC's page.
-static inline bool vlapic_owns(const struct vlapic *v, gpa_t gpa)
-{
+static inline bool vlapic_owns(const struct vlapic *v, gpa_t gpa) {
     return vlapic_on(v) && !vlapic_x2apic(v) && (gpa.v & PAGE_MASK) == (v->apic_base & PAGE_MASK);
 }
 

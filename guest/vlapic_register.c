@@ -73,8 +73,7 @@ static bool has(u32 reg, u8 access) { return reg < REG_COUNT && (registers[reg].
 // One of the eight 32-bit parts of a bitmap.
 static u32 part(const u64 map[4], u32 reg) { return (u32)(map[reg >> 1 & 3] >> (reg & 1) * 32); }
 
-static u32 register_read(const struct vlapic *v, u32 reg, u64 now)
-{
+static u32 register_read(const struct vlapic *v, u32 reg, u64 now) {
     switch (reg) {
     case REG_ID: return vlapic_x2apic(v) ? v->id : v->id << 24;
     case REG_VERSION: return VERSION;
@@ -98,8 +97,7 @@ static u32 register_read(const struct vlapic *v, u32 reg, u64 now)
 }
 
 // Sends what the ICR says.
-static void send(struct vlapic *v, struct vlapic_effect *effect)
-{
+static void send(struct vlapic *v, struct vlapic_effect *effect) {
     u32 low = (u32)v->icr, dest = (u32)(v->icr >> 32);
     struct apic_message m = {.dest = dest,
                              .vector = (u8)low,
@@ -123,8 +121,7 @@ static void send(struct vlapic *v, struct vlapic_effect *effect)
     }
 }
 
-static void write_lvt(struct vlapic *v, u32 reg, u32 value, u64 now)
-{
+static void write_lvt(struct vlapic *v, u32 reg, u32 value, u64 now) {
     if (!(v->svr & SVR_ENABLED))
         value |= LVT_MASKED;
     if (reg == REG_LVT_TIMER)
@@ -132,16 +129,14 @@ static void write_lvt(struct vlapic *v, u32 reg, u32 value, u64 now)
     v->lvt[reg - REG_LVT_TIMER] = value;
 }
 
-static void write_svr(struct vlapic *v, u32 value)
-{
+static void write_svr(struct vlapic *v, u32 value) {
     v->svr = value;
     for (unsigned i = 0; i < LVT_COUNT && !(value & SVR_ENABLED); i++)
         v->lvt[i] |= LVT_MASKED;
 }
 
 // Writes a register; `value` has only its writable bits.
-static struct vlapic_effect register_write(struct vlapic *v, u32 reg, u32 value, u64 now)
-{
+static struct vlapic_effect register_write(struct vlapic *v, u32 reg, u32 value, u64 now) {
     struct vlapic_effect effect = {0};
 
     switch (reg) {
@@ -169,8 +164,7 @@ static struct vlapic_effect register_write(struct vlapic *v, u32 reg, u32 value,
     return effect;
 }
 
-u64 vlapic_read(struct vlapic *v, u32 offset, unsigned bytes, u64 now)
-{
+u64 vlapic_read(struct vlapic *v, u32 offset, unsigned bytes, u64 now) {
     u32 byte = offset & 15;
 
     if (!has(offset >> 4, R)) {
@@ -182,8 +176,8 @@ u64 vlapic_read(struct vlapic *v, u32 offset, unsigned bytes, u64 now)
     return register_read(v, offset >> 4, now) >> byte * 8 & (BIT(bytes * 8) - 1);
 }
 
-struct vlapic_effect vlapic_write(struct vlapic *v, u32 offset, unsigned bytes, u32 value, u64 now)
-{
+struct vlapic_effect vlapic_write(struct vlapic *v, u32 offset, unsigned bytes, u32 value,
+                                  u64 now) {
     if (!has(offset >> 4, W))
         vlapic_error(v, ESR_ILLEGAL_REGISTER);
     else if (!(offset & 15) && bytes == 4)
@@ -191,8 +185,7 @@ struct vlapic_effect vlapic_write(struct vlapic *v, u32 offset, unsigned bytes, 
     return (struct vlapic_effect){0};
 }
 
-bool vlapic_msr_read(struct vlapic *v, u32 msr, u64 now, u64 *value)
-{
+bool vlapic_msr_read(struct vlapic *v, u32 msr, u64 now, u64 *value) {
     u32 reg = msr - MSR_X2APIC_BASE;
 
     if (!vlapic_x2apic(v) || !has(reg, XR))
@@ -201,8 +194,7 @@ bool vlapic_msr_read(struct vlapic *v, u32 msr, u64 now, u64 *value)
     return true;
 }
 
-struct vlapic_effect vlapic_msr_write(struct vlapic *v, u32 msr, u64 value, u64 now)
-{
+struct vlapic_effect vlapic_msr_write(struct vlapic *v, u32 msr, u64 value, u64 now) {
     u32 reg = msr - MSR_X2APIC_BASE;
 
     if (!vlapic_x2apic(v) || !has(reg, XW))

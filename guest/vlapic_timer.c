@@ -11,13 +11,11 @@
 #define TSC_SHIFT         40    // of tsc_per_count: 2^24 kHz << 40 still fits
 #define PERIOD_MIN_COUNTS 20000 // 20 us: a periodic timer can't keep its CPU busy with nothing else
 
-static u64 multiply(u64 value, u64 factor, unsigned shift)
-{
+static u64 multiply(u64 value, u64 factor, unsigned shift) {
     return (u64)(((unsigned __int128)value * factor) >> shift);
 }
 
-void vlapic_timer_init(struct vlapic *v, u32 tsc_khz)
-{
+void vlapic_timer_init(struct vlapic *v, u32 tsc_khz) {
     u32 khz = MIN(MAX(tsc_khz, 1u), (1u << 24) - 1);
 
     v->counts_per_tsc = ((u64)VLAPIC_BUS_KHZ << COUNTS_SHIFT) / khz;
@@ -25,27 +23,23 @@ void vlapic_timer_init(struct vlapic *v, u32 tsc_khz)
 }
 
 /// The divider as a shift: encodings 0..6 divide by 2..128, 7 by 1.
-static unsigned divide_shift(const struct vlapic *v)
-{
+static unsigned divide_shift(const struct vlapic *v) {
     unsigned code = (v->divide & 3) | (v->divide >> 1 & 4);
 
     return (code + 1) & 7;
 }
 
-static u64 counts_to_tsc(const struct vlapic *v, u32 counts)
-{
+static u64 counts_to_tsc(const struct vlapic *v, u32 counts) {
     return multiply((u64)counts << divide_shift(v), v->tsc_per_count, TSC_SHIFT) + 1;
 }
 
-static u64 period(const struct vlapic *v)
-{
+static u64 period(const struct vlapic *v) {
     return MAX(v->period, multiply(PERIOD_MIN_COUNTS, v->tsc_per_count, TSC_SHIFT) + 1);
 }
 
 static u32 mode(const struct vlapic *v) { return v->lvt[LVT_TIMER] & LVT_TIMER_MODE; }
 
-u32 vlapic_timer_count(const struct vlapic *v, u64 now)
-{
+u32 vlapic_timer_count(const struct vlapic *v, u64 now) {
     u64 left;
 
     if (!v->deadline || mode(v) == LVT_TIMER_DEADLINE)
@@ -60,8 +54,7 @@ u32 vlapic_timer_count(const struct vlapic *v, u64 now)
     return (u32)MIN(full + 1, v->initial); // and the one that is running
 }
 
-void vlapic_timer_set_initial(struct vlapic *v, u32 value, u64 now)
-{
+void vlapic_timer_set_initial(struct vlapic *v, u32 value, u64 now) {
     if (mode(v) == LVT_TIMER_DEADLINE)
         return;
     v->initial = value;
@@ -69,8 +62,7 @@ void vlapic_timer_set_initial(struct vlapic *v, u32 value, u64 now)
     v->deadline = value ? now + (mode(v) == LVT_TIMER_PERIODIC ? period(v) : v->period) : 0;
 }
 
-void vlapic_timer_set_divide(struct vlapic *v, u32 value, u64 now)
-{
+void vlapic_timer_set_divide(struct vlapic *v, u32 value, u64 now) {
     u32 count = vlapic_timer_count(v, now);
 
     v->divide = value;
@@ -80,8 +72,7 @@ void vlapic_timer_set_divide(struct vlapic *v, u32 value, u64 now)
     v->deadline = count ? now + counts_to_tsc(v, count) : 0;
 }
 
-void vlapic_timer_set_lvt(struct vlapic *v, u32 entry, u64 now)
-{
+void vlapic_timer_set_lvt(struct vlapic *v, u32 entry, u64 now) {
     vlapic_timer_fire(v, now);
     if ((mode(v) ^ entry) & LVT_TIMER_DEADLINE) {
         v->deadline = 0;
@@ -89,13 +80,11 @@ void vlapic_timer_set_lvt(struct vlapic *v, u32 entry, u64 now)
     }
 }
 
-u64 vlapic_timer_deadline(const struct vlapic *v)
-{
+u64 vlapic_timer_deadline(const struct vlapic *v) {
     return v->lvt[LVT_TIMER] & LVT_MASKED ? 0 : v->deadline;
 }
 
-bool vlapic_timer_fire(struct vlapic *v, u64 now)
-{
+bool vlapic_timer_fire(struct vlapic *v, u64 now) {
     if (!v->deadline || now < v->deadline)
         return false;
     if (mode(v) == LVT_TIMER_PERIODIC)
@@ -106,21 +95,18 @@ bool vlapic_timer_fire(struct vlapic *v, u64 now)
     return !(entry & LVT_MASKED) && vlapic_accept(v, (u8)entry, false);
 }
 
-u64 vlapic_get_tsc_deadline(const struct vlapic *v, u64 now)
-{
+u64 vlapic_get_tsc_deadline(const struct vlapic *v, u64 now) {
     return mode(v) == LVT_TIMER_DEADLINE && v->deadline > now ? v->deadline : 0;
 }
 
-struct vlapic_effect vlapic_set_tsc_deadline(struct vlapic *v, u64 value)
-{
+struct vlapic_effect vlapic_set_tsc_deadline(struct vlapic *v, u64 value) {
     if (mode(v) != LVT_TIMER_DEADLINE)
         return (struct vlapic_effect){0};
     v->deadline = value;
     return (struct vlapic_effect){.timer = true};
 }
 
-void vlapic_tsc_moved(struct vlapic *v, u64 delta)
-{
+void vlapic_tsc_moved(struct vlapic *v, u64 delta) {
     if (!v->deadline || mode(v) == LVT_TIMER_DEADLINE)
         return;
     v->deadline += delta;

@@ -45,11 +45,11 @@ static struct walk_format format_of(u64 cr4, u64 efer) {
     return cr4 & CR4_PAE ? (struct walk_format){3, 8, 9} : (struct walk_format){2, 4, 10};
 }
 
-static int page_fault(u64 linear, bool present, const struct access *a, bool nx, struct walk_fault *fault) {
+static int page_fault(u64 linear, bool present, const struct access *a, bool tells_fetch, struct walk_fault *fault) {
     fault->faulted = true;
     fault->linear = linear;
     fault->error = (u32)((present ? PF_PRESENT : 0) | (a->write ? PF_WRITE : 0) | (a->user ? PF_USER : 0) |
-                   (a->fetch && nx ? PF_FETCH : 0));
+                   (a->fetch && tells_fetch ? PF_FETCH : 0));
     return -BASALT_EFAULT;
 }
 
@@ -87,7 +87,7 @@ static int set_bits(void *entry, unsigned bytes, u64 old, u64 bits, bool writabl
 static int walk(struct vcpu *v, u64 linear, const struct access *a, gpa_t *gpa, struct walk_fault *fault) {
     u64 cr4 = backend->read(&v->cpu, REG_CR4), efer = backend->read(&v->cpu, REG_EFER);
     struct walk_format f = format_of(cr4, efer);
-    bool nx = efer & EFER_NXE && f.entry_bytes == 8;
+    bool nx = efer & EFER_NXE && f.entry_bytes == 8, tells_fetch = nx || cr4 & CR4_SMEP;
     u64 table = backend->read(&v->cpu, REG_CR3) & (f.levels == 3 ? 0xffffffe0ull : PTE_ADDRESS);
     u64 rights = PTE_WRITE | PTE_USER, no_exec = 0;
 
@@ -100,7 +100,7 @@ static int walk(struct vcpu *v, u64 linear, const struct access *a, gpa_t *gpa, 
             return -BASALT_EFAULT;
         u64 entry = f.entry_bytes == 8 ? *(volatile u64 *)slot : *(volatile u32 *)slot;
         if (!(entry & PTE_PRESENT))
-            return page_fault(linear, false, a, nx, fault);
+            return page_fault(linear, false, a, tells_fetch, fault);
         bool pdpte = f.levels == 3 && level == 3; // has no rights of its own
         if (!pdpte) {
             rights &= entry;
@@ -108,7 +108,7 @@ static int walk(struct vcpu *v, u64 linear, const struct access *a, gpa_t *gpa, 
         }
         bool leaf = level == 1 || (!pdpte && level < 4 && entry & PTE_LARGE && (f.entry_bytes == 8 || cr4 & CR4_PSE));
         if (leaf && !allowed(v, rights, no_exec, a))
-            return page_fault(linear, true, a, nx, fault);
+            return page_fault(linear, true, a, tells_fetch, fault);
         int error = pdpte ? 0 : set_bits(slot, f.entry_bytes, entry,
                                          PTE_ACCESSED | (leaf && a->write ? PTE_DIRTY : 0), writable);
         if (error)

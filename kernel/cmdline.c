@@ -90,7 +90,7 @@ static const struct {
     const char *expected;
 } table[] = {
     {"loglvl", parse_loglvl, "error, warning, info or debug"},
-    {"console", parse_console, "com1..com4, a port number, vga or none"},
+    {"console", parse_console, "com1..com4, a port number or none"},
     {"dom0_mem", parse_dom0_mem, "bytes, with K, M or G"},
     {"panic", parse_panic, "reboot or halt"},
     {"nox2apic", parse_nox2apic, "no value"},

@@ -22,7 +22,10 @@ i64 console_write(struct domain *caller, gpa_t buffer, u64 bytes) {
     u64 length = MIN(MIN(bytes, uart_tx_space()), sizeof(text));
     int error = memory_read(caller, buffer, text, length);
 
-    return error ? error : (i64)uart_write(text, length);
+    if (error)
+        return error;
+    uart_write(text, length);
+    return (i64)length;
 }
 
 unsigned console_read(u64 *bytes) {

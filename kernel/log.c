@@ -8,7 +8,6 @@
 
 #include "arch/spinlock.h"
 #include "arch/string.h"
-#include "drivers/fbtext.h"
 #include "drivers/uart16550.h"
 #include "kernel/cmdline.h"
 
@@ -42,7 +41,6 @@ void log_write(const char *text, size_t length)
         cpu_pause();
     ring_write(text, length);
     uart_write_all(text, length);
-    fbtext_write(text, length);
     if (locked)
         spin_unlock(&log_lock);
 }

@@ -40,6 +40,7 @@ cpio                the guests initial RAM disk
 kmod                dependencies of the guest kernel modules
 libcmocka-dev       unit tests
 libcapstone-dev     an independent disassembler to test the decoder against
+acpica-tools        iasl: an independent reader of the ACPI tables that guests see
 python3             the tools and the system tests
 python3-pytest      system tests
 python3-pytest-xdist  two system tests at a time

@@ -7,14 +7,12 @@
 
 #include "arch/types.h"
 
-static inline u64 vmcs_read_raw(u32 field)
-{
+static inline u64 vmcs_read_raw(u32 field) {
     u64 value = 0;
     __asm__ volatile("vmread %1, %0" : "+r"(value) : "r"((u64)field) : "cc");
     return value;
 }
 
-static inline void vmcs_write_raw(u32 field, u64 value)
-{
+static inline void vmcs_write_raw(u32 field, u64 value) {
     __asm__ volatile("vmwrite %1, %0" : : "r"((u64)field), "r"(value) : "cc", "memory");
 }

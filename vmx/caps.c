@@ -61,14 +61,12 @@ static const struct {
     {CONTROL_SECONDARY, SECONDARY_VPID | SECONDARY_PLE | SECONDARY_ENCLS, NULL},
 };
 
-static int refuse(struct refusal *why, const char *missing, const char *remedy)
-{
+static int refuse(struct refusal *why, const char *missing, const char *remedy) {
     *why = (struct refusal){.missing = missing, .remedy = remedy};
     return -1;
 }
 
-static int choose_controls(struct vmx_caps *caps, struct refusal *why)
-{
+static int choose_controls(struct vmx_caps *caps, struct refusal *why) {
     u32 wanted[CONTROLS] = {0};
 
     for (unsigned i = 0; i < ARRAY_SIZE(wanted_controls); i++) {
@@ -88,8 +86,7 @@ static int choose_controls(struct vmx_caps *caps, struct refusal *why)
     return 0;
 }
 
-static int check_ept(struct vmx_caps *caps, struct refusal *why)
-{
+static int check_ept(struct vmx_caps *caps, struct refusal *why) {
     u64 ept = caps->ept_vpid;
 
     if (!(ept & EPT_CAP_WALK_4) || !(ept & EPT_CAP_WRITE_BACK))
@@ -101,8 +98,7 @@ static int check_ept(struct vmx_caps *caps, struct refusal *why)
     return 0;
 }
 
-static void report(const struct vmx_caps *caps, struct backend_features *f)
-{
+static void report(const struct vmx_caps *caps, struct backend_features *f) {
     u32 pin = caps->use[CONTROL_PIN], secondary = caps->use[CONTROL_SECONDARY];
     u32 apicv = SECONDARY_APIC_REGISTERS | SECONDARY_VIRTUAL_IRQ;
 
@@ -127,8 +123,7 @@ static void report(const struct vmx_caps *caps, struct backend_features *f)
 }
 
 int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, u32 address_sizes,
-                  struct vmx_caps *caps, struct backend_features *features, struct refusal *why)
-{
+                  struct vmx_caps *caps, struct backend_features *features, struct refusal *why) {
     if (!cpuid_vmx)
         return refuse(
             why, "VMX",

@@ -39,33 +39,28 @@ struct facts {
     bool guest_64;
 };
 
-bool vmx_canonical(const struct vmx_caps *caps, u64 address)
-{
+bool vmx_canonical(const struct vmx_caps *caps, u64 address) {
     unsigned unused_bits = 64 - caps->linear_bits;
 
     return (u64)((i64)(address << unused_bits) >> unused_bits) == address;
 }
 
-bool vmx_pat_ok(u64 pat)
-{
+bool vmx_pat_ok(u64 pat) {
     for (unsigned i = 0; i < 8; i++, pat >>= 8)
         if ((pat & 0xff) > MEMORY_UC_MINUS || (pat & 0xff) == 2 || (pat & 0xff) == 3)
             return false;
     return true;
 }
 
-static bool canonical(const struct facts *f, enum vmcsnat field)
-{
+static bool canonical(const struct facts *f, enum vmcsnat field) {
     return vmx_canonical(f->caps, vmcs_readnat(field));
 }
 
-static bool page(const struct facts *f, u64 address)
-{
+static bool page(const struct facts *f, u64 address) {
     return !(address & ~PAGE_MASK) && !(address >> f->caps->physical_bits);
 }
 
-static const char *check_controls(const struct facts *f)
-{
+static const char *check_controls(const struct facts *f) {
     static const char *const names[CONTROLS] = {
         [CONTROL_PIN] = "pin-based controls",       [CONTROL_PRIMARY] = "primary controls",
         [CONTROL_SECONDARY] = "secondary controls", [CONTROL_EXIT] = "VM-exit controls",
@@ -94,8 +89,7 @@ static const char *check_controls(const struct facts *f)
     return NULL;
 }
 
-static const char *check_event(const struct facts *f)
-{
+static const char *check_event(const struct facts *f) {
     u32 vector = f->event & 0xff, length = vmcs_read32(ENTRY_INSN_LENGTH);
     bool has_error = f->event & EVENT_HAS_ERROR;
     bool may_have = f->type == EVENT_EXCEPTION && vector < 32 && (EXC_WITH_ERROR & BIT(vector));
@@ -114,8 +108,7 @@ static const char *check_event(const struct facts *f)
     return NULL;
 }
 
-static const char *check_registers(const struct facts *f)
-{
+static const char *check_registers(const struct facts *f) {
     const struct vmx_caps *caps = f->caps;
     u64 efer = vmcs_read64(GUEST_EFER);
 
@@ -145,8 +138,7 @@ static unsigned type_of(const struct basalt_segment *s) { return s->attributes &
 static unsigned dpl_of(const struct basalt_segment *s) { return (s->attributes >> 5) & 3; }
 
 // Present, a system segment or not, nothing reserved, granularity fits the limit.
-static bool descriptor_ok(const struct basalt_segment *s, u32 kind)
-{
+static bool descriptor_ok(const struct basalt_segment *s, u32 kind) {
     bool limit_ok = s->attributes & SEGMENT_G ? (s->limit & 0xfff) == 0xfff : !(s->limit >> 20);
     u32 fixed = SEGMENT_PRESENT | SEGMENT_S | SEGMENT_RESERVED | SEGMENT_UNUSABLE;
 
@@ -154,8 +146,7 @@ static bool descriptor_ok(const struct basalt_segment *s, u32 kind)
 }
 
 // In virtual-8086 mode the six caches have only one possible content each.
-static const char *check_vm86_segments(void)
-{
+static const char *check_vm86_segments(void) {
     for (unsigned i = BASALT_ES; i <= BASALT_GS; i++) {
         struct basalt_segment s = vmx_read_segment(NULL, i);
 
@@ -166,8 +157,7 @@ static const char *check_vm86_segments(void)
     return NULL;
 }
 
-static const char *check_code_and_stack(const struct facts *f)
-{
+static const char *check_code_and_stack(const struct facts *f) {
     struct basalt_segment cs = vmx_read_segment(NULL, BASALT_CS),
                           ss = vmx_read_segment(NULL, BASALT_SS);
     unsigned type = type_of(&cs), conforming = type & 0xd;
@@ -189,8 +179,7 @@ static const char *check_code_and_stack(const struct facts *f)
     return NULL;
 }
 
-static const char *check_data_segments(const struct facts *f)
-{
+static const char *check_data_segments(const struct facts *f) {
     static const u8 data[] = {BASALT_ES, BASALT_DS, BASALT_FS, BASALT_GS};
 
     RULE(canonical(f, GUEST_BASE(BASALT_FS)), "FS: base not canonical");
@@ -207,8 +196,7 @@ static const char *check_data_segments(const struct facts *f)
     return NULL;
 }
 
-static const char *check_system_segments(const struct facts *f)
-{
+static const char *check_system_segments(const struct facts *f) {
     struct basalt_segment tr = vmx_read_segment(NULL, BASALT_TR),
                           ldtr = vmx_read_segment(NULL, BASALT_LDTR);
 
@@ -225,16 +213,14 @@ static const char *check_system_segments(const struct facts *f)
     return NULL;
 }
 
-static const char *check_segments(const struct facts *f)
-{
+static const char *check_segments(const struct facts *f) {
     if (f->rflags & RFLAGS_VM)
         return check_vm86_segments();
     const char *rule = check_code_and_stack(f);
     return rule ? rule : check_data_segments(f);
 }
 
-static const char *check_tables_and_rip(const struct facts *f)
-{
+static const char *check_tables_and_rip(const struct facts *f) {
     u64 rip = vmcs_readnat(GUEST_RIP);
     bool code_64 = f->guest_64 && (vmcs_read32(GUEST_ATTRIBUTES(BASALT_CS)) & SEGMENT_L);
 
@@ -249,8 +235,7 @@ static const char *check_tables_and_rip(const struct facts *f)
     return NULL;
 }
 
-static const char *check_activity(const struct facts *f)
-{
+static const char *check_activity(const struct facts *f) {
     u32 activity = vmcs_read32(GUEST_ACTIVITY), blocking = f->blocking;
     bool interrupt = (f->event & EVENT_VALID) && f->type == EVENT_INTERRUPT;
     bool nmi = (f->event & EVENT_VALID) && f->type == EVENT_NMI;
@@ -271,8 +256,7 @@ static const char *check_activity(const struct facts *f)
     return NULL;
 }
 
-static const char *check_rest(const struct facts *f)
-{
+static const char *check_rest(const struct facts *f) {
     u64 pending = vmcs_readnat(GUEST_PENDING_DEBUG);
     u64 reserved = ~0ull << f->caps->physical_bits | PDPTE_RESERVED;
     bool steps = (f->rflags & RFLAGS_TF) && !(vmcs_read64(GUEST_DEBUGCTL) & DEBUGCTL_BTF);
@@ -291,8 +275,7 @@ static const char *check_rest(const struct facts *f)
     return NULL;
 }
 
-const char *vmx_check(const struct vmx_caps *caps)
-{
+const char *vmx_check(const struct vmx_caps *caps) {
     static const char *(*const groups[])(const struct facts *) = {
         check_controls,        check_event,          check_registers, check_segments,
         check_system_segments, check_tables_and_rip, check_activity,  check_rest,

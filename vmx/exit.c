@@ -17,8 +17,7 @@
 #define EPT_LINEAR_VALID BIT(7)
 #define EPT_TRANSLATED   BIT(8) // the access itself, not a walk on its behalf
 
-static void decode_exception(struct exit *e)
-{
+static void decode_exception(struct exit *e) {
     u32 event = vmcs_read32(EXIT_EVENT);
     unsigned type = (event >> 8) & 7;
 
@@ -37,8 +36,7 @@ static void decode_exception(struct exit *e)
 
 static void decode_interrupt(struct exit *e) { e->vector = (u8)vmcs_read32(EXIT_EVENT); }
 
-static void decode_cr(struct exit *e)
-{
+static void decode_cr(struct exit *e) {
     static const u8 ops[] = {CR_OP_MOV, CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW};
     u64 q = e->detail;
     unsigned access = (q >> 4) & 3;
@@ -50,8 +48,7 @@ static void decode_cr(struct exit *e)
     e->lmsw = (u16)(q >> 16);
 }
 
-static void decode_dr(struct exit *e)
-{
+static void decode_dr(struct exit *e) {
     u64 q = e->detail;
 
     e->cr = q & 7;
@@ -59,8 +56,7 @@ static void decode_dr(struct exit *e)
     e->write = !(q & BIT(4));
 }
 
-static void decode_io(struct exit *e)
-{
+static void decode_io(struct exit *e) {
     u64 q = e->detail;
 
     e->bytes = (u8)((q & 7) + 1);
@@ -80,8 +76,7 @@ static void decode_io(struct exit *e)
     }
 }
 
-static void decode_ept_violation(struct exit *e)
-{
+static void decode_ept_violation(struct exit *e) {
     u64 q = e->detail;
 
     e->gpa = GPA(vmcs_read64(GUEST_PHYSICAL_ADDRESS));
@@ -94,8 +89,7 @@ static void decode_ept_violation(struct exit *e)
 }
 
 // The tables are the kernel's own: a mistake of ours, not of the guest's.
-static void decode_ept_misconfiguration(struct exit *e)
-{
+static void decode_ept_misconfiguration(struct exit *e) {
     e->gpa = GPA(vmcs_read64(GUEST_PHYSICAL_ADDRESS));
 }
 
@@ -145,8 +139,7 @@ static const struct {
 
 // The event whose delivery this exit interrupted. An NMI among them will be delivered again, which the entry
 // allows only while NMIs are not blocked.
-static struct event decode_vectoring(void)
-{
+static struct event decode_vectoring(void) {
     u32 info = vmcs_read32(VECTORING_EVENT);
     struct event event = {.valid = true, .vector = (u8)info, .type = (info >> 8) & 7};
 
@@ -164,8 +157,7 @@ static struct event decode_vectoring(void)
 }
 
 // An IRET that faulted has ended the blocking of NMIs already; as it will be done again, NMIs are blocked anew.
-static void restore_nmi_blocking(const struct exit *e)
-{
+static void restore_nmi_blocking(const struct exit *e) {
     bool unblocked = false;
 
     if (e->vectoring.valid)
@@ -178,8 +170,7 @@ static void restore_nmi_blocking(const struct exit *e)
         vmcs_write32(GUEST_INTERRUPTIBILITY, vmcs_read32(GUEST_INTERRUPTIBILITY) | BLOCKED_BY_NMI);
 }
 
-struct exit vmx_decode(void)
-{
+struct exit vmx_decode(void) {
     u32 raw = vmcs_read32(EXIT_REASON), reason = raw & 0xffff;
     u64 qualification = vmcs_readnat(EXIT_QUALIFICATION);
     // Where the qualification is an address, it is this one; of no meaning with other exits.
@@ -201,22 +192,19 @@ struct exit vmx_decode(void)
 }
 
 // Whether a hardware exception has an error code is a matter of its vector; in real mode none has.
-static bool needs_error_code(const struct event *event, u64 cr0)
-{
+static bool needs_error_code(const struct event *event, u64 cr0) {
     return event->type == EVENT_EXCEPTION && event->vector < 32 &&
            (EXC_WITH_ERROR & BIT(event->vector)) && (cr0 & CR0_PE);
 }
 
-void vmx_clear_shadow(struct cpu_state *cpu unused)
-{
+void vmx_clear_shadow(struct cpu_state *cpu unused) {
     u32 blocking = vmcs_read32(GUEST_INTERRUPTIBILITY);
 
     if (blocking & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS))
         vmcs_write32(GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
 }
 
-void vmx_queue_event(struct cpu_state *cpu)
-{
+void vmx_queue_event(struct cpu_state *cpu) {
     const struct event *event = &cpu->queued;
     u32 info = event->vector | (u32)event->type << 8 | EVENT_VALID;
 

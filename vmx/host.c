@@ -20,30 +20,26 @@ static u8 io_bitmap_all[2 * PAGE_SIZE] __attribute__((aligned(4096))); // every 
 
 static u64 read_any_msr(u32 msr) { return rdmsr(msr); }
 
-int vmx_probe(struct backend_features *features, struct refusal *why)
-{
+int vmx_probe(struct backend_features *features, struct refusal *why) {
     u32 sizes = cpuid(0x80000008).eax;
 
     return vmx_caps_read(read_any_msr, cpu_features.vmx, sizes, &vmx_caps, features, why);
 }
 
-static int refuse(struct refusal *why, const char *missing, const char *remedy)
-{
+static int refuse(struct refusal *why, const char *missing, const char *remedy) {
     *why = (struct refusal){.missing = missing, .remedy = remedy};
     return -1;
 }
 
 // What ran here before may have left translations behind.
-static void flush_all(void)
-{
+static void flush_all(void) {
     if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_ALL)
         invept(INV_ALL, 0);
     if (vmx_caps.ept_vpid & VPID_CAP_ALL)
         invvpid(INV_ALL, 0);
 }
 
-int vmx_cpu_on(void *page, struct refusal *why)
-{
+int vmx_cpu_on(void *page, struct refusal *why) {
     u64 feature = rdmsr(MSR_FEATURE_CONTROL);
 
     if (!(feature & FEATURE_CONTROL_LOCKED))
@@ -65,14 +61,12 @@ int vmx_cpu_on(void *page, struct refusal *why)
     return 0;
 }
 
-void vmx_cpu_off(void)
-{
+void vmx_cpu_off(void) {
     asm volatile("vmxoff" : : : "cc", "memory");
     write_cr4(read_cr4() & ~CR4_VMXE);
 }
 
-int vmx_state_init(struct cpu_state *cpu)
-{
+int vmx_state_init(struct cpu_state *cpu) {
     hpa_t io = cpu->io_bitmap ? HPA(cpu->io_bitmap) : kernel_virt_to_hpa(io_bitmap_all);
 
     vmx_init_controls(cpu, kernel_virt_to_hpa(msr_bitmap), io);
@@ -80,8 +74,7 @@ int vmx_state_init(struct cpu_state *cpu)
     return 0;
 }
 
-void vmx_init_host(const struct cpu *host)
-{
+void vmx_init_host(const struct cpu *host) {
     vmcs_write16(HOST_CS_SELECTOR, KERNEL_CS);
     vmcs_write16(HOST_SS_SELECTOR, KERNEL_DS);
     vmcs_write16(HOST_DS_SELECTOR, 0);

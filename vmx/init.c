@@ -14,16 +14,14 @@
 #define PLE_GAP_TSC    128u  // PAUSEs at most this far apart belong to one loop
 #define PLE_WINDOW_TSC 4096u // exit when a loop lasts longer than this
 
-static u64 ept_pointer(const struct cpu_state *cpu)
-{
+static u64 ept_pointer(const struct cpu_state *cpu) {
     u64 pointer = cpu->second_level.v | EPT_POINTER_WRITE_BACK | EPT_POINTER_WALK_4;
 
     return vmx_caps.ept_vpid & EPT_CAP_ACCESSED_DIRTY ? pointer | EPT_POINTER_ACCESSED_DIRTY
                                                       : pointer;
 }
 
-static void init_secondary(const struct cpu_state *cpu)
-{
+static void init_secondary(const struct cpu_state *cpu) {
     u32 secondary = vmx_caps.use[CONTROL_SECONDARY];
 
     if (!cpu->tag)
@@ -42,8 +40,7 @@ static void init_secondary(const struct cpu_state *cpu)
         vmcs_write64(ENCLS_EXITING_BITMAP, ~0ull);
 }
 
-void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap)
-{
+void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap) {
     static const enum vmcs32 zero[] = {
         CR3_TARGET_COUNT,     ENTRY_EVENT,         PAGE_FAULT_MASK,      PAGE_FAULT_MATCH,
         EXIT_MSR_STORE_COUNT, EXIT_MSR_LOAD_COUNT, ENTRY_MSR_LOAD_COUNT,

@@ -27,49 +27,42 @@ static const struct {
     {MSR_DEBUGCTL, GUEST_DEBUGCTL}, // last: writes to this one exit
 };
 
-static unsigned live_count(void)
-{
+static unsigned live_count(void) {
     return vmx_caps.use[CONTROL_SECONDARY] & SECONDARY_RDTSCP ? VMX_LIVE_MSRS : VMX_LIVE_MSRS - 1;
 }
 
-static void open_msr(u8 *bitmap, u32 msr)
-{
+static void open_msr(u8 *bitmap, u32 msr) {
     unsigned bit = (msr & 0x1fff) + (msr >> 31) * BITMAP_HIGH * 8;
 
     bitmap[bit / 8] &= (u8)~BIT(bit % 8);
     bitmap[BITMAP_WRITE + bit / 8] &= (u8)~BIT(bit % 8);
 }
 
-void vmx_msrs_open(u8 *bitmap)
-{
+void vmx_msrs_open(u8 *bitmap) {
     for (unsigned i = 0; i < live_count(); i++)
         open_msr(bitmap, live[i]);
     for (unsigned i = 0; i < ARRAY_SIZE(switched) - 1; i++)
         open_msr(bitmap, switched[i].msr);
 }
 
-void vmx_msrs_load(const struct vmx_area *area)
-{
+void vmx_msrs_load(const struct vmx_area *area) {
     for (unsigned i = 0; i < live_count(); i++)
         wrmsr(live[i], area->live[i]);
 }
 
-void vmx_msrs_save(struct vmx_area *area)
-{
+void vmx_msrs_save(struct vmx_area *area) {
     for (unsigned i = 0; i < live_count(); i++)
         area->live[i] = rdmsr(live[i]);
 }
 
-static bool is_live(u32 msr)
-{
+static bool is_live(u32 msr) {
     for (unsigned i = 0; i < live_count(); i++)
         if (live[i] == msr)
             return true;
     return false;
 }
 
-bool vmx_read_msr(struct cpu_state *cpu unused, u32 msr, u64 *value)
-{
+bool vmx_read_msr(struct cpu_state *cpu unused, u32 msr, u64 *value) {
     if (is_live(msr)) {
         *value = rdmsr(msr);
         return true;
@@ -84,8 +77,7 @@ bool vmx_read_msr(struct cpu_state *cpu unused, u32 msr, u64 *value)
 }
 
 // What the processor would not refuse with #GP.
-static bool value_ok(u32 msr, u64 value)
-{
+static bool value_ok(u32 msr, u64 value) {
     switch (msr) {
     case MSR_STAR: return true;
     case MSR_FMASK:
@@ -97,8 +89,7 @@ static bool value_ok(u32 msr, u64 value)
     }
 }
 
-bool vmx_write_msr(struct cpu_state *cpu unused, u32 msr, u64 value)
-{
+bool vmx_write_msr(struct cpu_state *cpu unused, u32 msr, u64 value) {
     if (!value_ok(msr, value))
         return false;
     if (msr == MSR_DEBUGCTL)

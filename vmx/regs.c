@@ -14,8 +14,7 @@
 #define CR0_GUEST_OWNED (CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM)
 #define CR4_GUEST_OWNED (CR4_TSD | CR4_PGE)
 
-static void write_entry_mode(u64 efer)
-{
+static void write_entry_mode(u64 efer) {
     u32 entry = vmcs_read32(ENTRY_CONTROLS) & ~ENTRY_GUEST_64;
 
     vmcs_write32(ENTRY_CONTROLS, efer & EFER_LMA ? entry | ENTRY_GUEST_64 : entry);
@@ -23,8 +22,7 @@ static void write_entry_mode(u64 efer)
 }
 
 // Unrestricted guests need neither PE nor PG. Caching stays on whatever the guest says: CD would slow the machine.
-static void set_cr0(struct cpu_state *cpu, u64 value)
-{
+static void set_cr0(struct cpu_state *cpu, u64 value) {
     u64 must = vmx_caps.cr0_must & ~(CR0_PE | CR0_PG);
 
     cpu->cr0_guest = value;
@@ -33,15 +31,13 @@ static void set_cr0(struct cpu_state *cpu, u64 value)
 }
 
 // MCE stays on: a machine check in a guest that has it off would shut the machine down.
-static void set_cr4(struct cpu_state *cpu, u64 value)
-{
+static void set_cr4(struct cpu_state *cpu, u64 value) {
     cpu->cr4_guest = value;
     vmcs_writenat(CR4_SHADOW, value);
     vmcs_writenat(GUEST_CR4, (value | vmx_caps.cr4_must | CR4_MCE) & vmx_caps.cr4_may);
 }
 
-u64 vmx_read(struct cpu_state *cpu, enum backend_register reg)
-{
+u64 vmx_read(struct cpu_state *cpu, enum backend_register reg) {
     u64 own;
 
     switch (reg) {
@@ -60,8 +56,7 @@ u64 vmx_read(struct cpu_state *cpu, enum backend_register reg)
     return 0;
 }
 
-void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value)
-{
+void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
     switch (reg) {
     case REG_CR0: set_cr0(cpu, value); break;
     case REG_CR4: set_cr4(cpu, value); break;
@@ -76,8 +71,7 @@ void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value)
     }
 }
 
-struct basalt_segment vmx_read_segment(struct cpu_state *cpu unused, unsigned index)
-{
+struct basalt_segment vmx_read_segment(struct cpu_state *cpu unused, unsigned index) {
     return (struct basalt_segment){
         .base = vmcs_readnat(GUEST_BASE(index)),
         .limit = vmcs_read32(GUEST_LIMIT(index)),
@@ -87,8 +81,7 @@ struct basalt_segment vmx_read_segment(struct cpu_state *cpu unused, unsigned in
 }
 
 // What loading the register would have done to the descriptor, so that the caller may give a plain one.
-static u32 complete_attributes(unsigned index, u32 attributes, u32 limit)
-{
+static u32 complete_attributes(unsigned index, u32 attributes, u32 limit) {
     attributes &= SEGMENT_BITS;
     if (index == BASALT_TR)
         attributes = (attributes & ~SEGMENT_UNUSABLE) | SEGMENT_BUSY;
@@ -104,8 +97,7 @@ static u32 complete_attributes(unsigned index, u32 attributes, u32 limit)
 }
 
 void vmx_write_segment(struct cpu_state *cpu unused, unsigned index,
-                       const struct basalt_segment *segment)
-{
+                       const struct basalt_segment *segment) {
     u32 limit = segment->limit > 0xfffff ? segment->limit | 0xfff : segment->limit;
 
     vmcs_writenat(GUEST_BASE(index), segment->base);
@@ -115,8 +107,7 @@ void vmx_write_segment(struct cpu_state *cpu unused, unsigned index,
 }
 
 void vmx_read_tables(struct cpu_state *cpu unused, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
-                     u16 *idt_limit)
-{
+                     u16 *idt_limit) {
     *gdt_base = vmcs_readnat(GUEST_GDTR_BASE);
     *gdt_limit = (u16)vmcs_read32(GUEST_GDTR_LIMIT);
     *idt_base = vmcs_readnat(GUEST_IDTR_BASE);
@@ -124,21 +115,18 @@ void vmx_read_tables(struct cpu_state *cpu unused, u64 *gdt_base, u16 *gdt_limit
 }
 
 void vmx_write_tables(struct cpu_state *cpu unused, u64 gdt_base, u16 gdt_limit, u64 idt_base,
-                      u16 idt_limit)
-{
+                      u16 idt_limit) {
     vmcs_writenat(GUEST_GDTR_BASE, gdt_base);
     vmcs_write32(GUEST_GDTR_LIMIT, gdt_limit);
     vmcs_writenat(GUEST_IDTR_BASE, idt_base);
     vmcs_write32(GUEST_IDTR_LIMIT, idt_limit);
 }
 
-unsigned vmx_cpl(struct cpu_state *cpu unused)
-{
+unsigned vmx_cpl(struct cpu_state *cpu unused) {
     return (vmcs_read32(GUEST_ATTRIBUTES(BASALT_SS)) >> 5) & 3;
 }
 
-static void init_segments(void)
-{
+static void init_segments(void) {
     // Read/write data, and code, accessed; LDT; busy TSS
     static const u8 attributes[] = {0x93, 0x9b, 0x93, 0x93, 0x93, 0x93, 0x82, 0x8b};
 
@@ -155,8 +143,7 @@ static void init_segments(void)
 }
 
 // The values after INIT: SDM, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT".
-void vmx_init_guest(struct cpu_state *cpu)
-{
+void vmx_init_guest(struct cpu_state *cpu) {
     vmcs_writenat(CR0_MASK, ~CR0_GUEST_OWNED);
     vmcs_writenat(CR4_MASK, ~CR4_GUEST_OWNED);
     set_cr0(cpu, CR0_ET | CR0_CD | CR0_NW);

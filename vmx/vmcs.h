@@ -181,14 +181,12 @@ enum vmcsnat {
 
 #define REASON_ENTRY_FAILURE 0x80000000u // in EXIT_REASON: the exit is a failed entry
 
-#define VMCS_ACCESS(width, type)                                             \
-    static inline type vmcs_read##width(enum vmcs##width field)              \
-    {                                                                        \
-        return (type)vmcs_read_raw(field);                                   \
-    }                                                                        \
-    static inline void vmcs_write##width(enum vmcs##width field, type value) \
-    {                                                                        \
-        vmcs_write_raw(field, value);                                        \
+#define VMCS_ACCESS(width, type)                                               \
+    static inline type vmcs_read##width(enum vmcs##width field) {              \
+        return (type)vmcs_read_raw(field);                                     \
+    }                                                                          \
+    static inline void vmcs_write##width(enum vmcs##width field, type value) { \
+        vmcs_write_raw(field, value);                                          \
     }
 VMCS_ACCESS(16, u16)
 VMCS_ACCESS(32, u32)

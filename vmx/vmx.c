@@ -16,8 +16,7 @@
 
 #define TIMER_MAX 0xffffffffull
 
-static void vmx_flush_second_level(struct cpu_state *cpu unused)
-{
+static void vmx_flush_second_level(struct cpu_state *cpu unused) {
     if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_SINGLE)
         invept(INV_SINGLE, vmcs_read64(EPT_POINTER));
     else
@@ -25,15 +24,13 @@ static void vmx_flush_second_level(struct cpu_state *cpu unused)
 }
 
 // On another CPU than before: what that one cached for this state when it was there last is out of date.
-static void move_to_this_cpu(struct cpu_state *cpu)
-{
+static void move_to_this_cpu(struct cpu_state *cpu) {
     vmx_area(cpu)->host = this_cpu();
     vmx_init_host(this_cpu());
     vmx_flush_second_level(cpu);
 }
 
-static void vmx_load(struct cpu_state *cpu)
-{
+static void vmx_load(struct cpu_state *cpu) {
     hpa_t vmcs = pool_hpa(cpu->pages[0]);
 
     if (!vmx_area(cpu)->host) { // a fresh frame
@@ -46,15 +43,13 @@ static void vmx_load(struct cpu_state *cpu)
     vmx_msrs_load(vmx_area(cpu));
 }
 
-static void vmx_unload(struct cpu_state *cpu)
-{
+static void vmx_unload(struct cpu_state *cpu) {
     vmx_msrs_save(vmx_area(cpu));
     vmclear(pool_hpa(cpu->pages[0]));
     cpu->launched = false;
 }
 
-static void load_debug(struct cpu_state *cpu)
-{
+static void load_debug(struct cpu_state *cpu) {
     write_dr0(cpu->dr[0]);
     write_dr1(cpu->dr[1]);
     write_dr2(cpu->dr[2]);
@@ -62,8 +57,7 @@ static void load_debug(struct cpu_state *cpu)
     write_dr6(cpu->dr6);
 }
 
-static void save_debug(struct cpu_state *cpu)
-{
+static void save_debug(struct cpu_state *cpu) {
     cpu->dr[0] = read_dr0();
     cpu->dr[1] = read_dr1();
     cpu->dr[2] = read_dr2();
@@ -73,8 +67,7 @@ static void save_debug(struct cpu_state *cpu)
 
 // 0 makes the guest exit before its first instruction. The timer is 32 bits wide and always on: it may end an entry
 // before the time asked for, which is then a needless exit.
-static void set_timer(u64 preempt_tsc)
-{
+static void set_timer(u64 preempt_tsc) {
     u64 now = rdtsc(), ticks = TIMER_MAX;
 
     if (preempt_tsc)
@@ -82,8 +75,7 @@ static void set_timer(u64 preempt_tsc)
     vmcs_write32(PREEMPTION_TIMER, (u32)MIN(ticks, TIMER_MAX));
 }
 
-static void write_back(struct cpu_state *cpu)
-{
+static void write_back(struct cpu_state *cpu) {
     vmcs_writenat(GUEST_RIP, cpu->rip);
     if (cpu->dirty & CPU_DIRTY_RSP)
         vmcs_writenat(GUEST_RSP, cpu->gprs[BASALT_RSP]);
@@ -92,8 +84,7 @@ static void write_back(struct cpu_state *cpu)
     cpu->dirty = 0;
 }
 
-static void before_entry(struct cpu_state *cpu, u64 preempt_tsc)
-{
+static void before_entry(struct cpu_state *cpu, u64 preempt_tsc) {
     write_back(cpu);
     if (cpu->queued.valid)
         vmx_queue_event(cpu);
@@ -105,8 +96,7 @@ static void before_entry(struct cpu_state *cpu, u64 preempt_tsc)
         load_debug(cpu);
 }
 
-static void after_exit(struct cpu_state *cpu)
-{
+static void after_exit(struct cpu_state *cpu) {
     cpu->cr2 = read_cr2();
     if (cpu->debug_active)
         save_debug(cpu);
@@ -116,8 +106,7 @@ static void after_exit(struct cpu_state *cpu)
 }
 
 // The entry did not happen. What was to be injected is dropped: the domain ends.
-static struct exit entry_failed(struct cpu_state *cpu, bool has_number)
-{
+static struct exit entry_failed(struct cpu_state *cpu, bool has_number) {
     struct vmx_area *area = vmx_area(cpu);
 
     area->instruction_error = has_number ? vmcs_read32(INSTRUCTION_ERROR) : 0;
@@ -129,16 +118,14 @@ static struct exit entry_failed(struct cpu_state *cpu, bool has_number)
 
 // NMIs stay blocked after an NMI exit until the next IRET, and both kinds of event belong to the host: its own trap
 // handlers see them, as if they had come now.
-static void reflect_to_host(const struct exit *e)
-{
+static void reflect_to_host(const struct exit *e) {
     if (e->kind == BASALT_EXIT_NMI)
         asm volatile("int $2" : : : "memory");
     else if (e->kind == BASALT_EXIT_MACHINE_CHECK)
         asm volatile("int $18" : : : "memory");
 }
 
-static struct exit vmx_run(struct cpu_state *cpu, u64 preempt_tsc)
-{
+static struct exit vmx_run(struct cpu_state *cpu, u64 preempt_tsc) {
     before_entry(cpu, preempt_tsc);
     int failed = vmx_enter(cpu->gprs, cpu->launched);
     after_exit(cpu);
@@ -154,19 +141,16 @@ static struct exit vmx_run(struct cpu_state *cpu, u64 preempt_tsc)
     return e;
 }
 
-static bool vmx_can_interrupt(struct cpu_state *cpu)
-{
+static bool vmx_can_interrupt(struct cpu_state *cpu) {
     return (cpu->rflags & RFLAGS_IF) &&
            !(vmcs_read32(GUEST_INTERRUPTIBILITY) & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
 }
 
-static bool vmx_can_nmi(struct cpu_state *cpu unused)
-{
+static bool vmx_can_nmi(struct cpu_state *cpu unused) {
     return !(vmcs_read32(GUEST_INTERRUPTIBILITY) & (BLOCKED_BY_NMI | BLOCKED_BY_MOV_SS));
 }
 
-static void switch_primary(struct cpu_state *cpu, u32 bit, bool on)
-{
+static void switch_primary(struct cpu_state *cpu, u32 bit, bool on) {
     struct vmx_area *area = vmx_area(cpu);
     u32 primary = on ? area->primary | bit : area->primary & ~bit;
 
@@ -174,30 +158,25 @@ static void switch_primary(struct cpu_state *cpu, u32 bit, bool on)
         vmcs_write32(PRIMARY_CONTROLS, area->primary = primary);
 }
 
-static void vmx_irq_window(struct cpu_state *cpu, bool on)
-{
+static void vmx_irq_window(struct cpu_state *cpu, bool on) {
     switch_primary(cpu, PRIMARY_IRQ_WINDOW, on);
 }
 
-static void vmx_nmi_window(struct cpu_state *cpu, bool on)
-{
+static void vmx_nmi_window(struct cpu_state *cpu, bool on) {
     switch_primary(cpu, PRIMARY_NMI_WINDOW, on);
 }
 
-static void vmx_intercept_dr(struct cpu_state *cpu, bool on)
-{
+static void vmx_intercept_dr(struct cpu_state *cpu, bool on) {
     switch_primary(cpu, PRIMARY_DR, on);
 }
 
-static void vmx_set_tsc_offset(struct cpu_state *cpu, u64 offset)
-{
+static void vmx_set_tsc_offset(struct cpu_state *cpu, u64 offset) {
     cpu->tsc_offset = offset;
     vmcs_write64(TSC_OFFSET, offset);
 }
 
 // Without a VPID every entry flushes.
-static void vmx_flush_linear(struct cpu_state *cpu)
-{
+static void vmx_flush_linear(struct cpu_state *cpu) {
     if (!(vmx_caps.use[CONTROL_SECONDARY] & SECONDARY_VPID) || !cpu->tag)
         return;
     if (vmx_caps.ept_vpid & VPID_CAP_SINGLE)
@@ -207,8 +186,7 @@ static void vmx_flush_linear(struct cpu_state *cpu)
 }
 
 // Those that an entry can end with: SDM, "VM Instruction Error Numbers".
-static const char *instruction_error(u32 number)
-{
+static const char *instruction_error(u32 number) {
     switch (number) {
     case 0: return NULL;
     case 4: return "VMLAUNCH of a VMCS that was launched";
@@ -220,8 +198,7 @@ static const char *instruction_error(u32 number)
     }
 }
 
-static const char *vmx_check_state(struct cpu_state *cpu)
-{
+static const char *vmx_check_state(struct cpu_state *cpu) {
     write_back(cpu);
     const char *rule = vmx_check(&vmx_caps);
     return rule ? rule : instruction_error(vmx_area(cpu)->instruction_error);

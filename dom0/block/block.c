@@ -81,9 +81,14 @@ static bool cut_chunk(struct block_request *request)
                             request->bytes_done / disk->sector_size;
     request->chunk_bytes = MIN(request->bytes_total - request->bytes_done, disk->max_bytes);
     block_walk_begin(&walk, request);
+    u64 end = 0; // of the piece before
     for (u32 pieces = 0; pieces < disk->max_segments && block_walk_next(&walk, &data, &bytes);
-         pieces++)
+         pieces++) {
+        if (disk->page_runs && pieces > 0 && (end | (uintptr_t)data) % PAGE_SIZE)
+            break;
+        end = (uintptr_t)data + bytes;
         sum += bytes;
+    }
     request->chunk_bytes = sum / disk->sector_size * disk->sector_size;
     return request->chunk_bytes > 0 || request->op == BLOCK_FLUSH;
 }
@@ -357,6 +362,18 @@ static void init_device(struct block_device *device)
     device->waiting = NULL;
     device->waiting_tail = &device->waiting;
     device->turn_next = NULL;
+}
+
+void block_name(struct block_device *disk, const char *prefix, u32 index)
+{
+    char letters[8];
+    size_t at = sizeof(letters) - 1;
+    letters[at] = 0;
+    do {
+        letters[--at] = (char)('a' + index % 26);
+        index /= 26;
+    } while (index-- > 0 && at > 0);
+    snprintf(disk->name, sizeof(disk->name), "%s%s", prefix, letters + at);
 }
 
 void block_register(struct block_device *disk)

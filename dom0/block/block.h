@@ -88,6 +88,7 @@ struct block_device {
     u32 max_segments;      // pieces of one chunk
     u64 max_segment_bytes; // bytes of one piece
     u64 max_bytes;         // of one chunk, a multiple of the sector size
+    bool page_runs;        // within a chunk, pieces meet only at page borders
     // the block layer's
     struct block_device *next; // of all devices
     struct block_claim *claims;
@@ -134,6 +135,9 @@ must_check enum block_status block_write(struct block_device *device, u64 sector
                                          u64 bytes);
 
 // ---- for drivers ----
+
+/// Writes the name of disk number `index` of a kind: prefix "vd" and 0 make "vda", 26 "vdaa".
+void block_name(struct block_device *disk, const char *prefix, u32 index);
 
 /// Registers a disk (allocated by the driver, never freed; name, sectors, sizes, ops filled in).
 void block_register(struct block_device *disk);

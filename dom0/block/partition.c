@@ -57,8 +57,8 @@ static void add_partition(struct block_device *disk, const struct gpt_partition 
 static void explain(struct block_device *disk, enum gpt_result result)
 {
     static const char *const texts[] = {
-        [GPT_NONE] = "has no GUID partition table: "
-                     "it can be used as a whole, or partitioned with \"sgdisk\"",
+        [GPT_NONE] =
+            "has no GUID partition table: use it as a whole, or partition it with \"sgdisk\"",
         [GPT_BROKEN] =
             "has a partition table that is damaged at both ends: restore it with \"gdisk\"",
         [GPT_EIO] = "could not be read: its partitions are not available; check the disk",

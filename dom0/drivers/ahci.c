@@ -243,13 +243,13 @@ static bool take_identity(struct ahci_port *p, const u16 *identify)
 
 bool ahci_disk_start(struct ahci_port *p)
 {
-    static char letter = 'a';
+    static u32 count;
     u16 *identify = page_alloc(1);
     bool ok = identify && ahci_identify(p, identify) && take_identity(p, identify);
     if (!ok)
         return false; // the page stays: the adapter might still write there
     page_free(identify, 1);
-    snprintf(p->disk.name, sizeof(p->disk.name), "sd%c", letter++);
+    block_name(&p->disk, "sd", count++);
     p->watch = (struct timer){.handler = watch, .context = p};
     p->disk.ops = &ops;
     p->disk.driver = p;

@@ -11,6 +11,7 @@
 static bool (*const probes[])(const struct pci_device *device) = {
     virtio_blk_probe,
     ahci_probe,
+    nvme_probe,
 };
 
 void drivers_init(void)
@@ -30,5 +31,5 @@ void drivers_init(void)
     if (!block_first())
         log_warning(
             "disk",
-            "no disk found: give the machine a virtio-blk or AHCI disk, or a module named *.img");
+            "no disk found: give the machine a virtio-blk, AHCI or NVMe disk, or a module named *.img");
 }

@@ -17,6 +17,7 @@ void drivers_init(void);
 /// Each probes one function and returns whether it is its kind (whether or not it works).
 bool virtio_blk_probe(const struct pci_device *device);
 bool ahci_probe(const struct pci_device *device);
+bool nvme_probe(const struct pci_device *device);
 
 /// One disk for each module whose name ends in ".img" or whose arguments hold the word "disk".
 void ramdisk_init(void);

@@ -279,7 +279,7 @@ static bool allocate(struct virtio_blk *b)
 // Brings the disk up; a sentence about what is wrong, or NULL.
 static const char *bring_up(struct virtio_blk *b, const struct pci_device *pci)
 {
-    static char letter = 'a';
+    static u32 count;
     if (!virtio_open(&b->device, pci))
         return "no modern virtio interface (start QEMU without disable-modern=on)";
     if (!allocate(b))
@@ -289,7 +289,7 @@ static const char *bring_up(struct virtio_blk *b, const struct pci_device *pci)
         return "it refused the driver";
     if (!read_geometry(b))
         return "it is empty or its queue too short";
-    snprintf(b->disk.name, sizeof(b->disk.name), "vd%c", letter++);
+    block_name(&b->disk, "vd", count++);
     snprintf(b->disk.label, sizeof(b->disk.label), "virtio disk at %s", pci->name);
     return NULL;
 }

@@ -100,7 +100,7 @@ static void remove_extents(struct guest_memory *m, u64 page, u64 pages)
 // Asks the kernel where the share's pages lie.
 static i64 load_extents(struct guest_memory *m, const struct guest_range *range)
 {
-    struct basalt_extent batch[EXTENTS_PER_CALL];
+    struct basalt_extent batch[EXTENTS_PER_CALL] = {0};
     for (u64 page = 0; page < range->pages;) {
         i64 count = hc_share_extents(range->share, page, batch, EXTENTS_PER_CALL);
         if (count <= 0)

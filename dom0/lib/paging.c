@@ -2,9 +2,9 @@
 //
 // dom0's page tables: the image at the top 2 GiB with 4 KiB pages and the permissions of its
 // segments, and the lower half one to one, writable and never executable. Invariants: no page is
-// writable and executable (in the mapping through which it runs), page 0 and the stack's guard page
-// are not present. What of the lower half is not there at first (without 1 GiB pages, or above 512
-// GiB) comes with phys_map().
+// writable and executable, code and constants have no writable alias, page 0 and the stack's guard
+// page are not present. What of the lower half is not there at first (without 1 GiB pages, or above
+// 512 GiB) comes with phys_map().
 
 #include "lib/paging.h"
 
@@ -20,6 +20,7 @@
 #define ENTRIES           512u
 
 #define CPUID_EXTENDED_1G BIT(26) // leaf 0x80000001 EDX
+#define HIDING_TABLES     4u      // for 8 MiB of code and constants
 #define IMAGE_TABLES      16u     // page tables for the image: 32 MiB
 
 extern u64 pml4[ENTRIES], identity_pdpt[ENTRIES], image_pd[ENTRIES], boot_pd[4 * ENTRIES];
@@ -28,6 +29,7 @@ extern const char __image_start[], __text_end[], __rodata_end[], __image_end[];
 
 static u64 image_pt[IMAGE_TABLES][ENTRIES] __attribute__((aligned(4096)));
 static u64 first_pt[ENTRIES] __attribute__((aligned(4096)));
+static u64 hiding_pt[HIDING_TABLES][ENTRIES] __attribute__((aligned(4096)));
 static u64 image_load;
 static bool has_1g;
 
@@ -75,6 +77,20 @@ static void map_image(void)
         image_pd[i] = table_entry(image_pt[i]);
 }
 
+// Code and constants have no second, writable mapping: nobody needs them at their load address.
+static void hide_image(void)
+{
+    u64 end = image_load + (u64)(__rodata_end - __image_start);
+    for (unsigned t = 0; t < HIDING_TABLES && image_load + t * SUPERPAGE_SIZE < end; t++) {
+        u64 base = image_load + t * SUPERPAGE_SIZE;
+        for (u64 i = 0; i < ENTRIES; i++) {
+            u64 address = base + i * PAGE_SIZE;
+            hiding_pt[t][i] = address < end ? 0 : address | PTE_P | PTE_RW | PTE_NX;
+        }
+        boot_pd[base / SUPERPAGE_SIZE] = table_entry(hiding_pt[t]);
+    }
+}
+
 // The first 4 GiB are there; what start.S made executable is not any more. Page 0 goes.
 static void restrict_identity(void)
 {
@@ -83,6 +99,7 @@ static void restrict_identity(void)
     for (unsigned i = 1; i < ENTRIES; i++)
         first_pt[i] = i * PAGE_SIZE | PTE_P | PTE_RW | PTE_NX;
     boot_pd[0] = table_entry(first_pt);
+    hide_image();
 }
 
 void paging_init(u64 load_address)

@@ -100,8 +100,6 @@ static bool read_partition(void *context, u64 offset, u32 bytes, void *buffer)
 static void keep_file(void *context, const char *name, const char *data, u32 bytes)
 {
     (void)context;
-    if (boot_module_find(name))
-        return; // the module wins
     struct text *t = data && text_count < FILES_MAX ? malloc(sizeof(*t) + bytes) : NULL;
     if (!t) {
         log_error("config",
@@ -136,15 +134,19 @@ static void read_files(void)
     block_unclaim(&claim);
 }
 
+// The modules describe what is to run this time; the partition, what runs when they say nothing.
 void source_load_all(void)
 {
+    bool any = false;
     for (u32 i = 0; boot_module(i); i++) {
         char name[sizeof(boot_module(i)->name)];
         boot_module_name(boot_module(i), name, sizeof(name));
         if (is_domain_file(name))
             load(name);
+        any |= is_domain_file(name);
     }
-    read_files();
+    if (!any)
+        read_files();
     for (struct text *t = texts; t; t = t->next)
         load(t->name);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Where domain files come from: boot modules whose names end in ".conf", and the files of the
-// partition "basalt-config" (FAT). A module wins over a file of the same name.
+// partition "basalt-config" (FAT), which is read only when no module is a domain file.
 
 #pragma once
 

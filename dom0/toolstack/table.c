@@ -98,11 +98,13 @@ static void print_text(const struct table *t, void (*print)(const char *line))
     for (unsigned c = 0; c < t->column_count; c++)
         used = put_cell(line, used, t, c, t->columns[c].title);
     print(line);
+    unsigned column = 0;
     for (u32 i = 0; i < t->cell_count; i++) {
-        unsigned column = i % t->column_count;
         used = put_cell(line, column ? used : 0, t, column, t->cells[i]);
-        if (column + 1 == t->column_count)
-            print(line);
+        if (++column < t->column_count)
+            continue;
+        print(line);
+        column = 0;
     }
 }
 

@@ -28,36 +28,49 @@
 static const char *const mode_name[3] = {"16", "32", "64"};
 
 static const char *const op_name[OP_COUNT] = {
-    [OP_ADD] = "add",           [OP_OR] = "or",           [OP_ADC] = "adc",
-    [OP_SBB] = "sbb",           [OP_AND] = "and",         [OP_SUB] = "sub",
-    [OP_XOR] = "xor",           [OP_INC] = "inc",         [OP_DEC] = "dec",
-    [OP_NOT] = "not",           [OP_NEG] = "neg",         [OP_BTS] = "bts",
-    [OP_BTR] = "btr",           [OP_BTC] = "btc",         [OP_XCHG] = "xchg",
-    [OP_XADD] = "xadd",         [OP_CMPXCHG] = "cmpxchg", [OP_CMPXCHG8B] = "cmpxchg8b",
-    [OP_CMP] = "cmp",           [OP_TEST] = "test",       [OP_BT] = "bt",
-    [OP_ROL] = "rol",           [OP_ROR] = "ror",         [OP_RCL] = "rcl",
-    [OP_RCR] = "rcr",           [OP_SHL] = "shl",         [OP_SHR] = "shr",
-    [OP_SAR] = "sar",           [OP_SETCC] = "setcc",     [OP_CMOVCC] = "cmovcc",
-    [OP_MOV] = "mov",           [OP_MOVZX] = "movzx",     [OP_MOVSX] = "movsx",
-    [OP_MOVBE] = "movbe",       [OP_MOVNTI] = "movnti",   [OP_MOV_SSE] = "movsse",
-    [OP_PUSH] = "push",         [OP_POP] = "pop",         [OP_CLFLUSH] = "clflush",
-    [OP_MOVS] = "movs",         [OP_CMPS] = "cmps",       [OP_STOS] = "stos",
-    [OP_LODS] = "lods",         [OP_SCAS] = "scas",       [OP_INS] = "ins",
-    [OP_OUTS] = "outs",         [OP_IN] = "in",           [OP_OUT] = "out",
-    [OP_MOV_CR] = "movcr",      [OP_MOV_DR] = "movdr",    [OP_CLTS] = "clts",
-    [OP_LMSW] = "lmsw",         [OP_SMSW] = "smsw",       [OP_INVLPG] = "invlpg",
-    [OP_INVLPGA] = "invlpga",   [OP_INVPCID] = "invpcid", [OP_CPUID] = "cpuid",
-    [OP_RDMSR] = "rdmsr",       [OP_WRMSR] = "wrmsr",     [OP_RDTSC] = "rdtsc",
-    [OP_RDTSCP] = "rdtscp",     [OP_RDPMC] = "rdpmc",     [OP_RDPRU] = "rdpru",
-    [OP_XGETBV] = "xgetbv",     [OP_XSETBV] = "xsetbv",   [OP_HLT] = "hlt",
-    [OP_NOP] = "nop",           [OP_PAUSE] = "pause",     [OP_MONITOR] = "monitor",
-    [OP_MONITORX] = "monitorx", [OP_MWAIT] = "mwait",     [OP_MWAITX] = "mwaitx",
-    [OP_INVD] = "invd",         [OP_WBINVD] = "wbinvd",   [OP_VMCALL] = "vmcall",
-    [OP_VMMCALL] = "vmmcall",   [OP_VMRUN] = "vmrun",     [OP_VMLOAD] = "vmload",
-    [OP_VMSAVE] = "vmsave",     [OP_STGI] = "stgi",       [OP_CLGI] = "clgi",
-    [OP_SKINIT] = "skinit",     [OP_INT] = "int",         [OP_INT3] = "int3",
-    [OP_INTO] = "into",         [OP_ICEBP] = "icebp",     [OP_IRET] = "iret",
-    [OP_PUSHF] = "pushf",       [OP_POPF] = "popf",       [OP_RSM] = "rsm",
+    [OP_ADD] = "add",
+    [OP_OR] = "or",
+    [OP_ADC] = "adc",
+    [OP_SBB] = "sbb",
+    [OP_AND] = "and",
+    [OP_SUB] = "sub",
+    [OP_XOR] = "xor",
+    [OP_INC] = "inc",
+    [OP_DEC] = "dec",
+    [OP_NOT] = "not",
+    [OP_NEG] = "neg",
+    [OP_XCHG] = "xchg",
+    [OP_XADD] = "xadd",
+    [OP_CMPXCHG] = "cmpxchg",
+    [OP_CMP] = "cmp",
+    [OP_TEST] = "test",
+    [OP_MOV] = "mov",
+    [OP_MOVZX] = "movzx",
+    [OP_MOVSX] = "movsx",
+    [OP_CLFLUSH] = "clflush",
+    [OP_MOVS] = "movs",
+    [OP_STOS] = "stos",
+    [OP_LODS] = "lods",
+    [OP_INS] = "ins",
+    [OP_OUTS] = "outs",
+    [OP_IN] = "in",
+    [OP_OUT] = "out",
+    [OP_MOV_CR] = "movcr",
+    [OP_CLTS] = "clts",
+    [OP_LMSW] = "lmsw",
+    [OP_SMSW] = "smsw",
+    [OP_CPUID] = "cpuid",
+    [OP_RDMSR] = "rdmsr",
+    [OP_WRMSR] = "wrmsr",
+    [OP_RDTSC] = "rdtsc",
+    [OP_RDTSCP] = "rdtscp",
+    [OP_XSETBV] = "xsetbv",
+    [OP_HLT] = "hlt",
+    [OP_PAUSE] = "pause",
+    [OP_INVD] = "invd",
+    [OP_WBINVD] = "wbinvd",
+    [OP_VMCALL] = "vmcall",
+    [OP_VMMCALL] = "vmmcall",
 };
 
 static const char *const segment_name[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
@@ -155,14 +168,13 @@ static void format_memory(char *text, const struct insn *insn)
 
 static bool has_no_operands(u8 op)
 {
-    return op == OP_CLTS || op == OP_INVLPGA || (op >= OP_CPUID && op != OP_INT) || op == OP_NOP;
+    return op == OP_CLTS || op >= OP_CPUID;
 }
 
 static bool has_one_operand(u8 op)
 {
-    return op == OP_NOT || op == OP_NEG || op == OP_INC || op == OP_DEC || op == OP_SETCC ||
-           op == OP_PUSH || op == OP_POP || op == OP_CLFLUSH || op == OP_INVLPG || op == OP_LMSW ||
-           op == OP_SMSW || op == OP_CMPXCHG8B;
+    return op == OP_NOT || op == OP_NEG || op == OP_INC || op == OP_DEC || op == OP_CLFLUSH || op == OP_LMSW ||
+           op == OP_SMSW;
 }
 
 static const char *format(const struct insn *insn)
@@ -180,15 +192,12 @@ static const char *format(const struct insn *insn)
     if (insn->immediate_source)
         sprintf(other, "%#llx", (unsigned long long)insn->immediate);
     else
-        strcpy(other, register_name(insn->reg, insn->op == OP_MOV_SSE ? 16 : insn->operand_size,
-                                    insn->reg_high));
+        strcpy(other, register_name(insn->reg, insn->operand_size, insn->reg_high));
 
-    if (insn->op == OP_MOV_CR || insn->op == OP_MOV_DR)
-        sprintf(other, "%sr%u", insn->op == OP_MOV_CR ? "c" : "d", insn->reg);
+    if (insn->op == OP_MOV_CR)
+        sprintf(other, "cr%u", insn->reg);
 
-    if (insn->op == OP_INT)
-        sprintf(text, "%s%s %s", prefix, name, other);
-    else if (has_no_operands(insn->op))
+    if (has_no_operands(insn->op))
         sprintf(text, "%s%s", prefix, name);
     else if (insn->op == OP_IN || insn->op == OP_OUT)
         sprintf(text, "%s%s %u, %s", prefix, name, insn->operand_size,
@@ -282,35 +291,17 @@ static const struct vector {
     {MODE_64, "87 03", "xchg m4 ds:[rbx], eax"},
     {MODE_64, "f0 86 23", "lock xchg m1 ds:[rbx], ah"},
     {MODE_64, "89 0b", "mov m4 ds:[rbx], ecx"},
-    {MODE_64, "8f 04 24", "pop m8 ss:[rsp]"},
-    {MODE_64, "66 8f 03", "pop m2 ds:[rbx]"},
-    {MODE_64, "90", "nop"},
     {MODE_64, "f3 90", "rep pause"},
-    {MODE_64, "9c", "pushf"},
-    {MODE_64, "9d", "popf"},
     {MODE_64, "f3 a4", "rep movs al, m1 ds:[rsi]"},
     {MODE_64, "f3 48 a5", "rep movs rax, m8 ds:[rsi]"},
     {MODE_64, "64 67 a5", "movs eax, m4 fs:[esi]"},
-    {MODE_64, "f2 a6", "repne cmps al, m1 ds:[rsi]"},
     {MODE_64, "f3 ab", "rep stos m4 es:[rdi], eax"},
     {MODE_64, "64 ab", "stos m4 es:[rdi], eax"},
     {MODE_64, "ac", "lods al, m1 ds:[rsi]"},
-    {MODE_64, "f2 ae", "repne scas al, m1 es:[rdi]"},
-    {MODE_64, "c0 23 84", "shl m1 ds:[rbx], 0x84"},
-    {MODE_64, "c1 03 04", "rol m4 ds:[rbx], 0x4"},
-    {MODE_64, "d0 0b", "ror m1 ds:[rbx], 0x1"},
-    {MODE_64, "48 d1 13", "rcl m8 ds:[rbx], 0x1"},
-    {MODE_64, "d2 1b", "rcr m1 ds:[rbx], cl"},
-    {MODE_64, "d3 2b", "shr m4 ds:[rbx], ecx"},
-    {MODE_64, "d1 33", "shl m4 ds:[rbx], 0x1"},
-    {MODE_64, "c1 3b 1f", "sar m4 ds:[rbx], 0x1f"},
     {MODE_64, "c6 03 80", "mov m1 ds:[rbx], 0x80"},
     {MODE_64, "c7 83 b0 00 00 00 00 00 00 00", "mov m4 ds:[rbx+0xb0], 0"},
     {MODE_64, "48 c7 03 ff ff ff ff", "mov m8 ds:[rbx], 0xffffffffffffffff"},
     {MODE_64, "66 c7 03 34 12", "mov m2 ds:[rbx], 0x1234"},
-    {MODE_64, "cc", "int3"},
-    {MODE_64, "cd 80", "int 0x80"},
-    {MODE_64, "48 cf", "iret"},
     {MODE_64, "e4 60", "in 1, 0x60"},
     {MODE_64, "66 e5 f8", "in 2, 0xf8"},
     {MODE_64, "e6 80", "out 1, 0x80"},
@@ -319,7 +310,6 @@ static const struct vector {
     {MODE_64, "48 ed", "in 4, dx"},
     {MODE_64, "ee", "out 1, dx"},
     {MODE_64, "66 ef", "out 2, dx"},
-    {MODE_64, "f1", "icebp"},
     {MODE_64, "f4", "hlt"},
     {MODE_64, "f6 03 01", "test m1 ds:[rbx], 0x1"},
     {MODE_64, "f7 03 01 00 00 80", "test m4 ds:[rbx], 0x80000001"},
@@ -328,71 +318,27 @@ static const struct vector {
     {MODE_64, "f6 1b", "neg m1 ds:[rbx]"},
     {MODE_64, "fe 03", "inc m1 ds:[rbx]"},
     {MODE_64, "f0 48 ff 0b", "lock dec m8 ds:[rbx]"},
-    {MODE_64, "ff 33", "push m8 ds:[rbx]"},
-    {MODE_64, "66 ff 33", "push m2 ds:[rbx]"},
     // 64-bit mode: the two-byte map.
     {MODE_64, "0f 01 23", "smsw m2 ds:[rbx]"},
-    {MODE_64, "0f 01 e3", "smsw ebx"},
     {MODE_64, "49 0f 01 e3", "smsw r11"},
+    {MODE_16, "0f 01 e0", "smsw ax"},
     {MODE_64, "0f 01 f3", "lmsw bx"},
     {MODE_64, "0f 01 33", "lmsw m2 ds:[rbx]"},
-    {MODE_64, "0f 01 3b", "invlpg m1 ds:[rbx]"},
     {MODE_64, "0f 01 c1", "vmcall"},
-    {MODE_64, "0f 01 c8", "monitor"},
-    {MODE_64, "0f 01 c9", "mwait"},
-    {MODE_64, "0f 01 d0", "xgetbv"},
     {MODE_64, "0f 01 d1", "xsetbv"},
-    {MODE_64, "0f 01 d8", "vmrun"},
     {MODE_64, "0f 01 d9", "vmmcall"},
-    {MODE_64, "0f 01 da", "vmload"},
-    {MODE_64, "0f 01 db", "vmsave"},
-    {MODE_64, "0f 01 dc", "stgi"},
-    {MODE_64, "0f 01 dd", "clgi"},
-    {MODE_64, "0f 01 de", "skinit"},
-    {MODE_64, "0f 01 df", "invlpga"},
     {MODE_64, "0f 01 f9", "rdtscp"},
-    {MODE_64, "0f 01 fa", "monitorx"},
-    {MODE_64, "0f 01 fb", "mwaitx"},
-    {MODE_64, "0f 01 fd", "rdpru"},
     {MODE_64, "0f 06", "clts"},
     {MODE_64, "0f 08", "invd"},
     {MODE_64, "0f 09", "wbinvd"},
-    {MODE_64, "0f 10 03", "movsse xmm0, m16 ds:[rbx]"},
-    {MODE_64, "44 0f 11 0b", "movsse m16 ds:[rbx], xmm9"},
-    {MODE_64, "f3 0f 10 03", "rep movsse xmm0, m4 ds:[rbx]"},
-    {MODE_64, "66 f2 0f 11 03", "repne movsse m8 ds:[rbx], xmm0"},
-    {MODE_64, "66 0f 28 03", "movsse xmm0, m16 ds:[rbx]"},
-    {MODE_64, "0f 2b 03", "movsse m16 ds:[rbx], xmm0"},
-    {MODE_64, "f3 0f 6f 03", "rep movsse xmm0, m16 ds:[rbx]"},
-    {MODE_64, "66 0f 7f 03", "movsse m16 ds:[rbx], xmm0"},
-    {MODE_64, "66 0f e7 03", "movsse m16 ds:[rbx], xmm0"},
-    {MODE_64, "0f 1f 44 00 00", "nop"},
-    {MODE_64, "66 2e 0f 1f 84 00 00 00 00 00", "nop"},
     {MODE_64, "0f 20 c0", "movcr rax, cr0"},
     {MODE_64, "44 0f 20 c3", "movcr rbx, cr8"},
     {MODE_64, "41 0f 22 d8", "movcr cr3, r8"},
     {MODE_64, "0f 22 1c", "movcr cr3, rsp"},
-    {MODE_64, "0f 21 f8", "movdr rax, dr7"},
-    {MODE_64, "66 0f 23 c1", "movdr dr0, rcx"},
     {MODE_64, "0f 30", "wrmsr"},
     {MODE_64, "0f 31", "rdtsc"},
     {MODE_64, "0f 32", "rdmsr"},
-    {MODE_64, "0f 33", "rdpmc"},
-    {MODE_64, "66 0f 38 82 03", "invpcid rax, m16 ds:[rbx]"},
-    {MODE_64, "0f 38 f0 03", "movbe eax, m4 ds:[rbx]"},
-    {MODE_64, "66 0f 38 f1 0b", "movbe m2 ds:[rbx], cx"},
-    {MODE_64, "48 0f 44 03", "cmovcc rax, m8 ds:[rbx]"},
-    {MODE_64, "0f 95 03", "setcc m1 ds:[rbx]"},
     {MODE_64, "0f a2", "cpuid"},
-    {MODE_64, "0f aa", "rsm"},
-    {MODE_64, "0f a3 03", "bt m4 ds:[rbx], eax"},
-    {MODE_64, "f0 48 0f ab 03", "lock bts m8 ds:[rbx], rax"},
-    {MODE_64, "0f b3 03", "btr m4 ds:[rbx], eax"},
-    {MODE_64, "0f bb 03", "btc m4 ds:[rbx], eax"},
-    {MODE_64, "0f ba 23 85", "bt m4 ds:[rbx], 0x85"},
-    {MODE_64, "f0 0f ba 2b 1f", "lock bts m4 ds:[rbx], 0x1f"},
-    {MODE_64, "0f ba 33 00", "btr m4 ds:[rbx], 0"},
-    {MODE_64, "0f ba 3b 00", "btc m4 ds:[rbx], 0"},
     {MODE_64, "0f ae 3b", "clflush m1 ds:[rbx]"},
     {MODE_64, "66 0f ae 3b", "clflush m1 ds:[rbx]"},
     {MODE_64, "f0 0f b0 23", "lock cmpxchg m1 ds:[rbx], ah"},
@@ -406,9 +352,6 @@ static const struct vector {
     {MODE_64, "0f bf 03", "movsx eax, m2 ds:[rbx]"},
     {MODE_64, "f0 0f c0 03", "lock xadd m1 ds:[rbx], al"},
     {MODE_64, "0f c1 03", "xadd m4 ds:[rbx], eax"},
-    {MODE_64, "48 0f c3 03", "movnti m8 ds:[rbx], rax"},
-    {MODE_64, "0f c7 0b", "cmpxchg8b m8 ds:[rbx]"},
-    {MODE_64, "f0 48 0f c7 0b", "lock cmpxchg8b m16 ds:[rbx]"},
 
     // 32-bit code.
     {MODE_32, "8b 03", "mov eax, m4 ds:[ebx]"},
@@ -423,17 +366,12 @@ static const struct vector {
     {MODE_32, "67 8b 07", "mov eax, m4 ds:[bx]"},
     {MODE_32, "a1 30 00 d0 fe", "mov eax, m4 ds:[0xfed00030]@4"},
     {MODE_32, "67 a1 30 00", "mov eax, m4 ds:[0x30]@2"},
-    {MODE_32, "82 0b 80", "or m1 ds:[ebx], 0x80"},
-    {MODE_32, "8f 03", "pop m4 ds:[ebx]"},
-    {MODE_32, "ff 33", "push m4 ds:[ebx]"},
     {MODE_32, "f3 a5", "rep movs eax, m4 ds:[esi]"},
     {MODE_32, "26 f3 67 a5", "rep movs eax, m4 es:[si]"},
     {MODE_32, "26 aa", "stos m1 es:[edi], al"},
-    {MODE_32, "ce", "into"},
     {MODE_32, "0f 20 c0", "movcr eax, cr0"},
     {MODE_32, "66 0f 22 e0", "movcr cr4, eax"},
     {MODE_32, "f0 0f 22 c3", "movcr cr8, ebx"},
-    {MODE_32, "0f 23 f8", "movdr dr7, eax"},
     {MODE_32, "88 23", "mov m1 ds:[ebx], ah"},
     {MODE_32, "0f a2", "cpuid"},
     {MODE_32, "66 c7 05 00 00 e0 fe 34 12", "mov m2 ds:[0xfee00000]@4, 0x1234"},
@@ -462,17 +400,10 @@ static const struct vector {
     {MODE_16, "f3 67 66 a5", "rep movs eax, m4 ds:[esi]"},
     {MODE_16, "0f 20 c0", "movcr eax, cr0"},
     {MODE_16, "0f 01 f0", "lmsw ax"},
-    {MODE_16, "0f 01 e0", "smsw ax"},
-    {MODE_16, "8f 07", "pop m2 ds:[bx]"},
     {MODE_16, "66 ed", "in 4, dx"},
     {MODE_16, "ed", "in 2, dx"},
     {MODE_16, "0f b7 07", "movzx ax, m2 ds:[bx]"},
     {MODE_16, "66 0f b6 07", "movzx eax, m1 ds:[bx]"},
-    {MODE_16, "cd 10", "int 0x10"},
-    {MODE_16, "0f c3 07", "movnti m4 ds:[bx], eax"},
-    {MODE_16, "66 67 0f 38 f0 03", "movbe eax, m4 ds:[ebx]"},
-    {MODE_16, "f3 0f 10 07", "rep movsse xmm0, m4 ds:[bx]"},
-    {MODE_16, "0f c7 0f", "cmpxchg8b m8 ds:[bx]"},
 };
 
 static void test_vectors(void **state)
@@ -482,7 +413,8 @@ static void test_vectors(void **state)
         u8 bytes[32];
         struct insn insn;
         unsigned count = parse_hex(vectors[i].bytes, bytes);
-        assert_int_equal(decode_exactly(bytes, count, vectors[i].mode, &insn), DECODE_OK);
+        if (decode_exactly(bytes, count, vectors[i].mode, &insn) != DECODE_OK)
+            fail_msg("%s is not decoded", vectors[i].bytes);
         assert_int_equal(insn.length, count);
         assert_string_equal(format(&insn), vectors[i].text);
         for (unsigned shorter = 0; shorter < count; shorter++)
@@ -505,20 +437,14 @@ static const struct refusal {
     {MODE_64, "f0 39 03", DECODE_INVALID},
     {MODE_64, "f0 83 3b 00", DECODE_INVALID},
     {MODE_64, "f0 85 03", DECODE_INVALID},
-    {MODE_64, "f0 0f a3 03", DECODE_INVALID},
-    {MODE_64, "f0 0f ba 23 00", DECODE_INVALID},
     {MODE_64, "f0 0f a2", DECODE_INVALID},
     {MODE_64, "f0 a5", DECODE_INVALID},
-    {MODE_64, "f0 c1 23 01", DECODE_INVALID},
     {MODE_64, "f0 0f 22 d8", DECODE_INVALID},
     // Registers that do not exist, opcodes that 64-bit mode took away, UD2.
     {MODE_64, "0f 20 c8", DECODE_INVALID},
     {MODE_64, "0f 20 e8", DECODE_INVALID},
     {MODE_64, "44 0f 22 c8", DECODE_INVALID},
-    {MODE_64, "44 0f 23 c0", DECODE_INVALID},
     {MODE_32, "0f 22 f8", DECODE_INVALID},
-    {MODE_64, "82 03 00", DECODE_INVALID},
-    {MODE_64, "ce", DECODE_INVALID},
     {MODE_16, "0f 0b", DECODE_INVALID},
     // Instructions that share an opcode with one that is known.
     {MODE_64, "41 90", DECODE_UNSUPPORTED},
@@ -534,7 +460,6 @@ static const struct refusal {
     {MODE_64, "66 f2 0f 38 f1 03", DECODE_UNSUPPORTED},
     {MODE_64, "0f 38 82 03", DECODE_UNSUPPORTED},
     {MODE_64, "0f ae f8", DECODE_UNSUPPORTED},
-    {MODE_64, "f3 0f ae 3b", DECODE_UNSUPPORTED},
     {MODE_64, "0f c7 c9", DECODE_UNSUPPORTED},
     {MODE_64, "0f c7 33", DECODE_UNSUPPORTED},
     {MODE_64, "0f 01 f8", DECODE_UNSUPPORTED},
@@ -549,7 +474,7 @@ static const struct refusal {
     // Length: 15 bytes are an instruction, 16 are not, however many are valid.
     {MODE_64, "66 66 66 66 66 66 66 66 66 66 66 66 66 8b 03", DECODE_OK},
     {MODE_64, "66 66 66 66 66 66 66 66 66 66 66 66 66 66 8b 03", DECODE_TOO_LONG},
-    {MODE_64, "66 66 66 66 66 66 66 66 66 66 66 66 66 66 90", DECODE_OK},
+    {MODE_64, "66 66 66 66 66 66 66 66 66 66 66 66 66 66 f4", DECODE_OK},
     {MODE_64, "66 66 66 66 66 66 66 66 66 66 66 66 66 66 66", DECODE_TOO_LONG},
     {MODE_64, "66 66 66 66 66 66 66 66 66 66 66 66 66 66", DECODE_TRUNCATED},
     {MODE_64, "2e 2e 2e 2e 48 c7 84 24 00 00 00 00 00 00 00 00", DECODE_TOO_LONG},
@@ -591,17 +516,6 @@ static void test_offsets(void **state)
         {MODE_16, "8b 00", 0x5023},                       // [bx+si]
         {MODE_16, "8b 40 80", 0x4fa3},                    // [bx+si-0x80]
         {MODE_16, "8b 80 00 f0", 0x4023},                 // wraps at 64 KiB
-        {MODE_64, "0f a3 03", 0xffff888012345000},        // bit 0
-        {MODE_64, "0f a3 0b", 0xffff888012345000 + 0x20}, // bit 0x105, 4-byte operands
-        {MODE_64, "66 0f ab 0b", 0xffff888012345000 + 0x20},
-        {MODE_64, "48 0f ab 13", 0xffff888012345000 - 8}, // bit -1
-        {MODE_64, "0f bb 13", 0xffff888012345000 - 4},
-        {MODE_64, "66 0f b3 13", 0xffff888012345000 - 2},
-        {MODE_64, "0f ba 23 ff",
-         0xffff888012345000}, // an immediate bit number stays within the operand
-        {MODE_64, "8f 04 24", 0x8000 + 8},
-        {MODE_64, "66 8f 44 24 10", 0x8000 + 0x10 + 2},
-        {MODE_64, "ff 34 24", 0x8000},
         {MODE_64, "a4", 0x23},
         {MODE_64, "aa", 0x1111},
     };
@@ -657,28 +571,15 @@ static bool same_operation(const struct insn *insn, const char *name)
         const char
             *pattern; // names separated by spaces; one that ends in * matches all that begin so
     } others[] = {
-        {OP_CMPXCHG8B, "cmpxchg8b cmpxchg16b"},
-        {OP_SHL, "shl sal"},
-        {OP_SETCC, "set*"},
-        {OP_CMOVCC, "cmov*"},
         {OP_MOV, "mov movabs"},
         {OP_MOVSX, "movsx movsxd"},
-        {OP_MOV_SSE,
-         "movups movupd movss movsd movaps movapd movntps movntpd movdqa movdqu movntdq"},
         {OP_CLFLUSH, "clflush clflushopt"},
         {OP_MOVS, "movsb movsw movsd movsq"},
-        {OP_CMPS, "cmpsb cmpsw cmpsd cmpsq"},
         {OP_STOS, "stosb stosw stosd stosq"},
         {OP_LODS, "lodsb lodsw lodsd lodsq"},
-        {OP_SCAS, "scasb scasw scasd scasq"},
         {OP_INS, "insb insw insd"},
         {OP_OUTS, "outsb outsw outsd"},
         {OP_MOV_CR, "mov"},
-        {OP_MOV_DR, "mov"},
-        {OP_ICEBP, "int1"},
-        {OP_IRET, "iret iretd iretq"},
-        {OP_PUSHF, "pushf pushfd pushfq"},
-        {OP_POPF, "popf popfd popfq"},
     };
     const char *pattern = op_name[insn->op];
     for (unsigned i = 0; i < COUNT_OF(others); i++)
@@ -740,7 +641,7 @@ static const cs_x86_op *memory_operand(const struct insn *insn, const cs_x86 *x8
     const cs_x86_op *found = NULL;
     for (int i = 0; i < x86->op_count; i++) {
         const cs_x86_op *op = &x86->operands[i];
-        bool two = insn->op == OP_MOVS || insn->op == OP_CMPS;
+        bool two = insn->op == OP_MOVS;
         if (op->type == X86_OP_MEM && (!two || same_register(op->mem.base, 6, insn->address_size)))
             found = op;
     }
@@ -763,8 +664,8 @@ static bool is_register(const cs_x86_op *op, const char *name)
 // The register operands, in the order in which Intel writes them.
 static bool same_registers(const struct insn *insn, const cs_x86 *x86)
 {
-    bool control = insn->op == OP_MOV_CR || insn->op == OP_MOV_DR;
-    if ((insn->op > OP_CLFLUSH && !control) || insn->op == OP_CMPXCHG8B)
+    bool control = insn->op == OP_MOV_CR;
+    if (insn->op > OP_CLFLUSH && !control)
         return true;
     const cs_x86_op *rm = &x86->operands[0], *reg = &x86->operands[1];
     if (!insn->to_rm) {
@@ -776,14 +677,11 @@ static bool same_registers(const struct insn *insn, const cs_x86 *x86)
     if (has_one_operand(insn->op) || insn->immediate_source)
         return true;
     compared_registers++;
-    if (insn->op >= OP_ROL && insn->op <= OP_SAR)
-        return is_register(reg, "cl") && insn->reg == 1;
     char name[8];
     if (control)
-        sprintf(name, "%sr%u", insn->op == OP_MOV_CR ? "c" : "d", insn->reg);
+        sprintf(name, "cr%u", insn->reg);
     else
-        strcpy(name, register_name(insn->reg, insn->op == OP_MOV_SSE ? 16 : insn->operand_size,
-                                   insn->reg_high));
+        strcpy(name, register_name(insn->reg, insn->operand_size, insn->reg_high));
     return is_register(reg, name);
 }
 
@@ -822,8 +720,6 @@ static struct prefix_summary summarize_prefixes(const u8 *bytes, enum cpu_mode m
 
 enum deviation {
     DEVIATION_NONE,
-    DEVIATION_NEWER, // Capstone 4 does not know MONITORX, MWAITX, RDPRU, nor INVPCID in 16-bit code
-    DEVIATION_NOP,   // nor the long NOP with a register
     DEVIATION_LOCK_CR,      // nor AMD's LOCK MOV to and from CR0 for CR8
     DEVIATION_66_REPEAT,    // F2 or F3 makes it forget 66, even where they select nothing
     DEVIATION_SELECTION,    // a selecting prefix counts only before the opcode, not in 16-bit code
@@ -838,15 +734,9 @@ static enum deviation capstone_deviation(const struct insn *insn, enum cpu_mode 
                                          const u8 *bytes)
 {
     struct prefix_summary sum = summarize_prefixes(bytes, mode);
-    bool selected = insn->op == OP_MOV_SSE || insn->op == OP_PAUSE || insn->op == OP_INVPCID;
+    bool selected = insn->op == OP_PAUSE;
     bool adjacent = sum.last == (insn->rep ? 0xf3 : insn->repne ? 0xf2 : 0x66);
 
-    if (insn->op == OP_MONITORX || insn->op == OP_MWAITX || insn->op == OP_RDPRU)
-        return DEVIATION_NEWER;
-    if (insn->op == OP_INVPCID && mode == MODE_16)
-        return DEVIATION_NEWER;
-    if (insn->op == OP_NOP && insn->opcode == 0x1f && !insn->memory)
-        return DEVIATION_NOP;
     if (insn->op == OP_MOV_CR && insn->reg == 8 && !(sum.rex & 4))
         return DEVIATION_LOCK_CR;
     if (sum.operand && (insn->rep || insn->repne))
@@ -855,8 +745,7 @@ static enum deviation capstone_deviation(const struct insn *insn, enum cpu_mode 
         return DEVIATION_SELECTION;
     if (insn->op == OP_MOVSX && insn->opcode == 0x63 && insn->operand_size != 8)
         return DEVIATION_MOVSXD;
-    if (sum.rex & 8 && (insn->op == OP_PUSH || insn->op == OP_POP || insn->op == OP_INS ||
-                        insn->op == OP_OUTS || insn->op == OP_PAUSE))
+    if (sum.rex & 8 && (insn->op == OP_INS || insn->op == OP_OUTS || insn->op == OP_PAUSE))
         return DEVIATION_REX_W;
     if (insn->segment >= SEG_FS && mode == MODE_64 && sum.segment < 0x64)
         return DEVIATION_NULL_SEGMENT;
@@ -876,12 +765,12 @@ static const char *difference(const struct insn *insn, enum cpu_mode mode, const
     if (!same_operation(insn, theirs->mnemonic))
         return "operation";
     const cs_x86_op *mem = memory_operand(insn, x86);
-    bool memory = insn->memory && insn->op != OP_NOP;
+    bool memory = insn->memory;
     if (memory && !mem)
         return "no memory operand";
     if (memory && !same_memory(insn, &mem->mem, mode))
         return "memory operand";
-    if (memory && mem->size != insn->rm_size && insn->op != OP_INVLPG && insn->op != OP_CLFLUSH)
+    if (memory && mem->size != insn->rm_size && insn->op != OP_CLFLUSH)
         return "size of the memory operand";
     if (!same_registers(insn, x86))
         return "registers";
@@ -1028,7 +917,7 @@ static void test_all_opcodes_against_capstone(void **state)
     for (int i = 1; i < DEVIATION_COUNT; i++)
         print_message("deviation %d: %lu excepted\n", i, excepted[i]);
     for (unsigned op = OP_INVALID + 1; op < OP_COUNT; op++)
-        if (op != OP_MONITORX && op != OP_MWAITX && op != OP_RDPRU && !compared_op[op])
+        if (!compared_op[op])
             fail_msg("never compared: %s", op_name[op]);
     assert_int_equal(differences, 0);
     assert_true(compared > 2000000 && compared_memory > 1500000 && compared_registers > 1000000);
@@ -1044,7 +933,7 @@ static void test_all_opcodes_against_capstone(void **state)
                      : [s] "c"(s)                                             \
                      : "cc", "memory")
 
-#define PROCESSOR(name, type, bit_tests)                                                        \
+#define PROCESSOR(name, type) \
     static struct alu_result name(enum insn_op op, u64 dst, u64 src, u64 flags)                 \
     {                                                                                           \
         type d = (type)dst, s = (type)src;                                                      \
@@ -1071,73 +960,42 @@ static void test_all_opcodes_against_capstone(void **state)
         case OP_DEC: EXECUTE("dec %[d]"); break;                                                \
         case OP_NOT: EXECUTE("not %[d]"); break;                                                \
         case OP_NEG: EXECUTE("neg %[d]"); break;                                                \
-        case OP_ROL: EXECUTE("rol %%cl, %[d]"); break;                                          \
-        case OP_ROR: EXECUTE("ror %%cl, %[d]"); break;                                          \
-        case OP_RCL: EXECUTE("rcl %%cl, %[d]"); break;                                          \
-        case OP_RCR: EXECUTE("rcr %%cl, %[d]"); break;                                          \
-        case OP_SHL: EXECUTE("shl %%cl, %[d]"); break;                                          \
-        case OP_SHR: EXECUTE("shr %%cl, %[d]"); break;                                          \
-        case OP_SAR: EXECUTE("sar %%cl, %[d]"); break;                                          \
         case OP_XCHG:                                                                           \
         case OP_MOV:                                                                            \
             d = s;                                                                              \
             break;                                                                              \
-            bit_tests default : fail();                                                         \
+        default: fail();                                                         \
         }                                                                                       \
         return (struct alu_result){d, flags};                                                   \
     }
 
-#define BIT_TESTS                                  \
-    case OP_BT: EXECUTE("bt %[s], %[d]"); break;   \
-    case OP_BTS: EXECUTE("bts %[s], %[d]"); break; \
-    case OP_BTR: EXECUTE("btr %[s], %[d]"); break; \
-    case OP_BTC: EXECUTE("btc %[s], %[d]"); break;
-
-PROCESSOR(processor8, u8, )
-PROCESSOR(processor16, u16, BIT_TESTS)
-PROCESSOR(processor32, u32, BIT_TESTS)
-PROCESSOR(processor64, u64, BIT_TESTS)
+PROCESSOR(processor8, u8)
+PROCESSOR(processor16, u16)
+PROCESSOR(processor32, u32)
+PROCESSOR(processor64, u64)
 
 static const enum insn_op arithmetic[] = {
-    OP_ADD, OP_OR,  OP_ADC, OP_SBB, OP_AND, OP_SUB,  OP_XOR, OP_INC,  OP_DEC,
-    OP_NOT, OP_NEG, OP_BTS, OP_BTR, OP_BTC, OP_XADD, OP_CMP, OP_TEST, OP_BT,
-    OP_ROL, OP_ROR, OP_RCL, OP_RCR, OP_SHL, OP_SHR,  OP_SAR, OP_XCHG, OP_MOV,
+    OP_ADD, OP_OR,  OP_ADC, OP_SBB, OP_AND,  OP_SUB, OP_XOR,  OP_INC,  OP_DEC,
+    OP_NOT, OP_NEG, OP_XADD, OP_CMP, OP_TEST, OP_XCHG, OP_MOV,
 };
 
 enum { ARITHMETIC_FLAGS = RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF };
 
 // The flags that the manuals define after the operation.
-static u64 defined_flags(enum insn_op op, u64 src, unsigned size)
-{
-    unsigned count = (unsigned)src & (size == 8 ? 63 : 31);
+static u64 defined_flags(enum insn_op op) {
+    bool logic = op == OP_AND || op == OP_OR || op == OP_XOR || op == OP_TEST;
 
-    if (op == OP_AND || op == OP_OR || op == OP_XOR || op == OP_TEST)
-        return ARITHMETIC_FLAGS & ~RFLAGS_AF;
-    if (op == OP_BT || op == OP_BTS || op == OP_BTR || op == OP_BTC)
-        return RFLAGS_CF | RFLAGS_ZF;
-    if (op < OP_ROL || op > OP_SAR || count == 0)
-        return ARITHMETIC_FLAGS;
-    u64 defined = ARITHMETIC_FLAGS;
-    if (op >= OP_SHL)
-        defined &= ~RFLAGS_AF;
-    if (count != 1)
-        defined &= ~RFLAGS_OF;
-    if (op != OP_SAR && op >= OP_SHL && count >= 8 * size)
-        defined &= ~RFLAGS_CF;
-    return defined;
+    return logic ? ARITHMETIC_FLAGS & ~RFLAGS_AF : ARITHMETIC_FLAGS;
 }
 
 static void check_alu(enum insn_op op, u64 dst, u64 src, unsigned size, u64 rflags)
 {
-    bool bit_test = op == OP_BT || op == OP_BTS || op == OP_BTR || op == OP_BTC;
-    if (bit_test && size == 1)
-        return;
     struct alu_result real = size == 1   ? processor8(op, dst, src, rflags)
                              : size == 2 ? processor16(op, dst, src, rflags)
                              : size == 4 ? processor32(op, dst, src, rflags)
                                          : processor64(op, dst, src, rflags);
     struct alu_result ours = alu(op, dst, src, size, rflags);
-    u64 defined = defined_flags(op, src, size);
+    u64 defined = defined_flags(op);
     if (ours.value != real.value || ((ours.flags ^ real.flags) & defined) ||
         ((ours.flags ^ rflags) & ~(u64)ARITHMETIC_FLAGS))
         fail_msg(
@@ -1172,51 +1030,6 @@ static void test_alu_against_processor(void **state)
     print_message("%lu operations agree with the processor\n", checks);
 }
 
-#define CONDITION(number, name)                                                    \
-    case number:                                                                   \
-        __asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushq %1\n\tpopfq\n\tset" name \
-                         " %0\n\tlea 128(%%rsp), %%rsp"                            \
-                         : "=q"(holds)                                             \
-                         : "r"(flags)                                              \
-                         : "cc", "memory");                                        \
-        break;
-
-static bool processor_condition(unsigned condition, u64 flags)
-{
-    u8 holds = 0;
-    switch (condition) {
-        CONDITION(0, "o")
-        CONDITION(1, "no")
-        CONDITION(2, "c")
-        CONDITION(3, "nc")
-        CONDITION(4, "z")
-        CONDITION(5, "nz")
-        CONDITION(6, "be")
-        CONDITION(7, "a")
-        CONDITION(8, "s")
-        CONDITION(9, "ns")
-        CONDITION(10, "p")
-        CONDITION(11, "np")
-        CONDITION(12, "l")
-        CONDITION(13, "ge")
-        CONDITION(14, "le")
-        CONDITION(15, "g")
-    }
-    return holds;
-}
-
-static void test_conditions_against_processor(void **state)
-{
-    (void)state;
-    for (u64 flags = 0; flags <= ARITHMETIC_FLAGS; flags++) {
-        if (flags & ~(u64)ARITHMETIC_FLAGS)
-            continue;
-        for (unsigned condition = 0; condition < 16; condition++)
-            assert_int_equal(alu_condition((u8)(0x90 | condition), flags),
-                             processor_condition(condition, flags | 0x202));
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1226,7 +1039,6 @@ int main(void)
         cmocka_unit_test(test_all_opcodes_against_capstone),
         cmocka_unit_test(test_random_against_capstone),
         cmocka_unit_test(test_alu_against_processor),
-        cmocka_unit_test(test_conditions_against_processor),
     };
     return cmocka_run_group_tests(tests, open_capstone, close_capstone);
 }

@@ -362,6 +362,21 @@ static void finding(void **state)
     assert_non_null(strstr(error, "ambiguous"));
 }
 
+static void disk_names(void **state)
+{
+    (void)state;
+    static const struct {
+        u32 index;
+        const char *name;
+    } cases[] = {{0, "vda"},    {25, "vdz"},    {26, "vdaa"},
+                 {701, "vdzz"}, {702, "vdaaa"}, {~0u, "vdmwlqkwv"}};
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct block_device d;
+        block_name(&d, "vd", cases[i].index);
+        assert_string_equal(d.name, cases[i].name);
+    }
+}
+
 // ---- scans ----
 
 static void put(u8 *at, u64 value, unsigned bytes) { memcpy(at, &value, bytes); }
@@ -448,6 +463,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_disk_that_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(claims, setup, teardown),
         cmocka_unit_test_setup_teardown(finding, setup, teardown),
+        cmocka_unit_test(disk_names),
         cmocka_unit_test_setup_teardown(scan_makes_partitions, setup, teardown),
         cmocka_unit_test_setup_teardown(scan_of_strange_disks, setup, teardown),
     };

@@ -40,13 +40,13 @@ static void add(unsigned i, u32 weight) {
 
 static unsigned index_of(const struct sched_entity *e) { return (unsigned)(e - entities); }
 
-// One entity runs for `ticks` (0: its slice).
-static unsigned turn(u64 ticks) {
+// One entity runs for its slice, but not longer than `most`.
+static unsigned turn(u64 most) {
     struct sched_entity *e = sched_pick(&queue);
 
     assert_non_null(e);
     unsigned i = index_of(e);
-    ticks = ticks ? ticks : queue.slice;
+    u64 ticks = MIN(sched_slice(&queue, e), most);
     now += ticks;
     ran[i] += ticks;
     last_run[i] = now;
@@ -60,7 +60,7 @@ static double run_and_measure(unsigned count, u64 duration, bool random_slices) 
     double worst = 0;
 
     while (now < end)
-        turn(random_slices ? 1 + (u64)rand() % queue.slice : 0);
+        turn(random_slices ? 1 + (u64)rand() % queue.slice : ~0ull);
     for (unsigned i = 0; i < count; i++) {
         total += ran[i];
         weights += entities[i].weight;
@@ -119,7 +119,7 @@ static void test_extreme_weights(void **state) {
     add(0, 1);
     add(1, SCHED_WEIGHT_MAX);
     for (u64 end = now + 4000000 * MS; now < end;)
-        turn(0);
+        turn(~0ull);
     double share = (double)ran[0] / (double)(ran[0] + ran[1]);
     print_message("weight 1 against 10000: 1/%.0f\n", 1 / share);
     assert_true(ran[0] > 0);
@@ -133,7 +133,7 @@ static void test_nobody_starves(void **state) {
     for (unsigned i = 0; i < MANY; i++)
         add(i, 128 + (u32)rand() % 512);
     for (unsigned n = 0; n < 100 * MANY; n++) {
-        unsigned i = turn(0);
+        unsigned i = turn(~0ull);
         (void)i;
         if (n % MANY == 0 && n >= 10 * MANY)
             for (unsigned k = 0; k < MANY; k++)
@@ -184,7 +184,7 @@ static void test_wake_bonus_is_bounded(void **state) {
     add(0, 256);
     entities[1].weight = 256;
     for (unsigned n = 0; n < 100000; n++)
-        turn(0); // the other one sleeps for 400 s
+        turn(~0ull); // the other one sleeps for 400 s
     struct sched_entity *current = sched_pick(&queue);
     assert_ptr_equal(current, &entities[0]);
     sched_wake(&queue, &entities[1]);
@@ -347,7 +347,7 @@ static void test_equals_take_turns(void **state) {
     for (unsigned i = 0; i < 10; i++)
         add(i, 256);
     for (unsigned n = 0; n < 1000; n++)
-        assert_int_equal(turn(0), n % 10);
+        assert_int_equal(turn(~0ull), n % 10);
 }
 
 static void test_clock_extremes(void **state) {
@@ -360,7 +360,7 @@ static void test_clock_extremes(void **state) {
         add(0, 256);
         add(1, 512);
         for (unsigned n = 0; n < 3000; n++)
-            turn(0);
+            turn(~0ull);
         assert_true(ran[1] > ran[0] * 19 / 10 && ran[1] < ran[0] * 21 / 10);
     }
 }

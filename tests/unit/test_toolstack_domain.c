@@ -624,7 +624,8 @@ static void test_same_partition(void **state)
     b->config.disks[0].read_only = false;
     snprintf(b->config.disks[0].name, sizeof(b->config.disks[0].name), "nosuch");
     assert_int_equal(domain_start(b, error), -BASALT_ENOENT);
-    assert_non_null(strstr(error, "disk 1: there is no disk or partition \"label:nosuch\""));
+    assert_non_null(strstr(error, "disk 1: "));
+    assert_non_null(strstr(error, "nosuch"));
     settle();
     nothing_is_held();
 }

@@ -223,6 +223,7 @@ static void refuses(void **unused)
     } bad[] = {
         {0, SECTORS, BUFFERS, 512, 1},           // beyond the end
         {0, SECTORS - 1, BUFFERS, 1024, 1},      // partly
+        {0, 5, BUFFERS, (SECTORS + 1) * 512, 1}, // longer than the disk
         {0, ~0ull, BUFFERS, 512, 1},             // wraps
         {1, ~0ull - 1, BUFFERS, 1024, 1},        //
         {0, 0, BUFFERS, 511, 1},                 // not whole sectors

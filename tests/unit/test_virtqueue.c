@@ -193,6 +193,10 @@ static void rejects_head_out_of_range(void **unused)
     (void)unused;
     make_available(16);
     malformed();
+    fake_put(DRIVER + 4, 2, 128);
+    malformed();
+    fake_put(DRIVER + 4, 2, 0xffff);
+    malformed();
 }
 
 static void rejects_next_out_of_range(void **unused)

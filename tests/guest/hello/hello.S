@@ -17,7 +17,8 @@
 //     spin        loops without an exit
 //     type        shows what is typed, a line at a time, until a line is "end"
 //
-// After the last word it halts with interrupts off for ever. It uses memory from 0x1000 to 0x8000 and its own, at 1 MiB.
+// After the last word it halts with interrupts off for ever. What the loader
+// left below 1 MiB is copied first: the 16-bit code is put there.
 // tests/system/conftest.py builds it, with hello.ld.
 
 #define MB1_MAGIC 0x1badb002
@@ -25,7 +26,6 @@
 #define MB2_MAGIC 0xe85250d6
 #define COM1      0x3f8
 #define LOW_CODE  0x7000        // where the 16-bit code is copied to
-#define TABLES    0x1000        // four pages of page tables
 #define PM1A      0x604
 #define CODE32    0x08
 #define DATA32    0x10
@@ -99,18 +99,28 @@ from_multiboot2:
     jmp 1b
 
 came:
-    mov %edx, modules
     call print
+    test %edx, %edx
+    jz 1f
+    mov (%edx), %eax            // the first module's address; rubbish without a module
+    mov %eax, first_module
+1:  mov %edi, %esi
+    mov $words, %edi
+    mov $(words_end - words - 1), %ecx
+1:  lodsb
+    stosb
+    test %al, %al
+    loopnz 1b
     mov $command_line, %esi
     call print
-    mov %edi, %esi
+    mov $words, %esi
     call print
     call newline
-    mov %edi, words
+    movl $words, next
 
 // Looks the next word up in the table and calls what it names.
 next_word:
-    mov words, %edi
+    mov next, %edi
 1:  cmpb $' ', (%edi)
     jne 2f
     inc %edi
@@ -132,7 +142,7 @@ try:
     jmp 1b
 2:  cmpb $' ', (%edx)
     ja 3f
-    mov %edx, words
+    mov %edx, next
     call *4(%ebx)
     jmp next_word
 3:  add $8, %ebx
@@ -190,15 +200,15 @@ newline:
 // ---- the actions ----
 
 paging:
-    mov $TABLES, %edi
+    mov $tables, %edi
     mov $0x83, %eax             // present, writable, 4 MiB
 1:  stosl
     add $0x400000, %eax
-    cmp $(TABLES + 4096), %edi
+    cmp $(tables + 4096), %edi
     jb 1b
     mov $0x10, %eax             // PSE
     mov %eax, %cr4
-    mov $TABLES, %eax
+    mov $tables, %eax
     mov %eax, %cr3
     mov %cr0, %eax
     bts $31, %eax
@@ -213,16 +223,16 @@ paging:
     ret
 
 long:
-    mov $TABLES, %edi
+    mov $tables, %edi
     mov $(3 * 4096 / 4), %ecx
     xor %eax, %eax
     rep stosl
-    movl $(TABLES + 0x1003), TABLES
-    movl $(TABLES + 0x2003), TABLES + 0x1000
-    movl $0x83, TABLES + 0x2000 // the first 2 MiB
+    movl $(tables + 0x1003), tables
+    movl $(tables + 0x2003), tables + 0x1000
+    movl $0x83, tables + 0x2000 // the first 2 MiB
     mov $0x20, %eax             // PAE
     mov %eax, %cr4
-    mov $TABLES, %eax
+    mov $tables, %eax
     mov %eax, %cr3
     mov $0xc0000080, %ecx       // EFER
     rdmsr
@@ -336,8 +346,7 @@ cpuid:
 module:
     mov $module_text, %esi
     call print
-    mov modules, %esi
-    mov (%esi), %esi
+    mov first_module, %esi
 1:  lodsb
     cmp $' ', %al
     jb newline
@@ -466,9 +475,12 @@ real_idt_pointer:
     .balign 8
 idt:       .skip 32 * 8
 signature: .skip 16
-words:     .skip 4
-modules:   .skip 4
+next:      .skip 4
+first_module: .skip 4
 saved_esp: .skip 4
-    .balign 16
+words:     .skip 512
+words_end: .skip 4
+    .balign 4096
+tables:    .skip 3 * 4096
     .skip 4096
 stack_top:
