@@ -65,11 +65,17 @@ hpa_t early_alloc(u64 bytes, u64 align)
     panic("no %lu KiB of free memory below 4 GiB", bytes >> 10);
 }
 
+static void map_chunk(hpa_t chunk)
+{
+    int error = map_kernel((u64)pool_ptr(chunk), chunk, SUPERPAGE_SIZE, MAP_WRITE);
+    assert(!error, "REFILL frames are left");
+}
+
 static void next_chunk(void)
 {
     hpa_t chunk = early_alloc(SUPERPAGE_SIZE, SUPERPAGE_SIZE);
-    if (paging_is_up && map_kernel((u64)pool_ptr(chunk), chunk, SUPERPAGE_SIZE, MAP_WRITE))
-        panic("no memory for the kernel's page tables");
+    if (paging_is_up)
+        map_chunk(chunk);
     chunk_next = chunk.v;
     chunk_end = chunk.v + SUPERPAGE_SIZE;
 }
@@ -90,11 +96,7 @@ hpa_t early_frame(void)
 
 void early_map_pool(void)
 {
-    if (!chunk_end)
-        next_chunk();
-    hpa_t chunk = HPA(chunk_end - SUPERPAGE_SIZE);
-    if (map_kernel((u64)pool_ptr(chunk), chunk, SUPERPAGE_SIZE, MAP_WRITE))
-        panic("no memory for the kernel's page tables");
+    map_chunk(HPA(chunk_end - SUPERPAGE_SIZE));
     paging_is_up = true;
 }
 

@@ -9,14 +9,19 @@
 #include "arch/string.h"
 #include "arch/x86.h"
 
-#define LEAF_XSTATE   0xdu
-#define FXSAVE_SIZE   512u
-#define HEADER_OFFSET 512u // XSTATE_BV, XCOMP_BV
-#define HEADER_SIZE   64u
-#define FCW_OFFSET    0u
-#define MXCSR_OFFSET  24u
-#define FCW_RESET     0x37fu
-#define MXCSR_RESET   0x1f80u
+#define LEAF_XSTATE 0xdu
+#define FXSAVE_SIZE 512u
+#define FCW_RESET   0x37fu
+#define MXCSR_RESET 0x1f80u
+
+// The area, as far as it is the same for all components.
+struct xsave_area {
+    u16 fcw, fsw, ftw, fop;
+    u64 fip, fdp;
+    u32 mxcsr, mxcsr_mask;
+    u8 registers[FXSAVE_SIZE - 32];
+    u64 xstate_bv, xcomp_bv;
+};
 
 u64 xstate_mask;
 u32 xstate_area_size = FXSAVE_SIZE;
@@ -25,27 +30,19 @@ void fpu_init(void)
 {
     if (!cpu_features.xsave)
         return;
-    struct cpuid r = cpuid(LEAF_XSTATE);
-    u64 supported = r.eax | (u64)r.edx << 32;
-    xstate_mask = supported & (XCR0_X87 | XCR0_SSE | XCR0_AVX);
+    xstate_mask = cpuid(LEAF_XSTATE).eax & (XCR0_X87 | XCR0_SSE | XCR0_AVX);
     xsetbv(0, xstate_mask);
-    xstate_area_size = FXSAVE_SIZE + HEADER_SIZE;
-    if (xstate_mask & XCR0_AVX) {
-        struct cpuid avx = cpuid_count(LEAF_XSTATE, 2); // size, offset
-        xstate_area_size = MAX(xstate_area_size, avx.eax + avx.ebx);
-    }
+    xstate_area_size = cpuid(LEAF_XSTATE).ebx; // for what XCR0 has
 }
 
 void xstate_init(void *area)
 {
-    u8 *bytes = area;
-    u16 fcw = FCW_RESET;
-    u32 mxcsr = MXCSR_RESET;
+    struct xsave_area *a = area;
     memset(area, 0, xstate_area_size);
-    memcpy(bytes + FCW_OFFSET, &fcw, sizeof(fcw));
-    memcpy(bytes + MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
+    a->fcw = FCW_RESET;
+    a->mxcsr = MXCSR_RESET;
     if (xstate_mask)
-        memcpy(bytes + HEADER_OFFSET, &xstate_mask, sizeof(xstate_mask));
+        a->xstate_bv = xstate_mask;
 }
 
 void xstate_enter(u64 xcr0)
@@ -64,17 +61,16 @@ u64 xstate_leave(void)
 
 void xstate_save(void *area)
 {
-    u32 low = (u32)xstate_mask, high = (u32)(xstate_mask >> 32);
     if (!xstate_mask)
         asm volatile("fxsave64 (%0)" : : "r"(area) : "memory");
     else
-        asm volatile("xsave64 (%0)" : : "r"(area), "a"(low), "d"(high) : "memory");
+        asm volatile("xsave64 (%0)" : : "r"(area), "a"((u32)xstate_mask), "d"(0) : "memory");
 }
 
 static bool restore(const void *area)
 {
-    u32 low = (u32)xstate_mask, high = (u32)(xstate_mask >> 32), ok = 0;
-    if (!xstate_mask)
+    u32 ok = 0, mask = (u32)xstate_mask;
+    if (!mask)
         asm volatile("1: fxrstor64 (%1)\n\tmovl $1, %0\n\t2:\n\t" EXTABLE("1b", "2b")
                      : "+r"(ok)
                      : "r"(area)
@@ -82,7 +78,7 @@ static bool restore(const void *area)
     else
         asm volatile("1: xrstor64 (%1)\n\tmovl $1, %0\n\t2:\n\t" EXTABLE("1b", "2b")
                      : "+r"(ok)
-                     : "r"(area), "a"(low), "d"(high)
+                     : "r"(area), "a"(mask), "d"(0)
                      : "memory");
     return ok;
 }

@@ -64,12 +64,6 @@ static u64 pte_flags(unsigned flags)
     return pte;
 }
 
-static u64 page_pte(u64 pa, unsigned flags, bool large)
-{
-    u64 wc = flags & MAP_WC ? (large ? PTE_PAT_LARGE : PTE_PAT_4K) : 0; // PAT entry 4
-    return pa | pte_flags(flags) | wc | (large ? PTE_LARGE : 0);
-}
-
 int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags)
 {
     assert(!(flags & MAP_WRITE && flags & MAP_EXEC), "the kernel never maps writable code");
@@ -80,7 +74,7 @@ int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags)
         u64 *entry = walk(va, large ? 2 : 1, true);
         if (!entry || *entry & PTE_PRESENT)
             return -1;
-        *entry = page_pte(pa.v, flags, large);
+        *entry = pa.v | pte_flags(flags) | (large ? PTE_LARGE : 0);
         va += step;
         pa.v += step;
         bytes -= step;
@@ -146,17 +140,16 @@ u64 stack_alloc(unsigned pages)
 
 static void map_image(const char *start, const char *end, unsigned flags)
 {
-    if (map_kernel((u64)start, HPA((u64)start - KERNEL_BASE), (u64)(end - start),
-                   flags | MAP_SMALL))
-        panic("no memory for the kernel's page tables");
+    hpa_t pa = HPA((u64)start - KERNEL_BASE);
+    int error = map_kernel((u64)start, pa, (u64)(end - start), flags | MAP_SMALL);
+    assert(!error, "early_frame() never fails");
 }
 
 // Makes the top-level entries that all CPUs will share.
 static void make_top(u64 base, u64 bytes)
 {
     for (u64 offset = 0; offset < bytes; offset += TOP_SPAN)
-        if (!walk(base + offset, TOP_LEVEL - 1, true))
-            panic("no memory for the kernel's page tables");
+        (void)walk(base + offset, TOP_LEVEL - 1, true);
 }
 
 int paging_init_cpu(struct cpu *cpu)
@@ -191,9 +184,9 @@ void paging_init(u64 ram_end)
     make_top(DEVICE_BASE, TOP_SPAN);
     make_top(STACK_BASE, TOP_SPAN);
     early_map_pool();
-    if (paging_init_cpu(cpu_boot()))
-        panic("no memory for the boot processor's tables");
+    bool ready = !paging_init_cpu(cpu_boot());
+    assert(ready, "early_frame() never fails");
     write_cr3(cpu_boot()->root.v);
-    if (cpu_alloc_stacks(cpu_boot()))
-        panic("no memory for the boot processor's stacks");
+    ready = !cpu_alloc_stacks(cpu_boot());
+    assert(ready, "early_frame() never fails");
 }

@@ -31,9 +31,7 @@
 #define PTE_ACCESSED     BIT(5)
 #define PTE_DIRTY        BIT(6)
 #define PTE_LARGE        BIT(7) // in the upper levels
-#define PTE_PAT_4K       BIT(7)
 #define PTE_GLOBAL       BIT(8)
-#define PTE_PAT_LARGE    BIT(12)
 #define PTE_NX           BIT(63)
 #define PTE_ADDRESS      0x000ffffffffff000ull
 
@@ -42,7 +40,6 @@
 #define MAP_WRITE 0x1u
 #define MAP_EXEC  0x2u
 #define MAP_UC    0x10u // strongly uncacheable
-#define MAP_WC    0x20u // write combining
 #define MAP_SMALL 0x40u // 4 KiB pages only
 
 // PAT entries 0..5: WB, WT, UC-, UC, WC, WP (6, 7: UC-, UC).

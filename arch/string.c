@@ -50,36 +50,24 @@ size_t strlen(const char *s)
     return (size_t)(end - s);
 }
 
-int strncmp(const char *a, const char *b, size_t bytes)
+int strcmp(const char *a, const char *b)
 {
-    for (size_t i = 0; i < bytes; i++) {
-        if (a[i] != b[i])
-            return (u8)a[i] - (u8)b[i];
-        if (!a[i])
-            break;
-    }
-    return 0;
+    for (; *a && *a == *b; a++)
+        b++;
+    return (u8)*a - (u8)*b;
 }
-
-int strcmp(const char *a, const char *b) { return strncmp(a, b, (size_t)-1); }
 
 char *strchr(const char *s, int c)
 {
-    for (;; s++) {
-        if (*s == (char)c)
-            return (char *)s;
-        if (!*s)
-            return NULL;
-    }
+    while (*s && *s != (char)c)
+        s++;
+    return *s == (char)c ? (char *)s : NULL;
 }
 
 size_t strlcpy(char *to, const char *from, size_t size)
 {
-    size_t length = strlen(from);
-    if (size) {
-        size_t copied = MIN(length, size - 1);
-        memcpy(to, from, copied);
-        to[copied] = 0;
-    }
+    size_t length = strlen(from), copied = MIN(length, size - 1);
+    memcpy(to, from, copied);
+    to[copied] = 0;
     return length;
 }

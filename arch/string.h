@@ -12,8 +12,7 @@ void *memset(void *to, int value, size_t bytes);
 int memcmp(const void *a, const void *b, size_t bytes);
 size_t strlen(const char *s);
 int strcmp(const char *a, const char *b);
-int strncmp(const char *a, const char *b, size_t bytes);
 char *strchr(const char *s, int c);
-/// Copies at most size - 1 characters and always terminates. Returns strlen(from): >= size means
+/// Copies at most size - 1 characters (size > 0) and always terminates. Returns strlen(from): >= size means
 /// cut short.
 size_t strlcpy(char *to, const char *from, size_t size);

@@ -208,15 +208,12 @@
 #define CPUID_81_EDX_RDTSCP           BIT(27)
 #define CPUID_87_EDX_INVARIANT_TSC    BIT(8) // leaf 0x80000007
 #define CPUID_8A_EDX_NPT              BIT(0) // leaf 0x8000000a: SVM
-#define CPUID_8A_EDX_LBR              BIT(1)
 #define CPUID_8A_EDX_NRIP_SAVE        BIT(3)
 #define CPUID_8A_EDX_TSC_RATE         BIT(4)
 #define CPUID_8A_EDX_CLEAN_BITS       BIT(5)
 #define CPUID_8A_EDX_FLUSH_BY_ASID    BIT(6)
 #define CPUID_8A_EDX_DECODE_ASSISTS   BIT(7)
 #define CPUID_8A_EDX_PAUSE_FILTER     BIT(10)
-#define CPUID_8A_EDX_AVIC             BIT(13)
-#define CPUID_8A_EDX_VGIF             BIT(16)
 
 struct cpuid {
     u32 eax, ebx, ecx, edx;

@@ -22,7 +22,6 @@
 #define LCR          3u // line control
 #define MCR          4u // modem control
 #define LSR          5u // line status
-#define MSR          6u // modem status
 
 #define IER_RECEIVE  0x01u
 #define IER_TRANSMIT 0x02u
@@ -32,7 +31,7 @@
 #define LCR_DLAB     0x80u
 #define MCR_DTR_RTS  0x03u
 #define MCR_OUT2     0x08u // gates the interrupt line
-#define MCR_LOOP     0x10u
+#define LSR_ABSENT   0xffu // no device answers
 #define LSR_READY    0x01u // a byte was received
 #define LSR_THRE     0x20u // the transmitter takes bytes
 #define LSR_TEMT     0x40u // the last bit is out
@@ -42,7 +41,6 @@
 #define TX_BYTES     16384u
 #define RX_BYTES     1024u
 #define SPIN_MAX     200000u // status reads until a transmitter counts as stuck
-#define ROUNDS_MAX   64u     // of one interrupt
 
 static const u16 com_ports[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
 
@@ -59,14 +57,6 @@ static u8 in(unsigned reg) { return inb((u16)(uart.port + reg)); }
 
 static void out(unsigned reg, unsigned value) { outb((u16)(uart.port + reg), (u8)value); }
 
-static bool present(void)
-{
-    out(MCR, MCR_LOOP | 0x0a); // RTS and OUT2 come back as CTS and DCD
-    u8 msr = in(MSR)&0xf0;
-    out(MCR, MCR_DTR_RTS | MCR_OUT2);
-    return msr == 0x90;
-}
-
 // `baud` 0: left as it is.
 static void program(u32 baud)
 {
@@ -78,6 +68,7 @@ static void program(u32 baud)
     }
     out(LCR, LCR_8N1);
     out(IIR, FCR_ENABLE);
+    out(MCR, MCR_DTR_RTS | MCR_OUT2);
 }
 
 // com1, 0x3f8, either with ",115200". Returns false if malformed.
@@ -101,10 +92,10 @@ static bool parse_console(const char *text, u16 *port, u32 *baud)
 static bool use(u16 port, u32 baud, const char *source)
 {
     u16 before = uart.port;
+    uart.port = port;
     if (before == port)
         return true;
-    uart.port = port;
-    if (!present()) {
+    if (in(LSR) == LSR_ABSENT) {
         uart.port = before;
         log_warn("basalt: console: no UART at port 0x%x (%s)", port, source);
         return false;
@@ -121,15 +112,14 @@ void uart_init(void)
     u32 baud;
     if (strcmp(options.console, "none") == 0)
         return;
-    if (options.console[0]) {
-        if (parse_console(options.console, &port, &baud)) {
-            (void)use(port, baud, "command line");
-            return;
-        }
+    if (options.console[0] && parse_console(options.console, &port, &baud)) {
+        (void)use(port, baud, "command line");
+        return;
+    }
+    if (options.console[0])
         log_warn("basalt: console: console=%s ignored: expected com1..com4 or a port, and a speed",
                  options.console);
-        options.console[0] = 0;
-    }
+    options.console[0] = 0;
     if ((!acpi.spcr_port || !use(acpi.spcr_port, acpi.spcr_baud, "SPCR")) && !uart.port)
         (void)use(com_ports[0], CLOCK, "COM1");
 }
@@ -210,25 +200,19 @@ void uart_write_all(const char *text, size_t length)
 
 bool uart_interrupt(void)
 {
-    bool news = false;
+    bool news = queued();
     if (!uart.port)
         return false;
     uart.interrupts = uart.routed;
-    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
-        (void)in(IIR); // clears a transmit interrupt
-        while (in(LSR)&LSR_READY && round++ < ROUNDS_MAX) {
-            u8 byte = in(DATA);
-            if (uart.rx_head - uart.rx_tail < RX_BYTES)
-                uart.rx[uart.rx_head++ % RX_BYTES] = byte;
-            news = true;
-        }
-        news |= queued();
-        fill();
-        enable();
-        if (in(IIR)&IIR_NONE)
-            break;
+    (void)in(IIR); // clears a transmit interrupt
+    for (unsigned i = 0; i < RX_BYTES && in(LSR)&LSR_READY; i++) {
+        u8 byte = in(DATA);
+        if (uart.rx_head - uart.rx_tail < RX_BYTES)
+            uart.rx[uart.rx_head++ % RX_BYTES] = byte;
+        news = true;
     }
-    out(IER, 0); // an edge-triggered line must fall to rise again
+    fill();
+    out(IER, 0); // an edge-triggered line must fall to rise again, for what has come meanwhile
     enable();
     return news;
 }

@@ -171,36 +171,18 @@ static struct ept_leaf describe(const struct ept *ept, u64 gpa, u64 entry, unsig
     };
 }
 
-// Finds the slot of a present leaf of exactly 1 << shift bytes.
-static int find_leaf(struct ept *ept, u64 gpa, unsigned shift, u64 **slot) {
-    if (!valid_leaf(ept, gpa, shift))
-        return -BASALT_EINVAL;
-    int error = find_slot(ept, gpa, shift_level(shift), false, slot);
-    if (error)
-        return error;
-    return is_present(ept, **slot) && is_leaf(ept, **slot, shift_level(shift)) ? 0 : -BASALT_ENOENT;
-}
-
 int ept_unmap(struct ept *ept, gpa_t gpa, unsigned shift, struct ept_leaf *old) {
     u64 *slot;
-    int error = find_leaf(ept, gpa.v, shift, &slot);
 
+    if (!valid_leaf(ept, gpa.v, shift))
+        return -BASALT_EINVAL;
+    int error = find_slot(ept, gpa.v, shift_level(shift), false, &slot);
     if (error)
         return error;
+    if (!is_present(ept, *slot) || !is_leaf(ept, *slot, shift_level(shift)))
+        return -BASALT_ENOENT;
     *old = describe(ept, gpa.v, *slot, shift_level(shift));
     write_entry(slot, 0);
-    ept->generation++;
-    return 0;
-}
-
-int ept_protect(struct ept *ept, gpa_t gpa, unsigned shift, u32 flags) {
-    u64 *slot;
-    int error = flags & EPT_RWX ? find_leaf(ept, gpa.v, shift, &slot) : -BASALT_EINVAL;
-
-    if (error)
-        return error;
-    struct ept_leaf old = describe(ept, gpa.v, *slot, shift_level(shift));
-    write_entry(slot, leaf_entry(ept, old.hpa, shift_level(shift), flags));
     ept->generation++;
     return 0;
 }

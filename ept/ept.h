@@ -73,9 +73,6 @@ must_check int ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, unsigned shift, u3
 /// was. -BASALT_ENOENT if nothing is mapped or only smaller leaves are, -BASALT_ENOMEM if a split found no page.
 must_check int ept_unmap(struct ept *ept, gpa_t gpa, unsigned shift, struct ept_leaf *old);
 
-/// Changes permissions of the leaf of exactly 1 << `shift` bytes, splitting a larger one if needed.
-must_check int ept_protect(struct ept *ept, gpa_t gpa, unsigned shift, u32 flags);
-
 /// Sets the fault policy of a hole of 1 << `shift` bytes. -BASALT_EEXIST if something is mapped there.
 must_check int ept_set_policy(struct ept *ept, gpa_t gpa, unsigned shift, enum ept_policy policy);
 

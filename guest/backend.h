@@ -93,14 +93,13 @@ enum backend_register {
 
 // Optional processor features that a backend found; each has a fallback.
 struct backend_features {
-    bool nrip_save, decode_assists, flush_by_asid, clean_bits, pause_filter, vgif, avic, lbr; // SVM
+    bool nrip_save, decode_assists, flush_by_asid, clean_bits, pause_filter; // SVM
     bool vpid, ept_ad, ept_1g, ept_2m, invept_single, invvpid_single, preemption_timer, apicv, posted, pml,
         unrestricted, xsaves, tsc_scaling, virtual_nmi;
     u32 tags;             // ASIDs or VPIDs
     u32 preemption_shift; // preemption timer counts TSC >> shift
     bool second_level_1g, second_level_2m;
     bool second_level_is_ept; // table format
-    u64 entry_type_bits;
 };
 
 struct refusal {

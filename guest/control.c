@@ -159,10 +159,6 @@ void handle_dr(struct vcpu *v, const struct exit *e unused) {
 
 void handle_cpuid(struct vcpu *v, const struct exit *e) {
     u64 *gprs = v->cpu.gprs;
-    unsigned length = guest_insn_length(v, e);
-
-    if (!length)
-        return;
     struct cpuid_vcpu state = {.apic_id = v->index, .vcpus = v->domain->vcpu_count, .xcr0 = xstate_mask ? xgetbv(0) : 0,
                                .cr4 = backend->read(&v->cpu, REG_CR4), .apic_on = vlapic_on(&v->lapic)};
     struct cpuid r = cpuid_guest(&guest_cpuid, &state, (u32)gprs[BASALT_RAX], (u32)gprs[BASALT_RCX]);
@@ -170,7 +166,7 @@ void handle_cpuid(struct vcpu *v, const struct exit *e) {
     set_gpr32(v, BASALT_RBX, r.ebx);
     set_gpr32(v, BASALT_RCX, r.ecx);
     set_gpr32(v, BASALT_RDX, r.edx);
-    vcpu_skip(v, length);
+    vcpu_skip(v, e->insn_length);
 }
 
 static void unknown_msr(struct vcpu *v, u32 index, const char *what) {
@@ -195,12 +191,8 @@ static struct msr_context msr_context(struct vcpu *v, struct cr_state *cr, u32 i
 
 void handle_rdmsr(struct vcpu *v, const struct exit *e) {
     u32 index = (u32)v->cpu.gprs[BASALT_RCX];
-    unsigned length = guest_insn_length(v, e);
-    struct cr_state cr;
     u64 value = 0;
-
-    if (!length)
-        return;
+    struct cr_state cr;
     struct msr_context c = msr_context(v, &cr, index);
     enum msr_result result = msr_read(&v->msrs, &c, index, &value);
     if (result == MSR_UNKNOWN) {
@@ -210,7 +202,7 @@ void handle_rdmsr(struct vcpu *v, const struct exit *e) {
     } else {
         set_gpr32(v, BASALT_RAX, (u32)value);
         set_gpr32(v, BASALT_RDX, (u32)(value >> 32));
-        vcpu_skip(v, length);
+        vcpu_skip(v, e->insn_length);
     }
 }
 
@@ -259,12 +251,8 @@ static void carry_out(struct vcpu *v, u32 index, u64 value, const struct msr_eff
 void handle_wrmsr(struct vcpu *v, const struct exit *e) {
     u32 index = (u32)v->cpu.gprs[BASALT_RCX];
     u64 value = (u32)v->cpu.gprs[BASALT_RAX] | v->cpu.gprs[BASALT_RDX] << 32;
-    unsigned length = guest_insn_length(v, e);
     struct msr_effect effect = {0};
     struct cr_state cr = {0};
-
-    if (!length)
-        return;
     struct msr_context c = msr_context(v, &cr, index);
     enum msr_result result = msr_write(&v->msrs, &c, index, value, &effect);
     if (result == MSR_UNKNOWN) {
@@ -272,36 +260,20 @@ void handle_wrmsr(struct vcpu *v, const struct exit *e) {
     } else if (result == MSR_FAULT || (result == MSR_BACKEND && !backend->write_msr(&v->cpu, index, value))) {
         vcpu_gp(v);
     } else {
-        vcpu_skip(v, length);
+        vcpu_skip(v, e->insn_length);
         carry_out(v, index, value, &effect, cr.cr3);
     }
 }
 
 void handle_xsetbv(struct vcpu *v, const struct exit *e) {
     u64 value = (u32)v->cpu.gprs[BASALT_RAX] | v->cpu.gprs[BASALT_RDX] << 32;
-    unsigned length = guest_insn_length(v, e);
 
-    if (!length)
-        return;
     if (!(backend->read(&v->cpu, REG_CR4) & CR4_OSXSAVE)) {
         vcpu_ud(v);
     } else if (backend->cpl(&v->cpu) || !xcr0_legal((u32)v->cpu.gprs[BASALT_RCX], value, &guest_cpuid)) {
         vcpu_gp(v);
     } else {
         xsetbv(0, value); // saved with the rest of the state
-        vcpu_skip(v, length);
+        vcpu_skip(v, e->insn_length);
     }
-}
-
-void handle_rdtsc(struct vcpu *v, const struct exit *e) {
-    unsigned length = guest_insn_length(v, e);
-    u64 now = guest_tsc(v);
-
-    if (!length)
-        return;
-    set_gpr32(v, BASALT_RAX, (u32)now);
-    set_gpr32(v, BASALT_RDX, (u32)(now >> 32));
-    if (e->kind == BASALT_EXIT_RDTSCP)
-        set_gpr32(v, BASALT_RCX, 0);
-    vcpu_skip(v, length);
 }

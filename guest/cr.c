@@ -12,8 +12,6 @@
      CR0_PE)
 #define CR3_PCID       0xfffull
 #define CR3_NO_FLUSH   BIT(63)       // with CR4.PCIDE: not stored
-#define DR6_WRITABLE   0x0000e00full // B0-B3, BD, BS, BT
-#define DR7_WRITABLE   0xffff23ffull
 #define PDPTE_RESERVED 0x1e6ull // below the address
 
 static const struct cr_outcome fault = {.fault = true};
@@ -103,18 +101,4 @@ bool xcr0_legal(u32 index, u64 value, const struct cpuid_policy *policy) {
     bool sse = value & XCR0_SSE, avx = value & XCR0_AVX;
 
     return index == 0 && (value & XCR0_X87) && !(value & ~policy->xcr0) && (sse || !avx);
-}
-
-bool dr6_legal(u64 *value) {
-    if (*value >> 32)
-        return false;
-    *value = (*value & DR6_WRITABLE) | DR6_FIXED;
-    return true;
-}
-
-bool dr7_legal(u64 *value) {
-    if (*value >> 32)
-        return false;
-    *value = (*value & DR7_WRITABLE) | DR7_FIXED;
-    return true;
 }

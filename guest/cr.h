@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Legality of guest writes to control and debug registers, EFER and XCR0, and what follows from a legal one. Pure
+// Legality of guest writes to control registers, EFER and XCR0, and what follows from a legal one. Pure
 // functions: nothing is changed, the caller commits the outcome. Invariant: a state made only of accepted writes
 // passes the processor's checks on guest control registers at entry. Follows the SDM, "Control Registers",
 // "Initializing IA-32e Mode" and "MOV - Move to/from Control Registers".
@@ -17,11 +17,9 @@ struct cr_state {
 
 struct cr_outcome {
     bool fault; // #GP(0); nothing else counts
-    bool
-        load_pdptes; // read 4 entries at CR3[31:5], check them with pdptes_legal, #GP if illegal, then commit
+    bool load_pdptes; // read 4 entries at CR3[31:5], #GP unless pdptes_legal, then commit
     bool flush; // forget this guest's linear translations
-    bool
-        mode_changed; // paging or long mode went on or off: CR0, CR4 and EFER all have to be written
+    bool mode_changed; // paging or long mode went on or off: write EFER too
     u64 value;        // what the register holds afterwards
     u64 efer;         // EFER afterwards: LMA follows CR0.PG
 };
@@ -40,9 +38,6 @@ u64 cr0_after_lmsw(u64 cr0, u16 operand);
 must_check bool pdptes_legal(const u64 pdpte[4], const struct cpuid_policy *policy);
 /// XSETBV with ECX = `index`; CR4.OSXSAVE and CPL are the caller's.
 must_check bool xcr0_legal(u32 index, u64 value, const struct cpuid_policy *policy);
-/// MOV to DR6 / DR7: false for #GP, else *value has its fixed bits.
-must_check bool dr6_legal(u64 *value);
-must_check bool dr7_legal(u64 *value);
 
 /// True if `address` is canonical for 48-bit linear addresses.
 static inline bool canonical(u64 address) { return (u64)((i64)(address << 16) >> 16) == address; }

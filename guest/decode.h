@@ -81,8 +81,6 @@ enum insn_op {
     OP_CPUID,
     OP_RDMSR,
     OP_WRMSR,
-    OP_RDTSC,
-    OP_RDTSCP,
     OP_XSETBV,
     OP_HLT,
     OP_PAUSE,

@@ -68,7 +68,6 @@ const struct opcode_row decode_two_byte[256] = {
     [0x20] = {OP_MOV_CR, 0, MODRM | NATURAL | TO_RM},
     [0x22] = {OP_MOV_CR, 0, MODRM | NATURAL},
     [0x30] = {OP_WRMSR, 0, 0},
-    [0x31] = {OP_RDTSC, 0, 0},
     [0x32] = {OP_RDMSR, 0, 0},
     [0xa2] = {OP_CPUID, 0, 0},
     [0xae] = {0, GROUP_15, MODRM | GROUP},
@@ -97,5 +96,4 @@ const struct opcode_row decode_group7_register[64] = {
     [0x19] = {OP_VMMCALL, 0, 0},
     [0x20 ... 0x27] = {OP_SMSW, 0, TO_RM},
     [0x30 ... 0x37] = {OP_LMSW, 0, RM16},
-    [0x39] = {OP_RDTSCP, 0, 0},
 };

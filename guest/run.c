@@ -93,20 +93,11 @@ static void handle_nmi_window(struct vcpu *v, const struct exit *e unused) {
 }
 
 static void handle_hlt(struct vcpu *v, const struct exit *e) {
-    unsigned length = guest_insn_length(v, e);
-
-    if (!length)
-        return;
-    vcpu_skip(v, length);
+    vcpu_skip(v, e->insn_length);
     v->halted = true;
 }
 
-static void handle_skip(struct vcpu *v, const struct exit *e) {
-    unsigned length = guest_insn_length(v, e);
-
-    if (length)
-        vcpu_skip(v, length);
-}
+static void handle_skip(struct vcpu *v, const struct exit *e) { vcpu_skip(v, e->insn_length); }
 
 static void handle_pause(struct vcpu *v, const struct exit *e) {
     handle_skip(v, e);
@@ -117,11 +108,7 @@ static void handle_ud(struct vcpu *v, const struct exit *e unused) { vcpu_ud(v);
 static void handle_gp(struct vcpu *v, const struct exit *e unused) { vcpu_gp(v); }
 
 static void handle_hypercall(struct vcpu *v, const struct exit *e) {
-    unsigned length = guest_insn_length(v, e);
-
-    if (!length)
-        return;
-    vcpu_skip(v, length);
+    vcpu_skip(v, e->insn_length);
     hypercall(v);
 }
 
@@ -158,9 +145,11 @@ static void handle_unsupported(struct vcpu *v, const struct exit *e) {
 struct exit_row {
     const char *name;
     void (*handler)(struct vcpu *v, const struct exit *e);
+    bool length; // the handler needs the instruction's length
 };
 
-#define EXIT_ROW(kind, handler) [BASALT_EXIT_##kind] = {#kind, handler}
+#define EXIT_ROW(kind, handler) [BASALT_EXIT_##kind] = {#kind, handler, false}
+#define INSN_ROW(kind, handler) [BASALT_EXIT_##kind] = {#kind, handler, true}
 
 static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(EXCEPTION, handle_exception),
@@ -171,25 +160,25 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(IRQ_WINDOW, handle_irq_window),
     EXIT_ROW(NMI_WINDOW, handle_nmi_window),
     EXIT_ROW(TASK_SWITCH, handle_unsupported),
-    EXIT_ROW(CPUID, handle_cpuid),
-    EXIT_ROW(HLT, handle_hlt),
-    EXIT_ROW(INVD, handle_skip),   // memory is write-back and coherent: nothing to do
-    EXIT_ROW(WBINVD, handle_skip), // the same
+    INSN_ROW(CPUID, handle_cpuid),
+    INSN_ROW(HLT, handle_hlt),
+    INSN_ROW(INVD, handle_skip),   // memory is write-back and coherent: nothing to do
+    INSN_ROW(WBINVD, handle_skip), // the same
     EXIT_ROW(INVLPG, handle_unsupported),
     EXIT_ROW(RDPMC, handle_gp), // no performance monitoring
-    EXIT_ROW(RDTSC, handle_rdtsc),
-    EXIT_ROW(RDTSCP, handle_rdtsc),
-    EXIT_ROW(HYPERCALL, handle_hypercall),
+    EXIT_ROW(RDTSC, handle_unsupported), // not intercepted
+    EXIT_ROW(RDTSCP, handle_ud),         // not in CPUID
+    INSN_ROW(HYPERCALL, handle_hypercall),
     EXIT_ROW(VIRT_INSN, handle_ud), // no nested virtualization
     EXIT_ROW(CR_ACCESS, handle_cr),
     EXIT_ROW(DR_ACCESS, handle_dr),
     EXIT_ROW(IO, handle_port),
-    EXIT_ROW(RDMSR, handle_rdmsr),
-    EXIT_ROW(WRMSR, handle_wrmsr),
+    INSN_ROW(RDMSR, handle_rdmsr),
+    INSN_ROW(WRMSR, handle_wrmsr),
     EXIT_ROW(BAD_STATE, handle_bad_state),
     EXIT_ROW(MWAIT, handle_ud), // not in CPUID
     EXIT_ROW(MONITOR, handle_ud),
-    EXIT_ROW(PAUSE, handle_pause),
+    INSN_ROW(PAUSE, handle_pause),
     EXIT_ROW(MACHINE_CHECK, handle_machine_check),
     EXIT_ROW(TPR, handle_nothing),
     EXIT_ROW(APIC_ACCESS, handle_unsupported),
@@ -197,17 +186,11 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(APIC_EOI, handle_unsupported),
     EXIT_ROW(MEMORY, handle_memory),
     EXIT_ROW(PREEMPTION, handle_nothing), // schedule_due() looks at the clock
-    EXIT_ROW(XSETBV, handle_xsetbv),
+    INSN_ROW(XSETBV, handle_xsetbv),
     EXIT_ROW(TRIPLE_FAULT, handle_triple_fault),
     EXIT_ROW(PML_FULL, handle_unsupported),
     EXIT_ROW(UNKNOWN, handle_unsupported),
 };
-
-// Keeps what the exit interrupted for the next entry. RIP still stands at the interrupted instruction.
-static void keep_vectoring(struct vcpu *v, const struct exit *e) {
-    if (unlikely(e->vectoring.valid))
-        v->cpu.queued = e->vectoring;
-}
 
 // True when the vCPU may enter; false: it has to wait.
 static bool ready(struct vcpu *v) {
@@ -245,7 +228,10 @@ void vcpu_run(struct vcpu *v) {
         struct exit e = backend->run(&v->cpu, schedule_deadline());
         v->exits[e.kind]++;
         trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip, e.kind == BASALT_EXIT_MEMORY ? e.gpa.v : e.raw);
-        keep_vectoring(v, &e);
+        if (unlikely(e.vectoring.valid)) // for the next entry; RIP still stands at the interrupted instruction
+            v->cpu.queued = e.vectoring;
+        if (exit_rows[e.kind].length && !(e.insn_length = (u8)guest_insn_length(v, &e)))
+            continue; // an exception was queued, or the domain ended
         exit_rows[e.kind].handler(v, &e);
     }
 }

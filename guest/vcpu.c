@@ -103,7 +103,9 @@ static int init_state(struct vcpu *v) {
     return error;
 }
 
-int vcpu_create(struct domain *d, unsigned index) {
+int vcpu_create(struct domain *d, u64 index) {
+    if (index >= BASALT_VCPUS_MAX)
+        return -BASALT_EINVAL;
     if (d->vcpus[index])
         return -BASALT_EEXIST;
     if (sizeof(struct vcpu) + xstate_area_size > PAGE_SIZE || d->status == BASALT_STATUS_ENDED)
@@ -126,7 +128,7 @@ int vcpu_create(struct domain *d, unsigned index) {
     v->cpu.io_bitmap = d->io_bitmap;
     v->cpu.tsc_offset = d->tsc_offset;
     v->lapic_timer.expire = lapic_timer_expired;
-    vlapic_init(&v->lapic, index, index == 0, (u32)tsc_khz);
+    vlapic_init(&v->lapic, v->index, index == 0, (u32)tsc_khz);
     msr_init(&v->msrs);
     v->xcr0 = xstate_mask & XCR0_X87;
     xstate_init(v->xstate);

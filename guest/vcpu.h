@@ -49,8 +49,6 @@ struct vcpu {
     struct cpu_state cpu;
     struct domain *domain;
     u16 index;
-    u8 hardware_loaded; // its state is on this CPU
-    u8 sipi_vector;
     u32 blocked;        // BLOCK_*
     u32 kicked;         // something to look at before the next entry
     struct sched_entity sched;
@@ -105,8 +103,8 @@ bool vcpu_can_wake(struct vcpu *v);
 extern struct cpuid_policy guest_cpuid;
 /// Prepares what all vCPUs share: the CPUID policy. After the backend is on.
 void vcpu_setup(void);
-/// Creates vCPU `index`. -BASALT_EEXIST, -BASALT_ENOSPC, -BASALT_ENOMEM.
-must_check int vcpu_create(struct domain *d, unsigned index);
+/// Creates vCPU `index`. -BASALT_EINVAL, -BASALT_EEXIST, -BASALT_ENOSPC, -BASALT_ENOMEM.
+must_check int vcpu_create(struct domain *d, u64 index);
 void vcpu_destroy(struct vcpu *v);
 must_check int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *state);
 void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *state);
@@ -121,7 +119,6 @@ void handle_cpuid(struct vcpu *v, const struct exit *e);
 void handle_rdmsr(struct vcpu *v, const struct exit *e);
 void handle_wrmsr(struct vcpu *v, const struct exit *e);
 void handle_xsetbv(struct vcpu *v, const struct exit *e);
-void handle_rdtsc(struct vcpu *v, const struct exit *e);
 
 // guest/walk.c: guest-linear addresses.
 struct walk_fault {

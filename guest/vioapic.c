@@ -17,7 +17,6 @@
 // A redirection entry.
 #define ENTRY_MODE(entry) ((u8)((entry) >> 8 & 7))
 #define ENTRY_LOGICAL     BIT(11)
-#define ENTRY_STATUS      BIT(12) // read-only: delivery status, always idle
 #define ENTRY_REMOTE_IRR  BIT(14) // read-only: accepted, EOI outstanding
 #define ENTRY_LEVEL       BIT(15)
 #define ENTRY_MASKED      BIT(16)

@@ -13,31 +13,17 @@ struct options options = {.loglvl = LOG_INFO};
 
 bool parse_size(const char *text, u64 *value)
 {
-    u64 base = 10, result = 0;
-    unsigned digits = 0, shift = 0;
-    if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X')) {
-        base = 16;
-        text += 2;
-    }
-    for (;; text++, digits++) {
-        char c = *text;
-        u64 digit = c >= '0' && c <= '9'   ? (u64)(c - '0')
-                    : c >= 'a' && c <= 'f' ? (u64)(c - 'a' + 10)
-                    : c >= 'A' && c <= 'F' ? (u64)(c - 'A' + 10)
-                                           : base;
-        if (digit >= base)
-            break;
+    const char *digits = "0123456789abcdef", *suffixes = "kmg", *digit, *suffix;
+    bool hex = text[0] == '0' && (text[1] | 0x20) == 'x';
+    const char *first = text + (hex ? 2 : 0), *at = first;
+    u64 base = hex ? 16 : 10, result = 0;
+    for (; (digit = strchr(digits, *at | 0x20)) && digit < digits + base; at++)
         if (__builtin_mul_overflow(result, base, &result) ||
-            __builtin_add_overflow(result, digit, &result))
+            __builtin_add_overflow(result, (u64)(digit - digits), &result))
             return false;
-    }
-    if (*text) {
-        const char *suffixes = "KMG", *suffix = strchr(suffixes, *text & ~0x20);
-        if (!suffix || !*suffix || text[1])
-            return false;
-        shift = 10 * (unsigned)(suffix - suffixes + 1);
-    }
-    if (!digits || result << shift >> shift != result)
+    suffix = strchr(suffixes, *at | 0x20);
+    unsigned shift = suffix ? 10 * (unsigned)(suffix - suffixes + 1) : 0;
+    if (at == first || at[suffix ? 1 : 0] || result << shift >> shift != result)
         return false;
     *value = result << shift;
     return true;
@@ -46,13 +32,11 @@ bool parse_size(const char *text, u64 *value)
 static bool parse_loglvl(const char *value)
 {
     static const char *const levels[] = {"error", "warning", "info", "debug"};
-    for (unsigned i = 0; i < ARRAY_SIZE(levels); i++) {
-        if (strcmp(value, levels[i]) == 0) {
-            options.loglvl = i;
-            return true;
-        }
-    }
-    return false;
+    unsigned i = 0;
+    while (i < ARRAY_SIZE(levels) && strcmp(value, levels[i]) != 0)
+        i++;
+    options.loglvl = i < ARRAY_SIZE(levels) ? i : options.loglvl;
+    return i < ARRAY_SIZE(levels);
 }
 
 static bool parse_console(const char *value)
@@ -71,22 +55,14 @@ static bool parse_panic(const char *value)
     return options.panic_halt || strcmp(value, "reboot") == 0;
 }
 
-static bool parse_nox2apic(const char *value)
-{
-    options.nox2apic = !*value;
-    return !*value;
-}
+static bool parse_nox2apic(const char *value) { return options.nox2apic = !*value; }
 
-static bool parse_testexit(const char *value)
-{
-    options.testexit = !*value;
-    return !*value;
-}
+static bool parse_testexit(const char *value) { return options.testexit = !*value; }
 
 static const struct {
     const char *name;
-    bool (*parse)(
-        const char *value); // "" where there is no '='; false: malformed, nothing was changed
+    // "" where there is no '='; false: malformed, nothing was changed.
+    bool (*parse)(const char *value);
     const char *expected;
 } table[] = {
     {"loglvl", parse_loglvl, "error, warning, info or debug"},
@@ -100,11 +76,9 @@ static const struct {
 static void parse_word(char *word)
 {
     char *equals = strchr(word, '=');
-    const char *value = "";
-    if (equals) {
+    const char *value = equals ? equals + 1 : "";
+    if (equals)
         *equals = 0;
-        value = equals + 1;
-    }
     for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
         if (strcmp(word, table[i].name) != 0)
             continue;

@@ -10,7 +10,7 @@
 
 #define PIECE 256u
 
-static struct { struct domain *domain; u32 port; } listener;
+static struct watcher listener;
 
 void console_interrupt(void) {
     if (uart_interrupt() && listener.domain)

@@ -41,19 +41,12 @@ static void allow_ports(u64 first, u64 count) {
         io_bitmap[port / 8] &= (u8)~(1u << port % 8);
 }
 
-// Copies between two places in RAM that are not mapped; `from` ~0: zeroes.
+// Copies between two places in RAM that are not mapped.
 static void copy_physical(u64 to, u64 from, u64 bytes) {
     while (bytes) {
-        u64 piece = MIN(bytes, PAGE_SIZE - (to & ~PAGE_MASK));
-        if (from != ~0ull)
-            piece = MIN(piece, PAGE_SIZE - (from & ~PAGE_MASK));
-        u8 *target = slot_map(0, HPA(to));
-        if (from == ~0ull) {
-            memset(target, 0, piece);
-        } else {
-            memcpy(target, slot_map(1, HPA(from)), piece);
-            from += piece;
-        }
+        u64 piece = MIN(bytes, PAGE_SIZE - MAX(to & ~PAGE_MASK, from & ~PAGE_MASK));
+        memcpy(slot_map(0, HPA(to)), slot_map(1, HPA(from)), piece);
+        from += piece;
         to += piece;
         bytes -= piece;
     }
@@ -66,11 +59,8 @@ static const char *read_plan(const struct boot_module *m, struct elf_plan *plan)
 }
 
 static void load_image(const struct boot_module *m, const struct elf_plan *plan, u64 base, u64 size) {
-    u64 at = 0;
-
     // What lies between and after the segments is zeroed, so that nothing of former owners shows.
-    for (u64 end = size; at < end; at += PAGE_SIZE)
-        copy_physical(base + at, ~0ull, PAGE_SIZE);
+    memory_zero(HPA(base), size);
     for (unsigned i = 0; i < plan->count; i++)
         copy_physical(base + plan->segments[i].address, m->base + plan->segments[i].offset, plan->segments[i].file_size);
 }
@@ -96,7 +86,7 @@ static int give_modules(struct domain *d, const struct boot_params *boot, struct
         struct basalt_boot_module *out = &info->modules[info->module_count];
         if (!m->size)
             continue;
-        copy_physical(m->base + m->size, ~0ull, end - (m->base + m->size));
+        memset(slot_map(0, HPA(m->base + m->size)), 0, end - (m->base + m->size));
         frames_adopt(d->owner, HPA(m->base), end - m->base);
         int error = map_owned(d, m->base, end - m->base);
         if (error)

@@ -31,6 +31,12 @@ struct vcpu;
 struct domain;
 struct share;
 
+// Who is rung when something happens; nobody where `domain` is NULL.
+struct watcher {
+    struct domain *domain;
+    u32 port;
+};
+
 // A capability: rights of its holder over a target. An entry of a holder's handle table.
 struct handle {
     struct domain *target; // NULL: free, or the machine
@@ -106,7 +112,7 @@ struct domain {
     struct basalt_event_page *events; // NULL: none
     struct port *port_pages[PORT_PAGES];
     u32 timer_port;
-    struct { struct domain *domain; u32 port; } end_watcher;
+    struct watcher end_watcher;
 
     u64 *state_pages; // one page of physical addresses
     u32 state_count;
@@ -117,7 +123,7 @@ struct domain {
     struct route *routes; // one page, sorted by (space, first)
     u32 route_count;
     struct request_server servers[SERVERS_MAX];
-    struct { struct domain *domain; u32 port; } line_eoi[VIOAPIC_PINS];
+    struct watcher line_eoi[VIOAPIC_PINS];
 
     struct share *share_page;   // those that this domain granted
     struct share *grants;       // list of those granted to it
@@ -149,7 +155,7 @@ void domain_page_free(struct domain *d, void *page);
 
 // kernel/memory.c: a domain's physical memory.
 /// Populates up to `pages` frames from `gpa` on, zeroed; returns the number done (one chunk or 64 frames at most).
-i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u32 flags);
+i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags);
 i64 memory_release(struct domain *d, gpa_t gpa, u64 pages);
 /// Handles a lazily populated hole. True when the access may be tried again.
 bool memory_fault(struct domain *d, gpa_t gpa);

@@ -13,7 +13,7 @@
 
 static bool in_use(const struct handle *h) { return h->holder; }
 
-struct handle *handle_find(struct domain *holder, u32 index) {
+struct handle *handle_find(struct domain *holder, u64 index) {
     if (index >= HANDLE_PAGES * HANDLES_PER_PAGE || !holder->handle_pages[index / HANDLES_PER_PAGE])
         return NULL;
     struct handle *h = &holder->handle_pages[index / HANDLES_PER_PAGE][index % HANDLES_PER_PAGE];
@@ -87,16 +87,16 @@ struct handle *handle_next(struct domain *holder, u32 *cursor) {
     return NULL;
 }
 
-i64 handle_delegate(struct handle *from, u32 rights, struct domain *to) {
+i64 handle_delegate(struct handle *from, u64 rights, struct domain *to) {
     unsigned count = 0;
 
-    if (!from->target || rights & ~(from->rights & ~BASALT_RIGHT_DELEGATE) || !rights)
+    if (!from->target || rights & ~(u64)(from->rights & ~BASALT_RIGHT_DELEGATE) || !rights)
         return -BASALT_EINVAL;
     for (struct handle *h = from->target->handles; h; h = h->next)
         count++;
     if (count >= DELEGATES_MAX)
         return -BASALT_ENOSPC;
-    struct handle *h = handle_create(to, from->target, rights);
+    struct handle *h = handle_create(to, from->target, (u32)rights);
     if (!h)
         return -BASALT_ENOSPC;
     h->parent = from;

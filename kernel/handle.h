@@ -13,11 +13,11 @@
 /// A new handle of `holder` on `target` (NULL: the machine). NULL when the holder's table or quota is full.
 struct handle *handle_create(struct domain *holder, struct domain *target, u32 rights);
 /// The handle at `index` of the holder's table, or NULL.
-struct handle *handle_find(struct domain *holder, u32 index);
+struct handle *handle_find(struct domain *holder, u64 index);
 /// The first handle at or after *cursor; *cursor is its index then. NULL at the end.
 struct handle *handle_next(struct domain *holder, u32 *cursor);
 /// Delegates `rights` of `from` to `to`. Returns the new index or a negative error.
-i64 handle_delegate(struct handle *from, u32 rights, struct domain *to);
+i64 handle_delegate(struct handle *from, u64 rights, struct domain *to);
 /// Takes back what was delegated from `parent`.
 void handle_revoke(struct handle *parent);
 /// Removes all handles on the domain and all that it holds.

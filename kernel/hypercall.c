@@ -21,6 +21,7 @@
 #include <basalt/error.h>
 
 #define KVM_ENOSYS 1000
+#define KVM_NUMBERS 0x1000u // KVM's own hypercalls are below
 #define TEARDOWN_BUDGET 1024u
 #define EXTENTS_PER_CALL 16u
 
@@ -29,6 +30,7 @@ struct call {
     struct domain *caller;
     struct handle *handle; // of the first argument, where the row asks for one
     struct domain *target;
+    struct vcpu *vcpu; // of the second argument, where the row asks for one
     u64 args[6];
     u64 second; // goes to RDX when set_second
     bool set_second;
@@ -36,6 +38,20 @@ struct call {
 
 static i64 put(const struct call *c, u64 gpa, const void *data, u64 bytes) {
     return memory_write(c->caller, GPA(gpa), data, bytes);
+}
+
+static int watch(const struct call *c, struct watcher *watcher, u64 port) {
+    if (!port_find(c->caller, port))
+        return -BASALT_EINVAL;
+    *watcher = (struct watcher){c->caller, (u32)port};
+    return 0;
+}
+
+// The domain that a handle of the caller stands for; NULL: none.
+static struct domain *domain_arg(const struct call *c, u64 index) {
+    struct handle *h = handle_find(c->caller, index);
+
+    return h ? h->target : NULL;
 }
 
 static i64 hc_version(struct call *c unused) { return (i64)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION); }
@@ -133,11 +149,7 @@ static i64 hc_domain_info(struct call *c) {
 }
 
 static i64 hc_domain_bind(struct call *c) {
-    if (!port_find(c->caller, c->args[1]))
-        return -BASALT_EINVAL;
-    c->target->end_watcher.domain = c->caller;
-    c->target->end_watcher.port = (u32)c->args[1];
-    return 0;
+    return watch(c, &c->target->end_watcher, c->args[1]);
 }
 
 static i64 hc_domain_schedule(struct call *c) {
@@ -154,8 +166,7 @@ static i64 hc_domain_schedule(struct call *c) {
 }
 
 static i64 hc_memory_populate(struct call *c) {
-    return c->args[3] > 0xffffffff ? -BASALT_EINVAL
-                                   : memory_populate(c->target, GPA(c->args[1]), c->args[2], (u32)c->args[3]);
+    return memory_populate(c->target, GPA(c->args[1]), c->args[2], c->args[3]);
 }
 
 static i64 hc_memory_release(struct call *c) {
@@ -163,11 +174,9 @@ static i64 hc_memory_release(struct call *c) {
 }
 
 static i64 hc_share_grant(struct call *c) {
-    struct handle *grantee = c->args[4] > 0xffffffff ? NULL : handle_find(c->caller, (u32)c->args[4]);
+    struct domain *grantee = domain_arg(c, c->args[4]);
 
-    if (!grantee || !grantee->target)
-        return -BASALT_EBADF;
-    return share_grant(c->target, GPA(c->args[1]), c->args[2], c->args[3], grantee->target);
+    return grantee ? share_grant(c->target, GPA(c->args[1]), c->args[2], c->args[3], grantee) : -BASALT_EBADF;
 }
 
 static i64 hc_share_map(struct call *c) {
@@ -202,45 +211,31 @@ static i64 hc_state_address(struct call *c) {
     return (i64)c->target->state_pages[c->args[1]];
 }
 
-static struct vcpu *vcpu_arg(const struct call *c) {
-    return c->args[1] < BASALT_VCPUS_MAX ? c->target->vcpus[c->args[1]] : NULL;
-}
-
-static i64 hc_vcpu_create(struct call *c) {
-    return c->args[1] >= BASALT_VCPUS_MAX ? -BASALT_EINVAL : vcpu_create(c->target, (unsigned)c->args[1]);
-}
+static i64 hc_vcpu_create(struct call *c) { return vcpu_create(c->target, c->args[1]); }
 
 static i64 hc_vcpu_set(struct call *c) {
     struct basalt_vcpu_state state;
-    struct vcpu *v = vcpu_arg(c);
 
-    if (!v)
-        return -BASALT_ENOENT;
     if (c->target->status != BASALT_STATUS_PAUSED)
         return -BASALT_EBUSY;
     int error = memory_read(c->caller, GPA(c->args[2]), &state, sizeof(state));
-    return error ? error : vcpu_set_state(v, &state);
+    return error ? error : vcpu_set_state(c->vcpu, &state);
 }
 
 static i64 hc_vcpu_get(struct call *c) {
     struct basalt_vcpu_state state;
-    struct vcpu *v = vcpu_arg(c);
 
-    if (!v)
-        return -BASALT_ENOENT;
     if (c->target->status == BASALT_STATUS_RUNNING)
         return -BASALT_EBUSY;
-    vcpu_get_state(v, &state);
+    vcpu_get_state(c->vcpu, &state);
     return put(c, c->args[2], &state, sizeof(state));
 }
 
 static i64 hc_vcpu_stats(struct call *c) {
-    const struct vcpu *v = vcpu_arg(c);
-
-    if (!v)
-        return -BASALT_ENOENT;
+    const struct vcpu *v = c->vcpu;
     struct basalt_vcpu_stats stats = {.run_tsc = v->run_tsc, .requests = v->requests, .doorbells = v->doorbells,
                                       .injections = v->injections, .wakeups = v->wakeups};
+
     memcpy(stats.exits, v->exits, sizeof(stats.exits));
     return put(c, c->args[2], &stats, sizeof(stats));
 }
@@ -265,14 +260,14 @@ static i64 hc_port_send(struct call *c) {
 
 static i64 hc_port_open(struct call *c) {
     struct port *p = port_find(c->caller, c->args[0]);
-    struct handle *h = c->args[1] > 0xffffffff ? NULL : handle_find(c->caller, (u32)c->args[1]);
+    struct domain *sender = domain_arg(c, c->args[1]);
 
-    if (!p || !h || !h->target)
+    if (!p || !sender)
         return -BASALT_EINVAL;
     if (p->kind != PORT_ALLOCATED)
         return -BASALT_EBUSY;
     p->kind = PORT_OPEN;
-    p->sender = h->target->id;
+    p->sender = sender->id;
     return 0;
 }
 
@@ -285,8 +280,7 @@ static i64 hc_timer_set(struct call *c) {
 
 static i64 hc_request_serve(struct call *c) {
     c->set_second = true;
-    return c->args[1] >= BASALT_PORTS ? -BASALT_EINVAL
-                                      : request_serve(c->target, c->caller, (u32)c->args[1], &c->second);
+    return request_serve(c->target, c->caller, c->args[1], &c->second);
 }
 
 static i64 hc_request_route(struct call *c) {
@@ -315,11 +309,7 @@ static i64 hc_inject_line(struct call *c) {
 }
 
 static i64 hc_line_eoi_bind(struct call *c) {
-    if (c->args[1] >= VIOAPIC_PINS || !port_find(c->caller, c->args[2]))
-        return -BASALT_EINVAL;
-    c->target->line_eoi[c->args[1]].domain = c->caller;
-    c->target->line_eoi[c->args[1]].port = (u32)c->args[2];
-    return 0;
+    return c->args[1] < VIOAPIC_PINS ? watch(c, &c->target->line_eoi[c->args[1]], c->args[2]) : -BASALT_EINVAL;
 }
 
 static i64 hc_pci_read(struct call *c) { return device_config_read(c->caller, c->args[1], c->args[2], c->args[3]); }
@@ -329,26 +319,19 @@ static i64 hc_pci_write(struct call *c) {
 }
 
 static i64 hc_irq_bind_msi(struct call *c) {
-    return c->args[3] >= BASALT_PORTS
-               ? -BASALT_EINVAL
-               : interrupt_bind_message(c->caller, c->args[1], c->args[2], (u32)c->args[3]);
+    return interrupt_bind_message(c->caller, c->args[1], c->args[2], c->args[3]);
 }
 
 static i64 hc_irq_bind_line(struct call *c) {
-    return c->args[2] >= BASALT_PORTS ? -BASALT_EINVAL
-                                      : interrupt_bind_line(c->caller, c->args[1], (u32)c->args[2]);
+    return interrupt_bind_line(c->caller, c->args[1], c->args[2]);
 }
 
-static i64 hc_irq_ack(struct call *c) {
-    return c->args[0] >= BASALT_PORTS ? -BASALT_EINVAL : interrupt_ack(c->caller, (u32)c->args[0]);
-}
+static i64 hc_irq_ack(struct call *c) { return interrupt_ack(c->caller, c->args[0]); }
 
 static i64 hc_handle_delegate(struct call *c) {
-    struct handle *to = c->args[2] > 0xffffffff ? NULL : handle_find(c->caller, (u32)c->args[2]);
+    struct domain *to = domain_arg(c, c->args[2]);
 
-    if (!to || !to->target)
-        return -BASALT_EBADF;
-    return c->args[1] > 0xffffffff ? -BASALT_EINVAL : handle_delegate(c->handle, (u32)c->args[1], to->target);
+    return to ? handle_delegate(c->handle, c->args[1], to) : -BASALT_EBADF;
 }
 
 static i64 hc_handle_revoke(struct call *c) {
@@ -376,6 +359,7 @@ struct row {
 
 #define ROW_SELF 0x1u  // the handle of the caller on itself will do
 #define ROW_ENDED 0x2u // also on a domain that has ended
+#define ROW_VCPU 0x4u  // the second argument is one of its vCPUs
 
 #define ROW(number, function, ...) [BASALT_HC_##number - BASALT_HC_BASE] = {#number, function, __VA_ARGS__}
 
@@ -403,9 +387,9 @@ static const struct row rows[] = {
     ROW(STATE_ALLOC, hc_state_alloc, BASALT_RIGHT_MEMORY, 0),
     ROW(STATE_ADDRESS, hc_state_address, BASALT_RIGHT_MEMORY, ROW_ENDED),
     ROW(VCPU_CREATE, hc_vcpu_create, BASALT_RIGHT_LIFE, 0),
-    ROW(VCPU_SET, hc_vcpu_set, BASALT_RIGHT_LIFE, 0),
-    ROW(VCPU_GET, hc_vcpu_get, BASALT_RIGHT_LIFE, ROW_ENDED),
-    ROW(VCPU_STATS, hc_vcpu_stats, BASALT_RIGHT_LIFE, ROW_SELF | ROW_ENDED),
+    ROW(VCPU_SET, hc_vcpu_set, BASALT_RIGHT_LIFE, ROW_VCPU),
+    ROW(VCPU_GET, hc_vcpu_get, BASALT_RIGHT_LIFE, ROW_VCPU | ROW_ENDED),
+    ROW(VCPU_STATS, hc_vcpu_stats, BASALT_RIGHT_LIFE, ROW_VCPU | ROW_SELF | ROW_ENDED),
     ROW(PORT_ALLOC, hc_port_alloc, 0, 0),
     ROW(PORT_FREE, hc_port_free, 0, 0),
     ROW(PORT_SEND, hc_port_send, BASALT_RIGHT_IO, 0),
@@ -454,7 +438,7 @@ static void read_arguments(struct call *c, bool wide) {
 static i64 find_handle(struct call *c, const struct row *row) {
     if (!row->rights)
         return 0;
-    c->handle = c->args[0] > 0xffffffff ? NULL : handle_find(c->caller, (u32)c->args[0]);
+    c->handle = handle_find(c->caller, c->args[0]);
     if (!c->handle)
         return -BASALT_EBADF;
     bool self = row->flags & ROW_SELF && c->handle->target == c->caller;
@@ -462,7 +446,11 @@ static i64 find_handle(struct call *c, const struct row *row) {
         return -BASALT_EPERM;
     c->target = c->handle->target;
     bool ended = c->target && c->target->status == BASALT_STATUS_ENDED;
-    return ended && !(row->flags & ROW_ENDED) ? -BASALT_EINVAL : 0;
+    if (ended && !(row->flags & ROW_ENDED))
+        return -BASALT_EINVAL;
+    if (row->flags & ROW_VCPU && c->target && c->args[1] < BASALT_VCPUS_MAX)
+        c->vcpu = c->target->vcpus[c->args[1]];
+    return row->flags & ROW_VCPU && !c->vcpu ? -BASALT_ENOENT : 0;
 }
 
 void hypercall(struct vcpu *v) {
@@ -474,7 +462,7 @@ void hypercall(struct vcpu *v) {
     i64 result;
 
     if (!row)
-        result = -KVM_ENOSYS;
+        result = number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
     else if (backend->cpl(&v->cpu))
         result = -BASALT_EPERM;
     else {

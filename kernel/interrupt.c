@@ -17,16 +17,11 @@
 #define LINE_USERS 4u
 #define GSI_NONE 0xffffu
 
-struct user {
-    struct domain *domain;
-    u32 port;
-};
-
 // What a host vector stands for: users[0] alone for a message.
 struct vector {
     u16 gsi; // GSI_NONE: a message
     bool used;
-    struct user users[LINE_USERS];
+    struct watcher users[LINE_USERS];
 };
 
 static struct vector vectors[VECTORS];
@@ -63,6 +58,15 @@ static struct pci_function *owned(const struct domain *d, u64 bdf) {
     return fn && fn->owner == d ? fn : NULL;
 }
 
+// Whether the page of BAR number `bar` at `page` holds a part of the function's MSI-X table, which only the kernel writes.
+static bool holds_msix_table(const struct pci_function *fn, unsigned bar, u64 page) {
+    if (!fn->msix_cap)
+        return false;
+    u32 where = pci_read(fn->bdf, fn->msix_cap + 4u, 4); // BAR number in bits 2:0, offset above
+    u64 first = fn->bars[bar].base + (where & ~7u), last = first + fn->msix_count * 16u - 1;
+    return (where & 7) == bar && page <= last && page + PAGE_SIZE > first;
+}
+
 int device_assign(struct domain *d, unsigned function) {
     struct pci_function *fn = pci_at(function);
 
@@ -74,7 +78,8 @@ int device_assign(struct domain *d, unsigned function) {
         if (!bar->size || bar->io || !bar->base)
             continue;
         for (; base < end; base += PAGE_SIZE) { // small BARs may share a page with another function's
-            int error = memory_map_identity(d, HPA(base), PAGE_SIZE, EPT_READ | EPT_WRITE | EPT_UNCACHED);
+            u32 write = holds_msix_table(fn, i, base) ? 0 : EPT_WRITE;
+            int error = memory_map_identity(d, HPA(base), PAGE_SIZE, EPT_READ | write | EPT_UNCACHED);
             if (error && error != -BASALT_EEXIST)
                 return error;
         }
@@ -84,7 +89,7 @@ int device_assign(struct domain *d, unsigned function) {
     return 0;
 }
 
-int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u32 port) {
+int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
     struct pci_function *fn = owned(d, bdf);
     struct port *p = port_find(d, port);
 
@@ -97,16 +102,16 @@ int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u32 port) {
     int vector = vector_alloc(GSI_NONE);
     if (vector < 0)
         return vector;
-    vectors[vector].users[0] = (struct user){d, port};
+    vectors[vector].users[0] = (struct watcher){d, (u32)port};
     if (pci_msi_set(fn, (unsigned)entry, msi_address(this_cpu()->apic_id), (u32)vector)) {
-        vectors[vector].used = false;
+        vectors[vector] = (struct vector){0};
         return -BASALT_EINVAL;
     }
     *p = (struct port){.kind = PORT_IRQ_MSI, .vector = (u8)vector, .function = (u32)bdf, .entry = (u32)entry};
     return 0;
 }
 
-int interrupt_bind_line(struct domain *d, u64 bdf, u32 port) {
+int interrupt_bind_line(struct domain *d, u64 bdf, u64 port) {
     struct pci_function *fn = owned(d, bdf);
     struct port *p = port_find(d, port);
 
@@ -121,7 +126,7 @@ int interrupt_bind_line(struct domain *d, u64 bdf, u32 port) {
     bool fresh = vector < 0;
     if (fresh && (vector = vector_alloc(gsi)) < 0)
         return vector;
-    struct user *user = NULL;
+    struct watcher *user = NULL;
     for (unsigned i = 0; i < LINE_USERS && !user; i++)
         if (!vectors[vector].users[i].domain)
             user = &vectors[vector].users[i];
@@ -131,7 +136,7 @@ int interrupt_bind_line(struct domain *d, u64 bdf, u32 port) {
         vectors[vector].used = false;
         return -BASALT_ENODEV;
     }
-    *user = (struct user){d, port};
+    *user = (struct watcher){d, (u32)port};
     irq_level_vectors[vector / 64] |= BIT(vector % 64);
     *p = (struct port){.kind = PORT_IRQ_LINE, .vector = (u8)vector, .gsi = gsi, .function = (u32)bdf};
     ioapic_unmask(gsi);
@@ -144,9 +149,9 @@ static void leave_vector(struct domain *d, u32 port, const struct port *p) {
     bool used = false;
 
     for (unsigned i = 0; i < LINE_USERS; i++) {
-        struct user *user = &vector->users[i];
+        struct watcher *user = &vector->users[i];
         if (user->domain == d && user->port == port)
-            *user = (struct user){0};
+            *user = (struct watcher){0};
         used |= user->domain != NULL;
     }
     if (used)
@@ -170,7 +175,7 @@ void interrupt_unbind(struct domain *d, u32 port) {
     p->kind = PORT_ALLOCATED;
 }
 
-int interrupt_ack(struct domain *d, u32 port) {
+int interrupt_ack(struct domain *d, u64 port) {
     struct port *p = port_find(d, port);
 
     if (!p || p->kind != PORT_IRQ_LINE)

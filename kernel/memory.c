@@ -68,10 +68,10 @@ static i64 populate_lazily(struct domain *d, gpa_t gpa, u64 pages) {
     return (i64)done;
 }
 
-i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u32 flags) {
+i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags) {
     u64 done = 0;
 
-    if (!range_ok(gpa, pages) || flags & ~BASALT_POPULATE_LAZY || d->identity)
+    if (!range_ok(gpa, pages) || flags & ~(u64)BASALT_POPULATE_LAZY || d->identity)
         return -BASALT_EINVAL;
     if (flags & BASALT_POPULATE_LAZY)
         return populate_lazily(d, gpa, pages);

@@ -15,8 +15,8 @@
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
 
-#define RECORD_ADDRESS \
-    0x94000ull // SeaBIOS, Bochs' BIOS and GRUB leave conventional memory alone from 0x90000 on
+// SeaBIOS, Bochs' BIOS and GRUB leave conventional memory alone from 0x90000 on.
+#define RECORD_ADDRESS  0x94000ull
 #define RECORD_MAGIC    0x70746c6173616221ull
 #define BACKTRACE_MAX   32u
 #define FRAME_SPAN      0x10000ull // no frame of ours is larger
@@ -47,7 +47,7 @@ static void say_va(const char *text, va_list args)
     char line[256];
     u32 length = (u32)MIN((size_t)format_va(line, sizeof(line), text, args), sizeof(line) - 1);
     if (kernel_virt_to_hpa(record).v != HPA_NONE.v) {
-        length = MIN(length, (u32)sizeof(record->text) - record->length);
+        length = MIN(length, (u32)sizeof(record->text) - 1 - record->length);
         memcpy(record->text + record->length, line, length);
         record->length += length;
     }
@@ -85,16 +85,11 @@ static void say_backtrace(const u64 *frame)
 {
     for (unsigned i = 0; i < BACKTRACE_MAX && frame && (u64)frame % 8 == 0; i++) {
         if (kernel_virt_to_hpa(frame).v == HPA_NONE.v ||
-            kernel_virt_to_hpa(frame + 1).v == HPA_NONE.v)
+            kernel_virt_to_hpa(frame + 1).v == HPA_NONE.v || !frame[1])
             return;
+        say_address("from", frame[1] - 1); // in the call, perhaps its function's last instruction
         const u64 *next = (const u64 *)frame[0];
-        if (!frame[1])
-            return;
-        say_address("from",
-                    frame[1] - 1); // within the call, which may be its function's last instruction
-        if (next <= frame || (u64)next - (u64)frame > FRAME_SPAN)
-            return;
-        frame = next;
+        frame = next > frame && (u64)next - (u64)frame <= FRAME_SPAN ? next : NULL;
     }
 }
 
@@ -119,7 +114,8 @@ noreturn static void stop(void)
         cpu_hlt();
 }
 
-static void begin(const char *text, va_list args)
+noreturn static void die(const struct trap_frame *trap, const u64 *frame, const char *text,
+                         va_list args)
 {
     cpu_cli();
     if (depth++) {
@@ -133,48 +129,40 @@ static void begin(const char *text, va_list args)
     say("basalt: panic: ");
     say_va(text, args);
     say("\n");
-}
-
-static void end(const u64 *frame)
-{
+    if (trap)
+        say_registers(trap);
     say("  cr0 %lx cr2 %lx cr3 %lx cr4 %lx, CPU %u\n", read_cr0(), read_cr2(), read_cr3(),
         read_cr4(), rdmsr(MSR_GS_BASE) ? this_cpu()->id : 0);
     say_backtrace(frame);
     say("basalt: %s\n", options.panic_halt ? "halted" : "resetting the machine");
+    stop();
 }
 
 void panic(const char *text, ...)
 {
     va_list args;
     va_start(args, text);
-    begin(text, args);
-    va_end(args);
-    end(__builtin_frame_address(0));
-    stop();
+    die(NULL, __builtin_frame_address(0), text, args);
 }
 
 void panic_trap(const struct trap_frame *frame, const char *text, ...)
 {
     va_list args;
     va_start(args, text);
-    begin(text, args);
-    va_end(args);
-    say_registers(frame);
-    end((const u64 *)frame->rbp);
-    stop();
+    die(frame, (const u64 *)frame->rbp, text, args);
 }
 
 void panic_show_previous(void)
 {
-    if (record->magic != RECORD_MAGIC || record->length > sizeof(record->text) ||
+    if (record->magic != RECORD_MAGIC || record->length >= sizeof(record->text) ||
         record->checksum != checksum(record->text, record->length))
         return;
     record->magic = 0;
     log_warn("basalt: previous boot panicked:");
-    for (u32 at = 0, end_of_line; at < record->length; at = end_of_line + 1) {
-        for (end_of_line = at; end_of_line < record->length && record->text[end_of_line] != '\n';)
-            end_of_line++;
-        log_warn("| %.*s", (int)(end_of_line - at), record->text + at);
+    record->text[record->length] = 0;
+    for (char *line = record->text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        *end = 0;
+        log_warn("| %s", line);
     }
 }
 

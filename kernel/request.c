@@ -12,7 +12,7 @@
 
 #include <basalt/error.h>
 
-i64 request_serve(struct domain *d, struct domain *server, u32 port, u64 *page_address) {
+i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_address) {
     for (unsigned i = 0; i < SERVERS_MAX; i++) {
         struct request_server *s = &d->servers[i];
         if (s->domain)
@@ -27,7 +27,7 @@ i64 request_serve(struct domain *d, struct domain *server, u32 port, u64 *page_a
             domain_page_free(d, page);
             return error;
         }
-        *s = (struct request_server){.domain = server, .page = page, .port = port};
+        *s = (struct request_server){.domain = server, .page = page, .port = (u32)port};
         *page_address = pool_hpa(page).v;
         return i;
     }

@@ -10,7 +10,7 @@
 #include "kernel/domain.h"
 
 /// Makes `server` a request server of `d`, ringing `port`. Returns its id; *page_address is where the page is mapped.
-i64 request_serve(struct domain *d, struct domain *server, u32 port, u64 *page_address);
+i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_address);
 must_check int request_route(struct domain *d, const struct domain *caller, u64 id, u64 space, u64 first, u64 last);
 /// Sends an access to its server and blocks the vCPU. False: nobody claims it (reads give all ones).
 must_check bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,

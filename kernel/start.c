@@ -58,8 +58,7 @@ static void report_features(void) {
         {"XSAVES", f->xsaves}, {"TSC-scaling", f->tsc_scaling},
     }, svm[] = {
         {"NRIP-save", f->nrip_save}, {"decode-assists", f->decode_assists}, {"flush-by-ASID", f->flush_by_asid},
-        {"clean-bits", f->clean_bits}, {"pause-filter", f->pause_filter}, {"vGIF", f->vgif}, {"AVIC", f->avic},
-        {"LBR", f->lbr},
+        {"clean-bits", f->clean_bits}, {"pause-filter", f->pause_filter},
     }, *table = backend == &vmx_backend ? vmx : svm;
     unsigned count = backend == &vmx_backend ? ARRAY_SIZE(vmx) : ARRAY_SIZE(svm);
     char text[2][200] = {"", ""};

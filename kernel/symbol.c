@@ -8,20 +8,14 @@ extern char __kernel_start[], __text_start[], __text_end[];
 
 const char *symbol_find(u64 address, u64 *offset)
 {
+    u64 wanted = address - (u64)__kernel_start;
+    u32 i = 0;
     *offset = 0;
     if (!&symbol_count || !symbol_count || address < (u64)__text_start ||
-        address >= (u64)__text_end)
+        address >= (u64)__text_end || symbol_table[0].offset > wanted)
         return "?";
-    u32 wanted = (u32)(address - (u64)__kernel_start), low = 0, high = symbol_count;
-    while (high - low > 1) {
-        u32 middle = low + (high - low) / 2;
-        if (symbol_table[middle].offset <= wanted)
-            low = middle;
-        else
-            high = middle;
-    }
-    if (symbol_table[low].offset > wanted)
-        return "?";
-    *offset = wanted - symbol_table[low].offset;
-    return &symbol_names[symbol_table[low].name];
+    while (i + 1 < symbol_count && symbol_table[i + 1].offset <= wanted)
+        i++;
+    *offset = wanted - symbol_table[i].offset;
+    return &symbol_names[symbol_table[i].name];
 }

@@ -11,9 +11,7 @@
 
 #define CR4_DEFINED  0xf71fffull // VME to LA57, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP, PKE, CET
 #define EFER_DEFINED 0x36fd01ull // SCE, LME, LMA to TCE, MCOMMIT, INTWB, UAIE, AIBRSE
-#define IOPM_BYTES   0x3000u
-#define MSRPM_BYTES  0x2000u
-#define MEMORY_TYPES 0xf3u // bits of those that a PAT entry may have
+#define MEMORY_TYPES 0xf3u       // bits of those that a PAT entry may have
 #define ATTRIBUTE_P  0x80u
 #define ATTRIBUTE_L  0x200u
 #define ATTRIBUTE_D  0x400u

@@ -77,10 +77,6 @@ void svm_irq_window(struct cpu_state *cpu, bool on)
 
 // The IRET intercept is on whenever NMIs are blocked; nothing reports the end of a shadow, one
 // instruction later.
-void svm_nmi_window(struct cpu_state *cpu, bool on)
-{
-    (void)cpu;
-    (void)on;
-}
+void svm_nmi_window(struct cpu_state *cpu unused, bool on unused) {}
 
 void svm_clear_shadow(struct cpu_state *cpu) { vmcb_of(cpu)->int_state &= ~INT_STATE_SHADOW; }

@@ -6,6 +6,7 @@
 // Follows the APM, "VMCB State Save Area", "Control Register Intercepts", "Nested Paging" and
 // "Processor Initialization State".
 
+#include "arch/string.h"
 #include "arch/x86.h"
 #include "svm/svm.h"
 
@@ -121,10 +122,8 @@ void svm_write_segment(struct cpu_state *cpu, unsigned index, const struct basal
 
     if (segment->attributes & ATTRIBUTE_UNUSABLE)
         attributes &= ~ATTRIBUTE_PRESENT;
-    *segment_of(vmcb, index) = (struct vmcb_segment){.selector = segment->selector,
-                                                     .attributes = (u16)attributes,
-                                                     .limit = segment->limit,
-                                                     .base = segment->base};
+    *segment_of(vmcb, index) =
+        (struct vmcb_segment){segment->selector, (u16)attributes, segment->limit, segment->base};
     if (index == BASALT_SS)
         vmcb->cpl = segment->attributes >> 5 & 3;
     vmcb_changed(vmcb, VMCB_CLEAN_SEGMENTS);
@@ -153,17 +152,18 @@ void svm_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 id
 
 unsigned svm_cpl(struct cpu_state *cpu) { return vmcb_of(cpu)->cpl; }
 
-// MSRs that are fields of the VMCB. All but PAT and DEBUGCTL the guest reads and writes without an
+// MSRs that are fields of the VMCB. All but the first two the guest reads and writes without an
 // exit.
+#define MSRS_THAT_EXIT 2u
 static const struct msr_row {
     u32 msr;
     u16 offset;
 } msr_rows[] = {
+    {MSR_DEBUGCTL, offsetof(struct vmcb, debugctl)}, // kept for the guest to read; has no effect
+    {MSR_PAT, offsetof(struct vmcb, pat)},
     {MSR_SYSENTER_CS, offsetof(struct vmcb, sysenter_cs)},
     {MSR_SYSENTER_ESP, offsetof(struct vmcb, sysenter_esp)},
     {MSR_SYSENTER_EIP, offsetof(struct vmcb, sysenter_eip)},
-    {MSR_DEBUGCTL, offsetof(struct vmcb, debugctl)}, // kept for the guest to read; has no effect
-    {MSR_PAT, offsetof(struct vmcb, pat)},
     {MSR_STAR, offsetof(struct vmcb, star)},
     {MSR_LSTAR, offsetof(struct vmcb, lstar)},
     {MSR_CSTAR, offsetof(struct vmcb, cstar)},
@@ -172,6 +172,16 @@ static const struct msr_row {
     {MSR_GS_BASE, offsetof(struct vmcb, gs.base)},
     {MSR_KERNEL_GS_BASE, offsetof(struct vmcb, kernel_gs_base)},
 };
+
+void svm_fill_msr_bitmap(u8 bitmap[MSRPM_BYTES])
+{
+    memset(bitmap, 0xff, MSRPM_BYTES);
+    for (unsigned i = MSRS_THAT_EXIT; i < ARRAY_SIZE(msr_rows); i++) {
+        u32 msr = msr_rows[i].msr;
+        u32 bit = ((msr >= 0xc0000000 ? 0x2000u : 0) + (msr & 0x1fff)) * 2;
+        bitmap[bit / 8] = (u8)(bitmap[bit / 8] & ~(3u << bit % 8));
+    }
+}
 
 static u64 *msr_field(struct vmcb *vmcb, u32 msr)
 {

@@ -17,14 +17,9 @@
 
 struct backend_features svm_features;
 struct svm_widths svm_widths;
-static u8 msr_bitmap[0x2000] __attribute__((aligned(PAGE_SIZE)));     // two bits per MSR: 1 = exit
-static u8 all_ports_exit[0x3000] __attribute__((aligned(PAGE_SIZE))); // one bit per port: 1 = exit
-
-static const u32 guest_msrs[] = {
-    // switched by VMLOAD and VMSAVE
-    MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR,    MSR_LSTAR,
-    MSR_CSTAR,       MSR_FMASK,        MSR_FS_BASE,      MSR_GS_BASE, MSR_KERNEL_GS_BASE,
-};
+static u8 msr_bitmap[MSRPM_BYTES] __attribute__((aligned(PAGE_SIZE))); // two bits per MSR: 1 = exit
+static u8 all_ports_exit[IOPM_BYTES]
+    __attribute__((aligned(PAGE_SIZE))); // one bit per port: 1 = exit
 
 static int refuse(struct refusal *why, const char *missing, const char *remedy)
 {
@@ -40,9 +35,6 @@ static void fill_features(struct backend_features *f, const struct cpuid *svm)
         .flush_by_asid = svm->edx & CPUID_8A_EDX_FLUSH_BY_ASID,
         .clean_bits = svm->edx & CPUID_8A_EDX_CLEAN_BITS,
         .pause_filter = svm->edx & CPUID_8A_EDX_PAUSE_FILTER,
-        .vgif = svm->edx & CPUID_8A_EDX_VGIF,
-        .avic = svm->edx & CPUID_8A_EDX_AVIC,
-        .lbr = svm->edx & CPUID_8A_EDX_LBR,
         .tsc_scaling = svm->edx & CPUID_8A_EDX_TSC_RATE,
         .tags = svm->ebx,
         .second_level_1g = cpu_features.page1g,
@@ -75,29 +67,14 @@ static int svm_probe(struct backend_features *features, struct refusal *why)
     return 0;
 }
 
-static void allow_msr(u32 msr)
-{
-    u32 bit = ((msr >= 0xc0000000 ? 0x2000u : 0) + (msr & 0x1fff)) * 2;
-    msr_bitmap[bit / 8] = (u8)(msr_bitmap[bit / 8] & ~(3u << bit % 8));
-}
-
-// The same on every CPU.
-static void fill_bitmaps(void)
-{
-    memset(all_ports_exit, 0xff, sizeof(all_ports_exit));
-    memset(msr_bitmap, 0xff, sizeof(msr_bitmap));
-    for (unsigned i = 0; i < ARRAY_SIZE(guest_msrs); i++)
-        allow_msr(guest_msrs[i]);
-}
-
 static int svm_cpu_on(void *page, struct refusal *why)
 {
     if (!wrmsr_safe(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME) ||
         !wrmsr_safe(MSR_VM_HSAVE_PA, pool_hpa(page).v))
         return refuse(why, "the processor refuses to switch SVM on (EFER.SVME, VM_HSAVE_PA)",
                       "enable SVM in the firmware setup, or in the hypervisor below");
-    if (this_cpu()->id == 0)
-        fill_bitmaps();
+    memset(all_ports_exit, 0xff, sizeof(all_ports_exit)); // the same on every CPU
+    svm_fill_msr_bitmap(msr_bitmap);
     svm_run_init(svm_features.tags);
     return 0;
 }
@@ -122,8 +99,7 @@ static void set_intercepts(struct cpu_state *cpu, struct vmcb *vmcb)
     vmcb_intercept(vmcb, EXIT_CR_WRITE + 4, true);
     vmcb_intercept(vmcb, EXIT_CR_READ + 8, true); // the TPR is the vLAPIC's
     vmcb_intercept(vmcb, EXIT_CR_WRITE + 8, true);
-    vmcb_intercept(vmcb, EXIT_PAUSE,
-                   svm_features.pause_filter); // else each single PAUSE would exit
+    vmcb_intercept(vmcb, EXIT_PAUSE, svm_features.pause_filter); // else each PAUSE would exit
     vmcb->pause_count = PAUSE_LOOP;
     vmcb->pause_threshold = PAUSE_DISTANCE;
 }
@@ -138,10 +114,7 @@ static void svm_load(struct cpu_state *cpu)
     vmcb_changed(vmcb, VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_BITMAPS | VMCB_CLEAN_NESTED);
 }
 
-static void svm_unload(struct cpu_state *cpu)
-{
-    (void)cpu; // everything is in memory after each exit
-}
+static void svm_unload(struct cpu_state *cpu unused) {} // all is in memory after each exit
 
 static int svm_state_init(struct cpu_state *cpu)
 {

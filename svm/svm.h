@@ -60,6 +60,8 @@ void svm_intercept_always(struct vmcb *vmcb);
 struct exit svm_exit(const struct vmcb *vmcb);
 
 // registers.c
+/// Makes the bitmap that lets a guest touch what VMLOAD and VMSAVE switch, and no other MSR.
+void svm_fill_msr_bitmap(u8 bitmap[MSRPM_BYTES]);
 /// Puts the architectural values after INIT into the VMCB and into *cpu.
 void svm_reset_registers(struct cpu_state *cpu);
 /// Brings cpu->cr0_guest up to date with the bits that the guest changes without an exit.

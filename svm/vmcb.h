@@ -99,6 +99,9 @@ VMCB_AT(host, 0x3e0);
 VMCB_AT(cr4, 0x548);
 VMCB_AT(pat, 0x668);
 
+#define IOPM_BYTES  0x3000u // I/O bitmap: one bit per port, 1 = exit
+#define MSRPM_BYTES 0x2000u // MSR bitmap: two bits per MSR, 1 = exit
+
 // tlb_control
 #define TLB_CONTROL_NOTHING    0 // keep everything
 #define TLB_CONTROL_FLUSH_ALL  1 // every entry of every ASID

@@ -37,7 +37,7 @@ done
 for page in "${pages[@]}"; do
     while read -r path; do
         [ -e "$path" ] || complain "$page: $path is not there"
-    done < <(grep -oE '`(include|boot|arch|kernel|guest|vmx|svm|ept|drivers|dom0|tests|tools|docs)/[A-Za-z0-9_./-]*`' "$page" | tr -d '`' | sort -u)
+    done < <(grep -oE '`(include|boot|arch|kernel|guest|vmx|svm|ept|drivers|dom0|tests|tools|docs)/[A-Za-z0-9_./-]*`' "$page" | tr -d '`' | grep -v NAME | sort -u)
 done
 
 # Targets of make.

@@ -75,22 +75,20 @@ int vmx_state_init(struct cpu_state *cpu) {
 }
 
 void vmx_init_host(const struct cpu *host) {
+    static const u32 zero[] = {HOST_DS_SELECTOR, HOST_ES_SELECTOR,  HOST_FS_SELECTOR,
+                               HOST_GS_SELECTOR, HOST_SYSENTER_CS,  HOST_SYSENTER_ESP,
+                               HOST_SYSENTER_EIP, HOST_FS_BASE};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
+        vmcs_write_raw(zero[i], 0);
     vmcs_write16(HOST_CS_SELECTOR, KERNEL_CS);
     vmcs_write16(HOST_SS_SELECTOR, KERNEL_DS);
-    vmcs_write16(HOST_DS_SELECTOR, 0);
-    vmcs_write16(HOST_ES_SELECTOR, 0);
-    vmcs_write16(HOST_FS_SELECTOR, 0);
-    vmcs_write16(HOST_GS_SELECTOR, 0);
     vmcs_write16(HOST_TR_SELECTOR, KERNEL_TSS);
-    vmcs_write32(HOST_SYSENTER_CS, 0);
     vmcs_write64(HOST_EFER, rdmsr(MSR_EFER));
     vmcs_write64(HOST_PAT, rdmsr(MSR_PAT));
-    vmcs_writenat(HOST_SYSENTER_ESP, 0);
-    vmcs_writenat(HOST_SYSENTER_EIP, 0);
     vmcs_writenat(HOST_CR0, read_cr0());
     vmcs_writenat(HOST_CR3, read_cr3());
     vmcs_writenat(HOST_CR4, read_cr4());
-    vmcs_writenat(HOST_FS_BASE, 0);
     vmcs_writenat(HOST_GS_BASE, (u64)host);
     vmcs_writenat(HOST_TR_BASE, (u64)&host->tss);
     vmcs_writenat(HOST_GDTR_BASE, sgdt().base);

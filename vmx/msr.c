@@ -14,21 +14,36 @@
 
 #define DEBUGCTL_BTF BIT(1) // single-step on branches
 
-static const u32 live[VMX_LIVE_MSRS] = {
-    MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_FMASK, MSR_KERNEL_GS_BASE, MSR_TSC_AUX,
-};
-
-static const struct {
+// The live ones, in the order of struct vmx_area, have no field.
+static const struct guest_msr {
     u32 msr, field;
-} switched[] = {
-    {MSR_FS_BASE, GUEST_BASE(BASALT_FS)},   {MSR_GS_BASE, GUEST_BASE(BASALT_GS)},
-    {MSR_SYSENTER_CS, GUEST_SYSENTER_CS},   {MSR_SYSENTER_ESP, GUEST_SYSENTER_ESP},
-    {MSR_SYSENTER_EIP, GUEST_SYSENTER_EIP}, {MSR_PAT, GUEST_PAT},
-    {MSR_DEBUGCTL, GUEST_DEBUGCTL}, // last: writes to this one exit
+} msrs[] = {
+    {MSR_STAR, 0},
+    {MSR_LSTAR, 0},
+    {MSR_CSTAR, 0},
+    {MSR_FMASK, 0},
+    {MSR_KERNEL_GS_BASE, 0},
+    {MSR_TSC_AUX, 0}, // last of the live ones: not on every processor
+    {MSR_FS_BASE, GUEST_BASE(BASALT_FS)},
+    {MSR_GS_BASE, GUEST_BASE(BASALT_GS)},
+    {MSR_SYSENTER_CS, GUEST_SYSENTER_CS},
+    {MSR_SYSENTER_ESP, GUEST_SYSENTER_ESP},
+    {MSR_SYSENTER_EIP, GUEST_SYSENTER_EIP},
+    {MSR_PAT, GUEST_PAT},
+    {MSR_DEBUGCTL, GUEST_DEBUGCTL}, // writes to this one exit
 };
 
 static unsigned live_count(void) {
     return vmx_caps.use[CONTROL_SECONDARY] & SECONDARY_RDTSCP ? VMX_LIVE_MSRS : VMX_LIVE_MSRS - 1;
+}
+
+static bool exists(unsigned i) { return msrs[i].field || i < live_count(); }
+
+static const struct guest_msr *find(u32 msr) {
+    for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++)
+        if (msrs[i].msr == msr && exists(i))
+            return &msrs[i];
+    return NULL;
 }
 
 static void open_msr(u8 *bitmap, u32 msr) {
@@ -39,41 +54,27 @@ static void open_msr(u8 *bitmap, u32 msr) {
 }
 
 void vmx_msrs_open(u8 *bitmap) {
-    for (unsigned i = 0; i < live_count(); i++)
-        open_msr(bitmap, live[i]);
-    for (unsigned i = 0; i < ARRAY_SIZE(switched) - 1; i++)
-        open_msr(bitmap, switched[i].msr);
+    for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++)
+        if (exists(i) && msrs[i].msr != MSR_DEBUGCTL)
+            open_msr(bitmap, msrs[i].msr);
 }
 
 void vmx_msrs_load(const struct vmx_area *area) {
     for (unsigned i = 0; i < live_count(); i++)
-        wrmsr(live[i], area->live[i]);
+        wrmsr(msrs[i].msr, area->live[i]);
 }
 
 void vmx_msrs_save(struct vmx_area *area) {
     for (unsigned i = 0; i < live_count(); i++)
-        area->live[i] = rdmsr(live[i]);
-}
-
-static bool is_live(u32 msr) {
-    for (unsigned i = 0; i < live_count(); i++)
-        if (live[i] == msr)
-            return true;
-    return false;
+        area->live[i] = rdmsr(msrs[i].msr);
 }
 
 bool vmx_read_msr(struct cpu_state *cpu unused, u32 msr, u64 *value) {
-    if (is_live(msr)) {
-        *value = rdmsr(msr);
-        return true;
-    }
-    for (unsigned i = 0; i < ARRAY_SIZE(switched); i++) {
-        if (switched[i].msr == msr) {
-            *value = vmcs_read_raw(switched[i].field);
-            return true;
-        }
-    }
-    return false;
+    const struct guest_msr *m = find(msr);
+
+    if (m)
+        *value = m->field ? vmcs_read_raw(m->field) : rdmsr(msr);
+    return m;
 }
 
 // What the processor would not refuse with #GP.
@@ -90,19 +91,15 @@ static bool value_ok(u32 msr, u64 value) {
 }
 
 bool vmx_write_msr(struct cpu_state *cpu unused, u32 msr, u64 value) {
-    if (!value_ok(msr, value))
+    const struct guest_msr *m = find(msr);
+
+    if (!m || !value_ok(msr, value))
         return false;
     if (msr == MSR_DEBUGCTL)
         value &= DEBUGCTL_BTF; // branch records and traces would be the host's
-    if (is_live(msr)) {
+    if (m->field)
+        vmcs_write_raw(m->field, value);
+    else
         wrmsr(msr, value);
-        return true;
-    }
-    for (unsigned i = 0; i < ARRAY_SIZE(switched); i++) {
-        if (switched[i].msr == msr) {
-            vmcs_write_raw(switched[i].field, value);
-            return true;
-        }
-    }
-    return false;
+    return true;
 }

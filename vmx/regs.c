@@ -144,11 +144,18 @@ static void init_segments(void) {
 
 // The values after INIT: SDM, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT".
 void vmx_init_guest(struct cpu_state *cpu) {
+    static const u32 zero[] = {
+        GUEST_CR3,          GUEST_DEBUGCTL,      GUEST_SYSENTER_CS,      GUEST_SYSENTER_ESP,
+        GUEST_SYSENTER_EIP, GUEST_PENDING_DEBUG, GUEST_INTERRUPTIBILITY, GUEST_ACTIVITY,
+        GUEST_PDPTE(0),     GUEST_PDPTE(1),      GUEST_PDPTE(2),         GUEST_PDPTE(3),
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
+        vmcs_write_raw(zero[i], 0);
     vmcs_writenat(CR0_MASK, ~CR0_GUEST_OWNED);
     vmcs_writenat(CR4_MASK, ~CR4_GUEST_OWNED);
     set_cr0(cpu, CR0_ET | CR0_CD | CR0_NW);
     set_cr4(cpu, 0);
-    vmx_write(cpu, REG_CR3, 0);
     vmx_write(cpu, REG_EFER, 0);
     vmx_write(cpu, REG_DR7, DR7_FIXED);
     init_segments();
@@ -160,14 +167,5 @@ void vmx_init_guest(struct cpu_state *cpu) {
     cpu->dr6 = DR6_FIXED;
     cpu->dirty = CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
     vmcs_write64(GUEST_PAT, 0x0007040600070406ull);
-    vmcs_write64(GUEST_DEBUGCTL, 0);
     vmcs_write64(VMCS_LINK_POINTER, ~0ull);
-    vmcs_write32(GUEST_SYSENTER_CS, 0);
-    vmcs_writenat(GUEST_SYSENTER_ESP, 0);
-    vmcs_writenat(GUEST_SYSENTER_EIP, 0);
-    vmcs_writenat(GUEST_PENDING_DEBUG, 0);
-    vmcs_write32(GUEST_INTERRUPTIBILITY, 0);
-    vmcs_write32(GUEST_ACTIVITY, 0);
-    for (unsigned i = 0; i < 4; i++)
-        vmx_write(cpu, REG_PDPTE0 + i, 0);
 }

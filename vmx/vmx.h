@@ -75,8 +75,6 @@ struct vmx_area {
     const void *host;      // the CPU whose host state is in the VMCS
     u32 primary;           // copy of PRIMARY_CONTROLS
     u32 instruction_error; // of the last VM instruction that failed, 0: none
-    bool
-        soft_nmi_blocked; // without virtual NMIs: one was delivered, no interrupt window was seen since
 };
 
 static inline struct vmx_area *vmx_area(struct cpu_state *cpu) { return cpu->pages[1]; }

@@ -115,6 +115,7 @@ struct ahci_table {
 SIZE_ASSERT(struct ahci_table, 1024);
 
 struct ahci_adapter {
+    struct ahci_adapter *next;
     const struct pci_device *pci;
     volatile u8 *registers;
     u32 slots; // a bit per command slot that it has

@@ -261,17 +261,23 @@ static const char *start_adapter(struct ahci_adapter *a)
     return NULL;
 }
 
+// Also those that were refused: they might still ring their port.
+static struct ahci_adapter *all;
+
 bool ahci_probe(const struct pci_device *pci)
 {
     if (pci->class != CLASS_AHCI)
         return false;
     struct ahci_adapter *a = calloc(1, sizeof(*a));
-    if (a)
+    if (a) {
         a->pci = pci;
+        a->next = all;
+        all = a;
+    }
     const char *wrong = a ? start_adapter(a) : "out of memory";
     if (wrong) {
         log_error("disk", "AHCI adapter at %s is not used: %s", pci->name, wrong);
         pci_disable(pci);
     }
-    return true; // NOLINT(clang-analyzer-unix.Malloc): a refused adapter might still ring its port
+    return true;
 }

@@ -31,5 +31,5 @@ void drivers_init(void)
     if (!block_first())
         log_warning(
             "disk",
-            "no disk found: give the machine a virtio-blk, AHCI or NVMe disk, or a module named *.img");
+            "no disk found: give the machine a virtio-blk, AHCI or NVMe disk, or a module *.img");
 }

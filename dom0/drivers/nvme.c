@@ -280,17 +280,23 @@ static const char *bring_up(struct nvme *c)
     return NULL;
 }
 
+// Also those that were refused: they might still ring their port.
+static struct nvme *all;
+
 bool nvme_probe(const struct pci_device *pci)
 {
     if (pci->class != CLASS_NVME)
         return false;
     struct nvme *c = calloc(1, sizeof(*c));
-    if (c)
+    if (c) {
         c->pci = pci;
+        c->next = all;
+        all = c;
+    }
     const char *wrong = c ? bring_up(c) : "out of memory";
     if (wrong) {
         log_error("disk", "NVMe controller at %s is not used: %s", pci->name, wrong);
         pci_disable(pci);
     }
-    return true; // NOLINT(clang-analyzer-unix.Malloc): a refused controller might still ring its port
+    return true;
 }

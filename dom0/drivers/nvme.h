@@ -74,6 +74,7 @@ struct nvme_namespace {
 };
 
 struct nvme {
+    struct nvme *next;
     const struct pci_device *pci;
     volatile u8 *registers;
     u64 cap;

@@ -42,4 +42,4 @@ typedef int64_t i64;
 #define ALIGN_UP(x, a)                (((x) + (a)-1) & ~((u64)(a)-1))
 #define ALIGN_DOWN(x, a)              ((x) & ~((u64)(a)-1))
 #define container_of(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))
-#define SIZE_ASSERT(type, size)       _Static_assert(sizeof(type) == (size), #type " is of fixed size")
+#define SIZE_ASSERT(type, size)       _Static_assert(sizeof(type) == (size), #type " has a size")

@@ -10,6 +10,8 @@
 #include "toolstack/table.h"
 #include "toolstack/text.h"
 
+#include <basalt/trace.h>
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,7 +99,7 @@ __attribute__((format(printf, 3, 4))) static void line(const char *key, const ch
     if (object)
         cJSON_AddStringToObject(object, key, text);
     else
-        shell_print("  %-12s %s\n", title, text);
+        shell_print("  %-18s %s\n", title, text);
 }
 
 static void size_line(const char *key, const char *title, u64 bytes)
@@ -172,6 +174,30 @@ static void kernel_lines(const struct domain *d)
     number_line("exits", "exits", info.exits);
 }
 
+// Exits of all its vCPUs by kind, those that happened.
+static void exit_lines(const struct domain *d)
+{
+#define EXIT_NAME(kind, name) name,
+    static const char *const names[] = {BASALT_EXITS(EXIT_NAME)};
+#undef EXIT_NAME
+    u64 counts[BASALT_EXIT_KINDS] = {0};
+    static struct basalt_vcpu_stats stats;
+    for (u32 v = 0; d->handle && v < d->config.vcpus; v++) {
+        if (hc_vcpu_stats(d->handle, v, &stats) < 0)
+            continue;
+        for (u32 i = 0; i < ARRAY_SIZE(names); i++)
+            counts[i] += stats.exits[i];
+    }
+    for (u32 i = 0; i < ARRAY_SIZE(names); i++) {
+        char key[40], title[40];
+        if (!counts[i])
+            continue;
+        snprintf(key, sizeof(key), "exits_%s", names[i]);
+        snprintf(title, sizeof(title), "  %s", names[i]);
+        number_line(key, title, counts[i]);
+    }
+}
+
 enum shell_result command_info(const struct shell_call *call)
 {
     struct domain *d = command_domain(call);
@@ -182,6 +208,7 @@ enum shell_result command_info(const struct shell_call *call)
     for (u32 i = 0; i < d->config.disk_count; i++)
         disk_line(d, i);
     kernel_lines(d);
+    exit_lines(d);
     char *text = object ? cJSON_PrintUnformatted(object) : NULL;
     if (text)
         shell_print_line(text);

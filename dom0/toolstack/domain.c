@@ -153,6 +153,7 @@ int domain_destroy(struct domain *d, char *error)
     timer_cancel(&d->timer);
     d->restart = false;
     if (d->state == DOMAIN_WAITING) {
+        screen_remove(&d->screen);
         domain_set_state(d, DOMAIN_STOPPED);
         return 0;
     }

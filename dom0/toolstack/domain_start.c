@@ -175,6 +175,7 @@ int domain_start(struct domain *d, char *error)
     timer_cancel(&d->timer);
     d->restart = d->shutdown_asked = false;
     d->cause = DOMAIN_CAUSE_NONE;
+    screen_begin(&d->screen);
     d->end = (struct basalt_domain_info){0};
     int r = start(d, error);
     if (r < 0) {

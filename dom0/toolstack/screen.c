@@ -159,6 +159,8 @@ void screen_typed(void *context, const u8 *data, size_t bytes)
 
 // ---- the end of a ring, as lines ----
 
+void screen_begin(struct screen *s) { s->begun = s->head; }
+
 static void make_line(const struct screen *s, u64 from, u64 to, char *text)
 {
     u32 used = 0;
@@ -179,7 +181,7 @@ static void make_line(const struct screen *s, u64 from, u64 to, char *text)
 void screen_tail(const struct screen *s, unsigned lines,
                  void (*line)(void *context, const char *text), void *context)
 {
-    u64 end = s->head, first = oldest(s);
+    u64 end = s->head, first = MAX(oldest(s), s->begun);
     if (end > first && s->ring[(end - 1) % s->size] == '\n')
         end--;
     u64 at = end;

@@ -24,8 +24,9 @@ struct screen {
     void (*shown)(void *context, bool shown);
     void *context;
     // The screens' own.
-    u64 head; // bytes ever written
-    u64 seen; // bytes that were shown
+    u64 head;  // bytes ever written
+    u64 seen;  // bytes that were shown
+    u64 begun; // bytes written before the present run
     struct screen *next;
     char typed[SCREEN_TYPED_MAX];
     u32 typed_count;
@@ -50,6 +51,10 @@ void screen_room(struct screen *screen);
 /// Bytes that were typed on the serial line (for console_set_input()).
 void screen_typed(void *context, const u8 *data, size_t bytes);
 
-/// Calls `line` for each of the last `lines` lines that the ring holds, without control characters.
+/// A new run of the owner begins: screen_tail() does not look further back.
+void screen_begin(struct screen *screen);
+
+/// Calls `line` for each of the last `lines` lines that the ring holds of the present run, without
+/// control characters.
 void screen_tail(const struct screen *screen, unsigned lines,
                  void (*line)(void *context, const char *text), void *context);

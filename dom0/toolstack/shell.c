@@ -18,7 +18,8 @@
 
 static char ring[RING_BYTES];
 static char script[SCRIPT_SIZE], *script_next; // NULL: at its end
-static bool pending;
+static bool in_script, pending;
+static void (*script_end)(void);
 static void (*cancel)(void);
 static struct work next_work;
 
@@ -93,7 +94,7 @@ enum shell_result shell_error(const char *format, ...)
 
 void shell_set_cancel(void (*function)(void)) { cancel = function; }
 
-bool shell_in_script(void) { return script_next != NULL; }
+bool shell_in_script(void) { return in_script; }
 
 static void run(char *line)
 {
@@ -117,7 +118,10 @@ static void next(void *context)
     (void)context;
     if (pending)
         return;
-    if (!script_next) {
+    if (in_script && !script_next && script_end)
+        script_end();
+    in_script = script_next != NULL;
+    if (!in_script) {
         lineedit_show(&editor);
         screen_room(&screen);
         return;
@@ -209,8 +213,10 @@ void shell_init(void)
     work_queue(&next_work);
 }
 
-void shell_run_script(const char *commands)
+void shell_run_script(const char *commands, void (*ended)(void))
 {
+    script_end = ended;
+    in_script = true;
     snprintf(script, sizeof(script), "%s", commands);
     script_next = script[strspn(script, " ;")] ? script : NULL;
     lineedit_hide(&editor);

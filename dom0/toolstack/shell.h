@@ -46,8 +46,9 @@ const struct shell_command *shell_parse(char *line, char **words, struct shell_c
 /// Starts the shell: its screen and its prompt.
 void shell_init(void);
 
-/// Runs commands, with ";" between them, before what is typed from now on.
-void shell_run_script(const char *commands);
+/// Runs commands, with ";" between them, before what is typed from now on; then calls `ended` (may be
+/// NULL).
+void shell_run_script(const char *commands, void (*ended)(void));
 
 /// Prints to dom0's screen; "\n" becomes a new line.
 __attribute__((format(printf, 1, 2))) void shell_print(const char *format, ...);

@@ -73,34 +73,38 @@ void table_number(struct table *t, u64 value)
 
 void table_empty(struct table *t) { add(t, "-", t->json ? cJSON_CreateNull() : NULL); }
 
-static int width_of(const struct table *t, unsigned column)
+static void measure(const struct table *t, int *widths)
 {
-    size_t width = strlen(t->columns[column].title);
-    for (u32 i = column; i < t->cell_count; i += t->column_count)
-        width = MAX(width, strlen(t->cells[i]));
-    return (int)width;
+    for (unsigned c = 0; c < t->column_count; c++) {
+        widths[c] = (int)strlen(t->columns[c].title);
+        for (u32 i = c; i < t->cell_count; i += t->column_count)
+            widths[c] = MAX(widths[c], (int)strlen(t->cells[i]));
+    }
+    if (!t->columns[t->column_count - 1].right)
+        widths[t->column_count - 1] = 0; // no blanks at the end of a line
 }
 
-static size_t put_cell(char *line, size_t used, const struct table *t, unsigned column,
+static size_t put_cell(char *line, size_t used, const struct table *t, unsigned column, int width,
                        const char *text)
 {
-    bool last = column + 1 == t->column_count;
-    int width = last && !t->columns[column].right ? 0 : width_of(t, column);
     int n = snprintf(line + used, LINE_SIZE - used, "%*s%s",
-                     t->columns[column].right ? width : -width, text, last ? "" : "  ");
+                     t->columns[column].right ? width : -width, text,
+                     column + 1 == t->column_count ? "" : "  ");
     return MIN(used + (size_t)MAX(n, 0), LINE_SIZE - 1);
 }
 
 static void print_text(const struct table *t, void (*print)(const char *line))
 {
     char line[LINE_SIZE];
+    int widths[TABLE_COLUMNS_MAX];
     size_t used = 0;
+    measure(t, widths);
     for (unsigned c = 0; c < t->column_count; c++)
-        used = put_cell(line, used, t, c, t->columns[c].title);
+        used = put_cell(line, used, t, c, widths[c], t->columns[c].title);
     print(line);
     unsigned column = 0;
     for (u32 i = 0; i < t->cell_count; i++) {
-        used = put_cell(line, column ? used : 0, t, column, t->cells[i]);
+        used = put_cell(line, column ? used : 0, t, column, widths[column], t->cells[i]);
         if (++column < t->column_count)
             continue;
         print(line);

@@ -64,11 +64,13 @@ static void banner(void)
              "Ctrl-] switches between dom0 and the guests' consoles; \"help\" lists the commands");
 }
 
+static void script_ended(void) { work_queue(&idle_work); }
+
 // The script finds the domains started that start by themselves.
 static void begin_script(void)
 {
     if (script_waits)
-        shell_run_script(script);
+        shell_run_script(script, script_ended);
     script_waits = false;
 }
 

@@ -43,7 +43,7 @@ enum basalt_hypercall {
     BASALT_HC_DOMAIN_CONTROL,
     // (handle, struct basalt_domain_info *)
     BASALT_HC_DOMAIN_INFO,
-    // (handle, port): rings `port` when the domain ends (info then names the reason)
+    // (handle, port): rings `port` when the domain ends, or at once if it has (info then names the reason)
     BASALT_HC_DOMAIN_BIND,
     // (handle, weight 1..10000, cap in percent of one CPU or 0)
     BASALT_HC_DOMAIN_SCHEDULE,
@@ -74,7 +74,7 @@ enum basalt_hypercall {
     // (handle, vcpu, struct basalt_vcpu_stats *)
     BASALT_HC_VCPU_STATS,
 
-    // () -> a free port of the caller's
+    // () -> a free port of the caller's, which needs an event page (only dom0 has one so far)
     BASALT_HC_PORT_ALLOC,
     // (port): unbinds its interrupt, timer and console; doorbells, servers and watchers that ring it are to be
     // unbound before
@@ -83,13 +83,13 @@ enum basalt_hypercall {
     BASALT_HC_PORT_SEND,
     // (port, handle): lets the handle's domain ring `port`
     BASALT_HC_PORT_OPEN,
-    // (deadline in TSC ticks, 0 = off; port): one timer per calling domain
+    // (deadline in TSC ticks, 0 = off; port): one timer per calling domain, from vCPU 0
     BASALT_HC_TIMER_SET,
 
     // (handle, port) -> server id; allocates a request page for the caller as a request server of the domain;
     // RDX: the page's address in the (identity-mapped) caller
     BASALT_HC_REQUEST_SERVE,
-    // (handle, server id, space: enum basalt_space, first, last)
+    // (handle, server id, space: enum basalt_space, first, last): exactly the same range again takes the route away
     BASALT_HC_REQUEST_ROUTE,
     // (handle, vcpu, number, data): answers a request; -ENOENT if that one is not waiting
     BASALT_HC_REQUEST_ANSWER,

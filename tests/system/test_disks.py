@@ -63,12 +63,12 @@ def blkdebug(tmp_path, disk, *rules):
 
 def test_no_disk(qemu, image):
     machine = qemu(image(guests={"guest1": {}}), memory="512M")
-    machine.expect(r"^warning: disk: no disk found: give the machine a virtio-blk or AHCI disk, or a module")
+    machine.expect(r"^warning: disk: no disk found: give the machine a virtio-blk, AHCI or NVMe disk, or a module")
     machine.expect(r"guest1: is not started: .*there is no partition with the name .guest1-root.; there is no disk at all")
     lives(machine)
 
 
-@pytest.mark.parametrize("kind, name", [("virtio", "vda"), ("ahci", "sda")])
+@pytest.mark.parametrize("kind, name", [("virtio", "vda"), ("ahci", "sda"), ("nvme", "nvme0n1")])
 def test_disk_without_partition_table(qemu, image, tmp_path, kind, name):
     disk = tmp_path / "empty.img"
     disk.touch()

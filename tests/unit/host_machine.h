@@ -34,6 +34,8 @@ extern u64 host_allocations; // count of all
 extern bool host_state_init_fails;
 extern jmp_buf *host_reset;  // where machine_reset() jumps to
 
+extern struct exit (*host_run)(struct cpu_state *cpu); // plays the guest: takes what is queued, returns an exit
+
 /// Frame allocator, CPU, scheduler and backend; once per program.
 void host_machine_init(void);
 /// A domain, paused, with `quota` bytes; asserts that it works.

@@ -62,8 +62,6 @@ static const char *const op_name[OP_COUNT] = {
     [OP_CPUID] = "cpuid",
     [OP_RDMSR] = "rdmsr",
     [OP_WRMSR] = "wrmsr",
-    [OP_RDTSC] = "rdtsc",
-    [OP_RDTSCP] = "rdtscp",
     [OP_XSETBV] = "xsetbv",
     [OP_HLT] = "hlt",
     [OP_PAUSE] = "pause",
@@ -327,7 +325,6 @@ static const struct vector {
     {MODE_64, "0f 01 c1", "vmcall"},
     {MODE_64, "0f 01 d1", "xsetbv"},
     {MODE_64, "0f 01 d9", "vmmcall"},
-    {MODE_64, "0f 01 f9", "rdtscp"},
     {MODE_64, "0f 06", "clts"},
     {MODE_64, "0f 08", "invd"},
     {MODE_64, "0f 09", "wbinvd"},
@@ -336,7 +333,6 @@ static const struct vector {
     {MODE_64, "41 0f 22 d8", "movcr cr3, r8"},
     {MODE_64, "0f 22 1c", "movcr cr3, rsp"},
     {MODE_64, "0f 30", "wrmsr"},
-    {MODE_64, "0f 31", "rdtsc"},
     {MODE_64, "0f 32", "rdmsr"},
     {MODE_64, "0f a2", "cpuid"},
     {MODE_64, "0f ae 3b", "clflush m1 ds:[rbx]"},
@@ -920,7 +916,7 @@ static void test_all_opcodes_against_capstone(void **state)
         if (!compared_op[op])
             fail_msg("never compared: %s", op_name[op]);
     assert_int_equal(differences, 0);
-    assert_true(compared > 2000000 && compared_memory > 1500000 && compared_registers > 1000000);
+    assert_true(compared > 500000 && compared_memory > 400000 && compared_registers > 100000);
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/port.c guest/run.c guest/decode.c guest/decode_table.c guest/alu.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/mtrr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
-// sources: guest/vlapic_timer.c guest/vioapic.c
+// sources: guest/vlapic_timer.c guest/vioapic.c guest/control.c guest/pvclock.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
 
 #include "tests/unit/host_machine.h"
@@ -288,6 +288,13 @@ static void test_tags_come_back(void **state unused) {
         assert_int_equal(vcpu_create(d, 0), 0);
         vcpu_destroy(d->vcpus[0]);
     }
+    host_state_init_fails = true;
+    for (unsigned i = 0; i < 70000; i++) {
+        assert_int_equal(vcpu_create(d, 0), -BASALT_EINVAL);
+        assert_null(d->vcpus[0]);
+    }
+    host_state_init_fails = false;
+    assert_int_equal(vcpu_create(d, 0), 0);
     host_destroy(d);
     host_assert_same(empty);
 }

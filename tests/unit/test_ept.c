@@ -100,12 +100,10 @@ static void op_map(struct ept *ept, unsigned page, unsigned shift) {
         model[page + i] = (struct model_page){hpa + i * 4096ull, flags, 0, true};
 }
 
-static void op_unmap(struct ept *ept, unsigned page, unsigned shift, bool protect) {
+static void op_unmap(struct ept *ept, unsigned page, unsigned shift) {
     unsigned count = 1u << (shift - 12);
     struct ept_leaf before = ept_walk(ept, GPA(gpa_of(page))), old;
-    u32 flags = random_flags();
-    int error = protect ? ept_protect(ept, GPA(gpa_of(page)), shift, flags)
-                        : ept_unmap(ept, GPA(gpa_of(page)), shift, &old);
+    int error = ept_unmap(ept, GPA(gpa_of(page)), shift, &old);
 
     if (!before.present || before.shift < shift) {
         assert_true(error == -BASALT_ENOENT || error == -BASALT_ENOMEM);
@@ -115,10 +113,7 @@ static void op_unmap(struct ept *ept, unsigned page, unsigned shift, bool protec
         return;
     assert_int_equal(error, 0);
     for (unsigned i = 0; i < count; i++)
-        if (protect)
-            model[page + i].flags = flags;
-        else
-            model[page + i] = (struct model_page){0};
+        model[page + i] = (struct model_page){0};
 }
 
 static void op_policy(struct ept *ept, unsigned page) {
@@ -174,10 +169,10 @@ static void run_model(const struct ept_format *format) {
             op_map(&ept, page, shift);
             break;
         case 3:
-            op_unmap(&ept, page, shift, false);
+            op_unmap(&ept, page, shift);
             break;
         case 4:
-            op_unmap(&ept, page, shift, true);
+            op_unmap(&ept, page, shift);
             break;
         default:
             op_policy(&ept, page);
@@ -211,7 +206,6 @@ static void test_bad_arguments(void **state) {
     assert_int_equal(ept_map(&ept, GPA(0), HPA(0), 12, 0), -BASALT_EINVAL);
     assert_int_equal(ept_map(&ept, GPA(0), HPA(BIT(52)), 12, EPT_RWX), -BASALT_EINVAL);
     assert_int_equal(ept_unmap(&ept, GPA(0), 12, &old), -BASALT_ENOENT);
-    assert_int_equal(ept_protect(&ept, GPA(0), 12, 0), -BASALT_EINVAL);
     assert_false(ept_walk(&ept, GPA(~0ull)).present);
     drain(&ept, 4096);
 }
@@ -258,9 +252,6 @@ static void test_generation(void **state) {
     u64 g = ept.generation;
     assert_int_equal(ept_map(&ept, GPA(0x200000), HPA(0), 21, EPT_RWX), 0);
     assert_true(ept.generation == g);
-    assert_int_equal(ept_protect(&ept, GPA(0x201000), 12, EPT_READ), 0);
-    assert_true(ept.generation > g);
-    g = ept.generation;
     assert_int_equal(ept_unmap(&ept, GPA(0x202000), 12, &old), 0);
     assert_true(ept.generation > g);
     g = ept.generation;

@@ -225,6 +225,23 @@ static void bounds(void **state)
     assert_int_equal(outcome(make(p, BLOCK_READ, 0, crumbs, 128)), BLOCK_EINVAL);
 }
 
+// A disk whose chunks must be runs of pages.
+static void page_runs(void **state)
+{
+    (void)state;
+    t->disk.page_runs = true;
+    t->disk.max_segment_bytes = MIB;
+    t->disk.max_bytes = MIB;
+    struct block_segment fits[] = {
+        {buffer + 512, 3584}, {buffer + 8192, 8192}, {buffer + 4096, 512}};
+    assert_int_equal(outcome(make(&t->parts[0], BLOCK_READ, 0, fits, 3)), BLOCK_OK);
+    assert_int_equal(t->chunks, 1);
+    struct block_segment gaps[] = {
+        {buffer, 512}, {buffer + 8192, 4096}, {buffer + 512, 1024}, {buffer + 16384, 512}};
+    assert_int_equal(outcome(make(&t->parts[0], BLOCK_READ, 0, gaps, 4)), BLOCK_OK);
+    assert_int_equal(t->chunks, 1 + 4);
+}
+
 static void flush_reaches_the_disk(void **state)
 {
     (void)state;
@@ -457,6 +474,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(big_and_scattered, setup, teardown),
         cmocka_unit_test_setup_teardown(bounds, setup, teardown),
+        cmocka_unit_test_setup_teardown(page_runs, setup, teardown),
         cmocka_unit_test_setup_teardown(flush_reaches_the_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(turns, setup, teardown),
         cmocka_unit_test_setup_teardown(errors_are_counted_and_reported, setup, teardown),

@@ -207,10 +207,18 @@ static void test_pending(void **state)
     settle();
 }
 
+static unsigned scripts_ended;
+
+static void script_ended(void)
+{
+    assert_true(shell_in_script());
+    scripts_ended++;
+}
+
 static void test_script(void **state)
 {
     (void)state;
-    shell_run_script(" note 1; slow 2 ;; note 3;bad; note \"4 5\"");
+    shell_run_script(" note 1; slow 2 ;; note 3;bad; note \"4 5\"", script_ended);
     settle();
     assert_string_equal(ran, "1;2;");
     assert_true(shell_in_script());
@@ -220,16 +228,18 @@ static void test_script(void **state)
     assert_string_equal(ran, "1;2;3;4 5;typed;");
     assert_false(shell_in_script());
     expect_output("basalt> note 3\nnoted 3\n");
-    shell_run_script("slow 1; note 2");
+    assert_int_equal(scripts_ended, 1);
+    shell_run_script("slow 1; note 2", script_ended);
     settle();
     type("\x03");
     settle();
     assert_string_equal(ran, "1;2;3;4 5;typed;1;");
     assert_false(shell_in_script());
-    shell_run_script("; ;");
+    shell_run_script("; ;", script_ended);
     settle();
     type("note end\r");
     assert_non_null(strstr(ran, "end;"));
+    assert_int_equal(scripts_ended, 3);
 }
 
 static void test_messages(void **state)

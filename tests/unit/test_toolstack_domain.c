@@ -534,6 +534,14 @@ static void test_crash_report(void **state)
         if (!strstr(said, parts_said[i]))
             fail_msg("not said: %s\nbut: %s", parts_said[i], said);
     nothing_is_held();
+    // What it printed in an earlier run is not said again.
+    start(d);
+    newest->config.console_output(newest->config.context, "again\n", 6);
+    said[0] = 0;
+    crash(d, BASALT_END_TRIPLE_FAULT);
+    assert_non_null(strstr(said, "g: | again\n"));
+    assert_null(strstr(said, "last words"));
+    nothing_is_held();
 }
 
 static void test_preserve(void **state)
@@ -579,6 +587,7 @@ static void test_restart(void **state)
     settle();
     assert_int_equal(d->state, DOMAIN_WAITING);
     end(d); // while it waits
+    assert_false(d->screen.added);
     advance(100);
     assert_int_equal(d->state, DOMAIN_STOPPED);
 }

@@ -14,7 +14,8 @@
 //     poweroff    writes S5 to ACPI's PM1a control register, which the machine has at port 0x604
 //     reset       writes to the reset register at port 0xcf9
 //     triple      executes UD2 with an empty interrupt table, so that the processor shuts down; RAX is 0x0badc0de
-//     spin        loops without an exit
+//     spin        loops without an exit, with interrupts on
+//     deaf        the same with interrupts off
 //     type        shows what is typed, a line at a time, until a line is "end"
 //
 // After the last word it halts with interrupts off for ever. What the loader
@@ -62,6 +63,7 @@ start:
     mov %ecx, %es
     mov %ecx, %ss
     lidt idt_pointer
+    sti                         // as in any kernel; nothing interrupts this one
 
     mov $by_multiboot1, %esi
     mov 16(%ebx), %edi          // command line
@@ -223,6 +225,7 @@ paging:
     ret
 
 long:
+    cli
     mov $tables, %edi
     mov $(3 * 4096 / 4), %ecx
     xor %eax, %eax
@@ -266,10 +269,12 @@ from_64:
     wrmsr
     xor %eax, %eax
     mov %eax, %cr4
+    sti
     ret
 
 // Copies the 16-bit code below 64 KiB and goes there through a 16-bit code segment.
 real:
+    cli
     mov $code16, %esi
     mov $LOW_CODE, %edi
     mov $(code16_end - code16), %ecx
@@ -284,6 +289,7 @@ from_real:
     mov %eax, %ss
     mov saved_esp, %esp
     lidt idt_pointer
+    sti
     ret
 
 #define LOW(label) (LOW_CODE + label - code16)
@@ -393,6 +399,8 @@ triple:
     mov $0x0badc0de, %eax
     ud2
 
+deaf:
+    cli
 spin:
     jmp spin
 
@@ -436,12 +444,12 @@ module_text:   .asciz "hello: module "
 gp_for_msr:    .asciz "hello: #GP for the MSR\r\n"
 ready:         .asciz "hello: type\r\n"
 crlf:          .asciz "\r\n"
-    .irp name, real, long, paging, cpuid, module, msr, poweroff, reset, triple, spin, type
+    .irp name, real, long, paging, cpuid, module, msr, poweroff, reset, triple, spin, deaf, type
 word_\name:    .asciz "\name"
     .endr
     .balign 4
 actions:
-    .irp name, real, long, paging, cpuid, module, msr, poweroff, reset, triple, spin, type
+    .irp name, real, long, paging, cpuid, module, msr, poweroff, reset, triple, spin, deaf, type
     .long word_\name, \name
     .endr
     .long 0

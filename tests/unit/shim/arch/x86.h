@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// arch/x86.h on the host: the same, but that MSRs are not there.
+// arch/x86.h on the host: the same, but that MSRs are not there and XCR0 stays.
 
 #pragma once
 
@@ -17,5 +17,8 @@ static inline bool host_wrmsr_safe(u32 msr unused, u64 value unused)
     return false;
 }
 
+static inline void host_xsetbv(u32 index unused, u64 value unused) {}
+
+#define xsetbv host_xsetbv
 #define rdmsr_safe host_rdmsr_safe
 #define wrmsr_safe host_wrmsr_safe

@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The run loop with a guest that is a script of exits: halting and waking, injection and its windows, interrupted
+// deliveries, lazily populated memory, requests whose server goes, control registers; and then a guest that exits for
+// every reason with random facts and a random state, which the kernel must survive without losing a frame.
+// EXITS=n in the environment sets another number.
+// sources: tests/unit/host_machine.c tests/unit/host_kernel.c
+// sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
+// sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
+// sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
+// sources: guest/port.c guest/run.c guest/decode.c guest/decode_table.c guest/alu.c guest/event.c
+// sources: guest/cpuid.c guest/msr.c guest/mtrr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
+// sources: guest/vlapic_timer.c guest/vioapic.c guest/control.c guest/pvclock.c
+// libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
+
+#include "tests/unit/host_machine.h"
+
+#include "arch/paging.h"
+#include "kernel/event.h"
+#include "kernel/handle.h"
+#include "kernel/request.h"
+
+#include <basalt/error.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define IF BIT(9)
+
+static struct host_account empty;
+static struct domain *d, *server;
+static struct vcpu *v;
+static struct host_vcpu *cpu;
+static struct exit script[8];
+static struct event injected[8];
+static unsigned runs, script_length;
+
+// Takes the queued event as an entry does, and gives the next exit; at the end of the script the scheduler wants the CPU.
+static struct exit play(struct cpu_state *c) {
+    assert_true(runs < script_length);
+    injected[runs] = c->queued;
+    c->queued.valid = false;
+    if (runs + 1 == script_length)
+        schedule_yield();
+    return script[runs++];
+}
+
+static void run(unsigned length) {
+    runs = 0;
+    script_length = length;
+    this_queue()->resched = false;
+    this_queue()->slice_end = ~0ull;
+    this_queue()->current = v;
+    host_run = play;
+    vcpu_run(v);
+    this_queue()->current = NULL;
+}
+
+static int setup(void **state unused) {
+    host_seed();
+    host_machine_init();
+    host_log_quiet = true;
+    return 0;
+}
+
+static void new_guest(void) {
+    d = host_domain("guest", 8 * MIB);
+    for (u64 i = 0; i < 16; i++)
+        assert_int_equal(memory_populate(d, GPA(i * PAGE_SIZE), 1, 0), 1);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(vcpu_create(d, i), 0);
+    v = d->vcpus[0];
+    cpu = host_vcpu(v);
+    host_load(v);
+    host_set_mode(v, MODE_32);
+    vcpu_unblock(v, BLOCK_NEW);
+    assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
+    sched_remove(&this_queue()->queue, &v->sched); // it runs
+    v->cpu.rip = 0x1000;
+    v->cpu.rflags = 2 | IF;
+    memset(host_memory(d, 0x1000), 0x90, PAGE_SIZE);
+    v->lapic.svr = 0x1ff; // on
+}
+
+static void new_server(void) {
+    u64 page;
+
+    server = host_domain("server", 2 * MIB);
+    server->identity = true;
+    assert_int_equal(events_init(server), 0);
+    assert_non_null(handle_create(server, d, BASALT_RIGHTS_DOMAIN));
+    i64 port = port_alloc(server);
+    assert_int_equal(request_serve(d, server, (u32)port, &page), 0);
+    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_MEMORY, 0xd0000000, 0xd0000fff), 0);
+}
+
+static int begin(void **state unused) {
+    empty = host_account();
+    new_guest();
+    server = NULL;
+    memset(script, 0, sizeof(script));
+    return 0;
+}
+
+static int end(void **state unused) {
+    host_run = NULL;
+    host_load(NULL);
+    if (d)
+        host_destroy(d);
+    if (server)
+        host_destroy(server);
+    host_assert_same(empty);
+    return 0;
+}
+
+static void test_every_kind_has_its_row(void **state unused) {
+    for (unsigned kind = 0; kind < BASALT_EXIT_COUNT; kind++) {
+        begin(NULL);
+        script[0] = (struct exit){.kind = (u8)kind, .insn_length = 1, .vector = 6, .cr = 0, .gpr = 0, .bytes = 1, .port = 0x80};
+        run(1);
+        assert_int_equal(v->exits[kind], 1);
+        end(NULL);
+    }
+    begin(NULL);
+}
+
+static void test_halt_and_wake(void **state unused) {
+    script[0] = (struct exit){.kind = BASALT_EXIT_HLT, .insn_length = 1};
+    run(2); // the second exit is not reached
+    assert_int_equal(runs, 1);
+    assert_int_equal(v->blocked, BLOCK_HALT);
+    assert_true(v->cpu.rip == 0x1001);
+    assert_int_equal(guest_msi(d, 0xfee00000, 0x41), 0);
+    assert_int_equal(v->blocked, 0);
+    sched_remove(&this_queue()->queue, &v->sched);
+    script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(1);
+    assert_true(injected[0].valid && injected[0].vector == 0x41 && injected[0].type == EVENT_INTERRUPT);
+    assert_false(v->halted);
+    // With one waiting, HLT goes on at once.
+    struct vlapic_effect eoi = vlapic_eoi(&v->lapic);
+    vcpu_apic_effect(v, &eoi);
+    v->cpu.rflags &= ~IF;
+    assert_int_equal(guest_msi(d, 0xfee00000, 0x51), 0);
+    v->cpu.rflags |= IF;
+    script[0] = (struct exit){.kind = BASALT_EXIT_HLT, .insn_length = 1};
+    script[1] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    v->lapic.tpr = 0xf0; // masked: not for HLT
+    run(2);
+    assert_int_equal(runs, 1);
+    assert_int_equal(v->blocked, BLOCK_HALT);
+    v->lapic.tpr = 0;
+    vcpu_unblock(v, BLOCK_HALT);
+    sched_remove(&this_queue()->queue, &v->sched);
+    script[0] = script[1];
+    run(1);
+    assert_true(injected[0].valid && injected[0].vector == 0x51);
+}
+
+static void test_interrupt_window(void **state unused) {
+    v->cpu.rflags &= ~IF;
+    assert_int_equal(guest_msi(d, 0xfee00000, 0x41), 0);
+    script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(1);
+    assert_false(injected[0].valid);
+    assert_true(cpu->irq_window);
+    v->cpu.rflags |= IF;
+    script[0] = (struct exit){.kind = BASALT_EXIT_IRQ_WINDOW};
+    run(1);
+    assert_true(injected[0].valid && injected[0].vector == 0x41);
+    assert_false(cpu->irq_window);
+    // Of two, the lower one has to wait for the end of the higher one; then it needs no window.
+    assert_int_equal(guest_msi(d, 0xfee00000, 0x31), 0);
+    script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(1);
+    assert_false(injected[0].valid);
+    struct vlapic_effect eoi = vlapic_eoi(&v->lapic);
+    vcpu_apic_effect(v, &eoi);
+    run(1);
+    assert_true(injected[0].valid && injected[0].vector == 0x31);
+}
+
+static void test_nmi(void **state unused) {
+    cpu->no_nmi = true;
+    assert_int_equal(guest_msi(d, 0xfee00000, 0x400), 0);
+    script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(1);
+    assert_false(injected[0].valid);
+    assert_true(cpu->nmi_window);
+    cpu->no_nmi = false;
+    script[0] = (struct exit){.kind = BASALT_EXIT_NMI_WINDOW};
+    script[1] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(2);
+    assert_true(injected[0].valid && injected[0].type == EVENT_NMI && injected[0].vector == 2);
+    assert_false(injected[1].valid); // once
+    assert_false(v->nmi_pending);
+}
+
+// What an exit interrupted is delivered at the next entry; an exception that meets it is merged or goes first.
+static void test_interrupted_delivery(void **state unused) {
+    struct event soft = {.valid = true, .type = EVENT_SOFT_INTERRUPT, .vector = 0x80, .insn_length = 2};
+    struct event irq = {.valid = true, .type = EVENT_INTERRUPT, .vector = 0x61};
+
+    assert_int_equal(memory_populate(d, GPA(0x40000000), 1, BASALT_POPULATE_LAZY), 1);
+    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0x40000000), .vectoring = soft};
+    script[1] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(2);
+    assert_true(injected[1].valid && injected[1].vector == 0x80 && injected[1].type == EVENT_SOFT_INTERRUPT);
+    // A page fault while an interrupt is delivered: the fault first, the interrupt is not lost.
+    vlapic_accept(&v->lapic, 0x61, false);
+    vlapic_ack(&v->lapic, 0x61);
+    script[0] = (struct exit){.kind = BASALT_EXIT_EXCEPTION, .vector = 14, .has_error = true, .error = 2, .linear = 0x5555,
+                              .vectoring = irq};
+    script[1] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    script[2] = script[1];
+    run(3);
+    assert_true(injected[1].valid && injected[1].vector == 14 && injected[1].error == 2);
+    assert_true(v->cpu.cr2 == 0x5555);
+    assert_true(injected[2].valid && injected[2].vector == 0x61);
+    // A fault while a fault is delivered: #DF, and one more: the end.
+    struct event fault = {.valid = true, .type = EVENT_EXCEPTION, .vector = 14, .has_error = true};
+    script[0].vectoring = fault;
+    run(2);
+    assert_true(injected[1].valid && injected[1].vector == 8);
+    script[0].vectoring = injected[1];
+    run(2);
+    assert_int_equal(runs, 1);
+    assert_int_equal(d->status, BASALT_STATUS_ENDED);
+    assert_int_equal(d->end_reason, BASALT_END_TRIPLE_FAULT);
+}
+
+static void test_lazy_memory(void **state unused) {
+    assert_int_equal(memory_populate(d, GPA(0x40000000), 512, BASALT_POPULATE_LAZY), 512);
+    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0x40003000), .write = true};
+    run(1);
+    assert_true(ept_walk(&d->ept, GPA(0x40003000)).present);
+    assert_true(v->cpu.rip == 0x1000);
+    assert_int_equal(d->status, BASALT_STATUS_RUNNING);
+    // A fault that another one has cured meanwhile.
+    run(1);
+    assert_true(v->cpu.rip == 0x1000);
+    // Out of quota: the domain ends, and says why.
+    assert_int_equal(memory_populate(d, GPA(0x80000000), 512, BASALT_POPULATE_LAZY), 512);
+    d->quota = d->charged;
+    script[0].gpa = GPA(0x80000000);
+    run(2);
+    assert_int_equal(runs, 1);
+    assert_int_equal(d->end_reason, BASALT_END_MEMORY);
+    assert_true(d->end_detail == 0x80000000);
+    assert_true(v->blocked & BLOCK_ENDED);
+    d->quota = 8 * MIB;
+}
+
+static void test_flush_after_release(void **state unused) {
+    script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(1);
+    u64 flushes = cpu->flushes;
+    run(1);
+    assert_true(cpu->flushes == flushes);
+    assert_int_equal(memory_release(d, GPA(0xf000), 1), 1);
+    run(1);
+    assert_true(cpu->flushes == flushes + 1);
+}
+
+static void test_server_goes_while_waiting(void **state unused) {
+    new_server();
+    memcpy(host_memory(d, 0x1000), "\x8b\x03", 2); // MOV EAX, [EBX]
+    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0xd0000010)};
+    run(2);
+    assert_int_equal(runs, 1);
+    assert_int_equal(v->blocked, BLOCK_REQUEST);
+    host_destroy(server);
+    assert_int_equal(v->blocked, 0);
+    sched_remove(&this_queue()->queue, &v->sched);
+    new_server(); // the same place, after a restart
+    run(2);       // the instruction is tried again, and asks the new one
+    assert_int_equal(runs, 1);
+    assert_int_equal(v->blocked, BLOCK_REQUEST);
+    u64 number = d->servers[0].page->slots[0].number;
+    assert_int_equal(d->servers[0].page->slots[0].address, 0xd0000010);
+    assert_int_equal(request_answer(d, server, 0, number, 0x12345678), 0);
+    sched_remove(&this_queue()->queue, &v->sched);
+    script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(1);
+    assert_true(v->cpu.gprs[BASALT_RAX] == 0x12345678);
+    assert_true(v->cpu.rip == 0x1002 + 2);
+}
+
+// INIT while a request is out: its answer comes too late and changes nothing.
+static void test_init_while_waiting(void **state unused) {
+    new_server();
+    memcpy(host_memory(d, 0x1000), "\x8b\x03", 2);
+    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0xd0000010)};
+    run(2);
+    u64 number = d->servers[0].page->slots[0].number;
+    vcpu_init_ipi(v);
+    assert_int_equal(v->blocked, BLOCK_SIPI);
+    assert_int_equal(request_answer(d, server, 0, number, 1), -BASALT_ENOENT);
+    vcpu_startup_ipi(v, 1);
+    assert_int_equal(v->blocked, 0);
+    sched_remove(&this_queue()->queue, &v->sched);
+    assert_null(v->io.resume);
+    script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(1);
+    assert_int_equal(v->cpu.rip, 2);
+}
+
+static void test_control_registers(void **state unused) {
+    v->cpu.gprs[BASALT_RCX] = 0x11 | CR0_TS;
+    script[0] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RCX, .write = true, .insn_length = 3};
+    script[1] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RAX, .insn_length = 3};
+    script[2] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = 0, .cr_op = CR_OP_CLTS, .insn_length = 2};
+    script[3] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RDX, .insn_length = 3};
+    run(4);
+    assert_int_equal(v->cpu.gprs[BASALT_RAX], 0x11 | CR0_TS);
+    assert_int_equal(v->cpu.gprs[BASALT_RDX], 0x11);
+    assert_true(v->cpu.rip == 0x1000 + 11);
+    v->cpu.gprs[BASALT_RCX] = CR0_PG; // without protection
+    run(1);
+    assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 13);
+    assert_true(v->cpu.rip == 0x1000 + 11); // a fault: RIP stays
+    v->cpu.queued.valid = false;
+    // Decoded, where the processor does not tell.
+    memcpy(host_memory(d, 0x1000), "\x0f\x22\xd9", 3); // MOV CR3, ECX
+    v->cpu.rip = 0x1000;
+    v->cpu.gprs[BASALT_RCX] = 0x7000;
+    script[0] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0xff, .gpr = 0xff};
+    run(1);
+    assert_int_equal(cpu->registers[REG_CR3], 0x7000);
+    assert_true(v->cpu.rip == 0x1003);
+}
+
+static void test_msrs_and_cpuid(void **state unused) {
+    v->cpu.gprs[BASALT_RCX] = 0x12345678;
+    script[0] = (struct exit){.kind = BASALT_EXIT_RDMSR, .insn_length = 2};
+    run(1);
+    assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 13 && v->cpu.rip == 0x1000);
+    v->cpu.queued.valid = false;
+    v->cpu.gprs[BASALT_RCX] = MSR_APIC_BASE;
+    run(1);
+    assert_true((u32)v->cpu.gprs[BASALT_RAX] == 0xfee00900 && v->cpu.rip == 0x1002);
+    v->cpu.gprs[BASALT_RAX] = 0x40000000;
+    script[0] = (struct exit){.kind = BASALT_EXIT_CPUID, .insn_length = 2};
+    run(1);
+    assert_true(v->cpu.gprs[BASALT_RAX] >= 0x40000001);
+    script[0] = (struct exit){.kind = BASALT_EXIT_XSETBV, .insn_length = 3};
+    run(1);
+    assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 6); // CR4.OSXSAVE is off
+}
+
+static void test_hypercall_by_a_guest(void **state unused) {
+    v->cpu.gprs[BASALT_RAX] = BASALT_HC_VERSION;
+    script[0] = (struct exit){.kind = BASALT_EXIT_HYPERCALL, .insn_length = 3};
+    run(1);
+    assert_true(v->cpu.gprs[BASALT_RAX] == (u32)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION));
+    assert_true(v->cpu.rip == 0x1003);
+}
+
+// ---- Anything ----
+
+static struct exit random_exit(struct cpu_state *c) {
+    static const u32 msrs[] = {MSR_APIC_BASE, MSR_EFER, MSR_TSC, MSR_TSC_DEADLINE, 0x800, 0x80b, 0x830, 0x832, 0x838,
+                               0x4b564d00, 0x4b564d01, 0x200, 0x277, 0x48, 0x1a0, 0xc0000100, 0x3b};
+    u64 r = host_random();
+    struct exit e = {
+        .kind = (u8)(r % BASALT_EXIT_COUNT), .insn_length = (r >> 8) % 4 ? (u8)((r >> 10) % 16) : 0, .vector = (u8)(r >> 16),
+        .bytes = (u8)(1u << (r >> 24) % 3), .write = r & BIT(28), .fetch = (r >> 29) % 8 == 0, .string = r & BIT(33),
+        .rep = r & BIT(34), .has_error = r & BIT(35), .in_walk = (r >> 36) % 16 == 0,
+        .segment = 0xff, .cr = (r >> 40) % 4 ? (u8)((r >> 42) % 16) : 0xff, .gpr = (r >> 46) % 4 ? (u8)((r >> 48) % 16) : 0xff,
+        .cr_op = (u8)((r >> 52) % 3), .port = (u16)(r >> 44), .lmsw = (u16)(r >> 20), .error = (u32)(r >> 50),
+        .linear = host_random(), .detail = host_random(),
+        .gpa = GPA((r >> 56) % 4 == 0 ? 0xfee00000 + host_random() % PAGE_SIZE
+                   : (r >> 56) % 4 == 1 ? 0xfec00000 + host_random() % 64
+                   : (r >> 56) % 4 == 2 ? 0xd0000000 + host_random() % PAGE_SIZE
+                                        : host_random() % (BIT(host_random() % 48))),
+    };
+
+    c->queued.valid = false;
+    if ((r >> 60) == 0)
+        e.vectoring = (struct event){.valid = true, .type = (u8)(host_random() % 7), .vector = (u8)host_random()};
+    if (e.vectoring.type == 1)
+        e.vectoring.type = EVENT_INTERRUPT;
+    if (e.vectoring.valid && e.vectoring.type == EVENT_INTERRUPT && e.vectoring.vector < 16)
+        e.vectoring.vector += 16;
+    if (e.kind == BASALT_EXIT_EXCEPTION)
+        e.vector &= 31;
+    if (e.kind == BASALT_EXIT_TRIPLE_FAULT || e.kind == BASALT_EXIT_UNKNOWN)
+        e.kind = host_random() % 8 ? BASALT_EXIT_RDMSR + (r & 1) : e.kind;
+    if (host_random() % 3 == 0)
+        e.kind = r & 1 ? BASALT_EXIT_MEMORY : BASALT_EXIT_IO;
+    if (host_random() % 2)
+        c->gprs[BASALT_RCX] = msrs[host_random() % ARRAY_SIZE(msrs)];
+    if (host_random() % 8 == 0)
+        c->gprs[BASALT_RAX] = BASALT_HC_BASE + host_random() % (BASALT_HC_END - BASALT_HC_BASE);
+    if (++runs % 4 == 0)
+        schedule_yield();
+    return e;
+}
+
+// Code, registers and mode as no one would choose them; memory is where the page tables say, or not.
+static void random_state(void) {
+    static const char code[][5] = {"\x8b\x03", "\x89\x03", "\xf3\xa5", "\xf3\x48\xab", "\x6d", "\xf3\x6e", "\x48\x0f\xb1\x0b",
+                                       "\x0f\x22\xc0", "\x0f\x01\x33", "\x86\x27", "\x66\xa5", "\xac", "\x0f\x06", "\xe4\x70"};
+    enum cpu_mode mode = (enum cpu_mode)(host_random() % 3);
+    u8 *page = host_memory(d, 0x1000);
+
+    host_set_mode(v, mode);
+    cpu->cpl = host_random() % 4 ? 0 : 3;
+    v->cpu.rip = 0x1000 + host_random() % 64;
+    v->cpu.rflags = 2 | (host_random() & 0x40fd5) | (host_random() % 16 ? 0 : BIT(8));
+    for (unsigned i = 0; i < 16; i++)
+        v->cpu.gprs[i] = host_random() % 3 ? host_random() % 0x10000 : host_random() >> host_random() % 64;
+    for (unsigned i = 0; i < 128; i++)
+        page[i] = (u8)host_random();
+    if (host_random() % 4)
+        memcpy(page + (v->cpu.rip - 0x1000), code[host_random() % ARRAY_SIZE(code)], 5);
+    u64 *tables = host_memory(d, 0x2000); // all levels in one page, which maps itself and its neighbours
+    for (unsigned i = 0; i < 512; i++)
+        tables[i] = (host_random() % 4 ? 2 : host_random() % 0x10) << 12 | (host_random() % 16 ? 7 : host_random() % 512);
+    if (mode == MODE_64) {
+        cpu->registers[REG_CR3] = 0x2000;
+        tables[0] = 0x2007;
+        tables[1] = 0x1007; // where RIP is
+    }
+}
+
+static void test_random_exits(void **state unused) {
+    const char *given = getenv("EXITS");
+    u64 wanted = given ? strtoull(given, NULL, 0) : 300000, total = 0, domains = 0, idle = 0;
+
+    new_server();
+    while (total < wanted) {
+        if (d->status == BASALT_STATUS_ENDED) {
+            host_load(NULL);
+            host_destroy(d);
+            host_destroy(server);
+            host_assert_same(empty);
+            new_guest();
+            new_server();
+            assert_int_equal(memory_populate(d, GPA(0x40000000), 512, BASALT_POPULATE_LAZY), 512);
+            domains++;
+        }
+        random_state();
+        runs = 0;
+        this_queue()->resched = false;
+        this_queue()->slice_end = ~0ull;
+        this_queue()->current = v;
+        host_run = random_exit;
+        vcpu_run(v);
+        this_queue()->current = NULL;
+        total += runs;
+        idle += !runs;
+        assert_true(idle < 4 * wanted);
+        if (v->io.waiting && host_random() % 2)
+            (void)!request_answer(d, server, 0, v->io.number, host_random());
+        if (d->status == BASALT_STATUS_ENDED)
+            continue;
+        if (v->blocked & BLOCK_SIPI)
+            vcpu_startup_ipi(v, 1);
+        if (v->halted) { // nothing but an NMI wakes everyone
+            v->nmi_pending = true;
+            vcpu_unblock(v, BLOCK_HALT);
+        }
+        if (!v->io.waiting)
+            assert_false(v->blocked & BLOCK_REQUEST);
+        sched_remove(&this_queue()->queue, &v->sched);
+        schedule_poll();
+    }
+    print_message("%llu exits, %llu turns without, %llu domains\n", (unsigned long long)total, (unsigned long long)idle,
+                  (unsigned long long)domains);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_every_kind_has_its_row, end), TEST(test_halt_and_wake), TEST(test_interrupt_window),
+        TEST(test_nmi), TEST(test_interrupted_delivery), TEST(test_lazy_memory), TEST(test_flush_after_release),
+        TEST(test_server_goes_while_waiting), TEST(test_init_while_waiting), TEST(test_control_registers),
+        TEST(test_msrs_and_cpuid), TEST(test_hypercall_by_a_guest), TEST(test_random_exits),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
