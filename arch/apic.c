@@ -36,8 +36,6 @@ static void write(u32 reg, u32 value)
         wrmsr(MSR_X2APIC_BASE + reg / 16, value);
 }
 
-u32 apic_id(void) { return registers ? read(APIC_ID) >> 24 : read(APIC_ID); }
-
 void apic_eoi(void) { write(APIC_EOI, 0); }
 
 static void choose_mode(void)
@@ -55,7 +53,7 @@ static void choose_mode(void)
 void apic_init(void)
 {
     choose_mode();
-    this_cpu()->apic_id = apic_id();
+    this_cpu()->apic_id = read(APIC_ID) >> (registers ? 24 : 0);
     u32 last_lvt = read(APIC_VERSION) >> 16 & 0xff;
     write(APIC_TPR, 0);
     write(APIC_SVR, APIC_SVR_ENABLE | VECTOR_SPURIOUS);

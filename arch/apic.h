@@ -33,7 +33,6 @@
 void apic_init(void);
 /// Finds out how fast the timer counts where there is no TSC deadline; after tsc_init().
 void apic_timer_init(void);
-u32 apic_id(void);
 void apic_eoi(void);
 /// VECTOR_TIMER comes once, at or soon after `deadline` (host TSC; in the past: at once); ~0:
 /// never.

@@ -23,7 +23,7 @@ static unsigned taken_count;
 static u64 chunk_next, chunk_end;
 static bool paging_is_up;
 
-void early_reserve(u64 base, u64 end)
+static void early_reserve(u64 base, u64 end)
 {
     if (taken_count == EARLY_RANGES_MAX)
         panic("more than %u reserved ranges at boot", EARLY_RANGES_MAX);
@@ -40,44 +40,42 @@ void early_init(const struct boot_params *params)
         early_reserve(params->modules[i].base, params->modules[i].base + params->modules[i].size);
 }
 
-// The end of a taken range that [base, end) touches, 0 if it touches none.
-static u64 collision(u64 base, u64 end)
+// The end of a taken range that the chunk at `base` touches, 0 if it touches none.
+static u64 collision(u64 base)
 {
     for (unsigned i = 0; i < taken_count; i++)
-        if (taken[i].base < end && base < taken[i].end)
+        if (taken[i].base < base + SUPERPAGE_SIZE && base < taken[i].end)
             return taken[i].end;
     return 0;
 }
 
-hpa_t early_alloc(u64 bytes, u64 align)
+static u64 find_chunk(void)
 {
-    bytes = ALIGN_UP(bytes, PAGE_SIZE);
     for (unsigned i = 0; i < boot->memory_count; i++) {
         const struct boot_memory *m = &boot->memory[i];
-        u64 end = MIN(m->end, LIMIT), base = ALIGN_UP(m->base, align), next;
-        while ((next = collision(base, base + bytes)) != 0)
-            base = ALIGN_UP(next, align);
-        if (m->kind == MEMORY_RAM && base + bytes <= end) {
-            early_reserve(base, base + bytes);
-            return HPA(base);
-        }
+        u64 base = ALIGN_UP(m->base, SUPERPAGE_SIZE), next;
+        while ((next = collision(base)) != 0)
+            base = ALIGN_UP(next, SUPERPAGE_SIZE);
+        if (m->kind == MEMORY_RAM && base + SUPERPAGE_SIZE <= MIN(m->end, LIMIT))
+            return base;
     }
-    panic("no %lu KiB of free memory below 4 GiB", bytes >> 10);
+    panic("no 2 MiB of free memory below 4 GiB");
 }
 
-static void map_chunk(hpa_t chunk)
+static void map_chunk(u64 chunk)
 {
-    int error = map_kernel((u64)pool_ptr(chunk), chunk, SUPERPAGE_SIZE, MAP_WRITE);
+    int error = map_kernel(POOL_BASE + chunk, HPA(chunk), SUPERPAGE_SIZE, MAP_WRITE);
     assert(!error, "REFILL frames are left");
 }
 
 static void next_chunk(void)
 {
-    hpa_t chunk = early_alloc(SUPERPAGE_SIZE, SUPERPAGE_SIZE);
+    u64 chunk = find_chunk();
+    early_reserve(chunk, chunk + SUPERPAGE_SIZE);
     if (paging_is_up)
         map_chunk(chunk);
-    chunk_next = chunk.v;
-    chunk_end = chunk.v + SUPERPAGE_SIZE;
+    chunk_next = chunk;
+    chunk_end = chunk + SUPERPAGE_SIZE;
 }
 
 hpa_t early_frame(void)
@@ -96,7 +94,7 @@ hpa_t early_frame(void)
 
 void early_map_pool(void)
 {
-    map_chunk(HPA(chunk_end - SUPERPAGE_SIZE));
+    map_chunk(chunk_end - SUPERPAGE_SIZE);
     paging_is_up = true;
 }
 

@@ -18,12 +18,7 @@ struct range {
 
 /// Reserves the first MiB, the image, modules and boot information.
 void early_init(const struct boot_params *params);
-/// Takes a range that must not be given out. Panics when there are too many.
-void early_reserve(u64 base, u64 end);
-/// Takes `bytes` (rounded up to pages) of usable RAM below 4 GiB; panics when there is none. Not
-/// zeroed.
-hpa_t early_alloc(u64 bytes, u64 align);
-/// Takes one zeroed frame in the pool window. Panics when there is none.
+/// Takes one zeroed frame of RAM below 4 GiB, in the pool window. Panics when there is none.
 hpa_t early_frame(void);
 /// Maps the chunk that frames come from in the pool window of tables under construction; later ones
 /// are at once.

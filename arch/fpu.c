@@ -67,28 +67,21 @@ void xstate_save(void *area)
         asm volatile("xsave64 (%0)" : : "r"(area), "a"((u32)xstate_mask), "d"(0) : "memory");
 }
 
-static bool restore(const void *area)
-{
-    u32 ok = 0, mask = (u32)xstate_mask;
-    if (!mask)
-        asm volatile("1: fxrstor64 (%1)\n\tmovl $1, %0\n\t2:\n\t" EXTABLE("1b", "2b")
-                     : "+r"(ok)
-                     : "r"(area)
-                     : "memory");
-    else
-        asm volatile("1: xrstor64 (%1)\n\tmovl $1, %0\n\t2:\n\t" EXTABLE("1b", "2b")
-                     : "+r"(ok)
-                     : "r"(area), "a"(mask), "d"(0)
-                     : "memory");
-    return ok;
-}
+// Restores an area with an instruction that may refuse it; `ok` tells.
+#define RESTORE(insn)                                                            \
+    asm volatile("1: " insn " (%1)\n\tmovl $1, %0\n\t2:\n\t" EXTABLE("1b", "2b") \
+                 : "+r"(ok)                                                      \
+                 : "r"(area), "a"((u32)xstate_mask), "d"(0)                      \
+                 : "memory")
 
-bool xstate_restore(const void *area)
+void xstate_restore(void *area)
 {
-    static u8 clean[PAGE_SIZE] __attribute__((aligned(64)));
-    if (restore(area))
-        return true;
-    xstate_init(clean);
-    (void)restore(clean);
-    return false;
+    for (u32 ok = 0; !ok;) {
+        if (xstate_mask)
+            RESTORE("xrstor64");
+        else
+            RESTORE("fxrstor64");
+        if (!ok)
+            xstate_init(area);
+    }
 }

@@ -21,6 +21,6 @@ void xstate_enter(u64 xcr0);
 u64 xstate_leave(void);
 /// Saves and restores all of xstate_mask. XCR0 must be xstate_mask.
 void xstate_save(void *area);
-/// An area that holds what the processor does not accept (reserved bits) is restored as
-/// xstate_init() fills it; returns false then.
-bool xstate_restore(const void *area);
+/// An area that holds what the processor does not accept (reserved bits) is filled by xstate_init()
+/// first.
+void xstate_restore(void *area);

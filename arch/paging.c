@@ -15,7 +15,6 @@
 
 #define TABLE_ENTRIES 512u
 #define TOP_LEVEL     4u
-#define TOP_SPAN      (512 * GIB) // one entry of the top-level table
 
 extern char __text_start[], __text_end[], __rodata_start[], __rodata_end[], __data_start[],
     __bss_end[];
@@ -27,32 +26,33 @@ static u64 stack_next = STACK_BASE;
 
 void paging_set_frame_source(hpa_t (*alloc)(void)) { frame_source = alloc; }
 
+static u64 span(unsigned level) { return PAGE_SIZE << 9 * (level - 1); }
+
 //  47     39 38     30 29     21 20     12 11      0
 // |  level 4|  level 3|  level 2|  level 1|  offset  |     level 2 entries may map 2 MiB
 static u64 *entry_at(u64 *table, u64 va, unsigned level)
 {
-    return &table[va >> (PAGE_SHIFT + 9 * (level - 1)) & (TABLE_ENTRIES - 1)];
+    return &table[va / span(level) % TABLE_ENTRIES];
 }
 
-// The entry of `va` at `level`. NULL: a table is missing (and could not be made), or a large page
-// is in the way.
-static u64 *walk(u64 va, unsigned level, bool create)
+// The entry of `va` at *level, or at a higher one, which is then in *level, where a large page maps it
+// or a table is missing (and could not be made). Before paging_init(): in the tables of boot/entry.S.
+static u64 *walk(u64 va, unsigned *level, bool create)
 {
-    u64 *table = pool_ptr(kernel_root);
-    for (unsigned l = TOP_LEVEL; l > level; l--) {
+    u64 *table = pool_ptr(kernel_root.v ? kernel_root : HPA(read_cr3() & PTE_ADDRESS));
+    for (unsigned l = TOP_LEVEL;; l--) {
         u64 *entry = entry_at(table, va, l);
-        if (!(*entry & PTE_PRESENT)) {
-            hpa_t frame = create ? frame_source() : HPA_NONE;
-            if (frame.v == HPA_NONE.v)
-                return NULL;
+        hpa_t frame = l > *level && create && !*entry ? frame_source() : HPA_NONE;
+        if (frame.v != HPA_NONE.v) {
             memset(pool_ptr(frame), 0, PAGE_SIZE);
             *entry = frame.v | PTE_PRESENT | PTE_WRITE;
-        } else if (*entry & PTE_LARGE) {
-            return NULL;
+        }
+        if (l == *level || !(*entry & PTE_PRESENT) || *entry & PTE_LARGE) {
+            *level = l;
+            return entry;
         }
         table = pool_ptr(HPA(*entry & PTE_ADDRESS));
     }
-    return entry_at(table, va, level);
 }
 
 static u64 pte_flags(unsigned flags)
@@ -70,9 +70,9 @@ int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags)
     while (bytes) {
         bool large = !(flags & MAP_SMALL) && (va | pa.v) % SUPERPAGE_SIZE == 0 &&
                      bytes >= SUPERPAGE_SIZE;
-        u64 step = large ? SUPERPAGE_SIZE : PAGE_SIZE;
-        u64 *entry = walk(va, large ? 2 : 1, true);
-        if (!entry || *entry & PTE_PRESENT)
+        unsigned wanted = large ? 2 : 1, level = wanted;
+        u64 step = span(wanted), *entry = walk(va, &level, true);
+        if (level != wanted || *entry & PTE_PRESENT)
             return -1;
         *entry = pa.v | pte_flags(flags) | (large ? PTE_LARGE : 0);
         va += step;
@@ -85,14 +85,9 @@ int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags)
 void unmap_kernel(u64 va, u64 bytes)
 {
     for (u64 end = va + bytes, step; va < end; va += step) {
-        u64 *entry = walk(va, 2, false);
-        step = SUPERPAGE_SIZE - va % SUPERPAGE_SIZE;
-        if (!entry || !(*entry & PTE_PRESENT))
-            continue;
-        if (!(*entry & PTE_LARGE)) {
-            entry = walk(va, 1, false);
-            step = PAGE_SIZE;
-        }
+        unsigned level = 1;
+        u64 *entry = walk(va, &level, false);
+        step = span(level) - va % span(level);
         *entry = 0;
         invlpg((void *)va);
     }
@@ -100,18 +95,10 @@ void unmap_kernel(u64 va, u64 bytes)
 
 hpa_t kernel_virt_to_hpa(const void *p)
 {
-    u64 va = (u64)p;
-    u64 *table = pool_ptr(HPA(read_cr3() & PTE_ADDRESS));
-    for (unsigned level = TOP_LEVEL; level; level--) {
-        u64 entry = *entry_at(table, va, level);
-        u64 offset_mask = BIT(PAGE_SHIFT + 9 * (level - 1)) - 1;
-        if (!(entry & PTE_PRESENT))
-            return HPA_NONE;
-        if (level == 1 || (entry & PTE_LARGE && level < TOP_LEVEL))
-            return HPA((entry & PTE_ADDRESS & ~offset_mask) | (va & offset_mask));
-        table = pool_ptr(HPA(entry & PTE_ADDRESS));
-    }
-    return HPA_NONE;
+    unsigned level = 1;
+    u64 entry = *walk((u64)p, &level, false), offset_mask = span(level) - 1;
+    return entry & PTE_PRESENT ? HPA((entry & PTE_ADDRESS & ~offset_mask) | ((u64)p & offset_mask))
+                               : HPA_NONE;
 }
 
 void *device_map(hpa_t pa, u64 bytes, unsigned flags)
@@ -148,8 +135,10 @@ static void map_image(const char *start, const char *end, unsigned flags)
 // Makes the top-level entries that all CPUs will share.
 static void make_top(u64 base, u64 bytes)
 {
-    for (u64 offset = 0; offset < bytes; offset += TOP_SPAN)
-        (void)walk(base + offset, TOP_LEVEL - 1, true);
+    for (u64 offset = 0; offset < bytes; offset += span(TOP_LEVEL)) {
+        unsigned level = TOP_LEVEL - 1;
+        (void)walk(base + offset, &level, true);
+    }
 }
 
 int paging_init_cpu(struct cpu *cpu)
@@ -180,9 +169,9 @@ void paging_init(u64 ram_end)
     map_image(__rodata_start, __rodata_end, MAP_READ);
     map_image(__data_start, __bss_end, MAP_WRITE);
     make_top(POOL_BASE, MAX(ram_end, 4 * GIB));
-    make_top(FRAME_TABLE_BASE, 2 * TOP_SPAN);
-    make_top(DEVICE_BASE, TOP_SPAN);
-    make_top(STACK_BASE, TOP_SPAN);
+    make_top(FRAME_TABLE_BASE, 2 * span(TOP_LEVEL));
+    make_top(DEVICE_BASE, span(TOP_LEVEL));
+    make_top(STACK_BASE, span(TOP_LEVEL));
     early_map_pool();
     bool ready = !paging_init_cpu(cpu_boot());
     assert(ready, "early_frame() never fails");

@@ -102,8 +102,6 @@
 #define MSR_TSC                     0x10u
 #define MSR_APIC_BASE               0x1bu
 #define MSR_FEATURE_CONTROL         0x3au
-#define MSR_SPEC_CTRL               0x48u
-#define MSR_PRED_CMD                0x49u
 #define MSR_MTRR_CAP                0xfeu
 #define MSR_ARCH_CAPABILITIES       0x10au
 #define MSR_SYSENTER_CS             0x174u
@@ -197,11 +195,8 @@
 #define CPUID_7_EBX_SMAP              BIT(20)
 #define CPUID_7_ECX_UMIP              BIT(2)
 #define CPUID_7_ECX_RDPID             BIT(22)
-#define CPUID_7_EDX_IBRS              BIT(26)
-#define CPUID_7_EDX_STIBP             BIT(27)
 #define CPUID_7_EDX_FLUSH_L1D         BIT(28)
 #define CPUID_7_EDX_ARCH_CAPABILITIES BIT(29)
-#define CPUID_7_EDX_SSBD              BIT(31)
 #define CPUID_D1_EAX_XSAVEC           BIT(1)
 #define CPUID_81_ECX_SVM              BIT(2) // leaf 0x80000001
 #define CPUID_81_EDX_PAGE1G           BIT(26)
@@ -209,7 +204,6 @@
 #define CPUID_87_EDX_INVARIANT_TSC    BIT(8) // leaf 0x80000007
 #define CPUID_8A_EDX_NPT              BIT(0) // leaf 0x8000000a: SVM
 #define CPUID_8A_EDX_NRIP_SAVE        BIT(3)
-#define CPUID_8A_EDX_TSC_RATE         BIT(4)
 #define CPUID_8A_EDX_CLEAN_BITS       BIT(5)
 #define CPUID_8A_EDX_FLUSH_BY_ASID    BIT(6)
 #define CPUID_8A_EDX_DECODE_ASSISTS   BIT(7)

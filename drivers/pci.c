@@ -8,7 +8,6 @@
 
 #include "arch/x86.h"
 #include "drivers/ioapic.h"
-#include "drivers/pci_internal.h"
 #include "kernel/log.h"
 
 #define BUSES             256u

@@ -72,5 +72,9 @@ must_check int pci_msi_set(struct pci_function *fn, unsigned entry, u64 address,
 void pci_msi_mask(struct pci_function *fn, unsigned entry, bool masked);
 /// Turns MSI and MSI-X off.
 void pci_msi_disable(struct pci_function *fn);
+/// For drivers/pci.c alone: finds the configuration mechanism (true: ECAM); fills in the MSI and MSI-X
+/// fields of a function whose BARs are known, and turns both off.
+bool pci_config_init(void);
+void pci_msi_probe(struct pci_function *f);
 /// The message that sends `vector` to the CPU with that APIC ID (below 256).
 static inline u64 msi_address(u32 apic_id) { return 0xfee00000u | (u64)(apic_id & 0xff) << 12; }

@@ -5,7 +5,7 @@
 // space. Follows the PCI Express Base specification, "PCI Express Enhanced Configuration Access
 // Mechanism".
 
-#include "drivers/pci_internal.h"
+#include "drivers/pci.h"
 
 #include "arch/acpi.h"
 #include "arch/paging.h"

@@ -6,7 +6,7 @@
 
 #include "arch/paging.h"
 #include "arch/x86.h"
-#include "drivers/pci_internal.h"
+#include "drivers/pci.h"
 
 #define MSI_CONTROL     2u // offsets in both capabilities
 #define MSI_ADDRESS     4u

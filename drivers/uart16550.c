@@ -25,7 +25,6 @@
 
 #define IER_RECEIVE  0x01u
 #define IER_TRANSMIT 0x02u
-#define IIR_NONE     0x01u
 #define FCR_ENABLE   0x07u // FIFOs on and cleared, interrupt at the first byte
 #define LCR_8N1      0x03u
 #define LCR_DLAB     0x80u

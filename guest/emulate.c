@@ -101,9 +101,7 @@ static void finish_write(struct vcpu *v, const struct insn *i) {
     u64 old = v->io.old, accumulator = gpr_read(v, BASALT_RAX, i->rm_size, false), src = source(v, i);
 
     switch (i->op) {
-    case OP_XCHG:
-        gpr_write(v, i->reg, i->rm_size, i->reg_high, old);
-        break;
+    case OP_XCHG: gpr_write(v, i->reg, i->rm_size, i->reg_high, old); break;
     case OP_XADD:
         set_flags(v, alu(OP_ADD, old, src, i->rm_size, v->cpu.rflags).flags);
         gpr_write(v, i->reg, i->rm_size, i->reg_high, old);
@@ -113,8 +111,7 @@ static void finish_write(struct vcpu *v, const struct insn *i) {
         if (accumulator != old)
             gpr_write(v, BASALT_RAX, i->rm_size, false, old);
         break;
-    case OP_MOV:
-        break;
+    case OP_MOV: break;
     default:
         set_flags(v, alu((enum insn_op)i->op, old, src, i->rm_size, v->cpu.rflags).flags);
     }
@@ -131,8 +128,7 @@ static void finish_read(struct vcpu *v, const struct insn *i) {
     case OP_MOVSX:
         gpr_write(v, i->reg, i->operand_size, false, (u64)insn_signed(old, i->rm_size));
         break;
-    case OP_CLFLUSH:
-        break;
+    case OP_CLFLUSH: break;
     default: {
         bool memory_first = i->to_rm;
         struct alu_result r = alu((enum insn_op)i->op, memory_first ? old : reg, memory_first ? reg : old, i->rm_size,
@@ -178,7 +174,8 @@ static void step(struct vcpu *v) {
     finish(v);
 }
 
-void string_step(struct vcpu *v, bool src, bool destination) {
+// Ends the instruction: one step of REP counts rCX down and stays; otherwise RIP moves on.
+static void string_step(struct vcpu *v, bool src, bool destination) {
     const struct insn *i = &v->io.insn;
     u64 delta = v->cpu.rflags & BIT(10) ? -(u64)i->operand_size : i->operand_size;
 
@@ -193,7 +190,8 @@ void string_step(struct vcpu *v, bool src, bool destination) {
         vcpu_skip(v, i->length);
 }
 
-bool string_done(struct vcpu *v) {
+// True if a REP prefix has nothing left to do (RIP has moved on).
+static bool string_done(struct vcpu *v) {
     const struct insn *i = &v->io.insn;
 
     if (!(i->rep || i->repne) || gpr_read(v, BASALT_RCX, i->address_size, false))
@@ -203,8 +201,9 @@ bool string_done(struct vcpu *v) {
     return true;
 }
 
-// One side of a string instruction: memory or a device.
+// One side of a string instruction: memory or a device in its place, or the port of INS and OUTS.
 struct side {
+    bool port;
     u64 linear;
     gpa_t gpa;
 };
@@ -234,6 +233,8 @@ static bool element(struct vcpu *v, const struct side *side, bool write, u64 *va
     bool user = backend->cpl(&v->cpu) == 3;
     struct walk_fault fault;
 
+    if (side->port)
+        return device_access(v, BASALT_SPACE_IO, v->io.exit.port, bytes, write, value);
     if (!is_memory(v, side->gpa))
         return device_access(v, BASALT_SPACE_MEMORY, side->gpa.v, bytes, write, value);
     if (!(write ? guest_write_linear(v, side->linear, value, bytes, user, &fault)
@@ -246,8 +247,9 @@ static bool element(struct vcpu *v, const struct side *side, bool write, u64 *va
 
 static void string_resume(struct vcpu *v) {
     const struct insn *i = &v->io.insn;
-    bool from_memory = i->op != OP_STOS, to_memory = i->op != OP_LODS, answered = v->io.answered;
-    struct side from = {0}, to = {0};
+    bool reads = i->op != OP_STOS, writes = i->op != OP_LODS, answered = v->io.answered;
+    struct side from = {.port = i->op == OP_INS}, to = {.port = i->op == OP_OUTS};
+    bool from_memory = reads && !from.port, to_memory = writes && !to.port;
 
     v->io.answered = false;
     if (string_done(v))
@@ -258,19 +260,26 @@ static void string_resume(struct vcpu *v) {
         return;
     }
     if (v->io.phase == PHASE_READ) {
-        u64 value = from_memory ? v->io.data : gpr_read(v, BASALT_RAX, i->operand_size, false);
-        if (from_memory && !answered && !element(v, &from, false, &value))
+        u64 value = reads ? v->io.data : gpr_read(v, BASALT_RAX, i->operand_size, false);
+        if (reads && !answered && !element(v, &from, false, &value))
             return;
         v->io.old = value;
         v->io.phase = PHASE_WRITE;
         answered = false;
     }
     u64 value = v->io.old & insn_mask(i->operand_size);
-    if (to_memory && !answered && !element(v, &to, true, &value))
+    if (writes && !answered && !element(v, &to, true, &value))
         return;
-    if (i->op == OP_LODS)
+    if (!writes)
         gpr_write(v, BASALT_RAX, i->operand_size, false, value);
     string_step(v, from_memory, to_memory);
+}
+
+void string_begin(struct vcpu *v) {
+    v->io.phase = PHASE_READ;
+    v->io.answered = false;
+    v->io.resume = string_resume;
+    string_resume(v);
 }
 
 void handle_device_memory(struct vcpu *v, const struct exit *e) {
@@ -284,15 +293,14 @@ void handle_device_memory(struct vcpu *v, const struct exit *e) {
     }
     if (!guest_decode(v, i))
         return;
-    v->io.phase = PHASE_READ;
-    v->io.answered = false;
-    if (i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS)
-        v->io.resume = string_resume;
-    else if (supported(i) && (e->gpa.v & ~PAGE_MASK) + i->rm_size <= PAGE_SIZE)
+    if (i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS) {
+        string_begin(v);
+    } else if (supported(i) && (e->gpa.v & ~PAGE_MASK) + i->rm_size <= PAGE_SIZE) {
+        v->io.phase = PHASE_READ;
+        v->io.answered = false;
         v->io.resume = step;
-    else {
+        step(v);
+    } else {
         domain_end(v->domain, BASALT_END_EMULATION, v->index, e->gpa.v);
-        return;
     }
-    v->io.resume(v);
 }

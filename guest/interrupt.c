@@ -24,12 +24,8 @@ static void deliver_to(struct vcpu *v, const struct apic_message *m) {
         v->nmi_pending = true;
         vcpu_unblock(v, BLOCK_HALT);
         break;
-    case APIC_INIT:
-        vcpu_init_ipi(v);
-        break;
-    case APIC_SIPI:
-        vcpu_startup_ipi(v, m->vector);
-        break;
+    case APIC_INIT: vcpu_init_ipi(v); break;
+    case APIC_SIPI: vcpu_startup_ipi(v, m->vector); break;
     default: // SMI and ExtINT: there is neither SMM nor a PIC
         break;
     }

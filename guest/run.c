@@ -5,7 +5,6 @@
 // or the scheduler wants the CPU.
 
 #include "arch/cpu.h"
-#include "arch/fpu.h"
 #include "guest/event.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
@@ -39,8 +38,7 @@ void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) 
             vlapic_unack(&v->lapic, deferred.vector);
         break;
     case EVENT_QUEUED:
-    case EVENT_DOUBLE_FAULT:
-        break;
+    case EVENT_DOUBLE_FAULT: break;
     }
 }
 
@@ -192,18 +190,6 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(UNKNOWN, handle_unsupported),
 };
 
-// True when the vCPU may enter; false: it has to wait.
-static bool ready(struct vcpu *v) {
-    if (v->halted) {
-        if (!vcpu_can_wake(v)) {
-            vcpu_block(v, BLOCK_HALT);
-            return false;
-        }
-        v->halted = false;
-    }
-    return true;
-}
-
 void vcpu_run(struct vcpu *v) {
     while (!schedule_due()) {
         if (v->io.resume) {
@@ -218,8 +204,11 @@ void vcpu_run(struct vcpu *v) {
             v->io.resume(v);
             continue;
         }
-        if (!ready(v))
+        if (v->halted && !vcpu_can_wake(v)) {
+            vcpu_block(v, BLOCK_HALT);
             continue;
+        }
+        v->halted = false;
         vcpu_prepare_event(v);
         if (unlikely(v->cpu.flush_generation != v->domain->ept.generation)) {
             backend->flush_second_level(&v->cpu);

@@ -38,7 +38,7 @@ struct io_state {
     u8 server;        // of the last request, index in the domain's servers
     u64 number;       // of the last request
     u64 data;         // of the last answer
-    u64 old, result;  // resume's business
+    u64 old;          // resume's business
     gpa_t gpa;        // of the device access
     u64 linear;       // of the same, where known
     struct insn insn;
@@ -157,7 +157,5 @@ must_check bool device_access(struct vcpu *v, enum basalt_space space, u64 addre
 /// A general register's low bytes, and writing them as instructions do (32 bits clear the upper half).
 u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high);
 void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, bool high, u64 value);
-/// Ends the instruction: one step of REP counts rCX down and stays; otherwise RIP moves on.
-void string_step(struct vcpu *v, bool source, bool destination);
-/// True if a REP prefix has nothing left to do (RIP has moved on).
-bool string_done(struct vcpu *v);
+/// Starts the string instruction in v->io.insn; INS and OUTS use the port of v->io.exit.
+void string_begin(struct vcpu *v);

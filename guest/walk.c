@@ -5,7 +5,6 @@
 // would. Follows the SDM, "Paging", and "Segment Limit Checking".
 
 #include "arch/paging.h"
-#include "arch/string.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
@@ -204,8 +203,7 @@ bool guest_decode(struct vcpu *v, struct insn *insn) {
         return false;
     }
     switch (insn_decode(bytes, valid, guest_mode(v), insn)) {
-    case DECODE_OK:
-        return true;
+    case DECODE_OK: return true;
     case DECODE_TOO_LONG:
         vcpu_gp(v);
         return false;
@@ -213,8 +211,7 @@ bool guest_decode(struct vcpu *v, struct insn *insn) {
         vcpu_ud(v);
         return false;
     case DECODE_TRUNCATED:
-    case DECODE_UNSUPPORTED:
-        break;
+    case DECODE_UNSUPPORTED: break;
     }
     domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.gpa.v);
     return false;

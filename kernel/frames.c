@@ -269,8 +269,6 @@ void frames_adopt(u16 owner, hpa_t base, u64 bytes) {
 u16 frame_owner(hpa_t hpa) { return managed(hpa) ? frame_of(hpa)->owner : FRAME_OWNER_RESERVED; }
 u32 frame_references(hpa_t hpa) { return managed(hpa) ? frame_of(hpa)->references : 0; }
 
-void frame_get(hpa_t hpa) { frames_get(hpa, 1); }
-
 void frames_get(hpa_t hpa, unsigned count) {
     spin_lock(&frames_lock);
     for (unsigned i = 0; i < count; i++) {
@@ -281,27 +279,14 @@ void frames_get(hpa_t hpa, unsigned count) {
     spin_unlock(&frames_lock);
 }
 
-static bool put(hpa_t hpa) {
-    struct frame *f = frame_of(hpa);
-
-    assert(managed(hpa) && f->owner && f->references, "too many references dropped");
-    if (--f->references)
-        return false;
-    give_frame(hpa);
-    return true;
-}
-
-bool frame_put(hpa_t hpa) {
-    spin_lock(&frames_lock);
-    bool last = put(hpa);
-    spin_unlock(&frames_lock);
-    return last;
-}
-
 void frames_put(hpa_t hpa, unsigned count) {
     spin_lock(&frames_lock);
-    for (unsigned i = 0; i < count; i++)
-        (void)put(HPA(hpa.v + i * PAGE_SIZE));
+    for (unsigned i = 0; i < count; i++, hpa.v += PAGE_SIZE) {
+        struct frame *f = frame_of(hpa);
+        assert(managed(hpa) && f->owner && f->references, "too many references dropped");
+        if (--f->references == 0)
+            give_frame(hpa);
+    }
     spin_unlock(&frames_lock);
 }
 

@@ -46,14 +46,10 @@ void frames_adopt(u16 owner, hpa_t base, u64 bytes);
 
 /// Owner of the frame at `hpa`; FRAME_OWNER_RESERVED for anything that is not managed RAM.
 u16 frame_owner(hpa_t hpa);
-/// Adds a reference (a mapping elsewhere, a pin). The frame must have an owner.
-void frame_get(hpa_t hpa);
-/// Drops one; the last one gives the frame back to the free list. Returns true when it was the last.
-bool frame_put(hpa_t hpa);
-/// The same for `count` frames from a 4 KiB aligned address on; constant time for a whole unshared chunk is not
-/// promised: one step per frame, at most 512.
-void frames_put(hpa_t hpa, unsigned count);
+/// Adds a reference (a mapping elsewhere, a pin) to `count` frames from a page on. The frames must have an owner.
 void frames_get(hpa_t hpa, unsigned count);
+/// Drops one of each; the last one gives a frame back. One step per frame, at most 512.
+void frames_put(hpa_t hpa, unsigned count);
 u32 frame_references(hpa_t hpa);
 
 struct frames_count frames_count(void);

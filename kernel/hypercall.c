@@ -149,7 +149,10 @@ static i64 hc_domain_info(struct call *c) {
 }
 
 static i64 hc_domain_bind(struct call *c) {
-    return watch(c, &c->target->end_watcher, c->args[1]);
+    i64 error = watch(c, &c->target->end_watcher, c->args[1]);
+    if (!error && c->target->status == BASALT_STATUS_ENDED)
+        event_ring(c->caller, (u32)c->args[1]);
+    return error;
 }
 
 static i64 hc_domain_schedule(struct call *c) {

@@ -5,7 +5,6 @@
 
 #include "kernel/interrupt.h"
 
-#include "arch/apic.h"
 #include "arch/cpu.h"
 #include "drivers/ioapic.h"
 #include "drivers/pci.h"

@@ -11,7 +11,6 @@
 #include "arch/paging.h"
 #include "arch/tsc.h"
 #include "arch/x86.h"
-#include "drivers/uart16550.h"
 #include "kernel/console.h"
 #include "kernel/domain.h"
 #include "kernel/interrupt.h"
@@ -98,8 +97,7 @@ static void load(struct runqueue *q, struct vcpu *v) {
         slots_clear();
     unload(q);
     backend->load(&v->cpu);
-    if (!xstate_restore(v->xstate))
-        xstate_init(v->xstate);
+    xstate_restore(v->xstate);
     xstate_enter(v->xcr0);
     q->loaded = v;
     this_cpu()->vcpu = v;

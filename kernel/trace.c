@@ -4,7 +4,6 @@
 
 #include "kernel/trace.h"
 
-#include "arch/string.h"
 
 #include <basalt/trace.h>
 

@@ -27,21 +27,6 @@ static int refuse(struct refusal *why, const char *missing, const char *remedy)
     return -1;
 }
 
-static void fill_features(struct backend_features *f, const struct cpuid *svm)
-{
-    *f = (struct backend_features){
-        .nrip_save = svm->edx & CPUID_8A_EDX_NRIP_SAVE,
-        .decode_assists = svm->edx & CPUID_8A_EDX_DECODE_ASSISTS,
-        .flush_by_asid = svm->edx & CPUID_8A_EDX_FLUSH_BY_ASID,
-        .clean_bits = svm->edx & CPUID_8A_EDX_CLEAN_BITS,
-        .pause_filter = svm->edx & CPUID_8A_EDX_PAUSE_FILTER,
-        .tsc_scaling = svm->edx & CPUID_8A_EDX_TSC_RATE,
-        .tags = svm->ebx,
-        .second_level_1g = cpu_features.page1g,
-        .second_level_2m = true,
-    };
-}
-
 static int svm_probe(struct backend_features *features, struct refusal *why)
 {
     u64 vm_cr;
@@ -61,7 +46,16 @@ static int svm_probe(struct backend_features *features, struct refusal *why)
     if (svm.ebx < 2)
         return refuse(why, "the processor has no address space identifier for guests",
                       "use another processor or hypervisor");
-    fill_features(&svm_features, &svm);
+    svm_features = (struct backend_features){
+        .nrip_save = svm.edx & CPUID_8A_EDX_NRIP_SAVE,
+        .decode_assists = svm.edx & CPUID_8A_EDX_DECODE_ASSISTS,
+        .flush_by_asid = svm.edx & CPUID_8A_EDX_FLUSH_BY_ASID,
+        .clean_bits = svm.edx & CPUID_8A_EDX_CLEAN_BITS,
+        .pause_filter = svm.edx & CPUID_8A_EDX_PAUSE_FILTER,
+        .tags = svm.ebx,
+        .second_level_1g = cpu_features.page1g,
+        .second_level_2m = true,
+    };
     svm_widths = (struct svm_widths){cpu_features.physical_bits, cpu_features.linear_bits};
     *features = svm_features;
     return 0;

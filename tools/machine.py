@@ -188,13 +188,16 @@ class Machine:
 
     def close(self):
         if self.process and self.process.poll() is None:
-            self.process.terminate()
+            self._end()
             try:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
         self._log.close()
+
+    def _end(self):
+        self.process.terminate()
 
     def __enter__(self):
         return self
@@ -379,6 +382,9 @@ class Bochs(Machine):
         if self.process is not None and self.process.poll() is not None and not self.text:
             log.append(self.screen()[-600:])
         return super()._error(what + ("\nBochs says: " + "\n".join(log) if log else ""))
+
+    def _end(self):
+        self.process.kill()  # its debugger does not listen to less
 
     def close(self):
         super().close()

@@ -119,8 +119,7 @@ static const char *check_registers(const struct facts *f) {
         RULE((f->cr0 & CR0_PG) && (f->cr4 & CR4_PAE), "64-bit guest without PG and PAE");
     else
         RULE(!(f->cr4 & CR4_PCIDE), "CR4: PCIDE outside 64-bit mode");
-    RULE(!(vmcs_readnat(GUEST_CR3) >> caps->physical_bits),
-         "CR3: beyond the physical address width");
+    RULE(!(vmcs_readnat(GUEST_CR3) >> caps->physical_bits), "CR3: too wide");
     RULE(!(vmcs_read64(GUEST_DEBUGCTL) & ~DEBUGCTL_BITS), "DEBUGCTL: reserved bits");
     RULE(!(vmcs_readnat(GUEST_DR7) >> 32), "DR7: bits 63:32");
     RULE(canonical(f, GUEST_SYSENTER_ESP), "SYSENTER_ESP: not canonical");
@@ -128,8 +127,7 @@ static const char *check_registers(const struct facts *f) {
     RULE(vmx_pat_ok(vmcs_read64(GUEST_PAT)), "PAT: memory type");
     RULE(!(efer & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)), "EFER: reserved bits");
     RULE(!(efer & EFER_LMA) == !f->guest_64, "EFER: LMA differs from the 64-bit-guest control");
-    RULE(!(f->cr0 & CR0_PG) || !(efer & EFER_LMA) == !(efer & EFER_LME),
-         "EFER: LMA differs from LME");
+    RULE(!(f->cr0 & CR0_PG) || !(efer & EFER_LMA) == !(efer & EFER_LME), "EFER: LMA, LME");
     return NULL;
 }
 
@@ -230,8 +228,7 @@ static const char *check_tables_and_rip(const struct facts *f) {
     RULE(!(vmcs_read32(GUEST_IDTR_LIMIT) >> 16), "IDTR: limit bits 31:16");
     RULE(code_64 ? vmx_canonical(f->caps, rip) : !(rip >> 32), "RIP");
     RULE(!(f->rflags & ~RFLAGS_BITS) && (f->rflags & RFLAGS_FIXED), "RFLAGS: reserved bits");
-    RULE(!(f->rflags & RFLAGS_VM) || (!f->guest_64 && (f->cr0 & CR0_PE)),
-         "RFLAGS: VM in real or 64-bit mode");
+    RULE(!(f->rflags & RFLAGS_VM) || (!f->guest_64 && (f->cr0 & CR0_PE)), "RFLAGS: VM");
     return NULL;
 }
 
@@ -242,12 +239,11 @@ static const char *check_activity(const struct facts *f) {
 
     RULE(activity <= ACTIVITY_LAST, "activity state");
     RULE(activity != ACTIVITY_HLT || !vmx_cpl(NULL), "activity state: HLT outside CPL 0");
-    RULE(!activity || !(blocking & SHADOW),
-         "activity state: not active while blocked by STI or MOV SS");
+    RULE(!activity || !(blocking & SHADOW), "activity state: blocked by STI or MOV SS");
     RULE(!(blocking & ~0x1fu), "interruptibility: reserved bits");
     RULE((blocking & SHADOW) != SHADOW, "interruptibility: STI and MOV SS");
     RULE(!(blocking & BLOCKED_BY_STI) || (f->rflags & RFLAGS_IF),
-         "interruptibility: STI with IF clear");
+         "interruptibility: STI, IF clear");
     RULE(!(blocking & BLOCKED_BY_SMI), "interruptibility: SMI");
     RULE(!interrupt || (f->rflags & RFLAGS_IF), "event: interrupt with IF clear");
     RULE(!interrupt || !(blocking & SHADOW), "event: interrupt while blocked by STI or MOV SS");

@@ -86,8 +86,10 @@ static void guid_text(const u8 *g, char text[GPT_GUID_TEXT])
 
 static size_t put_utf8(char *to, u32 c)
 {
+    if (c >= 0x7f && c < 0xa0)
+        c = '?'; // control characters, for a terminal
     if (c < 0x80) {
-        to[0] = (char)(c < 0x20 || c == 0x7f ? '?' : c);
+        to[0] = (char)(c < 0x20 ? '?' : c);
         return 1;
     }
     if (c < 0x800) {
@@ -159,6 +161,9 @@ static const char *header_fault(struct reader *r, struct header *h, u64 sector)
         return "puts its table outside the disk";
     if (h->first_usable > h->last_usable)
         return "leaves no usable sectors";
+    if (h->first_usable < 2 || (h->table_sector <= h->last_usable &&
+                                h->first_usable < h->table_sector + table_sectors))
+        return "lets partitions lie over itself or its table";
     return NULL;
 }
 

@@ -176,6 +176,9 @@ static bool identify_controller(struct nvme *c)
     memcpy(c->model, data + 24, 40);
     for (int i = 39; i >= 0 && (c->model[i] == ' ' || c->model[i] == 0); i--)
         c->model[i] = 0;
+    for (char *p = c->model; *p; p++)
+        if (*p < 0x20 || *p > 0x7e)
+            *p = '?'; // it goes to the operator's terminal
     u8 mdts = data[77]; // largest transfer: pages of 4 KiB as a power of two, 0: no limit
     c->max_bytes = mdts && mdts < 8 ? PAGE_SIZE << mdts : NVME_BYTES_MAX;
     c->cache = data[525] & 1;

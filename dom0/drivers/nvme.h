@@ -71,6 +71,7 @@ struct nvme_namespace {
     struct block_device disk;
     struct nvme *controller;
     u32 nsid;
+    u32 busy; // commands in flight: at most its share of the controller's
 };
 
 struct nvme {

@@ -27,10 +27,17 @@ static void unmap_data(struct block_request *request)
         dma_unmap(phys_of(data), bytes);
 }
 
+static struct nvme_namespace *namespace_of(const struct block_request *request)
+{
+    const struct block_device *device = request->device;
+    return device->disk ? device->disk->driver : device->driver;
+}
+
 static void finish(struct nvme *c, u32 slot, enum block_status status)
 {
     struct block_request *request = c->requests[slot];
     c->requests[slot] = NULL;
+    namespace_of(request)->busy--;
     unmap_data(request);
     block_complete(request, status);
 }
@@ -156,6 +163,10 @@ static bool start(struct block_device *disk, struct block_request *request)
         [BLOCK_READ] = NVME_READ, [BLOCK_WRITE] = NVME_WRITE, [BLOCK_FLUSH] = NVME_FLUSH};
     struct nvme_namespace *n = disk->driver;
     struct nvme *c = n->controller;
+    // The block layer tries a disk again when one of its own requests ends: no namespace may take
+    // the last command from another.
+    if (n->busy >= NVME_SLOTS / c->namespace_count)
+        return false;
     u32 slot = 0;
     while (slot < NVME_SLOTS && c->requests[slot])
         slot++;
@@ -169,6 +180,7 @@ static bool start(struct block_device *disk, struct block_request *request)
         command.cdw12 = (u32)(request->chunk_bytes / disk->sector_size) - 1;
     }
     c->requests[slot] = request;
+    n->busy++;
     request->deadline = time_ns() + TIMEOUT_NS;
     nvme_put(&c->io, &command);
     if (!c->watch.set)

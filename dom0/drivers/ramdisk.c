@@ -68,7 +68,7 @@ static struct block_device *add(const struct basalt_boot_module *module)
     disk->sectors = (module->size + SECTOR - 1) / SECTOR;
     disk->max_segments = 1024;
     disk->max_segment_bytes = MIB;
-    disk->max_bytes = MIB;
+    disk->max_bytes = 64 * KIB; // copied at once: EVENT_BUDGET of them in a turn
     disk->ops = &ops;
     disk->driver = ram;
     block_register(disk);

@@ -121,6 +121,9 @@ static bool start_device(struct virtio_blk *b)
         return false;
     if (!virtio_setup_queue(&b->device, 0, &b->queue, VRING_MAX, b->queue_memory))
         return false;
+    // After a reset the queue may be shorter: then a request might never fit into it.
+    if (b->disk.max_segments && b->queue.size < b->disk.max_segments + 2)
+        return false;
     virtio_ready(&b->device);
     return true;
 }

@@ -66,7 +66,10 @@ static void take_capability(struct virtio_device *v, u32 cap)
     const struct pci_device *d = v->pci;
     u32 type = pci_read(d, cap + CAP_TYPE, 1), bar = pci_read(d, cap + CAP_BAR, 1);
     u32 offset = pci_read(d, cap + CAP_OFFSET, 4), bytes = pci_read(d, cap + CAP_LENGTH, 4);
-    volatile u8 *p = bytes ? pci_map(d, bar, offset, bytes) : NULL;
+    // A BAR is aligned to its size: what a capability names beyond that is someone else's, perhaps RAM.
+    u64 most = bar < PCI_BARS ? d->bars[bar] & -d->bars[bar] : 0;
+    bool inside = bytes && offset < most && bytes <= most - offset;
+    volatile u8 *p = inside ? pci_map(d, bar, offset, bytes) : NULL;
     if (!p)
         return;
     if (type == TYPE_COMMON && !v->common && bytes >= COMMON_BYTES)

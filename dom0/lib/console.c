@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define CONSOLE_BUFFER 65536u // a power of two
+#define CONSOLE_LATE   4096u  // bytes: more than a third of a second on a serial line
 
 static char buffer[CONSOLE_BUFFER];
 static u64 head, tail; // bytes ever queued, ever handed to the kernel
@@ -53,6 +54,17 @@ size_t console_write(const void *data, size_t bytes)
     lost += bytes - taken;
     drain();
     return taken;
+}
+
+void console_drop(void)
+{
+    static const char notice[] = "\r\n[output skipped]\r\n";
+    drain();
+    if (head - tail <= CONSOLE_LATE)
+        return;
+    head = tail;
+    lost = 0;
+    queue(notice, sizeof(notice) - 1);
 }
 
 // A few reads per call, the rest after everyone else had a turn.

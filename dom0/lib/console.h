@@ -14,6 +14,9 @@ void console_init(void);
 /// Queues bytes for output; returns how many found room.
 size_t console_write(const void *data, size_t bytes);
 
+/// Forgets queued output, if it is so much that what comes next would have to wait for seconds.
+void console_drop(void);
+
 /// Bytes that console_write() would take now.
 size_t console_space(void);
 

@@ -121,6 +121,8 @@ static inline i64 hc_memory_populate(u32 handle, u64 gpa, u64 pages, u32 flags)
         i64 r = HC4(BASALT_HC_MEMORY_POPULATE, handle, gpa, pages, flags);
         if (r < 0 && r != -BASALT_EINTR)
             return r;
+        if (r == 0)
+            return -BASALT_EAGAIN; // no progress: never for ever
         if (r > 0) {
             gpa += (u64)r * PAGE_SIZE;
             pages -= MIN((u64)r, pages);
@@ -134,6 +136,8 @@ static inline i64 hc_memory_release(u32 handle, u64 gpa, u64 pages)
         i64 r = HC3(BASALT_HC_MEMORY_RELEASE, handle, gpa, pages);
         if (r < 0 && r != -BASALT_EINTR)
             return r;
+        if (r == 0)
+            return -BASALT_EAGAIN; // no progress: never for ever
         if (r > 0) {
             gpa += (u64)r * PAGE_SIZE;
             pages -= MIN((u64)r, pages);

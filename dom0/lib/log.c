@@ -58,9 +58,14 @@ static void ring_write(const char *text, size_t bytes)
 // terminal.
 static void make_printable(char *text)
 {
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+    for (unsigned char before = 0; *text; before = (unsigned char)*text++) {
+        unsigned char c = (unsigned char)*text;
+        bool upper = before == 0xc2 && c >= 0x80 && c < 0xa0; // of U+0080 to U+009F, in UTF-8
+        if (upper)
+            text[-1] = '?';
+        if (upper || c < 0x20 || c == 0x7f)
             *text = '?';
+    }
 }
 
 void log_line(enum log_level level, const char *subject, const char *format, ...)

@@ -92,6 +92,7 @@ _Noreturn void dom0_entry(const struct basalt_boot_info *info, u64 load_address)
              (unsigned long long)boot_info->ram_size / MIB, boot_info->module_count,
              boot_info->restarts ? ", restarted" : "",
              boot_info->iommu ? "" : "; no IOMMU: its devices can reach all memory");
+    crash_on_request();
     drivers_init();
     if (devices_init() < 0)
         log_error("dom0", "device models did not start: no guest can");

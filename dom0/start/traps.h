@@ -11,5 +11,8 @@
 /// triple fault.
 void traps_init(void);
 
+/// Does what "crash=" on the command line asks for, if it is there.
+void crash_on_request(void);
+
 /// Ends dom0 for good (the kernel sees it and may start it anew).
 _Noreturn void dom0_end(void);

@@ -13,7 +13,8 @@
 
 #include <string.h>
 
-#define PATIENCE_NS (60 * NS_PER_S)
+#define KERNEL_RING_NS (1500 * NS_PER_MS) // 16 KiB at 115200 baud
+#define PATIENCE_NS    (60 * NS_PER_S)
 
 static bool going_down, reboot_wanted, last_step;
 static struct timer patience;
@@ -126,10 +127,20 @@ static const char *acpi_off(void)
     return "the machine ignored ACPI's soft-off";
 }
 
+// What dom0 has handed to the kernel lies in its transmit ring, which a serial line takes a while to
+// empty.
+static void let_text_leave(void)
+{
+    console_flush(2000);
+    u64 end = time_ns() + KERNEL_RING_NS;
+    while (time_ns() < end)
+        hc_yield();
+}
+
 void power_off_machine(void)
 {
     log_info("power", "switching the machine off");
-    console_flush(2000);
+    let_text_leave();
     const char *why = acpi_off();
     for (const char *c = "Shutdown"; *c; c++)
         out8(BOCHS_PORT, (u8)*c);

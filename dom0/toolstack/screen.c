@@ -14,6 +14,12 @@
 #define CONTEXT_BYTES 200u              // of the last line, shown again when there is nothing new
 #define LINE_BYTES    160u
 
+// What a guest prints is its own affair while it is shown; it must not spoil what is shown after
+// it. This ends a sequence that it left open (CAN, ST), and takes back character set, modes,
+// colours, reports of the mouse and the alternate screen.
+#define TERMINAL_RESET \
+    "\x18\x1b\\\x0f\x1b[!p\x1b[0m\x1b[?1000;1002;1003;1004;1006;2004l\x1b[?47l"
+
 static struct screen *screens; // in order of their numbers
 static struct screen *shown;
 static u64 digit_until;
@@ -71,6 +77,10 @@ void screen_show(struct screen *s)
     shown = s;
     if (before && before->shown)
         before->shown(before->context, false);
+    if (before && before->number) {
+        console_drop(); // or dom0 would wait behind what a flooding guest has queued
+        console_write(TERMINAL_RESET, sizeof(TERMINAL_RESET) - 1);
+    }
     u64 first = oldest(s);
     announce(s, s->seen < first ? first - s->seen : 0);
     replay(s, s->seen < s->head ? MAX(s->seen, first) : last_line(s));
@@ -172,7 +182,7 @@ static void make_line(const struct screen *s, u64 from, u64 to, char *text)
                 at++;
             continue;
         }
-        if ((unsigned char)c >= 0x20 && c != 0x7f)
+        if (c >= 0x20 && c < 0x7f)
             text[used++] = c;
     }
     text[used] = 0;

@@ -41,12 +41,31 @@ static struct lineedit editor = {
 
 // ---- output ----
 
+// Text may come from a disk or a domain file: no control character of it reaches the terminal,
+// neither ASCII's nor U+0080 to U+009F.
+static void write_printable(const char *text, size_t bytes)
+{
+    size_t start = 0; // of what is not written yet
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool upper = c == 0xc2 && i + 1 < bytes && (text[i + 1] & 0xe0) == 0x80;
+        if (!upper && (c >= 0x20 || c == '\t') && c != 0x7f)
+            continue;
+        screen_write(&screen, text + start, i - start);
+        screen_write(&screen, "?", 1);
+        i += upper;
+        start = i + 1;
+    }
+    if (start < bytes)
+        screen_write(&screen, text + start, bytes - start);
+}
+
 static void write_lines(const char *text, size_t bytes)
 {
     for (size_t start = 0; start < bytes;) {
         const char *end = memchr(text + start, '\n', bytes - start);
         size_t length = end ? (size_t)(end - (text + start)) : bytes - start;
-        screen_write(&screen, text + start, length);
+        write_printable(text + start, length);
         if (end)
             screen_write(&screen, "\r\n", 2);
         start += length + (end != NULL);

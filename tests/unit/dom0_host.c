@@ -17,6 +17,7 @@ void (*host_on_block)(void);
 struct basalt_extent host_extents[64];
 i64 host_share_error;
 char host_console[65536];
+bool host_console_full;
 
 static struct basalt_boot_info info;
 static struct basalt_event_page page;
@@ -92,6 +93,8 @@ struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u6
         break;
     case BASALT_HC_BLOCK: r.value = block(); break;
     case BASALT_HC_CONSOLE_WRITE:
+        if (host_console_full)
+            break;
         for (u64 i = 0; i < c && console_used + 1 < sizeof(host_console); i++)
             host_console[console_used++] = ((const char *)(uintptr_t)b)[i];
         host_console[console_used] = 0;

@@ -35,3 +35,4 @@ extern i64 host_share_error; // what SHARE_MAP returns
 
 /// Console output, as text.
 extern char host_console[65536];
+extern bool host_console_full; // takes nothing

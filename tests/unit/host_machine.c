@@ -29,7 +29,7 @@
 
 void host_set_reserved(const struct range *ranges, unsigned count);
 
-u64 host_fail_at, host_allocations;
+u64 host_fail_at, host_allocations, host_until, host_tsc, host_timer = ~0ull;
 bool host_fail_rest, host_state_init_fails;
 jmp_buf *host_reset;
 struct exit (*host_run)(struct cpu_state *cpu);
@@ -82,7 +82,7 @@ void fpu_init(void) {}
 void xstate_init(void *area) { memset(area, 0, xstate_area_size); }
 void xstate_save(void *area) { memset(area, 0x55, xstate_area_size); }
 static u64 xcr0 = 7;
-bool xstate_restore(const void *area unused) { return true; }
+void xstate_restore(void *area unused) {}
 void xstate_enter(u64 guest_xcr0) { xcr0 = guest_xcr0; }
 u64 xstate_leave(void) {
     u64 guest_xcr0 = xcr0;
@@ -91,8 +91,20 @@ u64 xstate_leave(void) {
     return guest_xcr0;
 }
 void irq_record(unsigned vector unused) {}
-int cpu_take_vector(void) { return -1; }
-void apic_timer_set(u64 deadline unused) {}
+static bool timer_came;
+int cpu_take_vector(void) {
+    bool came = timer_came;
+
+    timer_came = false;
+    return came ? (int)VECTOR_TIMER : -1;
+}
+void apic_timer_set(u64 deadline) { host_timer = deadline; }
+// Sleeps until the timer comes; there is nothing else.
+void host_idle(void) {
+    assert_true(host_tsc && host_timer != ~0ull);
+    host_tsc = MAX(host_tsc, host_timer);
+    timer_came = true;
+}
 noreturn void machine_reset(bool warm unused) {
     if (host_reset)
         longjmp(*host_reset, 1);
@@ -182,8 +194,9 @@ static void fake_unload(struct cpu_state *cpu) {
     assert_ptr_equal(loaded, cpu);
     loaded = NULL;
 }
-static struct exit fake_run(struct cpu_state *cpu, u64 until unused) {
+static struct exit fake_run(struct cpu_state *cpu, u64 until) {
     only_loaded(cpu);
+    host_until = until;
     assert_non_null(host_run);
     return host_run(cpu);
 }

@@ -142,9 +142,9 @@ static void test_populate_and_release(void **state unused) {
     check_charges();
     // A frame that something else refers to stays.
     hpa_t hpa = ept_walk(&d->ept, GPA(0x6000)).hpa;
-    frame_get(hpa);
+    frames_get(hpa, 1);
     assert_int_equal(memory_release(d, GPA(0x6000), 1), -BASALT_EBUSY);
-    assert_false(frame_put(hpa));
+    frames_put(hpa, 1);
     assert_int_equal(memory_release(d, GPA(0x6000), 1), 1);
     assert_int_equal(memory_populate(d, GPA(0x4000), 3, 0), 3);
     check_charges();
@@ -160,9 +160,9 @@ static void test_release_a_superpage(void **state unused) {
     assert_false(ept_walk(&d->ept, GPA(0)).present);
     assert_int_equal(memory_populate(d, GPA(0), 512, 0), 512);
     hpa_t inside = HPA(ept_walk(&d->ept, GPA(0)).hpa.v + 77 * PAGE_SIZE);
-    frame_get(inside);
+    frames_get(inside, 1);
     assert_int_equal(memory_release(d, GPA(0), 512), -BASALT_EBUSY);
-    frame_put(inside);
+    frames_put(inside, 1);
     host_destroy(d);
     host_assert_same(empty);
 }

@@ -809,7 +809,7 @@ static void test_string_ports(void **state unused) {
         }
         assert_int_equal(port_count, count);
         for (u64 i = 0; i < count; i++) {
-            u8 *at = expected + (start - RAM) + i * step;
+            u8 *at = expected + (i64)(start - RAM + i * step);
             u64 value = 0;
             if (out) {
                 memcpy(&value, at, bytes);

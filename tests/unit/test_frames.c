@@ -64,7 +64,7 @@ static void test_single_frames(void **state) {
     assert_true(frames_count().free == 0);
     assert_true(frame_alloc_chunk(OWNER).v == HPA_NONE.v);
     for (unsigned i = 0; i < count; i++)
-        assert_true(frame_put(all[i]));
+        frames_put(all[i], 1);
     assert_true(frames_count().free == before);
 }
 
@@ -81,11 +81,11 @@ static void test_references(void **state) {
     hpa_t hpa = frame_alloc(OWNER);
     u64 free_now = frames_count().free;
 
-    frame_get(hpa);
+    frames_get(hpa, 1);
     assert_int_equal(frame_references(hpa), 2);
-    assert_false(frame_put(hpa));
+    frames_put(hpa, 1);
     assert_true(frames_count().free == free_now);
-    assert_true(frame_put(hpa));
+    frames_put(hpa, 1);
     assert_int_equal(frame_owner(hpa), FRAME_OWNER_NONE);
 }
 
@@ -100,7 +100,7 @@ static void test_chunks(void **state) {
         assert_int_equal(frame_owner(HPA(a.v + i * 4096ull)), OWNER);
     frames_put(HPA(a.v + 4096), 511); // a part: single frames can be taken from it
     assert_true(frames_count().free == before - 1024 * 4096 + 511 * 4096);
-    assert_true(frame_put(a));
+    frames_put(a, 1);
     frames_put(b, 512);
     assert_true(frames_count().free == before);
 }

@@ -294,6 +294,7 @@ static void many_partitions(void **state)
         put(e + 32, 34 + i, 8);
         put(e + 40, 34 + i, 8);
     }
+    put(h + 48, 189, 8);
     put(h + 72, 190, 8);
     put(h + 80, 256, 4);
     put(h + 88, gpt_crc32(0, disk.data + 190 * 512, 256 * 128), 4);
@@ -302,6 +303,35 @@ static void many_partitions(void **state)
     assert_int_equal(table.count, GPT_PARTITIONS_MAX);
     assert_int_equal(table.refused, 150 - GPT_PARTITIONS_MAX);
     assert_non_null(strstr(reports, "one too many"));
+}
+
+// Who may write to a partition must not be able to write to the table.
+static void table_among_partitions(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned field;
+        u64 value;
+    } wrong[] = {{40, 1}, {40, 0}, {40, 33}, {40, 2}};
+    for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+        make_disk(512);
+        put(disk.data + 512 + wrong[i].field, wrong[i].value, 8);
+        reseal_header(1);
+        assert_int_equal(scan(), GPT_OK);
+        assert_true(table.from_backup);
+        assert_non_null(strstr(reports, "over itself or its table"));
+    }
+}
+
+static void names_for_a_terminal(void **state)
+{
+    (void)state;
+    make_disk(512);
+    static const u16 name[] = {'a', 0x1b, 0x7f, 0x9b, 0x80, 0xa0, 0xe9, 0};
+    memcpy(entry(0) + 56, name, sizeof(name));
+    seal();
+    assert_int_equal(scan(), GPT_OK);
+    assert_string_equal(table.partitions[0].name, "a????\xc2\xa0\xc3\xa9");
 }
 
 static void check_invariants(void)
@@ -349,6 +379,8 @@ int main(void)
         cmocka_unit_test_teardown(bad_entries, teardown),
         cmocka_unit_test_teardown(impossible_headers, teardown),
         cmocka_unit_test_teardown(many_partitions, teardown),
+        cmocka_unit_test_teardown(table_among_partitions, teardown),
+        cmocka_unit_test_teardown(names_for_a_terminal, teardown),
         cmocka_unit_test_teardown(mutations, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,7 @@ static struct {
     u8 *data;
     u32 starts, commands;
     bool refuses_start, cut_off, repeated;
+    u32 by_namespace[2];
 } dev;
 
 static struct nvme *c;
@@ -113,7 +114,8 @@ bool nvme_take(struct nvme_queue *q, u16 *id, u16 *status)
         dev.repeated = true;
         return true;
     }
-    assert_int_equal(s.nsid, 3);
+    assert_in_range(s.nsid, 3, 4);
+    dev.by_namespace[s.nsid - 3]++;
     if (*status == 0 && s.opcode != NVME_FLUSH)
         transfer(&s);
     dev.commands++;
@@ -264,12 +266,48 @@ static void reset_that_fails(void **state)
     assert_non_null(strstr(host_console, "it does not become ready"));
 }
 
+// One namespace that is kept full by its user does not keep the other from being served.
+static void two_namespaces(void **state)
+{
+    (void)state;
+    struct nvme_namespace *n = calloc(1, sizeof(*n));
+    n->controller = c;
+    n->nsid = 4;
+    c->namespaces[c->namespace_count++] = n;
+    n->disk = *disk;
+    snprintf(n->disk.name, sizeof(n->disk.name), "nvmeXn4");
+    n->disk.driver = n;
+    block_register(&n->disk);
+    done_count = 0;
+    dev.mood = SILENT;
+    for (u32 i = 0; i < 60; i++) {
+        segments[i] = (struct block_segment){buffer + 512 * i, 512};
+        requests[i] = (struct block_request){.device = i < 50 ? disk : &n->disk,
+                                             .sector = i,
+                                             .segments = &segments[i],
+                                             .segment_count = 1,
+                                             .done = done};
+        block_submit(&requests[i]);
+        if (i == 49)
+            for (unsigned pass = 0; pass < 10; pass++)
+                event_pass(false); // the first takes all that it gets
+    }
+    for (unsigned pass = 0; pass < 10; pass++)
+        event_pass(false);
+    dev.mood = HONEST;
+    for (unsigned pass = 0; pass < 2000 && done_count < 60; pass++)
+        event_pass(true);
+    assert_int_equal(done_count, 60);
+    assert_int_equal(dev.by_namespace[1], 10);
+    assert_int_equal(dma_mapped(), mapped_before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(every_shape, setup),      cmocka_unit_test_setup(many, setup),
         cmocka_unit_test_setup(nonsense, setup),         cmocka_unit_test_setup(silence, setup),
-        cmocka_unit_test_setup(reset_that_fails, setup),
+        cmocka_unit_test_setup(reset_that_fails, setup), cmocka_unit_test_setup(two_namespaces, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

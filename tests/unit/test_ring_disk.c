@@ -408,6 +408,17 @@ static void reset_that_fails(void **state)
     assert_non_null(strstr(host_console, "cut off from memory"));
 }
 
+static void shorter_queue_after_reset(void **state)
+{
+    (void)state;
+    dev.mood = SILENT;
+    dev.queue_size = 8; // too short for a request of the size that was agreed on
+    assert_int_equal(block_read(disk, 0, buffer, 512), BLOCK_ETIMEOUT);
+    dev.mood = HONEST;
+    assert_true(disk->failed);
+    assert_int_equal(block_read(disk, 0, buffer, sizeof(buffer)), BLOCK_EFAILED);
+}
+
 static void kinds_of_disks(void **state)
 {
     (void)state;
@@ -475,6 +486,7 @@ int main(void)
         cmocka_unit_test_setup(silence_resets, setup),
         cmocka_unit_test_setup(lasting_silence_ends_the_disk, setup),
         cmocka_unit_test_setup(reset_that_fails, setup),
+        cmocka_unit_test_setup(shorter_queue_after_reset, setup),
         cmocka_unit_test_setup(kinds_of_disks, prepare),
         cmocka_unit_test_setup(disks_that_do_not_start, prepare),
         cmocka_unit_test_setup(moods, prepare),

@@ -360,14 +360,24 @@ static void test_hypercall_by_a_guest(void **state unused) {
 
 // ---- Anything ----
 
+static bool ends_domain(u8 kind) {
+    static const u8 kinds[] = {BASALT_EXIT_TASK_SWITCH, BASALT_EXIT_INVLPG, BASALT_EXIT_APIC_ACCESS, BASALT_EXIT_APIC_WRITE,
+                               BASALT_EXIT_APIC_EOI, BASALT_EXIT_PML_FULL, BASALT_EXIT_UNKNOWN, BASALT_EXIT_BAD_STATE,
+                               BASALT_EXIT_MACHINE_CHECK, BASALT_EXIT_TRIPLE_FAULT};
+
+    return memchr(kinds, kind, sizeof(kinds));
+}
+
 static struct exit random_exit(struct cpu_state *c) {
     static const u32 msrs[] = {MSR_APIC_BASE, MSR_EFER, MSR_TSC, MSR_TSC_DEADLINE, 0x800, 0x80b, 0x830, 0x832, 0x838,
                                0x4b564d00, 0x4b564d01, 0x200, 0x277, 0x48, 0x1a0, 0xc0000100, 0x3b};
+    static const u8 lively[] = {BASALT_EXIT_CR_ACCESS, BASALT_EXIT_IO, BASALT_EXIT_RDMSR, BASALT_EXIT_WRMSR, BASALT_EXIT_HLT,
+                                BASALT_EXIT_MEMORY, BASALT_EXIT_EXCEPTION, BASALT_EXIT_HYPERCALL, BASALT_EXIT_CPUID};
     u64 r = host_random();
     struct exit e = {
         .kind = (u8)(r % BASALT_EXIT_COUNT), .insn_length = (r >> 8) % 4 ? (u8)((r >> 10) % 16) : 0, .vector = (u8)(r >> 16),
-        .bytes = (u8)(1u << (r >> 24) % 3), .write = r & BIT(28), .fetch = (r >> 29) % 8 == 0, .string = r & BIT(33),
-        .rep = r & BIT(34), .has_error = r & BIT(35), .in_walk = (r >> 36) % 16 == 0,
+        .bytes = (u8)(1u << (r >> 24) % 3), .write = r & BIT(28), .fetch = (r >> 29) % 64 == 0, .string = r & BIT(33),
+        .rep = r & BIT(34), .has_error = r & BIT(35), .in_walk = (r >> 36) % 64 == 0,
         .segment = 0xff, .cr = (r >> 40) % 4 ? (u8)((r >> 42) % 16) : 0xff, .gpr = (r >> 46) % 4 ? (u8)((r >> 48) % 16) : 0xff,
         .cr_op = (u8)((r >> 52) % 3), .port = (u16)(r >> 44), .lmsw = (u16)(r >> 20), .error = (u32)(r >> 50),
         .linear = host_random(), .detail = host_random(),
@@ -386,10 +396,12 @@ static struct exit random_exit(struct cpu_state *c) {
         e.vectoring.vector += 16;
     if (e.kind == BASALT_EXIT_EXCEPTION)
         e.vector &= 31;
-    if (e.kind == BASALT_EXIT_TRIPLE_FAULT || e.kind == BASALT_EXIT_UNKNOWN)
-        e.kind = host_random() % 8 ? BASALT_EXIT_RDMSR + (r & 1) : e.kind;
-    if (host_random() % 3 == 0)
-        e.kind = r & 1 ? BASALT_EXIT_MEMORY : BASALT_EXIT_IO;
+    if (ends_domain(e.kind) && host_random() % 64)
+        e.kind = lively[host_random() % ARRAY_SIZE(lively)];
+    if (e.kind == BASALT_EXIT_EXCEPTION && e.vector == EXC_MC && host_random() % 16)
+        e.vector = EXC_UD;
+    if (e.kind == BASALT_EXIT_MEMORY && host_random() % 16)
+        e.vectoring.valid = false;
     if (host_random() % 2)
         c->gprs[BASALT_RCX] = msrs[host_random() % ARRAY_SIZE(msrs)];
     if (host_random() % 8 == 0)
@@ -414,7 +426,7 @@ static void random_state(void) {
         v->cpu.gprs[i] = host_random() % 3 ? host_random() % 0x10000 : host_random() >> host_random() % 64;
     for (unsigned i = 0; i < 128; i++)
         page[i] = (u8)host_random();
-    if (host_random() % 4)
+    if (host_random() % 32)
         memcpy(page + (v->cpu.rip - 0x1000), code[host_random() % ARRAY_SIZE(code)], 5);
     u64 *tables = host_memory(d, 0x2000); // all levels in one page, which maps itself and its neighbours
     for (unsigned i = 0; i < 512; i++)
@@ -428,7 +440,7 @@ static void random_state(void) {
 
 static void test_random_exits(void **state unused) {
     const char *given = getenv("EXITS");
-    u64 wanted = given ? strtoull(given, NULL, 0) : 300000, total = 0, domains = 0, idle = 0;
+    u64 wanted = given ? strtoull(given, NULL, 0) : 100000, total = 0, domains = 0, idle = 0;
 
     new_server();
     while (total < wanted) {

@@ -98,10 +98,10 @@ static const char *new_output(void)
     size_t used = 0;
     for (const char *p = host_console + read_to; *p; p++) {
         if (*p == 0x1b) {
-            p += strcspn(p, "KDJH");
+            p += p[1] == '\\' ? 1 : strcspn(p, "KDJHpml");
             continue;
         }
-        if (*p != '\r')
+        if (*p != '\r' && *p != 0x18 && *p != 0x0f)
             text[used++] = *p;
     }
     text[used] = 0;
@@ -380,6 +380,52 @@ static void test_removal(void **state)
     expect_output("last words\n");
 }
 
+// A guest's open sequences and modes end with its being shown; what it has queued without end does
+// not keep dom0 waiting.
+static void test_terminal_given_back(void **state)
+{
+    (void)state;
+    type("\x1d"
+         "1");
+    output(0, "\x1b]0;swallows everything that follows");
+    size_t before = strlen(host_console);
+    type("\x1d"
+         "0");
+    const char *after = host_console + before;
+    assert_int_equal(after[0], 0x18);
+    assert_non_null(strstr(after, "\x1b\\"));
+    assert_true(strstr(after, "\x1b[!p") < strstr(after, "--- dom0"));
+    host_advance(NS_PER_S);
+    before = strlen(host_console);
+    type("\x1d"); // from dom0 there is nothing to take back
+    assert_null(strstr(host_console + before, "\x1b[!p"));
+    type("\x1d"
+         "1");
+    static char flood[20000];
+    memset(flood, 'x', sizeof(flood) - 1);
+    host_console_full = true;
+    output(0, flood);
+    type("\x1d"
+         "0");
+    new_output();
+    host_console_full = false;
+    type("note a\r");
+    const char *text = new_output();
+    assert_null(strstr(text, "xx"));
+    assert_non_null(strstr(text, "[output skipped]\n"));
+    assert_non_null(strstr(text, "--- dom0"));
+}
+
+static void test_no_control_characters(void **state)
+{
+    (void)state;
+    new_output();
+    shell_print("a\x1b[2Jb\x9f\xc2\x9b" "c\xc3\x9b d\te\n");
+    expect_output("a?[2Jb\x9f?c\xc3\x9b d\te\n");
+    log_info("disk", "x\x1b]0;\xc2\x9by");
+    expect_output("disk: x?]0;??y\n");
+}
+
 static char tail[512];
 
 static void tail_line(void *context, const char *text)
@@ -409,6 +455,7 @@ static void test_tail(void **state)
     assert_string_equal(tail_of("one\r\ntwo\r\nthree\r\n", 2), "two|three|");
     assert_string_equal(tail_of("\n\n\n", 2), "|");
     assert_string_equal(tail_of("\x1b[1;31mred\x1b[0m\x07 text\x1b[", 2), "red text|");
+    assert_string_equal(tail_of("a\x9b" "1m\xc2\x9b" "2m", 2), "a1m2m|"); // C1 controls
     // The ring keeps 64 bytes: the long line has lost its beginning.
     tail_of("0123456789012345678901234567890123456789012345678901234567890123456789\nend", 5);
     assert_int_equal(strlen(tail), 60 + 1 + 3 + 1);
@@ -426,6 +473,8 @@ int main(void)
         cmocka_unit_test_setup(test_kept_output, setup),
         cmocka_unit_test_setup(test_typing, setup),
         cmocka_unit_test_setup(test_removal, setup),
+        cmocka_unit_test_setup(test_terminal_given_back, setup),
+        cmocka_unit_test_setup(test_no_control_characters, setup),
         cmocka_unit_test_setup(test_tail, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,7 +22,8 @@ struct cpu {
 extern struct cpu host_cpu;
 static inline struct cpu *this_cpu(void) { return &host_cpu; }
 static inline void irq_window(void) {}
-static inline void cpu_idle(void) {}
+void host_idle(void);
+static inline void cpu_idle(void) { host_idle(); }
 
 void irq_record(unsigned vector);
 int cpu_take_vector(void);

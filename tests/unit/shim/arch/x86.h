@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// arch/x86.h on the host: the same, but that MSRs are not there and XCR0 stays.
+// arch/x86.h on the host: the same, but that MSRs are not there, XCR0 stays, and a test may have
+// the clock in its hand.
 
 #pragma once
 
@@ -19,6 +20,14 @@ static inline bool host_wrmsr_safe(u32 msr unused, u64 value unused)
 
 static inline void host_xsetbv(u32 index unused, u64 value unused) {}
 
+// A test that defines it, and gives it a value but 0, has time stand still but for what it adds.
+extern u64 host_tsc __attribute__((weak));
+static inline u64 host_rdtsc(void)
+{
+    return &host_tsc && host_tsc ? host_tsc : rdtsc();
+}
+
+#define rdtsc host_rdtsc
 #define xsetbv host_xsetbv
 #define rdmsr_safe host_rdmsr_safe
 #define wrmsr_safe host_wrmsr_safe
