@@ -72,11 +72,12 @@ static void handle_exception(struct vcpu *v, const struct exit *e) {
 
 static void handle_interrupt(struct vcpu *v unused, const struct exit *e) {
     if (e->vector)
-        irq_record(e->vector);
-    else
-        irq_window();
+        irq_record(e->vector); // acknowledged by the exit; else it is still pending
     schedule_poll();
 }
+
+// schedule_due() looks at the clock; interrupts that the processor kept to itself come in here.
+static void handle_preemption(struct vcpu *v unused, const struct exit *e unused) { schedule_poll(); }
 
 static void handle_nothing(struct vcpu *v unused, const struct exit *e unused) {}
 
@@ -183,7 +184,7 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(APIC_WRITE, handle_unsupported),
     EXIT_ROW(APIC_EOI, handle_unsupported),
     EXIT_ROW(MEMORY, handle_memory),
-    EXIT_ROW(PREEMPTION, handle_nothing), // schedule_due() looks at the clock
+    EXIT_ROW(PREEMPTION, handle_preemption),
     INSN_ROW(XSETBV, handle_xsetbv),
     EXIT_ROW(TRIPLE_FAULT, handle_triple_fault),
     EXIT_ROW(PML_FULL, handle_unsupported),

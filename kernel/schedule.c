@@ -125,6 +125,7 @@ void schedule_poll(void) {
     struct runqueue *q = this_queue();
     int vector;
 
+    irq_window(); // Bochs does not exit for what is pending while a guest runs with IF=0
     while ((vector = cpu_take_vector()) >= 0) {
         trace(BASALT_TRACE_IRQ, 0, 0, (u64)vector, 0);
         if (vector == VECTOR_TIMER)

@@ -243,7 +243,7 @@ static const char *check_activity(const struct facts *f) {
     RULE(!(blocking & ~0x1fu), "interruptibility: reserved bits");
     RULE((blocking & SHADOW) != SHADOW, "interruptibility: STI and MOV SS");
     RULE(!(blocking & BLOCKED_BY_STI) || (f->rflags & RFLAGS_IF),
-         "interruptibility: STI, IF clear");
+         "interruptibility: STI with IF clear");
     RULE(!(blocking & BLOCKED_BY_SMI), "interruptibility: SMI");
     RULE(!interrupt || (f->rflags & RFLAGS_IF), "event: interrupt with IF clear");
     RULE(!interrupt || !(blocking & SHADOW), "event: interrupt while blocked by STI or MOV SS");

@@ -292,7 +292,7 @@ static void test_activity(void **state)
            vmcs_write32(GUEST_INTERRUPTIBILITY, 0x20));
     BROKEN(model_new, "interruptibility: STI and MOV SS", ornat(GUEST_RFLAGS, RFLAGS_IF);
            vmcs_write32(GUEST_INTERRUPTIBILITY, 3));
-    BROKEN(model_new, "interruptibility: STI, IF clear",
+    BROKEN(model_new, "interruptibility: STI with IF clear",
            vmcs_write32(GUEST_INTERRUPTIBILITY, BLOCKED_BY_STI));
     BROKEN(model_new, "interruptibility: SMI",
            vmcs_write32(GUEST_INTERRUPTIBILITY, BLOCKED_BY_SMI));
