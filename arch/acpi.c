@@ -23,8 +23,7 @@ struct acpi_info acpi;
 static char found[TABLES_MAX * 5 + 1]; // signatures, for the report
 
 // Looks for the RSDP on 16-byte boundaries. Returns its physical address or 0.
-static u64 scan(u64 base, u64 size)
-{
+static u64 scan(u64 base, u64 size) {
     unsigned entry_size;
     const u8 *bytes = device_map(HPA(base), size, MAP_READ);
     for (u64 at = 0; bytes && at + RSDP_SIZE <= size; at += 16)
@@ -33,8 +32,7 @@ static u64 scan(u64 base, u64 size)
     return 0;
 }
 
-static u64 find_rsdp(void)
-{
+static u64 find_rsdp(void) {
     const u16 *segment = device_map(HPA(EBDA_POINTER), sizeof(u16), MAP_READ);
     u64 ebda = segment ? (u64)*segment << 4 : 0;
     u64 rsdp = ebda >= 0x80000 && ebda < 0xa0000 ? scan(ebda, EBDA_SIZE) : 0;
@@ -42,8 +40,7 @@ static u64 find_rsdp(void)
 }
 
 // Maps a table with all of its bytes; NULL if it claims an absurd length.
-static const u8 *map_table(u64 address, u32 *length)
-{
+static const u8 *map_table(u64 address, u32 *length) {
     const u8 *header = address ? device_map(HPA(address), HEADER_SIZE, MAP_READ) : NULL;
     if (!header)
         return NULL;
@@ -52,8 +49,7 @@ static const u8 *map_table(u64 address, u32 *length)
     return possible ? device_map(HPA(address), *length, MAP_READ) : NULL;
 }
 
-static void broken(const u8 *signature, u64 address, const char *why)
-{
+static void broken(const u8 *signature, u64 address, const char *why) {
     char name[5] = "????";
     for (unsigned i = 0; signature && i < 4; i++)
         name[i] = signature[i] >= ' ' && signature[i] <= '~' ? (char)signature[i] : '?';
@@ -61,8 +57,7 @@ static void broken(const u8 *signature, u64 address, const char *why)
     log_warn("basalt: acpi: table %s at 0x%lx ignored: %s", name, address, why);
 }
 
-static void read_table(u64 address)
-{
+static void read_table(u64 address) {
     u32 length = 0;
     const u8 *table = map_table(address, &length);
     const char *why = table ? acpi_parse_table(table, length, &acpi) : "bad address or length";
@@ -77,8 +72,7 @@ static void read_table(u64 address)
     memcpy(found + end + 1, table, 4);
 }
 
-static void read_root(u64 root, unsigned entry_size)
-{
+static void read_root(u64 root, unsigned entry_size) {
     u32 length = 0;
     const u8 *table = map_table(root, &length);
     if (!table || !acpi_checksum(table, length)) {
@@ -93,8 +87,7 @@ static void read_root(u64 root, unsigned entry_size)
     }
 }
 
-void acpi_init(const struct boot_params *params)
-{
+void acpi_init(const struct boot_params *params) {
     unsigned entry_size = 0;
     acpi.rsdp = find_rsdp();
     u64 root = acpi_parse_rsdp(params->rsdp, params->rsdp_size, &entry_size);
@@ -107,8 +100,7 @@ void acpi_init(const struct boot_params *params)
              acpi.tables_found, found, acpi.tables_broken, acpi.cpu_count);
 }
 
-u32 acpi_node_of(u64 address)
-{
+u32 acpi_node_of(u64 address) {
     for (unsigned i = 0; i < acpi.node_range_count; i++)
         if (address >= acpi.node_ranges[i].base && address < acpi.node_ranges[i].end)
             return acpi.node_ranges[i].node;

@@ -26,21 +26,18 @@ static u32 read32(const u8 *p) { return *(const unaligned32 *)p; }
 static u64 read64(const u8 *p) { return *(const unaligned64 *)p; }
 
 // The I/O port that a generic address names, 0 if it is none.
-static u16 read_port(const u8 *p)
-{
+static u16 read_port(const u8 *p) {
     return p[0] == SPACE_IO && read64(p + 4) <= 0xfff8 ? read16(p + 4) : 0;
 }
 
-bool acpi_checksum(const u8 *bytes, u64 size)
-{
+bool acpi_checksum(const u8 *bytes, u64 size) {
     u8 sum = 0;
     for (u64 i = 0; i < size; i++)
         sum = (u8)(sum + bytes[i]);
     return sum == 0;
 }
 
-u64 acpi_parse_rsdp(const u8 *bytes, u64 size, unsigned *entry_size)
-{
+u64 acpi_parse_rsdp(const u8 *bytes, u64 size, unsigned *entry_size) {
     if (size < 20 || memcmp(bytes, "RSD PTR ", 8) != 0 || !acpi_checksum(bytes, 20))
         return 0;
     u32 length = bytes[15] >= 2 && size >= 36 ? read32(bytes + 20) : 0;
@@ -50,8 +47,7 @@ u64 acpi_parse_rsdp(const u8 *bytes, u64 size, unsigned *entry_size)
 }
 
 // Entries begin with type and length; `least` is the length that each type has at least, 0: any.
-static bool entries_valid(const u8 *t, u32 at, u32 end, const u8 *least, unsigned types)
-{
+static bool entries_valid(const u8 *t, u32 at, u32 end, const u8 *least, unsigned types) {
     for (; at < end; at += t[at + 1]) {
         if (end - at < 2 || t[at + 1] < 2 || t[at + 1] > end - at)
             return false;
@@ -69,14 +65,12 @@ static bool entries_valid(const u8 *t, u32 at, u32 end, const u8 *least, unsigne
 #define POLARITY_LOW    3u // flags 1:0
 #define TRIGGER_LEVEL   3u // flags 3:2
 
-static void add_cpu(struct acpi_info *info, u32 apic_id, u32 flags)
-{
+static void add_cpu(struct acpi_info *info, u32 apic_id, u32 flags) {
     if (flags & (ENABLED | ONLINE_CAPABLE) && info->cpu_count < ACPI_CPUS_MAX)
         info->cpus[info->cpu_count++] = apic_id;
 }
 
-static const char *parse_madt(const u8 *t, u32 length, struct acpi_info *info)
-{
+static const char *parse_madt(const u8 *t, u32 length, struct acpi_info *info) {
     static const u8 least[] = {
         [MADT_CPU] = 8, [MADT_IOAPIC] = 12, [MADT_OVERRIDE] = 10, [MADT_X2APIC_CPU] = 16};
     if (length < MADT_ENTRIES || !entries_valid(t, MADT_ENTRIES, length, least, ARRAY_SIZE(least)))
@@ -102,8 +96,7 @@ static const char *parse_madt(const u8 *t, u32 length, struct acpi_info *info)
 #define SRAT_ENTRIES 48u
 #define SRAT_MEMORY  1u
 
-static const char *parse_srat(const u8 *t, u32 length, struct acpi_info *info)
-{
+static const char *parse_srat(const u8 *t, u32 length, struct acpi_info *info) {
     static const u8 least[] = {[SRAT_MEMORY] = 40};
     if (length < SRAT_ENTRIES || !entries_valid(t, SRAT_ENTRIES, length, least, ARRAY_SIZE(least)))
         return "bad entry length";
@@ -121,8 +114,7 @@ static const char *parse_srat(const u8 *t, u32 length, struct acpi_info *info)
 #define MCFG_ENTRIES 44u
 #define MCFG_ENTRY   16u
 
-static const char *parse_mcfg(const u8 *t, u32 length, struct acpi_info *info)
-{
+static const char *parse_mcfg(const u8 *t, u32 length, struct acpi_info *info) {
     if (length < MCFG_ENTRIES || (length - MCFG_ENTRIES) % MCFG_ENTRY)
         return "bad length";
     for (const u8 *e = t + MCFG_ENTRIES; e < t + length; e += MCFG_ENTRY) {
@@ -138,8 +130,7 @@ static const char *parse_mcfg(const u8 *t, u32 length, struct acpi_info *info)
 #define FADT_SIZE_2 129u    // up to the reset value
 #define FADT_RESET  BIT(10) // flags
 
-static const char *parse_fadt(const u8 *t, u32 length, struct acpi_info *info)
-{
+static const char *parse_fadt(const u8 *t, u32 length, struct acpi_info *info) {
     if (length < FADT_SIZE_1)
         return "too short";
     info->dsdt = read32(t + 40);
@@ -154,8 +145,7 @@ static const char *parse_fadt(const u8 *t, u32 length, struct acpi_info *info)
     return NULL;
 }
 
-static const char *parse_hpet(const u8 *t, u32 length, struct acpi_info *info)
-{
+static const char *parse_hpet(const u8 *t, u32 length, struct acpi_info *info) {
     if (length < 56)
         return "too short";
     info->hpet = t[40] == SPACE_MEMORY ? read64(t + 44) : 0;
@@ -164,8 +154,7 @@ static const char *parse_hpet(const u8 *t, u32 length, struct acpi_info *info)
 
 #define SPCR_16550_MAX 1u // interface types 0 and 1
 
-static const char *parse_spcr(const u8 *t, u32 length, struct acpi_info *info)
-{
+static const char *parse_spcr(const u8 *t, u32 length, struct acpi_info *info) {
     static const u32 rates[] = {0, 0, 0, 9600, 19200, 0, 57600, 115200};
     if (length < 80)
         return "too short";
@@ -182,8 +171,7 @@ static const struct {
     {"HPET", parse_hpet}, {"SRAT", parse_srat}, {"SPCR", parse_spcr},
 };
 
-const char *acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info)
-{
+const char *acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info) {
     u32 length = size >= HEADER_SIZE ? read32(bytes + HEADER_LENGTH) : 0;
     if (length < HEADER_SIZE || length > size)
         return "bad length";

@@ -23,13 +23,11 @@ static volatile u8 *registers; // NULL: x2APIC
 static u64 timer_khz;          // 0: TSC deadline
 static u64 timer_factor;       // timer ticks per TSC tick, times 2^32
 
-static u32 read(u32 reg)
-{
+static u32 read(u32 reg) {
     return registers ? mmio_read32(registers + reg) : (u32)rdmsr(MSR_X2APIC_BASE + reg / 16);
 }
 
-static void write(u32 reg, u32 value)
-{
+static void write(u32 reg, u32 value) {
     if (registers)
         mmio_write32(registers + reg, value);
     else
@@ -38,8 +36,7 @@ static void write(u32 reg, u32 value)
 
 void apic_eoi(void) { write(APIC_EOI, 0); }
 
-static void choose_mode(void)
-{
+static void choose_mode(void) {
     u64 base = rdmsr(MSR_APIC_BASE);
     bool x2apic = base & APIC_BASE_X2APIC || (cpu_features.x2apic && !options.nox2apic);
     if (!x2apic && !registers)
@@ -50,8 +47,7 @@ static void choose_mode(void)
         wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
 }
 
-void apic_init(void)
-{
+void apic_init(void) {
     choose_mode();
     this_cpu()->apic_id = read(APIC_ID) >> (registers ? 24 : 0);
     u32 last_lvt = read(APIC_VERSION) >> 16 & 0xff;
@@ -71,8 +67,7 @@ void apic_init(void)
 
 static u64 counted(void) { return COUNT_MAX - read(APIC_TIMER_CURRENT); }
 
-void apic_timer_init(void)
-{
+void apic_timer_init(void) {
     log_info("basalt: apic: %s, id %u, %s timer", registers ? "xAPIC" : "x2APIC",
              this_cpu()->apic_id, cpu_features.tsc_deadline ? "TSC-deadline" : "one-shot");
     if (cpu_features.tsc_deadline) {
@@ -90,8 +85,7 @@ void apic_timer_init(void)
     write(APIC_LVT_TIMER, VECTOR_TIMER);
 }
 
-void apic_timer_set(u64 deadline)
-{
+void apic_timer_set(u64 deadline) {
     if (!timer_khz) {
         wrmsr(MSR_TSC_DEADLINE, deadline == ~0ull ? 0 : MAX(deadline, 1ull));
         return;

@@ -37,7 +37,9 @@ static u8 boot_trap_stack[4096] __attribute__((aligned(16))); // until there are
 
 extern const u8 trap_entries[], irq_entries[];
 
-struct cpu *cpu_boot(void) { return &boot_cpu; }
+struct cpu *cpu_boot(void) {
+    return &boot_cpu;
+}
 
 // What is looked for in CPUID, and the bits of CR4 that turn it on.
 enum cpuid_register { EAX, EBX, ECX, EDX };
@@ -63,8 +65,7 @@ static const struct feature {
     {NULL, &cpu_features.page1g, 0x80000001, EDX, CPUID_81_EDX_PAGE1G, 0},
 };
 
-static void read_features(struct cpu_features *f)
-{
+static void read_features(struct cpu_features *f) {
     struct cpuid r = cpuid(0);
     f->vendor = r.ebx == CPUID_INTEL ? VENDOR_INTEL
                 : r.ebx == CPUID_AMD ? VENDOR_AMD
@@ -83,8 +84,7 @@ static void read_features(struct cpu_features *f)
     f->linear_bits = sizes >> 8 & 0xff;
 }
 
-static void init_controls(void)
-{
+static void init_controls(void) {
     u64 cr4 = CR4_PAE | CR4_PGE | CR4_DE | CR4_OSFXSR | CR4_OSXMMEXCPT;
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++)
         cr4 |= *features[i].found ? features[i].cr4 : 0;
@@ -96,8 +96,7 @@ static void init_controls(void)
     write_cr3(read_cr3());
 }
 
-static void set_gate(unsigned vector, const u8 *entry, unsigned ist)
-{
+static void set_gate(unsigned vector, const u8 *entry, unsigned ist) {
     u64 offset = (u64)entry;
     idt[vector] = (struct idt_gate){
         .offset_low = (u16)offset,
@@ -108,8 +107,7 @@ static void set_gate(unsigned vector, const u8 *entry, unsigned ist)
     };
 }
 
-static void init_idt(void)
-{
+static void init_idt(void) {
     for (unsigned v = 0; v < 32; v++)
         set_gate(v, trap_entries + 16 * v, 0);
     for (unsigned v = 32; v < 256; v++)
@@ -119,8 +117,7 @@ static void init_idt(void)
     set_gate(EXC_MC, trap_entries + 16 * EXC_MC, IST_MACHINE_CHECK);
 }
 
-static void load_tables(struct cpu *cpu)
-{
+static void load_tables(struct cpu *cpu) {
     u64 tss = (u64)&cpu->tss;
     cpu->tss.io_map_base = sizeof(struct tss);
     cpu->gdt[KERNEL_CS / 8] = GDT_CODE64;
@@ -146,8 +143,7 @@ static void load_tables(struct cpu *cpu)
     wrmsr(MSR_FS_BASE, 0);
 }
 
-int cpu_alloc_stacks(struct cpu *cpu)
-{
+int cpu_alloc_stacks(struct cpu *cpu) {
     cpu->stack_top = stack_alloc(KERNEL_STACK_PAGES);
     for (unsigned ist = IST_NMI; ist <= IST_MACHINE_CHECK; ist++) {
         u64 top = stack_alloc(TRAP_STACK_PAGES);
@@ -158,8 +154,7 @@ int cpu_alloc_stacks(struct cpu *cpu)
     return cpu->stack_top ? 0 : -1;
 }
 
-static void report_features(const char *what, bool found)
-{
+static void report_features(const char *what, bool found) {
     char line[256] = "";
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++)
         if (features[i].name && *features[i].found == found)
@@ -167,8 +162,7 @@ static void report_features(const char *what, bool found)
     log_info("basalt: cpu: %s:%s", what, line);
 }
 
-static void report(void)
-{
+static void report(void) {
     struct cpuid brand[3] = {{0}};
     for (u32 i = 0; i < 3 && cpu_features.max_extended_leaf >= 0x80000004; i++)
         brand[i] = cpuid(0x80000002 + i);
@@ -179,8 +173,7 @@ static void report(void)
     report_features("missing", false);
 }
 
-void cpu_init(void)
-{
+void cpu_init(void) {
     read_features(&cpu_features);
     init_idt();
     for (unsigned ist = IST_NMI; ist <= IST_MACHINE_CHECK; ist++)

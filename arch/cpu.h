@@ -73,8 +73,7 @@ struct cpu {
     u64 gdt[5] __attribute__((aligned(16)));
 };
 
-static inline struct cpu *this_cpu(void)
-{
+static inline struct cpu *this_cpu(void) {
     struct cpu *cpu;
     asm volatile("movq %%gs:0, %0" : "=r"(cpu)); // volatile: the value changes when a CPU is set up
     return cpu;

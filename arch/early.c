@@ -23,15 +23,13 @@ static unsigned taken_count;
 static u64 chunk_next, chunk_end;
 static bool paging_is_up;
 
-static void early_reserve(u64 base, u64 end)
-{
+static void early_reserve(u64 base, u64 end) {
     if (taken_count == EARLY_RANGES_MAX)
         panic("more than %u reserved ranges at boot", EARLY_RANGES_MAX);
     taken[taken_count++] = (struct range){ALIGN_DOWN(base, PAGE_SIZE), ALIGN_UP(end, PAGE_SIZE)};
 }
 
-void early_init(const struct boot_params *params)
-{
+void early_init(const struct boot_params *params) {
     boot = params;
     early_reserve(0, LOW_END);
     early_reserve((u64)__boot_start, (u64)__boot_end);
@@ -41,16 +39,14 @@ void early_init(const struct boot_params *params)
 }
 
 // The end of a taken range that the chunk at `base` touches, 0 if it touches none.
-static u64 collision(u64 base)
-{
+static u64 collision(u64 base) {
     for (unsigned i = 0; i < taken_count; i++)
         if (taken[i].base < base + SUPERPAGE_SIZE && base < taken[i].end)
             return taken[i].end;
     return 0;
 }
 
-static u64 find_chunk(void)
-{
+static u64 find_chunk(void) {
     for (unsigned i = 0; i < boot->memory_count; i++) {
         const struct boot_memory *m = &boot->memory[i];
         u64 base = ALIGN_UP(m->base, SUPERPAGE_SIZE), next;
@@ -62,14 +58,12 @@ static u64 find_chunk(void)
     panic("no 2 MiB of free memory below 4 GiB");
 }
 
-static void map_chunk(u64 chunk)
-{
+static void map_chunk(u64 chunk) {
     int error = map_kernel(POOL_BASE + chunk, HPA(chunk), SUPERPAGE_SIZE, MAP_WRITE);
     assert(!error, "REFILL frames are left");
 }
 
-static void next_chunk(void)
-{
+static void next_chunk(void) {
     u64 chunk = find_chunk();
     early_reserve(chunk, chunk + SUPERPAGE_SIZE);
     if (paging_is_up)
@@ -78,8 +72,7 @@ static void next_chunk(void)
     chunk_end = chunk + SUPERPAGE_SIZE;
 }
 
-hpa_t early_frame(void)
-{
+hpa_t early_frame(void) {
     static bool growing; // the tables that map the next chunk come from the end of this one
     if (!growing && chunk_end - chunk_next <= REFILL * PAGE_SIZE) {
         growing = true;
@@ -92,14 +85,12 @@ hpa_t early_frame(void)
     return frame;
 }
 
-void early_map_pool(void)
-{
+void early_map_pool(void) {
     map_chunk(chunk_end - SUPERPAGE_SIZE);
     paging_is_up = true;
 }
 
-const struct range *early_reserved(unsigned *count)
-{
+const struct range *early_reserved(unsigned *count) {
     *count = taken_count;
     return taken;
 }

@@ -26,8 +26,7 @@ struct xsave_area {
 u64 xstate_mask;
 u32 xstate_area_size = FXSAVE_SIZE;
 
-void fpu_init(void)
-{
+void fpu_init(void) {
     if (!cpu_features.xsave)
         return;
     xstate_mask = cpuid(LEAF_XSTATE).eax & (XCR0_X87 | XCR0_SSE | XCR0_AVX);
@@ -35,8 +34,7 @@ void fpu_init(void)
     xstate_area_size = cpuid(LEAF_XSTATE).ebx; // for what XCR0 has
 }
 
-void xstate_init(void *area)
-{
+void xstate_init(void *area) {
     struct xsave_area *a = area;
     memset(area, 0, xstate_area_size);
     a->fcw = FCW_RESET;
@@ -45,22 +43,19 @@ void xstate_init(void *area)
         a->xstate_bv = xstate_mask;
 }
 
-void xstate_enter(u64 xcr0)
-{
+void xstate_enter(u64 xcr0) {
     if (xstate_mask && xcr0 != xstate_mask)
         xsetbv(0, xcr0);
 }
 
-u64 xstate_leave(void)
-{
+u64 xstate_leave(void) {
     u64 xcr0 = xstate_mask ? xgetbv(0) : 0;
     if (xcr0 != xstate_mask)
         xsetbv(0, xstate_mask);
     return xcr0;
 }
 
-void xstate_save(void *area)
-{
+void xstate_save(void *area) {
     if (!xstate_mask)
         asm volatile("fxsave64 (%0)" : : "r"(area) : "memory");
     else
@@ -74,8 +69,7 @@ void xstate_save(void *area)
                  : "r"(area), "a"((u32)xstate_mask), "d"(0)                      \
                  : "memory")
 
-void xstate_restore(void *area)
-{
+void xstate_restore(void *area) {
     for (u32 ok = 0; !ok;) {
         if (xstate_mask)
             RESTORE("xrstor64");

@@ -12,8 +12,7 @@
 #include "kernel/panic.h"
 
 // What a compound error code says, by its highest set bit.
-static const char *error_name(u64 status)
-{
+static const char *error_name(u64 status) {
     static const struct {
         u32 bits;
         const char *name;
@@ -34,8 +33,7 @@ static const char *error_name(u64 status)
 static u64 capabilities(void) { return cpu_features.mca ? rdmsr(MSR_MCG_CAP) : 0; }
 
 // Shows and clears all banks. Returns the sum (or) of the valid status words.
-static u64 report_banks(void)
-{
+static u64 report_banks(void) {
     u64 all = 0;
     for (unsigned bank = 0; bank < (capabilities() & MCG_CAP_COUNT); bank++) {
         u64 status, address = 0;
@@ -46,7 +44,7 @@ static u64 report_banks(void)
             address = 0;
         log_err(
             "basalt: machine check: CPU %u bank %u: %s, %scorrected, status 0x%lx, address 0x%lx",
-            this_cpu()->id, bank, error_name(status), status & MC_STATUS_UC ? "not " : "", status,
+            this_cpu()->id, bank, error_name(status), status & MC_STATUS_UC ? "un" : "", status,
             address);
         all |= status;
         wrmsr_safe(msr + 1, 0);
@@ -54,8 +52,7 @@ static u64 report_banks(void)
     return all;
 }
 
-void mcheck_init(void)
-{
+void mcheck_init(void) {
     (void)report_banks();
     for (unsigned bank = 0; bank < (capabilities() & MCG_CAP_COUNT); bank++)
         wrmsr_safe(MSR_MC0_CTL + 4 * bank, ~0ull);
@@ -63,8 +60,7 @@ void mcheck_init(void)
         wrmsr_safe(MSR_MCG_CTL, ~0ull);
 }
 
-void mcheck_handle(const struct trap_frame *frame)
-{
+void mcheck_handle(const struct trap_frame *frame) {
     u64 global = 0;
     bool known = rdmsr_safe(MSR_MCG_STATUS, &global);
     u64 status = report_banks();

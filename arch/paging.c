@@ -30,15 +30,13 @@ static u64 span(unsigned level) { return PAGE_SIZE << 9 * (level - 1); }
 
 //  47     39 38     30 29     21 20     12 11      0
 // |  level 4|  level 3|  level 2|  level 1|  offset  |     level 2 entries may map 2 MiB
-static u64 *entry_at(u64 *table, u64 va, unsigned level)
-{
+static u64 *entry_at(u64 *table, u64 va, unsigned level) {
     return &table[va / span(level) % TABLE_ENTRIES];
 }
 
 // The entry of `va` at *level, or at a higher one, which is then in *level, where a large page maps it
 // or a table is missing (and could not be made). Before paging_init(): in the tables of boot/entry.S.
-static u64 *walk(u64 va, unsigned *level, bool create)
-{
+static u64 *walk(u64 va, unsigned *level, bool create) {
     u64 *table = pool_ptr(kernel_root.v ? kernel_root : HPA(read_cr3() & PTE_ADDRESS));
     for (unsigned l = TOP_LEVEL;; l--) {
         u64 *entry = entry_at(table, va, l);
@@ -55,8 +53,7 @@ static u64 *walk(u64 va, unsigned *level, bool create)
     }
 }
 
-static u64 pte_flags(unsigned flags)
-{
+static u64 pte_flags(unsigned flags) {
     u64 pte = PTE_PRESENT | PTE_GLOBAL | PTE_ACCESSED | PTE_DIRTY;
     pte |= flags & MAP_WRITE ? PTE_WRITE : 0;
     pte |= flags & MAP_EXEC ? 0 : PTE_NX;
@@ -64,8 +61,7 @@ static u64 pte_flags(unsigned flags)
     return pte;
 }
 
-int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags)
-{
+int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags) {
     assert(!(flags & MAP_WRITE && flags & MAP_EXEC), "the kernel never maps writable code");
     while (bytes) {
         bool large = !(flags & MAP_SMALL) && (va | pa.v) % SUPERPAGE_SIZE == 0 &&
@@ -82,8 +78,7 @@ int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags)
     return 0;
 }
 
-void unmap_kernel(u64 va, u64 bytes)
-{
+void unmap_kernel(u64 va, u64 bytes) {
     for (u64 end = va + bytes, step; va < end; va += step) {
         unsigned level = 1;
         u64 *entry = walk(va, &level, false);
@@ -93,16 +88,14 @@ void unmap_kernel(u64 va, u64 bytes)
     }
 }
 
-hpa_t kernel_virt_to_hpa(const void *p)
-{
+hpa_t kernel_virt_to_hpa(const void *p) {
     unsigned level = 1;
     u64 entry = *walk((u64)p, &level, false), offset_mask = span(level) - 1;
     return entry & PTE_PRESENT ? HPA((entry & PTE_ADDRESS & ~offset_mask) | ((u64)p & offset_mask))
                                : HPA_NONE;
 }
 
-void *device_map(hpa_t pa, u64 bytes, unsigned flags)
-{
+void *device_map(hpa_t pa, u64 bytes, unsigned flags) {
     u64 base = ALIGN_DOWN(pa.v, PAGE_SIZE), end = ALIGN_UP(pa.v + bytes, PAGE_SIZE);
     if (!bytes || end <= base || end > BIT(cpu_features.physical_bits))
         return NULL;
@@ -113,8 +106,7 @@ void *device_map(hpa_t pa, u64 bytes, unsigned flags)
     return map_kernel(va, HPA(base), end - base, flags) ? NULL : (u8 *)va + (pa.v - base);
 }
 
-u64 stack_alloc(unsigned pages)
-{
+u64 stack_alloc(unsigned pages) {
     u64 base = stack_next + PAGE_SIZE; // the guard page
     stack_next = base + pages * PAGE_SIZE;
     for (u64 va = base; va < stack_next; va += PAGE_SIZE) {
@@ -125,24 +117,21 @@ u64 stack_alloc(unsigned pages)
     return stack_next;
 }
 
-static void map_image(const char *start, const char *end, unsigned flags)
-{
+static void map_image(const char *start, const char *end, unsigned flags) {
     hpa_t pa = HPA((u64)start - KERNEL_BASE);
     int error = map_kernel((u64)start, pa, (u64)(end - start), flags | MAP_SMALL);
     assert(!error, "early_frame() never fails");
 }
 
 // Makes the top-level entries that all CPUs will share.
-static void make_top(u64 base, u64 bytes)
-{
+static void make_top(u64 base, u64 bytes) {
     for (u64 offset = 0; offset < bytes; offset += span(TOP_LEVEL)) {
         unsigned level = TOP_LEVEL - 1;
         (void)walk(base + offset, &level, true);
     }
 }
 
-int paging_init_cpu(struct cpu *cpu)
-{
+int paging_init_cpu(struct cpu *cpu) {
     hpa_t root = cpu == cpu_boot() ? kernel_root : frame_source();
     if (root.v == HPA_NONE.v)
         return -1;
@@ -162,8 +151,7 @@ int paging_init_cpu(struct cpu *cpu)
     return 0;
 }
 
-void paging_init(u64 ram_end)
-{
+void paging_init(u64 ram_end) {
     kernel_root = early_frame();
     map_image(__text_start, __text_end, MAP_EXEC);
     map_image(__rodata_start, __rodata_end, MAP_READ);

@@ -12,8 +12,7 @@
 #define CACHE_SLOTS 16u
 #define SLOT_PTE    (PTE_PRESENT | PTE_WRITE | PTE_NX | PTE_ACCESSED | PTE_DIRTY)
 
-static void *slot_set(unsigned slot, hpa_t pa)
-{
+static void *slot_set(unsigned slot, hpa_t pa) {
     struct cpu *cpu = this_cpu();
     u64 page = pa.v >> PAGE_SHIFT, va = SLOT_BASE + slot * PAGE_SIZE;
     if (cpu->slot_page[slot] != page) {
@@ -26,13 +25,11 @@ static void *slot_set(unsigned slot, hpa_t pa)
 
 void *page_peek(hpa_t pa) { return slot_set(pa.v >> PAGE_SHIFT & (CACHE_SLOTS - 1), pa); }
 
-void *slot_map(unsigned slot, hpa_t pa)
-{
+void *slot_map(unsigned slot, hpa_t pa) {
     return slot_set(CACHE_SLOTS + slot % (SLOTS_MAX - CACHE_SLOTS), pa);
 }
 
-void slots_clear(void)
-{
+void slots_clear(void) {
     struct cpu *cpu = this_cpu();
     for (unsigned slot = 0; slot < SLOTS_MAX; slot++) {
         if (cpu->slot_page[slot] == ~0ull)

@@ -5,15 +5,13 @@
 
 #include "arch/string.h"
 
-void *memcpy(void *restrict to, const void *restrict from, size_t bytes)
-{
+void *memcpy(void *restrict to, const void *restrict from, size_t bytes) {
     void *result = to;
     asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
     return result;
 }
 
-void *memset(void *to, int value, size_t bytes)
-{
+void *memset(void *to, int value, size_t bytes) {
     void *result = to;
     u64 pattern = 0x0101010101010101ull * (u8)value;
     size_t words = bytes / 8, rest = bytes % 8;
@@ -22,8 +20,7 @@ void *memset(void *to, int value, size_t bytes)
     return result;
 }
 
-void *memmove(void *to, const void *from, size_t bytes)
-{
+void *memmove(void *to, const void *from, size_t bytes) {
     if ((u64)to - (u64)from >= bytes)
         return memcpy(to, from, bytes);
     u8 *d = to;
@@ -33,8 +30,7 @@ void *memmove(void *to, const void *from, size_t bytes)
     return to;
 }
 
-int memcmp(const void *a, const void *b, size_t bytes)
-{
+int memcmp(const void *a, const void *b, size_t bytes) {
     const u8 *p = a, *q = b;
     for (size_t i = 0; i < bytes; i++)
         if (p[i] != q[i])
@@ -42,30 +38,26 @@ int memcmp(const void *a, const void *b, size_t bytes)
     return 0;
 }
 
-size_t strlen(const char *s)
-{
+size_t strlen(const char *s) {
     const char *end = s;
     while (*(const volatile char *)end)
         end++;
     return (size_t)(end - s);
 }
 
-int strcmp(const char *a, const char *b)
-{
+int strcmp(const char *a, const char *b) {
     for (; *a && *a == *b; a++)
         b++;
     return (u8)*a - (u8)*b;
 }
 
-char *strchr(const char *s, int c)
-{
+char *strchr(const char *s, int c) {
     while (*s && *s != (char)c)
         s++;
     return *s == (char)c ? (char *)s : NULL;
 }
 
-size_t strlcpy(char *to, const char *from, size_t size)
-{
+size_t strlcpy(char *to, const char *from, size_t size) {
     size_t length = strlen(from), copied = MIN(length, size - 1);
     memcpy(to, from, copied);
     to[copied] = 0;

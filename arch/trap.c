@@ -46,8 +46,7 @@ static const char *const names[] = {"divide error",
                                     "virtualization exception",
                                     "control protection"};
 
-static bool fix_up(struct trap_frame *frame)
-{
+static bool fix_up(struct trap_frame *frame) {
     for (const struct fixup *f = __extable_start; f < __extable_end; f++) {
         if (f->insn == frame->rip) {
             frame->rip = f->target;
@@ -57,8 +56,7 @@ static bool fix_up(struct trap_frame *frame)
     return false;
 }
 
-noreturn static void page_fault(const struct trap_frame *frame)
-{
+noreturn static void page_fault(const struct trap_frame *frame) {
     const char *what = frame->error & PF_FETCH   ? "execution"
                        : frame->error & PF_WRITE ? "write"
                                                  : "read";
@@ -68,8 +66,7 @@ noreturn static void page_fault(const struct trap_frame *frame)
     panic_trap(frame, "page fault: %s of 0x%lx: %s", what, read_cr2(), why);
 }
 
-void trap_handle(struct trap_frame *frame)
-{
+void trap_handle(struct trap_frame *frame) {
     if (frame->vector == EXC_NMI) {
         this_cpu()->nmi_pending = true;
         return;
@@ -87,8 +84,7 @@ void trap_handle(struct trap_frame *frame)
                frame->error);
 }
 
-void irq_record(unsigned vector)
-{
+void irq_record(unsigned vector) {
     if (vector == VECTOR_SPURIOUS)
         return;
     struct cpu *cpu = this_cpu();
@@ -99,16 +95,14 @@ void irq_record(unsigned vector)
 }
 
 // Outside the NMI handler, where nothing that was interrupted can be in the way.
-static void report_nmi(struct cpu *cpu)
-{
+static void report_nmi(struct cpu *cpu) {
     u8 status = inb(PORT_STATUS);
     cpu->nmi_pending = false;
     log_warn("basalt: cpu: NMI on CPU %u%s%s", cpu->id, status & STATUS_SERR ? ", bus error" : "",
              status & STATUS_IOCHK ? ", device error" : "");
 }
 
-int cpu_take_vector(void)
-{
+int cpu_take_vector(void) {
     struct cpu *cpu = this_cpu();
     if (unlikely(cpu->nmi_pending))
         report_nmi(cpu);

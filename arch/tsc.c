@@ -19,8 +19,7 @@
 u64 tsc_khz = 1;
 static u64 ns_factor; // times 2^32
 
-static u64 claimed_khz(const char **source)
-{
+static u64 claimed_khz(const char **source) {
     *source = "hypervisor";
     if (cpu_features.hypervisor && cpuid(LEAF_HYPERVISOR).eax >= LEAF_TIMING &&
         cpuid(LEAF_TIMING).eax)
@@ -31,8 +30,7 @@ static u64 claimed_khz(const char **source)
     return known ? (u64)r.ecx * r.ebx / r.eax / 1000 : 0;
 }
 
-void tsc_init(void)
-{
+void tsc_init(void) {
     const char *source;
     u64 claimed = claimed_khz(&source), measured = timer_measure(rdtsc, MEASURE_US);
     u64 difference = claimed > measured ? claimed - measured : measured - claimed;

@@ -213,8 +213,7 @@ struct cpuid {
     u32 eax, ebx, ecx, edx;
 };
 
-static inline struct cpuid cpuid_count(u32 leaf, u32 subleaf)
-{
+static inline struct cpuid cpuid_count(u32 leaf, u32 subleaf) {
     struct cpuid r;
     asm volatile("cpuid"
                  : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
@@ -224,15 +223,13 @@ static inline struct cpuid cpuid_count(u32 leaf, u32 subleaf)
 
 static inline struct cpuid cpuid(u32 leaf) { return cpuid_count(leaf, 0); }
 
-static inline u64 rdmsr(u32 msr)
-{
+static inline u64 rdmsr(u32 msr) {
     u32 low, high;
     asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr) : "memory");
     return low | (u64)high << 32;
 }
 
-static inline void wrmsr(u32 msr, u64 value)
-{
+static inline void wrmsr(u32 msr, u64 value) {
     asm volatile("wrmsr" : : "c"(msr), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");
 }
 
@@ -241,8 +238,7 @@ static inline void wrmsr(u32 msr, u64 value)
     ".pushsection .extable, \"a\"\n\t.balign 8\n\t.quad " insn ", " fixup "\n\t.popsection\n\t"
 
 /// Reads an MSR that may not exist. Returns false, and 0 in *value, if the processor refuses.
-must_check static inline bool rdmsr_safe(u32 msr, u64 *value)
-{
+must_check static inline bool rdmsr_safe(u32 msr, u64 *value) {
     u32 low = 0, high = 0, ok = 0;
     asm volatile("1: rdmsr\n\tmovl $1, %2\n\t2:\n\t" EXTABLE("1b", "2b")
                  : "+a"(low), "+d"(high), "+r"(ok)
@@ -254,8 +250,7 @@ must_check static inline bool rdmsr_safe(u32 msr, u64 *value)
 
 /// Writes an MSR that may not exist or may not take the value. Returns false if the processor
 /// refuses.
-static inline bool wrmsr_safe(u32 msr, u64 value)
-{
+static inline bool wrmsr_safe(u32 msr, u64 value) {
     u32 ok = 0;
     asm volatile("1: wrmsr\n\tmovl $1, %0\n\t2:\n\t" EXTABLE("1b", "2b")
                  : "+r"(ok)
@@ -265,14 +260,12 @@ static inline bool wrmsr_safe(u32 msr, u64 value)
 }
 
 #define X86_REGISTER(name)                                              \
-    static inline u64 read_##name(void)                                 \
-    {                                                                   \
+    static inline u64 read_##name(void) {                               \
         u64 value;                                                      \
         asm volatile("mov %%" #name ", %0" : "=r"(value) : : "memory"); \
         return value;                                                   \
     }                                                                   \
-    static inline void write_##name(u64 value)                          \
-    {                                                                   \
+    static inline void write_##name(u64 value) {                        \
         asm volatile("mov %0, %%" #name : : "r"(value) : "memory");     \
     }
 X86_REGISTER(cr0)
@@ -290,41 +283,35 @@ struct table_register { // operand of LGDT and LIDT
     u64 base;
 } packed;
 
-#define X86_TABLE(name)                                        \
-    static inline void l##name(const struct table_register *r) \
-    {                                                          \
-        asm volatile("l" #name " %0" : : "m"(*r));             \
-    }                                                          \
-    static inline struct table_register s##name(void)          \
-    {                                                          \
-        struct table_register r;                               \
-        asm volatile("s" #name " %0" : "=m"(r));               \
-        return r;                                              \
+#define X86_TABLE(name)                                          \
+    static inline void l##name(const struct table_register *r) { \
+        asm volatile("l" #name " %0" : : "m"(*r));               \
+    }                                                            \
+    static inline struct table_register s##name(void) {          \
+        struct table_register r;                                 \
+        asm volatile("s" #name " %0" : "=m"(r));                 \
+        return r;                                                \
     }
 X86_TABLE(gdt)
 X86_TABLE(idt)
 
-static inline u64 xgetbv(u32 index)
-{
+static inline u64 xgetbv(u32 index) {
     u32 low, high;
     asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(index));
     return low | (u64)high << 32;
 }
 
-static inline void xsetbv(u32 index, u64 value)
-{
+static inline void xsetbv(u32 index, u64 value) {
     asm volatile("xsetbv" : : "c"(index), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");
 }
 
-static inline u64 rdtsc(void)
-{
+static inline u64 rdtsc(void) {
     u32 low, high;
     asm volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
     return low | (u64)high << 32;
 }
 
-static inline void invlpg(const void *address)
-{
+static inline void invlpg(const void *address) {
     asm volatile("invlpg (%0)" : : "r"(address) : "memory");
 }
 
@@ -337,14 +324,12 @@ static inline void cpu_hlt(void) { asm volatile("hlt" : : : "memory"); }
 static inline void wbinvd(void) { asm volatile("wbinvd" : : : "memory"); }
 
 #define X86_PORT(letter, type)                                                       \
-    static inline type in##letter(u16 port)                                          \
-    {                                                                                \
+    static inline type in##letter(u16 port) {                                        \
         type value;                                                                  \
         asm volatile("in" #letter " %1, %0" : "=a"(value) : "Nd"(port) : "memory");  \
         return value;                                                                \
     }                                                                                \
-    static inline void out##letter(u16 port, type value)                             \
-    {                                                                                \
+    static inline void out##letter(u16 port, type value) {                           \
         asm volatile("out" #letter " %0, %1" : : "a"(value), "Nd"(port) : "memory"); \
     }
 X86_PORT(b, u8)

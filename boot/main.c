@@ -24,16 +24,14 @@ extern const char basalt_version[];
 u64 boot_wall_clock_ns;
 static struct boot_params params;
 
-static u64 ram_end(void)
-{
+static u64 ram_end(void) {
     u64 end = 0;
     for (u32 i = 0; i < params.memory_count; i++)
         end = params.memory[i].kind == MEMORY_RAM ? MAX(end, params.memory[i].end) : end;
     return end;
 }
 
-static void memory_report(void)
-{
+static void memory_report(void) {
     u64 ram = 0;
     for (const struct boot_memory *m = params.memory; m < params.memory + params.memory_count; m++)
         ram += m->kind == MEMORY_RAM ? m->end - m->base : 0;
@@ -46,8 +44,7 @@ static void memory_report(void)
 }
 
 // On the boot processor's own stack.
-noreturn static void boot_rest(const void *unused_argument unused)
-{
+noreturn static void boot_rest(const void *unused_argument unused) {
     panic_map_record();
     acpi_init(&params);   // tables, through the device window
     uart_init();          // once more: SPCR may name another port
@@ -66,8 +63,7 @@ noreturn static void boot_rest(const void *unused_argument unused)
     basalt_start(&params);
 }
 
-void kernel_main(u32 magic, u64 multiboot_info)
-{
+void kernel_main(u32 magic, u64 multiboot_info) {
     int error = magic == MULTIBOOT2_MAGIC ? multiboot2_load(multiboot_info, &params) : -1;
     cmdline_parse(params.cmdline); // complaints go to the log ring
     uart_init();                   // shows the ring

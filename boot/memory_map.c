@@ -7,8 +7,7 @@
 #include "boot/multiboot2.h"
 
 // The lowest address from `from` on at which an entry begins or ends; ~0 if there is none.
-static u64 next_edge(const struct boot_memory *map, u32 count, u64 from)
-{
+static u64 next_edge(const struct boot_memory *map, u32 count, u64 from) {
     u64 edge = ~0ull;
     for (u32 i = 0; i < count; i++) {
         edge = map[i].base >= from ? MIN(edge, map[i].base) : edge;
@@ -17,8 +16,7 @@ static u64 next_edge(const struct boot_memory *map, u32 count, u64 from)
     return edge;
 }
 
-static u32 kind_between(const struct boot_memory *map, u32 count, u64 base, u64 end)
-{
+static u32 kind_between(const struct boot_memory *map, u32 count, u64 base, u64 end) {
     u32 kind = 0;
     for (u32 i = 0; i < count; i++)
         if (map[i].base <= base && map[i].end >= end)
@@ -26,8 +24,7 @@ static u32 kind_between(const struct boot_memory *map, u32 count, u64 base, u64 
     return kind;
 }
 
-u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max)
-{
+u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max) {
     static struct boot_memory result[2 * BOOT_MEMORY_MAX];
     u32 pieces = 0, kept = 0;
 

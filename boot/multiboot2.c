@@ -41,8 +41,7 @@ struct memory_entry {
 
 // Copies the string that begins at `offset` of the tag and need not end; control characters become
 // '?'.
-static const char *copy_text(char *to, size_t size, const struct tag *tag, size_t offset)
-{
+static const char *copy_text(char *to, size_t size, const struct tag *tag, size_t offset) {
     const char *from = (const char *)tag + offset;
     size_t i = 0, bytes = tag->size - offset;
     for (; i < bytes && from[i] && i + 1 < size; i++)
@@ -51,8 +50,7 @@ static const char *copy_text(char *to, size_t size, const struct tag *tag, size_
     return i < bytes && !from[i] ? NULL : "text cut short";
 }
 
-static const char *parse_module(const struct tag *tag, struct boot_params *p)
-{
+static const char *parse_module(const struct tag *tag, struct boot_params *p) {
     const struct module_tag *m = (const void *)tag;
     if (tag->size < sizeof(*m))
         return "too short";
@@ -66,8 +64,7 @@ static const char *parse_module(const struct tag *tag, struct boot_params *p)
     return copy_text(module->cmdline, sizeof(module->cmdline), tag, sizeof(*m));
 }
 
-static const char *parse_memory_map(const struct tag *tag, struct boot_params *p)
-{
+static const char *parse_memory_map(const struct tag *tag, struct boot_params *p) {
     static const u8 kinds[] = {MEMORY_RESERVED,     MEMORY_RAM,      MEMORY_RESERVED,
                                MEMORY_ACPI_RECLAIM, MEMORY_ACPI_NVS, MEMORY_BAD};
     const struct memory_map_tag *m = (const void *)tag;
@@ -87,8 +84,7 @@ static const char *parse_memory_map(const struct tag *tag, struct boot_params *p
     return count > BOOT_MEMORY_MAX ? "too many entries" : NULL;
 }
 
-static const char *parse_framebuffer(const struct tag *tag, struct boot_params *p)
-{
+static const char *parse_framebuffer(const struct tag *tag, struct boot_params *p) {
     size_t bytes = offsetof(struct boot_framebuffer, type) + 1; // laid out as in the tag
     if (tag->size < sizeof(*tag) + bytes)
         return "too short";
@@ -96,8 +92,7 @@ static const char *parse_framebuffer(const struct tag *tag, struct boot_params *
     return NULL;
 }
 
-static const char *parse_rsdp(const struct tag *tag, struct boot_params *p)
-{
+static const char *parse_rsdp(const struct tag *tag, struct boot_params *p) {
     u32 size = tag->size - (u32)sizeof(*tag);
     if (size < 20 || size > sizeof(p->rsdp))
         return "bad size";
@@ -109,8 +104,7 @@ static const char *parse_rsdp(const struct tag *tag, struct boot_params *p)
 }
 
 // Returns what is wrong with the tag, or NULL.
-static const char *parse_tag(const struct tag *tag, struct boot_params *p)
-{
+static const char *parse_tag(const struct tag *tag, struct boot_params *p) {
     switch (tag->type) {
     case TAG_CMDLINE: return copy_text(p->cmdline, sizeof(p->cmdline), tag, sizeof(*tag));
     case TAG_LOADER: return copy_text(p->loader, sizeof(p->loader), tag, sizeof(*tag));
@@ -123,8 +117,7 @@ static const char *parse_tag(const struct tag *tag, struct boot_params *p)
     }
 }
 
-int multiboot2_parse(const u8 *info, u64 size, struct boot_params *params)
-{
+int multiboot2_parse(const u8 *info, u64 size, struct boot_params *params) {
     u64 total = size >= 8 ? *(const u32 *)info : 0;
     if (total < 16 || total > size)
         return -1;
@@ -143,8 +136,7 @@ int multiboot2_parse(const u8 *info, u64 size, struct boot_params *params)
     return params->memory_count ? 0 : -1;
 }
 
-int multiboot2_load(u64 address, struct boot_params *params)
-{
+int multiboot2_load(u64 address, struct boot_params *params) {
     const u32 *total = (const u32 *)address;
     if (!address || address % 8 || *total > INFO_MAX)
         return -1;

@@ -28,21 +28,18 @@ static struct ioapic {
     u32 gsi_base, count;
 } ioapics[ACPI_IOAPICS_MAX]; // count 0: not there
 
-static u32 read(const struct ioapic *io, u32 reg)
-{
+static u32 read(const struct ioapic *io, u32 reg) {
     mmio_write32(io->registers + REG_SELECT, reg);
     return mmio_read32(io->registers + REG_WINDOW);
 }
 
-static void write(const struct ioapic *io, u32 reg, u32 value)
-{
+static void write(const struct ioapic *io, u32 reg, u32 value) {
     mmio_write32(io->registers + REG_SELECT, reg);
     mmio_write32(io->registers + REG_WINDOW, value);
 }
 
 // The I/O APIC that has the line, and the line's first register there; NULL if there is none.
-static const struct ioapic *find(u32 gsi, u32 *reg)
-{
+static const struct ioapic *find(u32 gsi, u32 *reg) {
     for (const struct ioapic *io = ioapics; io < ioapics + ACPI_IOAPICS_MAX; io++) {
         *reg = IOAPIC_ENTRIES + 2 * (gsi - io->gsi_base);
         if (gsi - io->gsi_base < io->count)
@@ -51,8 +48,7 @@ static const struct ioapic *find(u32 gsi, u32 *reg)
     return NULL;
 }
 
-static void set_mask(u32 gsi, u32 mask)
-{
+static void set_mask(u32 gsi, u32 mask) {
     u32 reg;
     const struct ioapic *io = find(gsi, &reg);
     if (io)
@@ -63,8 +59,7 @@ void ioapic_mask(u32 gsi) { set_mask(gsi, ENTRY_MASKED); }
 
 void ioapic_unmask(u32 gsi) { set_mask(gsi, 0); }
 
-int ioapic_route(u32 gsi, unsigned vector, u32 destination, bool level, bool active_low)
-{
+int ioapic_route(u32 gsi, unsigned vector, u32 destination, bool level, bool active_low) {
     u32 reg, trigger = (level ? ENTRY_LEVEL : 0) | (active_low ? ENTRY_LOW_ACTIVE : 0);
     const struct ioapic *io = find(gsi, &reg);
     if (!io)
@@ -75,16 +70,14 @@ int ioapic_route(u32 gsi, unsigned vector, u32 destination, bool level, bool act
     return 0;
 }
 
-struct acpi_override ioapic_isa(u8 irq)
-{
+struct acpi_override ioapic_isa(u8 irq) {
     for (unsigned i = 0; i < acpi.override_count; i++)
         if (acpi.overrides[i].irq == irq)
             return acpi.overrides[i];
     return (struct acpi_override){.irq = irq, .gsi = irq};
 }
 
-static void pic_off(void)
-{
+static void pic_off(void) {
     for (u16 port = PIC1; port <= PIC2; port += PIC2 - PIC1) {
         outb(port, PIC_INIT);
         outb(port + 1, port == PIC1 ? PIC_VECTORS : PIC_VECTORS + 8);
@@ -94,8 +87,7 @@ static void pic_off(void)
     }
 }
 
-void ioapic_init(void)
-{
+void ioapic_init(void) {
     pic_off();
     for (unsigned i = 0; i < acpi.ioapic_count; i++) {
         struct ioapic *io = &ioapics[i];

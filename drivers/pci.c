@@ -23,13 +23,11 @@ static unsigned function_count;
 
 unsigned pci_count(void) { return function_count; }
 
-struct pci_function *pci_at(unsigned index)
-{
+struct pci_function *pci_at(unsigned index) {
     return index < function_count ? &functions[index] : NULL;
 }
 
-struct pci_function *pci_find(u16 bdf)
-{
+struct pci_function *pci_find(u16 bdf) {
     for (unsigned i = 0; i < function_count; i++)
         if (functions[i].bdf == bdf)
             return &functions[i];
@@ -37,8 +35,7 @@ struct pci_function *pci_find(u16 bdf)
 }
 
 // Writes all ones and sees which bits stick. Decoding is off meanwhile.
-static u32 probe_bar(u16 bdf, unsigned reg)
-{
+static u32 probe_bar(u16 bdf, unsigned reg) {
     u32 old = pci_read(bdf, reg, 4);
     pci_write(bdf, reg, 4, ~0u);
     u32 sticks = pci_read(bdf, reg, 4);
@@ -47,8 +44,7 @@ static u32 probe_bar(u16 bdf, unsigned reg)
 }
 
 // Returns how many registers the BAR takes.
-static unsigned read_bar(struct pci_function *f, unsigned index, unsigned count)
-{
+static unsigned read_bar(struct pci_function *f, unsigned index, unsigned count) {
     unsigned reg = PCI_BAR0 + 4 * index;
     struct pci_bar *bar = &f->bars[index];
     u32 low = pci_read(f->bdf, reg, 4);
@@ -70,8 +66,7 @@ static unsigned read_bar(struct pci_function *f, unsigned index, unsigned count)
     return wide ? 2 : 1;
 }
 
-static void read_bars(struct pci_function *f)
-{
+static void read_bars(struct pci_function *f) {
     unsigned count = f->header_type == 0 ? 6 : f->header_type == 1 ? 2 : 0;
     u32 command = pci_read(f->bdf, PCI_COMMAND, 2);
     pci_write(f->bdf, PCI_COMMAND, 2, command & ~(u32)(PCI_COMMAND_IO | PCI_COMMAND_MEMORY));
@@ -80,15 +75,13 @@ static void read_bars(struct pci_function *f)
     pci_write(f->bdf, PCI_COMMAND, 2, command);
 }
 
-static u32 line_gsi(u16 bdf)
-{
+static u32 line_gsi(u16 bdf) {
     u8 pin = (u8)pci_read(bdf, PCI_INTERRUPT_PIN, 1);
     u8 line = (u8)pci_read(bdf, PCI_INTERRUPT_LINE, 1);
     return !pin || !line || line == LINE_NONE ? ~0u : ioapic_isa(line).gsi;
 }
 
-static void add(u16 bdf)
-{
+static void add(u16 bdf) {
     if (function_count == PCI_FUNCTIONS_MAX) {
         log_warn("basalt: pci: %02x:%02x.%u left out: too many", bdf >> 8, bdf >> 3 & 31, bdf & 7);
         return;
@@ -105,8 +98,7 @@ static void add(u16 bdf)
     pci_msi_probe(f);
 }
 
-void pci_init(void)
-{
+void pci_init(void) {
     bool has_ecam = pci_config_init();
     for (unsigned slot = 0; slot < BUSES * 32; slot++) {
         u16 bdf = (u16)(slot << 3);

@@ -19,8 +19,7 @@
 static volatile u8 *ecam; // bus 0's place, whether bus 0 is in the range or not
 static u8 ecam_first, ecam_last;
 
-bool pci_config_init(void)
-{
+bool pci_config_init(void) {
     for (const struct acpi_ecam *e = acpi.ecams; e < acpi.ecams + acpi.ecam_count && !ecam; e++) {
         if (e->segment)
             continue;
@@ -34,8 +33,7 @@ bool pci_config_init(void)
     return ecam;
 }
 
-static volatile u8 *ecam_at(u16 bdf, unsigned offset)
-{
+static volatile u8 *ecam_at(u16 bdf, unsigned offset) {
     unsigned bus = bdf >> 8;
     if (!ecam || bus < ecam_first || bus > ecam_last)
         return NULL;
@@ -44,21 +42,18 @@ static volatile u8 *ecam_at(u16 bdf, unsigned offset)
 
 unsigned pci_config_size(u16 bdf) { return ecam_at(bdf, 0) ? 4096 : 256; }
 
-static bool valid(u16 bdf, unsigned offset, unsigned bytes)
-{
+static bool valid(u16 bdf, unsigned offset, unsigned bytes) {
     return (bytes == 1 || bytes == 2 || bytes == 4) && offset % bytes == 0 &&
            offset < pci_config_size(bdf);
 }
 
 // The data port of a register.
-static u16 select(u16 bdf, unsigned offset)
-{
+static u16 select(u16 bdf, unsigned offset) {
     outl(PORT_ADDRESS, ADDRESS_ENABLE | (u32)bdf << 8 | (offset & ~3u));
     return (u16)(PORT_DATA + (offset & 3));
 }
 
-u32 pci_read(u16 bdf, unsigned offset, unsigned bytes)
-{
+u32 pci_read(u16 bdf, unsigned offset, unsigned bytes) {
     if (!valid(bdf, offset, bytes))
         return ~0u;
     volatile u8 *p = ecam_at(bdf, offset);
@@ -68,8 +63,7 @@ u32 pci_read(u16 bdf, unsigned offset, unsigned bytes)
     return bytes == 4 ? inl(port) : bytes == 2 ? inw(port) : inb(port);
 }
 
-void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value)
-{
+void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value) {
     if (!valid(bdf, offset, bytes))
         return;
     volatile u8 *p = ecam_at(bdf, offset);
@@ -88,8 +82,7 @@ void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value)
         outb(port, (u8)value);
 }
 
-u8 pci_capability(u16 bdf, u8 id)
-{
+u8 pci_capability(u16 bdf, u8 id) {
     if (!(pci_read(bdf, PCI_STATUS, 2) & PCI_STATUS_CAPABILITIES))
         return 0;
     u8 at = (u8)pci_read(bdf, PCI_CAPABILITIES, 1) & 0xfc;

@@ -24,15 +24,13 @@
 #define MSIX_DATA       8u  // offsets in an entry
 #define MSIX_VECTOR     12u // control; bit 0: masked
 
-static void change(const struct pci_function *f, u8 cap, u32 set, u32 clear)
-{
+static void change(const struct pci_function *f, u8 cap, u32 set, u32 clear) {
     u32 control = pci_read(f->bdf, cap + MSI_CONTROL, 2);
     pci_write(f->bdf, cap + MSI_CONTROL, 2, (control & ~clear) | set);
 }
 
 // Where the table is; 0 if it lies outside its BAR.
-static u64 msix_table_address(const struct pci_function *f)
-{
+static u64 msix_table_address(const struct pci_function *f) {
     u32 where = pci_read(f->bdf, f->msix_cap + MSIX_TABLE, 4);
     u32 index = where & 7, offset = where & ~7u;
     if (index >= 6 || f->bars[index].io || !f->bars[index].base)
@@ -41,16 +39,14 @@ static u64 msix_table_address(const struct pci_function *f)
     return end <= f->bars[index].size ? f->bars[index].base + offset : 0;
 }
 
-void pci_msi_disable(struct pci_function *f)
-{
+void pci_msi_disable(struct pci_function *f) {
     if (f->msix_cap)
         change(f, f->msix_cap, 0, MSIX_ENABLE);
     if (f->msi_cap)
         change(f, f->msi_cap, 0, MSI_ENABLE);
 }
 
-void pci_msi_probe(struct pci_function *f)
-{
+void pci_msi_probe(struct pci_function *f) {
     f->msi_cap = pci_capability(f->bdf, PCI_CAP_MSI);
     f->msix_cap = pci_capability(f->bdf, PCI_CAP_MSIX);
     if (f->msi_cap) {
@@ -66,8 +62,7 @@ void pci_msi_probe(struct pci_function *f)
     pci_msi_disable(f);
 }
 
-static volatile u8 *msix_entry(struct pci_function *f, unsigned entry)
-{
+static volatile u8 *msix_entry(struct pci_function *f, unsigned entry) {
     if (!f->msix_cap || f->msix_bad || entry >= f->msix_count)
         return NULL;
     if (!f->msix_table)
@@ -76,8 +71,7 @@ static volatile u8 *msix_entry(struct pci_function *f, unsigned entry)
     return f->msix_table ? (volatile u8 *)f->msix_table + entry * MSIX_ENTRY : NULL;
 }
 
-static int msix_set(struct pci_function *f, unsigned entry, u64 address, u32 data)
-{
+static int msix_set(struct pci_function *f, unsigned entry, u64 address, u32 data) {
     volatile u8 *e = msix_entry(f, entry);
     if (!e)
         return -1;
@@ -95,8 +89,7 @@ static int msix_set(struct pci_function *f, unsigned entry, u64 address, u32 dat
     return 0;
 }
 
-static int msi_set(struct pci_function *f, unsigned entry, u64 address, u32 data)
-{
+static int msi_set(struct pci_function *f, unsigned entry, u64 address, u32 data) {
     if (!f->msi_cap || entry || (address >> 32 && !f->msi_64bit))
         return -1;
     change(f, f->msi_cap, 0, MSI_ENABLE | MSI_WANTED);
@@ -109,14 +102,12 @@ static int msi_set(struct pci_function *f, unsigned entry, u64 address, u32 data
     return 0;
 }
 
-int pci_msi_set(struct pci_function *f, unsigned entry, u64 address, u32 data)
-{
+int pci_msi_set(struct pci_function *f, unsigned entry, u64 address, u32 data) {
     return f->msix_cap && !f->msix_bad ? msix_set(f, entry, address, data)
                                        : msi_set(f, entry, address, data);
 }
 
-void pci_msi_mask(struct pci_function *f, unsigned entry, bool masked)
-{
+void pci_msi_mask(struct pci_function *f, unsigned entry, bool masked) {
     volatile u8 *e = msix_entry(f, entry);
     if (e)
         mmio_write32(e + MSIX_VECTOR, masked);

@@ -15,16 +15,14 @@
 #define RESET_NOW     0x04
 #define RESET_POWER   0x08 // power cycle too
 
-static void attempt(u16 port, u8 value)
-{
+static void attempt(u16 port, u8 value) {
     if (port)
         outb(port, value);
     for (unsigned i = 0; i < 100000; i++)
         inb(0x80); // about a microsecond each on real hardware
 }
 
-void machine_reset(bool warm)
-{
+void machine_reset(bool warm) {
     struct table_register none = {0, 0};
     cpu_cli();
     uart_flush();

@@ -22,14 +22,12 @@
 
 enum { SECOND, MINUTE, HOUR, DAY, MONTH, YEAR, CENTURY, FIELDS };
 
-static u8 cmos(unsigned reg)
-{
+static u8 cmos(unsigned reg) {
     outb(PORT_INDEX, (u8)reg);
     return inb(PORT_DATA);
 }
 
-static void read_once(u8 fields[FIELDS])
-{
+static void read_once(u8 fields[FIELDS]) {
     const u8 registers[FIELDS] = {0, 2, 4, 7, 8, 9, acpi.century};
     for (unsigned i = 0; i < TRIES && cmos(REG_A) & A_UPDATING; i++)
         cpu_pause();
@@ -38,8 +36,7 @@ static void read_once(u8 fields[FIELDS])
 }
 
 u64 rtc_seconds(unsigned year, unsigned month, unsigned day, unsigned hour, unsigned minute,
-                unsigned second)
-{
+                unsigned second) {
     // Years begin in March, so that the leap day is the last one: days before a month then follow
     // one formula.
     u64 y = month <= 2 ? year - 1 : year, m = month <= 2 ? month + 9 : month - 3;
@@ -47,8 +44,7 @@ u64 rtc_seconds(unsigned year, unsigned month, unsigned day, unsigned hour, unsi
     return (days - 719468) * 86400 + hour * 3600ull + minute * 60 + second;
 }
 
-u64 rtc_read_ns(void)
-{
+u64 rtc_read_ns(void) {
     u8 raw[FIELDS], again[FIELDS];
     unsigned v[FIELDS], tries = 5;
     do {

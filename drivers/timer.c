@@ -17,8 +17,7 @@ static u32 clock_read(void) { return inl(acpi.pm_timer_port) & PM_MASK; }
 
 // One measurement between two ticks of the clock. *blur: counts that passed between the last two
 // readings of the clock, the uncertainty. Returns kHz, 0 if the clock stands still.
-static u64 measure(u64 (*counter)(void), u32 wanted, u64 *blur)
-{
+static u64 measure(u64 (*counter)(void), u32 wanted, u64 *blur) {
     u32 start = clock_read(), now = start;
     u64 first, before, last;
     unsigned polls = 0;
@@ -35,8 +34,7 @@ static u64 measure(u64 (*counter)(void), u32 wanted, u64 *blur)
     return polls < POLLS_MAX ? (last - first) * PM_HZ / ((now - start) & PM_MASK) / 1000 : 0;
 }
 
-u64 timer_measure(u64 (*counter)(void), u64 us)
-{
+u64 timer_measure(u64 (*counter)(void), u64 us) {
     u64 best_blur = ~0ull, result = 0, blur;
     for (unsigned i = 0; acpi.pm_timer_port && i < ATTEMPTS; i++) {
         u64 khz = measure(counter, (u32)(us * PM_HZ / 1000000), &blur);

@@ -57,8 +57,7 @@ static u8 in(unsigned reg) { return inb((u16)(uart.port + reg)); }
 static void out(unsigned reg, unsigned value) { outb((u16)(uart.port + reg), (u8)value); }
 
 // `baud` 0: left as it is.
-static void program(u32 baud)
-{
+static void program(u32 baud) {
     out(IER, 0);
     if (baud) {
         out(LCR, LCR_DLAB);
@@ -71,8 +70,7 @@ static void program(u32 baud)
 }
 
 // com1, 0x3f8, either with ",115200". Returns false if malformed.
-static bool parse_console(const char *text, u16 *port, u32 *baud)
-{
+static bool parse_console(const char *text, u16 *port, u32 *baud) {
     char name[sizeof(options.console)] = "";
     u64 number, speed = CLOCK;
     const char *comma = strchr(text, ',');
@@ -88,8 +86,7 @@ static bool parse_console(const char *text, u16 *port, u32 *baud)
     return true;
 }
 
-static bool use(u16 port, u32 baud, const char *source)
-{
+static bool use(u16 port, u32 baud, const char *source) {
     u16 before = uart.port;
     uart.port = port;
     if (before == port)
@@ -105,8 +102,7 @@ static bool use(u16 port, u32 baud, const char *source)
     return true;
 }
 
-void uart_init(void)
-{
+void uart_init(void) {
     u16 port;
     u32 baud;
     if (strcmp(options.console, "none") == 0)
@@ -125,8 +121,7 @@ void uart_init(void)
 
 static u32 queued(void) { return uart.tx_head - uart.tx_tail; }
 
-static bool wait_for(unsigned lsr_bit)
-{
+static bool wait_for(unsigned lsr_bit) {
     for (unsigned i = 0; i < SPIN_MAX; i++)
         if (in(LSR)&lsr_bit)
             return true;
@@ -134,22 +129,19 @@ static bool wait_for(unsigned lsr_bit)
 }
 
 // Moves what the transmitter takes at once.
-static void fill(void)
-{
+static void fill(void) {
     if (queued() && in(LSR)&LSR_THRE)
         for (unsigned i = 0; i < FIFO_BYTES && queued(); i++)
             out(DATA, (u8)uart.tx[uart.tx_tail++ % TX_BYTES]);
 }
 
-static void enable(void)
-{
+static void enable(void) {
     if (uart.interrupts)
         out(IER, IER_RECEIVE | (queued() ? IER_TRANSMIT : 0));
 }
 
 // Waits until at most `left` bytes are queued. A transmitter that is stuck loses them.
-static void drain(u32 left)
-{
+static void drain(u32 left) {
     while (queued() > left) {
         if (!wait_for(LSR_THRE))
             uart.tx_tail = uart.tx_head;
@@ -160,24 +152,21 @@ static void drain(u32 left)
 size_t uart_tx_space(void) { return TX_BYTES - queued(); }
 
 // Puts a byte into the ring; waits while that is full.
-static void put(char c)
-{
+static void put(char c) {
     if (!uart_tx_space())
         drain(TX_BYTES / 2);
     uart.tx[uart.tx_head++ % TX_BYTES] = c;
 }
 
 // Sets what is queued going.
-static void start(void)
-{
+static void start(void) {
     if (!uart.interrupts)
         drain(0);
     fill();
     enable();
 }
 
-void uart_write(const char *text, size_t length)
-{
+void uart_write(const char *text, size_t length) {
     if (!uart.port)
         return;
     for (size_t i = 0; i < length; i++)
@@ -185,8 +174,7 @@ void uart_write(const char *text, size_t length)
     start();
 }
 
-void uart_write_all(const char *text, size_t length)
-{
+void uart_write_all(const char *text, size_t length) {
     if (!uart.port)
         return;
     for (size_t i = 0; i < length; i++) {
@@ -197,8 +185,7 @@ void uart_write_all(const char *text, size_t length)
     start();
 }
 
-bool uart_interrupt(void)
-{
+bool uart_interrupt(void) {
     bool news = queued();
     if (!uart.port)
         return false;
@@ -216,16 +203,14 @@ bool uart_interrupt(void)
     return news;
 }
 
-bool uart_rx(u8 *byte)
-{
+bool uart_rx(u8 *byte) {
     if (uart.rx_head == uart.rx_tail)
         return false;
     *byte = uart.rx[uart.rx_tail++ % RX_BYTES];
     return true;
 }
 
-void uart_start_interrupts(void)
-{
+void uart_start_interrupts(void) {
     if (!uart.port)
         return;
     u8 irq = uart.port & 0x100 ? 4 : 3; // COM1, COM3: 4; COM2, COM4: 3
@@ -240,8 +225,7 @@ void uart_start_interrupts(void)
     out(IER, IER_RECEIVE | IER_TRANSMIT); // comes at once: the transmitter is empty
 }
 
-void uart_flush(void)
-{
+void uart_flush(void) {
     uart.routed = false;
     uart.interrupts = false;
     if (uart.port) {

@@ -11,8 +11,7 @@
 
 struct options options = {.loglvl = LOG_INFO};
 
-bool parse_size(const char *text, u64 *value)
-{
+bool parse_size(const char *text, u64 *value) {
     const char *digits = "0123456789abcdef", *suffixes = "kmg", *digit, *suffix;
     bool hex = text[0] == '0' && (text[1] | 0x20) == 'x';
     const char *first = text + (hex ? 2 : 0), *at = first;
@@ -29,8 +28,7 @@ bool parse_size(const char *text, u64 *value)
     return true;
 }
 
-static bool parse_loglvl(const char *value)
-{
+static bool parse_loglvl(const char *value) {
     static const char *const levels[] = {"error", "warning", "info", "debug"};
     unsigned i = 0;
     while (i < ARRAY_SIZE(levels) && strcmp(value, levels[i]) != 0)
@@ -39,8 +37,7 @@ static bool parse_loglvl(const char *value)
     return i < ARRAY_SIZE(levels);
 }
 
-static bool parse_console(const char *value)
-{
+static bool parse_console(const char *value) {
     if (!*value || strlen(value) >= sizeof(options.console))
         return false;
     strlcpy(options.console, value, sizeof(options.console));
@@ -49,8 +46,7 @@ static bool parse_console(const char *value)
 
 static bool parse_dom0_mem(const char *value) { return parse_size(value, &options.dom0_mem); }
 
-static bool parse_panic(const char *value)
-{
+static bool parse_panic(const char *value) {
     options.panic_halt = strcmp(value, "halt") == 0;
     return options.panic_halt || strcmp(value, "reboot") == 0;
 }
@@ -73,8 +69,7 @@ static const struct {
     {"testexit", parse_testexit, "no value"},
 };
 
-static void parse_word(char *word)
-{
+static void parse_word(char *word) {
     char *equals = strchr(word, '=');
     const char *value = equals ? equals + 1 : "";
     if (equals)
@@ -90,8 +85,7 @@ static void parse_word(char *word)
     log_warn("basalt: command line: unknown option %s ignored", word);
 }
 
-void cmdline_parse(const char *line)
-{
+void cmdline_parse(const char *line) {
     char word[WORD_MAX];
     while (*line) {
         size_t length = 0;

@@ -199,16 +199,6 @@ void domain_info(const struct domain *d, struct basalt_domain_info *out) {
     }
 }
 
-static void free_state_pages(struct domain *d) {
-    for (; d->state_count; d->state_count--) {
-        hpa_t hpa = HPA(d->state_pages[d->state_count - 1]);
-        if (d->state_holder)
-            memory_unmap_identity(d->state_holder, hpa, PAGE_SIZE);
-        domain_page_free(d, pool_ptr(hpa));
-    }
-    domain_page_free(d, d->state_pages);
-}
-
 static void free_tables(struct domain *d) {
     events_teardown(d);
     for (unsigned i = 0; i < HANDLE_PAGES; i++)
@@ -216,6 +206,7 @@ static void free_tables(struct domain *d) {
     domain_page_free(d, d->doorbells);
     domain_page_free(d, d->routes);
     domain_page_free(d, d->share_page);
+    domain_page_free(d, d->state_pages);
 }
 
 int domain_destroy(struct domain *d) {
@@ -229,7 +220,7 @@ int domain_destroy(struct domain *d) {
         if (d->vcpus[i])
             vcpu_destroy(d->vcpus[i]);
     requests_teardown(d);
-    free_state_pages(d);
+    state_trim(d, 0);
     handles_teardown(d);
     free_tables(d);
     leave_table(d);

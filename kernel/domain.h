@@ -168,5 +168,9 @@ void memory_unmap_identity(struct domain *d, hpa_t base, u64 bytes);
 void memory_zero(hpa_t base, u64 bytes);
 /// Frees what the domain's table maps, within *budget. 0 when done, -BASALT_EINTR otherwise.
 int memory_teardown(struct domain *d, unsigned *budget);
+/// A zeroed page charged to `d` and mapped, writable, in identity-mapped `holder`. NULL: out of memory or quota.
+must_check void *memory_share_page(struct domain *d, struct domain *holder);
+/// Frees state pages until `count` are left.
+void state_trim(struct domain *d, u32 count);
 i64 state_alloc(struct domain *d, struct domain *holder, u64 pages);
 extern const struct ept_allocator domain_ept_allocator;

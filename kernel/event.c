@@ -15,10 +15,8 @@
 #include <basalt/error.h>
 
 int events_init(struct domain *d) {
-    d->events = domain_page_alloc(d);
-    if (!d->events)
-        return -BASALT_ENOSPC;
-    return memory_map_identity(d, pool_hpa(d->events), PAGE_SIZE, EPT_READ | EPT_WRITE);
+    d->events = memory_share_page(d, d);
+    return d->events ? 0 : -BASALT_ENOSPC;
 }
 
 void events_teardown(struct domain *d) {

@@ -12,23 +12,21 @@ struct output {
     size_t size, length;
 };
 
-static void put(struct output *out, char c)
-{
+static void put(struct output *out, char c) {
     if (out->length + 1 < out->size)
         out->buffer[out->length] = c;
     out->length++;
 }
 
-static void put_padded(struct output *out, const char *text, size_t length, size_t width, char pad)
-{
+static void put_padded(struct output *out, const char *text, size_t length, size_t width,
+                       char pad) {
     for (size_t i = length; i < width; i++)
         put(out, pad);
     for (size_t i = 0; i < length; i++)
         put(out, text[i]);
 }
 
-static void put_number(struct output *out, u64 value, char conversion, size_t width, char pad)
-{
+static void put_number(struct output *out, u64 value, char conversion, size_t width, char pad) {
     char digits[24];
     size_t at = sizeof(digits);
     bool negative = conversion == 'd' && (i64)value < 0;
@@ -43,16 +41,14 @@ static void put_number(struct output *out, u64 value, char conversion, size_t wi
     put_padded(out, digits + at, sizeof(digits) - at, width, pad);
 }
 
-static size_t parse_number(const char **text)
-{
+static size_t parse_number(const char **text) {
     size_t value = 0;
     for (; **text >= '0' && **text <= '9'; (*text)++)
         value = value * 10 + (size_t)(**text - '0');
     return value;
 }
 
-int format_va(char *buffer, size_t size, const char *text, va_list args)
-{
+int format_va(char *buffer, size_t size, const char *text, va_list args) {
     struct output out = {buffer, size, 0};
     for (const char *p = text; *p; p++) {
         if (*p != '%') {
@@ -87,8 +83,7 @@ int format_va(char *buffer, size_t size, const char *text, va_list args)
     return (int)out.length;
 }
 
-int format(char *buffer, size_t size, const char *text, ...)
-{
+int format(char *buffer, size_t size, const char *text, ...) {
     va_list args;
     va_start(args, text);
     int length = format_va(buffer, size, text, args);

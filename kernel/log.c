@@ -22,20 +22,20 @@ static union {
 
 static struct spinlock log_lock;
 
-struct basalt_log *log_ring(void) { return &ring.log; }
+struct basalt_log *log_ring(void) {
+    return &ring.log;
+}
 
 u64 log_ring_size(void) { return sizeof(ring); }
 
-static void ring_write(const char *text, size_t length)
-{
+static void ring_write(const char *text, size_t length) {
     u64 head = ring.log.head;
     for (size_t i = 0; i < length; i++)
         ring.log.data[(head + i) % LOG_BYTES] = text[i];
     __atomic_store_n(&ring.log.head, head + length, __ATOMIC_RELEASE);
 }
 
-void log_write(const char *text, size_t length)
-{
+void log_write(const char *text, size_t length) {
     bool locked = false;
     for (unsigned i = 0; i < LOCK_TRIES && !(locked = spin_trylock(&log_lock)); i++)
         cpu_pause();
@@ -45,15 +45,13 @@ void log_write(const char *text, size_t length)
         spin_unlock(&log_lock);
 }
 
-void log_replay(void (*write)(const char *text, size_t length))
-{
+void log_replay(void (*write)(const char *text, size_t length)) {
     u64 head = ring.log.head;
     for (u64 at = head > LOG_BYTES ? head - LOG_BYTES : 0; at < head; at++)
         write(&ring.log.data[at % LOG_BYTES], 1);
 }
 
-void log_line(enum log_level level, const char *text, ...)
-{
+void log_line(enum log_level level, const char *text, ...) {
     char line[LINE_MAX];
     va_list args;
     if (level > options.loglvl)

@@ -205,6 +205,25 @@ int memory_teardown(struct domain *d, unsigned *budget) {
     return more ? -BASALT_EINTR : 0;
 }
 
+void *memory_share_page(struct domain *d, struct domain *holder) {
+    void *page = domain_page_alloc(d);
+
+    if (page && memory_map_identity(holder, pool_hpa(page), PAGE_SIZE, EPT_READ | EPT_WRITE)) {
+        domain_page_free(d, page);
+        return NULL;
+    }
+    return page;
+}
+
+void state_trim(struct domain *d, u32 count) {
+    while (d->state_count > count) {
+        hpa_t hpa = HPA(d->state_pages[--d->state_count]);
+        if (d->state_holder)
+            memory_unmap_identity(d->state_holder, hpa, PAGE_SIZE);
+        domain_page_free(d, pool_ptr(hpa));
+    }
+}
+
 // Maps the pages that there are into a new holder, whose predecessor is gone.
 static int adopt_state(struct domain *d, struct domain *holder) {
     if (d->state_holder == holder)
@@ -233,17 +252,10 @@ i64 state_alloc(struct domain *d, struct domain *holder, u64 pages) {
     if (failed)
         return failed;
     for (u64 i = 0; i < pages; i++) {
-        void *page = domain_page_alloc(d);
-        int error = page ? memory_map_identity(holder, pool_hpa(page), PAGE_SIZE, EPT_READ | EPT_WRITE)
-                         : -BASALT_ENOSPC;
-        if (error) {
-            domain_page_free(d, page);
-            while (d->state_count > first) {
-                hpa_t hpa = HPA(d->state_pages[--d->state_count]);
-                memory_unmap_identity(holder, hpa, PAGE_SIZE);
-                domain_page_free(d, pool_ptr(hpa));
-            }
-            return error;
+        void *page = memory_share_page(d, holder);
+        if (!page) {
+            state_trim(d, first);
+            return -BASALT_ENOSPC;
         }
         d->state_pages[d->state_count++] = pool_hpa(page).v;
     }

@@ -34,16 +34,14 @@ SIZE_ASSERT(struct record, PAGE_SIZE);
 static struct record *const record = (struct record *)(POOL_BASE + RECORD_ADDRESS);
 static unsigned depth;
 
-static u32 checksum(const char *text, u32 length)
-{
+static u32 checksum(const char *text, u32 length) {
     u32 sum = 2166136261u; // FNV-1a
     for (u32 i = 0; i < length; i++)
         sum = (sum ^ (u8)text[i]) * 16777619u;
     return sum;
 }
 
-static void say_va(const char *text, va_list args)
-{
+static void say_va(const char *text, va_list args) {
     char line[256];
     u32 length = (u32)MIN((size_t)format_va(line, sizeof(line), text, args), sizeof(line) - 1);
     if (kernel_virt_to_hpa(record).v != HPA_NONE.v) {
@@ -54,23 +52,20 @@ static void say_va(const char *text, va_list args)
     log_write(line, strlen(line));
 }
 
-__attribute__((format(printf, 1, 2))) static void say(const char *text, ...)
-{
+__attribute__((format(printf, 1, 2))) static void say(const char *text, ...) {
     va_list args;
     va_start(args, text);
     say_va(text, args);
     va_end(args);
 }
 
-static void say_address(const char *label, u64 address)
-{
+static void say_address(const char *label, u64 address) {
     u64 offset;
     const char *name = symbol_find(address, &offset);
     say("  %s %016lx %s+0x%lx\n", label, address, name, offset);
 }
 
-static void say_registers(const struct trap_frame *f)
-{
+static void say_registers(const struct trap_frame *f) {
     say_address("rip", f->rip);
     say("  rax %016lx rbx %016lx rcx %016lx rdx %016lx\n", f->rax, f->rbx, f->rcx, f->rdx);
     say("  rsi %016lx rdi %016lx rbp %016lx rsp %016lx\n", f->rsi, f->rdi, f->rbp, f->rsp);
@@ -81,8 +76,7 @@ static void say_registers(const struct trap_frame *f)
 }
 
 // Each frame begins with the caller's frame pointer and the return address; frames go up the stack.
-static void say_backtrace(const u64 *frame)
-{
+static void say_backtrace(const u64 *frame) {
     for (unsigned i = 0; i < BACKTRACE_MAX && frame && (u64)frame % 8 == 0; i++) {
         if (kernel_virt_to_hpa(frame).v == HPA_NONE.v ||
             kernel_virt_to_hpa(frame + 1).v == HPA_NONE.v || !frame[1])
@@ -93,8 +87,7 @@ static void say_backtrace(const u64 *frame)
     }
 }
 
-void test_exit(unsigned status)
-{
+void test_exit(unsigned status) {
     if (!options.testexit)
         return;
     uart_flush();
@@ -103,8 +96,7 @@ void test_exit(unsigned status)
         outb(PORT_BOCHS_EXIT, (u8)*p);
 }
 
-noreturn static void stop(void)
-{
+noreturn static void stop(void) {
     record->checksum = checksum(record->text, record->length);
     record->magic = RECORD_MAGIC;
     test_exit(1);
@@ -115,8 +107,7 @@ noreturn static void stop(void)
 }
 
 noreturn static void die(const struct trap_frame *trap, const u64 *frame, const char *text,
-                         va_list args)
-{
+                         va_list args) {
     cpu_cli();
     if (depth++) {
         if (depth == 2)
@@ -138,22 +129,19 @@ noreturn static void die(const struct trap_frame *trap, const u64 *frame, const 
     stop();
 }
 
-void panic(const char *text, ...)
-{
+void panic(const char *text, ...) {
     va_list args;
     va_start(args, text);
     die(NULL, __builtin_frame_address(0), text, args);
 }
 
-void panic_trap(const struct trap_frame *frame, const char *text, ...)
-{
+void panic_trap(const struct trap_frame *frame, const char *text, ...) {
     va_list args;
     va_start(args, text);
     die(frame, (const u64 *)frame->rbp, text, args);
 }
 
-void panic_show_previous(void)
-{
+void panic_show_previous(void) {
     if (record->magic != RECORD_MAGIC || record->length >= sizeof(record->text) ||
         record->checksum != checksum(record->text, record->length))
         return;
@@ -166,8 +154,7 @@ void panic_show_previous(void)
     }
 }
 
-void panic_map_record(void)
-{
+void panic_map_record(void) {
     if (map_kernel((u64)record, HPA(RECORD_ADDRESS), PAGE_SIZE, MAP_WRITE))
         log_warn("basalt: panic: no place for a record");
 }

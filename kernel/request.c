@@ -19,14 +19,9 @@ i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_a
             continue;
         if (!port_find(server, port) || !server->identity)
             return -BASALT_EINVAL;
-        struct basalt_request_page *page = domain_page_alloc(d);
+        struct basalt_request_page *page = memory_share_page(d, server);
         if (!page)
             return -BASALT_ENOSPC;
-        int error = memory_map_identity(server, pool_hpa(page), PAGE_SIZE, EPT_READ | EPT_WRITE);
-        if (error) {
-            domain_page_free(d, page);
-            return error;
-        }
         *s = (struct request_server){.domain = server, .page = page, .port = (u32)port};
         *page_address = pool_hpa(page).v;
         return i;

@@ -6,8 +6,7 @@
 
 extern char __kernel_start[], __text_start[], __text_end[];
 
-const char *symbol_find(u64 address, u64 *offset)
-{
+const char *symbol_find(u64 address, u64 *offset) {
     u64 wanted = address - (u64)__kernel_start;
     u32 i = 0;
     *offset = 0;

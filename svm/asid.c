@@ -10,15 +10,13 @@
 
 #define GENERATION_CPU_SHIFT 48
 
-void asid_pool_init(struct asid_pool *pool, u32 cpu, u32 count)
-{
+void asid_pool_init(struct asid_pool *pool, u32 cpu, u32 count) {
     pool->generation = ((u64)cpu + 1) << GENERATION_CPU_SHIFT;
     pool->count = MIN(count, 0x10000u); // cpu_state.tag has 16 bits
     pool->next = pool->count;           // the first to come begins a generation
 }
 
-must_check u8 asid_assign(struct asid_pool *pool, struct cpu_state *state)
-{
+must_check u8 asid_assign(struct asid_pool *pool, struct cpu_state *state) {
     u8 flush = TLB_CONTROL_NOTHING;
 
     if (state->tag != 0 && state->tag_generation == pool->generation)

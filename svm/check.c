@@ -21,8 +21,7 @@
 
 static bool inside(u64 base, u64 bytes, u64 end) { return base < end && end - base >= bytes; }
 
-static bool bases_canonical(const struct vmcb *v)
-{
+static bool bases_canonical(const struct vmcb *v) {
     const u64 bases[] = {v->fs.base,   v->gs.base,   v->tr.base,       v->ldtr.base,
                          v->gdtr.base, v->idtr.base, v->kernel_gs_base};
     unsigned shift = 64 - svm_widths.linear_bits;
@@ -33,16 +32,14 @@ static bool bases_canonical(const struct vmcb *v)
     return true;
 }
 
-static bool pat_legal(u64 pat)
-{
+static bool pat_legal(u64 pat) {
     for (; pat != 0; pat >>= 8)
         if ((pat & 0xff) > 7 || !(MEMORY_TYPES >> (pat & 7) & 1))
             return false;
     return true;
 }
 
-static bool event_legal(const struct vmcb *v, bool in_64bit)
-{
+static bool event_legal(const struct vmcb *v, bool in_64bit) {
     u8 vector = v->event_inject & EVENT_VECTOR, type = svm_event_type(v->event_inject);
 
     if (!(v->event_inject & EVENT_VALID))
@@ -53,8 +50,7 @@ static bool event_legal(const struct vmcb *v, bool in_64bit)
            !(in_64bit && (vector == EXC_BR || vector == EXC_OF));
 }
 
-const char *svm_check_vmrun(const struct vmcb *v)
-{
+const char *svm_check_vmrun(const struct vmcb *v) {
     bool long_mode = (v->efer & EFER_LME) && (v->cr0 & CR0_PG);
     bool in_64bit = long_mode && (v->cs.attributes & ATTRIBUTE_L);
     u64 end = BIT(svm_widths.physical_bits);
@@ -82,8 +78,7 @@ const char *svm_check_vmrun(const struct vmcb *v)
     return NULL;
 }
 
-const char *svm_check(const struct vmcb *v)
-{
+const char *svm_check(const struct vmcb *v) {
     const char *broken = svm_check_vmrun(v);
     bool long_mode = (v->efer & EFER_LME) && (v->cr0 & CR0_PG);
     bool in_64bit = long_mode && (v->cs.attributes & ATTRIBUTE_L);

@@ -11,14 +11,12 @@
 
 #define V_DUMMY (V_IRQ | V_PRIORITY | V_IGNORE_TPR)
 
-static void set_nmi(struct vmcb *vmcb, enum nmi_state state)
-{
+static void set_nmi(struct vmcb *vmcb, enum nmi_state state) {
     vmcb->host.nmi = (u8)state;
     vmcb_intercept(vmcb, EXIT_IRET, state == NMI_BLOCKED);
 }
 
-void svm_inject(struct cpu_state *cpu)
-{
+void svm_inject(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     struct event event = cpu->queued;
 
@@ -33,8 +31,7 @@ void svm_inject(struct cpu_state *cpu)
     cpu->queued.valid = false;
 }
 
-void svm_events_after_exit(struct cpu_state *cpu)
-{
+void svm_events_after_exit(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     struct vmcb_host *host = &vmcb->host;
     u64 info = vmcb->exit_int_info;
@@ -50,20 +47,17 @@ void svm_events_after_exit(struct cpu_state *cpu)
     }
 }
 
-bool svm_can_interrupt(struct cpu_state *cpu)
-{
+bool svm_can_interrupt(struct cpu_state *cpu) {
     return (cpu->rflags & RFLAGS_IF) && !(vmcb_of(cpu)->int_state & INT_STATE_SHADOW);
 }
 
-bool svm_can_nmi(struct cpu_state *cpu)
-{
+bool svm_can_nmi(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     return vmcb->host.nmi == NMI_OPEN && !(vmcb->int_state & INT_STATE_SHADOW);
 }
 
 // A virtual interrupt of the highest priority, which is never delivered: its intercept comes first.
-void svm_irq_window(struct cpu_state *cpu, bool on)
-{
+void svm_irq_window(struct cpu_state *cpu, bool on) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     if (on == vmcb_intercepts(vmcb, EXIT_VINTR))

@@ -20,16 +20,14 @@ struct exit_row {
     void (*decode)(const struct vmcb *vmcb, struct exit *e);
 };
 
-static u8 length_until(const struct vmcb *vmcb, u64 next_rip)
-{
+static u8 length_until(const struct vmcb *vmcb, u64 next_rip) {
     u64 length = next_rip - vmcb->rip;
     return length >= 1 && length <= 15 ? (u8)length : 0;
 }
 
 // CR and DR accesses: in both, writes have bit 4 of the code set. Without decode assists the
 // general register is not known, nor is it for CLTS, LMSW and SMSW.
-static void decode_register(const struct vmcb *vmcb, struct exit *e)
-{
+static void decode_register(const struct vmcb *vmcb, struct exit *e) {
     u64 code = vmcb->exit_code == EXIT_CR0_SELECT ? EXIT_CR_WRITE + 0 : vmcb->exit_code;
     bool mov = code >= EXIT_DR_READ || (vmcb->exit_info1 & CR_INFO_MOV);
 
@@ -38,8 +36,7 @@ static void decode_register(const struct vmcb *vmcb, struct exit *e)
     e->gpr = svm_features.decode_assists && mov ? vmcb->exit_info1 & 0xf : 0xff;
 }
 
-static void decode_exception(const struct vmcb *vmcb, struct exit *e)
-{
+static void decode_exception(const struct vmcb *vmcb, struct exit *e) {
     e->vector = vmcb->exit_code & 0x1f;
     e->has_error = EXC_WITH_ERROR & BIT(e->vector);
     if (e->has_error)
@@ -52,8 +49,7 @@ static void decode_exception(const struct vmcb *vmcb, struct exit *e)
 
 // INT1 traps: that its length is known tells the caller to move RIP over it before the exception is
 // delivered.
-static void decode_icebp(const struct vmcb *vmcb unused, struct exit *e)
-{
+static void decode_icebp(const struct vmcb *vmcb unused, struct exit *e) {
     e->vector = EXC_DB;
     e->insn_length = (u8)MAX(e->insn_length, 1);
 }
@@ -62,8 +58,7 @@ static void decode_icebp(const struct vmcb *vmcb unused, struct exit *e)
 // guest as #MF.
 static void decode_ferr(const struct vmcb *vmcb unused, struct exit *e) { e->vector = EXC_MF; }
 
-static void decode_io(const struct vmcb *vmcb, struct exit *e)
-{
+static void decode_io(const struct vmcb *vmcb, struct exit *e) {
     u64 info = vmcb->exit_info1;
 
     e->write = !(info & IO_INFO_IN);
@@ -76,23 +71,19 @@ static void decode_io(const struct vmcb *vmcb, struct exit *e)
     e->insn_length = length_until(vmcb, vmcb->exit_info2);
 }
 
-static void decode_msr(const struct vmcb *vmcb, struct exit *e)
-{
+static void decode_msr(const struct vmcb *vmcb, struct exit *e) {
     e->kind = vmcb->exit_info1 & 1 ? BASALT_EXIT_WRMSR : BASALT_EXIT_RDMSR;
 }
 
-static void decode_nested_fault(const struct vmcb *vmcb, struct exit *e)
-{
+static void decode_nested_fault(const struct vmcb *vmcb, struct exit *e) {
     e->write = vmcb->exit_info1 & FAULT_INFO_WRITE;
     e->fetch = vmcb->exit_info1 & FAULT_INFO_FETCH;
     e->in_walk = vmcb->exit_info1 & FAULT_INFO_WALK;
     e->gpa = GPA(vmcb->exit_info2);
 }
 
-#define ROW(name, flags, decode)                    \
-    {                                               \
-        BASALT_EXIT_##name, KNOWN | (flags), decode \
-    }
+#define ROW(name, flags, decode) \
+    { BASALT_EXIT_##name, KNOWN | (flags), decode }
 #define INSN(name)         ROW(name, ALWAYS | INSTRUCTION, NULL)
 #define CODES(first, last) [first... last]
 #define EXC(vector)        (EXIT_EXCEPTION + (vector))
@@ -143,8 +134,7 @@ static const struct exit_row nested_fault_row = ROW(MEMORY, 0, decode_nested_fau
 static const struct exit_row invalid_row = ROW(BAD_STATE, 0, NULL);
 static const struct exit_row unknown_row = ROW(UNKNOWN, 0, NULL);
 
-static const struct exit_row *row_of(u64 code)
-{
+static const struct exit_row *row_of(u64 code) {
     if (code == EXIT_NESTED_FAULT)
         return &nested_fault_row;
     if ((u32)code == EXIT_INVALID) // some write 32 bits only
@@ -152,16 +142,14 @@ static const struct exit_row *row_of(u64 code)
     return code < ARRAY_SIZE(exit_rows) && exit_rows[code].flags ? &exit_rows[code] : &unknown_row;
 }
 
-void svm_intercept_always(struct vmcb *vmcb)
-{
+void svm_intercept_always(struct vmcb *vmcb) {
     for (u32 code = 0; code < ARRAY_SIZE(exit_rows); code++)
         if (exit_rows[code].flags & ALWAYS)
             vmcb_intercept(vmcb, code, true);
 }
 
 // INT n, INT3 and INTO are not reported: RIP is still at the instruction, which is executed again.
-static struct event decode_vectoring(u64 info)
-{
+static struct event decode_vectoring(u64 info) {
     struct event event = {
         .valid = info & EVENT_VALID,
         .vector = info & EVENT_VECTOR,
@@ -176,8 +164,7 @@ static struct event decode_vectoring(u64 info)
     return event;
 }
 
-struct exit svm_exit(const struct vmcb *vmcb)
-{
+struct exit svm_exit(const struct vmcb *vmcb) {
     const struct exit_row *row = row_of(vmcb->exit_code);
     struct exit exit = {
         .kind = row->kind,

@@ -13,8 +13,7 @@
 #define CR0_UNWATCHED (CR0_TS | CR0_MP) // the guest changes these without an exit
 #define PAT_RESET     0x0007040600070406ull
 
-static void set_efer(struct cpu_state *cpu, u64 value)
-{
+static void set_efer(struct cpu_state *cpu, u64 value) {
     bool active = (value & EFER_LME) && (cpu->cr0_guest & CR0_PG);
 
     cpu->efer_guest = active ? value | EFER_LMA : value & ~EFER_LMA;
@@ -24,8 +23,7 @@ static void set_efer(struct cpu_state *cpu, u64 value)
 
 // With nested paging CR0.CD would only slow the guest down, and a processor that shares its caches
 // with other threads perhaps those.
-static void set_cr0(struct cpu_state *cpu, u64 value)
-{
+static void set_cr0(struct cpu_state *cpu, u64 value) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     cpu->cr0_guest = value | CR0_ET;
@@ -37,8 +35,7 @@ static void set_cr0(struct cpu_state *cpu, u64 value)
 }
 
 // A machine check while CR4.MCE is clear would shut the processor down, not only the guest.
-static void set_cr4(struct cpu_state *cpu, u64 value)
-{
+static void set_cr4(struct cpu_state *cpu, u64 value) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     cpu->cr4_guest = value;
@@ -47,13 +44,11 @@ static void set_cr4(struct cpu_state *cpu, u64 value)
     vmcb_changed(vmcb, VMCB_CLEAN_CR);
 }
 
-void svm_sync_cr0(struct cpu_state *cpu)
-{
+void svm_sync_cr0(struct cpu_state *cpu) {
     cpu->cr0_guest = (cpu->cr0_guest & ~CR0_UNWATCHED) | (vmcb_of(cpu)->cr0 & CR0_UNWATCHED);
 }
 
-u64 svm_read(struct cpu_state *cpu, enum backend_register reg)
-{
+u64 svm_read(struct cpu_state *cpu, enum backend_register reg) {
     const struct vmcb *vmcb = vmcb_of(cpu);
 
     switch (reg) {
@@ -67,8 +62,7 @@ u64 svm_read(struct cpu_state *cpu, enum backend_register reg)
     }
 }
 
-void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value)
-{
+void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     switch (reg) {
@@ -84,8 +78,7 @@ void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value)
 }
 
 // The VMCB has GDTR before LDTR, and IDTR before TR.
-static struct vmcb_segment *segment_of(struct vmcb *vmcb, unsigned index)
-{
+static struct vmcb_segment *segment_of(struct vmcb *vmcb, unsigned index) {
     unsigned slot = index < BASALT_LDTR ? index : index == BASALT_LDTR ? 7 : 9;
     return &vmcb->segments[slot];
 }
@@ -98,8 +91,7 @@ static struct vmcb_segment *segment_of(struct vmcb *vmcb, unsigned index)
 
 // Processors differ in what they keep of G, TR's busy bit and SS.DPL; the result is what VMX would
 // say.
-struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index)
-{
+struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index) {
     const struct vmcb_segment *s = segment_of(vmcb_of(cpu), index);
     u32 attributes = (s->attributes & 0xffu) | (s->attributes & 0x700u) << 4;
 
@@ -115,8 +107,8 @@ struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index)
         .base = s->base, .limit = s->limit, .selector = s->selector, .attributes = attributes};
 }
 
-void svm_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment)
-{
+void svm_write_segment(struct cpu_state *cpu, unsigned index,
+                       const struct basalt_segment *segment) {
     struct vmcb *vmcb = vmcb_of(cpu);
     u32 attributes = (segment->attributes & 0xffu) | (segment->attributes >> 4 & 0xf00u);
 
@@ -130,8 +122,7 @@ void svm_write_segment(struct cpu_state *cpu, unsigned index, const struct basal
 }
 
 void svm_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
-                     u16 *idt_limit)
-{
+                     u16 *idt_limit) {
     const struct vmcb *vmcb = vmcb_of(cpu);
 
     *gdt_base = vmcb->gdtr.base;
@@ -141,8 +132,7 @@ void svm_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *
 }
 
 void svm_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
-                      u16 idt_limit)
-{
+                      u16 idt_limit) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     vmcb->gdtr = (struct vmcb_segment){.base = gdt_base, .limit = gdt_limit};
@@ -173,8 +163,7 @@ static const struct msr_row {
     {MSR_KERNEL_GS_BASE, offsetof(struct vmcb, kernel_gs_base)},
 };
 
-void svm_fill_msr_bitmap(u8 bitmap[MSRPM_BYTES])
-{
+void svm_fill_msr_bitmap(u8 bitmap[MSRPM_BYTES]) {
     memset(bitmap, 0xff, MSRPM_BYTES);
     for (unsigned i = MSRS_THAT_EXIT; i < ARRAY_SIZE(msr_rows); i++) {
         u32 msr = msr_rows[i].msr;
@@ -183,16 +172,14 @@ void svm_fill_msr_bitmap(u8 bitmap[MSRPM_BYTES])
     }
 }
 
-static u64 *msr_field(struct vmcb *vmcb, u32 msr)
-{
+static u64 *msr_field(struct vmcb *vmcb, u32 msr) {
     for (unsigned i = 0; i < ARRAY_SIZE(msr_rows); i++)
         if (msr_rows[i].msr == msr)
             return (u64 *)((u8 *)vmcb + msr_rows[i].offset);
     return NULL;
 }
 
-bool svm_read_msr(struct cpu_state *cpu, u32 msr, u64 *value)
-{
+bool svm_read_msr(struct cpu_state *cpu, u32 msr, u64 *value) {
     const u64 *field = msr_field(vmcb_of(cpu), msr);
 
     if (field)
@@ -200,8 +187,7 @@ bool svm_read_msr(struct cpu_state *cpu, u32 msr, u64 *value)
     return field;
 }
 
-bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value)
-{
+bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value) {
     u64 *field = msr_field(vmcb_of(cpu), msr);
 
     if (!field)
@@ -211,8 +197,7 @@ bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value)
     return true;
 }
 
-void svm_reset_registers(struct cpu_state *cpu)
-{
+void svm_reset_registers(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     const struct vmcb_segment data = {.attributes = 0x93, .limit = 0xffff};
 

@@ -22,8 +22,7 @@ static struct svm_cpu {
     struct asid_pool asids;
 } svm_cpus[CPUS_MAX];
 
-void svm_run_init(u32 asids)
-{
+void svm_run_init(u32 asids) {
     u32 id = this_cpu()->id;
     struct svm_cpu *self = &svm_cpus[id];
 
@@ -32,8 +31,7 @@ void svm_run_init(u32 asids)
     asid_pool_init(&self->asids, id, asids);
 }
 
-static void prepare_tlb(struct asid_pool *asids, struct cpu_state *cpu, struct vmcb *vmcb)
-{
+static void prepare_tlb(struct asid_pool *asids, struct cpu_state *cpu, struct vmcb *vmcb) {
     u8 flush = asid_assign(asids, cpu);
 
     vmcb->tlb_control = flush ? flush : vmcb->host.flush;
@@ -43,8 +41,7 @@ static void prepare_tlb(struct asid_pool *asids, struct cpu_state *cpu, struct v
     vmcb->asid = cpu->tag;
 }
 
-static void prepare_clean_bits(u32 id, struct vmcb *vmcb)
-{
+static void prepare_clean_bits(u32 id, struct vmcb *vmcb) {
     bool cached = svm_features.clean_bits && vmcb->host.cpu == id;
 
     vmcb->clean = cached ? VMCB_CLEAN_KNOWN & ~vmcb->host.dirty : 0;
@@ -52,8 +49,7 @@ static void prepare_clean_bits(u32 id, struct vmcb *vmcb)
     vmcb->host.dirty = 0;
 }
 
-static void registers_to_vmcb(const struct cpu_state *cpu, struct vmcb *vmcb)
-{
+static void registers_to_vmcb(const struct cpu_state *cpu, struct vmcb *vmcb) {
     vmcb->rax = cpu->gprs[BASALT_RAX];
     vmcb->rsp = cpu->gprs[BASALT_RSP];
     vmcb->rip = cpu->rip;
@@ -66,8 +62,7 @@ static void registers_to_vmcb(const struct cpu_state *cpu, struct vmcb *vmcb)
     vmcb->dr6 = cpu->dr6;
 }
 
-static void registers_from_vmcb(struct cpu_state *cpu, const struct vmcb *vmcb)
-{
+static void registers_from_vmcb(struct cpu_state *cpu, const struct vmcb *vmcb) {
     cpu->gprs[BASALT_RAX] = vmcb->rax;
     cpu->gprs[BASALT_RSP] = vmcb->rsp;
     cpu->rip = vmcb->rip;
@@ -80,24 +75,21 @@ static void registers_from_vmcb(struct cpu_state *cpu, const struct vmcb *vmcb)
 
 // The exit has cleared the breakpoints of DR7, so that the guest's addresses do no harm in the
 // host.
-static void load_breakpoints(const struct cpu_state *cpu)
-{
+static void load_breakpoints(const struct cpu_state *cpu) {
     write_dr0(cpu->dr[0]);
     write_dr1(cpu->dr[1]);
     write_dr2(cpu->dr[2]);
     write_dr3(cpu->dr[3]);
 }
 
-static void save_breakpoints(struct cpu_state *cpu)
-{
+static void save_breakpoints(struct cpu_state *cpu) {
     cpu->dr[0] = read_dr0();
     cpu->dr[1] = read_dr1();
     cpu->dr[2] = read_dr2();
     cpu->dr[3] = read_dr3();
 }
 
-struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc)
-{
+struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc) {
     struct vmcb *vmcb = vmcb_of(cpu);
     u32 id = this_cpu()->id;
     struct svm_cpu *self = &svm_cpus[id];
@@ -119,8 +111,7 @@ struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc)
     return svm_exit(vmcb);
 }
 
-const char *svm_check_state(struct cpu_state *cpu)
-{
+const char *svm_check_state(struct cpu_state *cpu) {
     registers_to_vmcb(cpu, vmcb_of(cpu));
     return svm_check(vmcb_of(cpu));
 }

@@ -21,14 +21,12 @@ static u8 msr_bitmap[MSRPM_BYTES] __attribute__((aligned(PAGE_SIZE))); // two bi
 static u8 all_ports_exit[IOPM_BYTES]
     __attribute__((aligned(PAGE_SIZE))); // one bit per port: 1 = exit
 
-static int refuse(struct refusal *why, const char *missing, const char *remedy)
-{
+static int refuse(struct refusal *why, const char *missing, const char *remedy) {
     *why = (struct refusal){missing, remedy};
     return -1;
 }
 
-static int svm_probe(struct backend_features *features, struct refusal *why)
-{
+static int svm_probe(struct backend_features *features, struct refusal *why) {
     u64 vm_cr;
 
     if (cpu_features.max_extended_leaf < 0x8000000a || !cpu_features.svm)
@@ -61,8 +59,7 @@ static int svm_probe(struct backend_features *features, struct refusal *why)
     return 0;
 }
 
-static int svm_cpu_on(void *page, struct refusal *why)
-{
+static int svm_cpu_on(void *page, struct refusal *why) {
     if (!wrmsr_safe(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME) ||
         !wrmsr_safe(MSR_VM_HSAVE_PA, pool_hpa(page).v))
         return refuse(why, "the processor refuses to switch SVM on (EFER.SVME, VM_HSAVE_PA)",
@@ -73,21 +70,18 @@ static int svm_cpu_on(void *page, struct refusal *why)
     return 0;
 }
 
-static void svm_cpu_off(void)
-{
+static void svm_cpu_off(void) {
     asm volatile("stgi");
     wrmsr(MSR_VM_HSAVE_PA, 0);
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
 }
 
-static void svm_intercept_dr(struct cpu_state *cpu, bool on)
-{
+static void svm_intercept_dr(struct cpu_state *cpu, bool on) {
     for (u32 code = EXIT_DR_READ; code < EXIT_EXCEPTION; code++)
         vmcb_intercept(vmcb_of(cpu), code, on);
 }
 
-static void set_intercepts(struct cpu_state *cpu, struct vmcb *vmcb)
-{
+static void set_intercepts(struct cpu_state *cpu, struct vmcb *vmcb) {
     svm_intercept_always(vmcb);
     svm_intercept_dr(cpu, true);
     vmcb_intercept(vmcb, EXIT_CR_WRITE + 4, true);
@@ -98,8 +92,7 @@ static void set_intercepts(struct cpu_state *cpu, struct vmcb *vmcb)
     vmcb->pause_threshold = PAUSE_DISTANCE;
 }
 
-static void svm_load(struct cpu_state *cpu)
-{
+static void svm_load(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     vmcb->iopm = cpu->io_bitmap ? cpu->io_bitmap : kernel_virt_to_hpa(all_ports_exit).v;
@@ -110,8 +103,7 @@ static void svm_load(struct cpu_state *cpu)
 
 static void svm_unload(struct cpu_state *cpu unused) {} // all is in memory after each exit
 
-static int svm_state_init(struct cpu_state *cpu)
-{
+static int svm_state_init(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     memset(vmcb, 0, sizeof(*vmcb)); // an exit by shutdown leaves it undefined
@@ -127,8 +119,7 @@ static int svm_state_init(struct cpu_state *cpu)
     return 0;
 }
 
-static void svm_set_tsc_offset(struct cpu_state *cpu, u64 offset)
-{
+static void svm_set_tsc_offset(struct cpu_state *cpu, u64 offset) {
     cpu->tsc_offset = offset;
     vmcb_of(cpu)->tsc_offset = offset;
     vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_INTERCEPTS);
@@ -136,8 +127,7 @@ static void svm_set_tsc_offset(struct cpu_state *cpu, u64 offset)
 
 // Entries for guest-linear and guest-physical addresses go together. A new ASID does the same as a
 // flush of the old one.
-static void svm_flush(struct cpu_state *cpu)
-{
+static void svm_flush(struct cpu_state *cpu) {
     if (svm_features.flush_by_asid)
         vmcb_of(cpu)->host.flush = TLB_CONTROL_FLUSH_ASID;
     else

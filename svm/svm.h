@@ -18,27 +18,22 @@ struct asid_pool {
 
 // Of this machine, after the probe.
 extern struct backend_features svm_features;
-extern struct svm_widths {
-    u32 physical_bits, linear_bits;
-} svm_widths;
+extern struct svm_widths { u32 physical_bits, linear_bits; } svm_widths;
 
 static inline struct vmcb *vmcb_of(const struct cpu_state *cpu) { return cpu->pages[0]; }
 
-static inline void vmcb_changed(struct vmcb *vmcb, u32 clean_bits)
-{
+static inline void vmcb_changed(struct vmcb *vmcb, u32 clean_bits) {
     vmcb->host.dirty |= clean_bits;
 }
 
 /// Whether exit code `code` (below 0xc0) is to happen.
-static inline void vmcb_intercept(struct vmcb *vmcb, u32 code, bool on)
-{
+static inline void vmcb_intercept(struct vmcb *vmcb, u32 code, bool on) {
     u32 *word = &vmcb->intercepts[code / 32], bit = 1u << code % 32;
     *word = on ? *word | bit : *word & ~bit;
     vmcb_changed(vmcb, VMCB_CLEAN_INTERCEPTS);
 }
 
-static inline bool vmcb_intercepts(const struct vmcb *vmcb, u32 code)
-{
+static inline bool vmcb_intercepts(const struct vmcb *vmcb, u32 code) {
     return vmcb->intercepts[code / 32] >> code % 32 & 1;
 }
 

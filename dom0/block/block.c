@@ -15,13 +15,11 @@
 
 static struct block_device *devices;
 
-static struct block_device *disk_of(struct block_device *device)
-{
+static struct block_device *disk_of(struct block_device *device) {
     return device->disk ? device->disk : device;
 }
 
-const char *block_status_text(enum block_status status)
-{
+const char *block_status_text(enum block_status status) {
     static const char *const texts[] = {
         [BLOCK_OK] = "no error",
         [BLOCK_EIO] = "the disk reported an error",
@@ -34,14 +32,17 @@ const char *block_status_text(enum block_status status)
     return (unsigned)status < ARRAY_SIZE(texts) ? texts[status] : "unknown error";
 }
 
-struct block_device *block_first(void) { return devices; }
+struct block_device *block_first(void) {
+    return devices;
+}
 
-struct block_device *block_next(struct block_device *device) { return device->next; }
+struct block_device *block_next(struct block_device *device) {
+    return device->next;
+}
 
 // ---- a request's way ----
 
-void block_walk_begin(struct block_walk *walk, const struct block_request *request)
-{
+void block_walk_begin(struct block_walk *walk, const struct block_request *request) {
     walk->request = request;
     walk->segment = request->chunk_segment;
     walk->offset = request->chunk_offset;
@@ -49,8 +50,7 @@ void block_walk_begin(struct block_walk *walk, const struct block_request *reque
     walk->limit = disk_of(request->device)->max_segment_bytes;
 }
 
-bool block_walk_next(struct block_walk *walk, void **data, u64 *bytes)
-{
+bool block_walk_next(struct block_walk *walk, void **data, u64 *bytes) {
     const struct block_request *request = walk->request;
     while (walk->left > 0 && walk->segment < request->segment_count) {
         const struct block_segment *segment = &request->segments[walk->segment];
@@ -71,8 +71,7 @@ bool block_walk_next(struct block_walk *walk, void **data, u64 *bytes)
 
 // Sets the request's next chunk: as much as the driver takes, in whole sectors. False if not even
 // one sector fits.
-static bool cut_chunk(struct block_request *request)
-{
+static bool cut_chunk(struct block_request *request) {
     struct block_device *disk = disk_of(request->device);
     struct block_walk walk;
     void *data;
@@ -94,8 +93,7 @@ static bool cut_chunk(struct block_request *request)
 }
 
 // Moves the request's position behind its chunk.
-static void pass_chunk(struct block_request *request)
-{
+static void pass_chunk(struct block_request *request) {
     struct block_walk walk;
     void *data;
     u64 bytes;
@@ -108,8 +106,7 @@ static void pass_chunk(struct block_request *request)
 }
 
 // One line per disk and second at most: a dying disk answers nothing but errors.
-static void report_error(struct block_request *request, enum block_status status)
-{
+static void report_error(struct block_request *request, enum block_status status) {
     static const char *const verbs[] = {
         [BLOCK_READ] = "read", [BLOCK_WRITE] = "write", [BLOCK_FLUSH] = "flush"};
     struct block_device *device = request->device, *disk = disk_of(device);
@@ -126,8 +123,7 @@ static void report_error(struct block_request *request, enum block_status status
     disk->report_after = now + NS_PER_S;
 }
 
-static void finish(struct block_request *request, enum block_status status)
-{
+static void finish(struct block_request *request, enum block_status status) {
     struct block_device *disk = disk_of(request->device);
     request->status = status;
     request->next = NULL;
@@ -142,8 +138,7 @@ static void finish(struct block_request *request, enum block_status status)
 
 // ---- waiting requests, in turn among the devices of a disk ----
 
-static void enter_ring(struct block_device *disk, struct block_device *device)
-{
+static void enter_ring(struct block_device *disk, struct block_device *device) {
     if (device->turn_next)
         return;
     if (disk->turns) {
@@ -156,8 +151,7 @@ static void enter_ring(struct block_device *disk, struct block_device *device)
 }
 
 static void leave_ring(struct block_device *disk, struct block_device *before,
-                       struct block_device *device)
-{
+                       struct block_device *device) {
     if (device == before) {
         disk->turns = NULL;
     } else {
@@ -168,8 +162,7 @@ static void leave_ring(struct block_device *disk, struct block_device *before,
     device->turn_next = NULL;
 }
 
-static void wait_first(struct block_device *device, struct block_request *request)
-{
+static void wait_first(struct block_device *device, struct block_request *request) {
     request->next = device->waiting;
     if (!device->waiting)
         device->waiting_tail = &request->next;
@@ -177,16 +170,14 @@ static void wait_first(struct block_device *device, struct block_request *reques
     enter_ring(disk_of(device), device);
 }
 
-static void wait_last(struct block_device *device, struct block_request *request)
-{
+static void wait_last(struct block_device *device, struct block_request *request) {
     request->next = NULL;
     *device->waiting_tail = request;
     device->waiting_tail = &request->next;
     enter_ring(disk_of(device), device);
 }
 
-static struct block_request *take_waiting(struct block_device *device)
-{
+static struct block_request *take_waiting(struct block_device *device) {
     struct block_request *request = device->waiting;
     device->waiting = request->next;
     if (!device->waiting)
@@ -195,8 +186,7 @@ static struct block_request *take_waiting(struct block_device *device)
 }
 
 // Starts the first waiting request of the device whose turn it is. False if the driver has no room.
-static bool start_one(struct block_device *disk)
-{
+static bool start_one(struct block_device *disk) {
     struct block_device *before = disk->turns, *device = before->turn_next;
     struct block_request *request = take_waiting(device);
     if (!cut_chunk(request)) {
@@ -216,8 +206,7 @@ static bool start_one(struct block_device *disk)
     return true;
 }
 
-static void start_waiting(struct block_device *disk)
-{
+static void start_waiting(struct block_device *disk) {
     for (unsigned i = 0; disk->turns && !disk->failed; i++) {
         if (i == EVENT_BUDGET) {
             work_queue(&disk->work);
@@ -228,8 +217,7 @@ static void start_waiting(struct block_device *disk)
     }
 }
 
-static void fail_waiting(struct block_device *disk)
-{
+static void fail_waiting(struct block_device *disk) {
     while (disk->turns) {
         struct block_device *before = disk->turns, *device = before->turn_next;
         while (device->waiting)
@@ -238,8 +226,7 @@ static void fail_waiting(struct block_device *disk)
     }
 }
 
-static void serve_disk(void *context)
-{
+static void serve_disk(void *context) {
     struct block_device *disk = context;
     for (unsigned i = 0; disk->finished; i++) {
         if (i == EVENT_BUDGET) {
@@ -257,8 +244,7 @@ static void serve_disk(void *context)
 
 // ---- users ----
 
-static enum block_status check_data(struct block_request *request)
-{
+static enum block_status check_data(struct block_request *request) {
     struct block_device *device = request->device;
     u64 total = 0;
     for (u32 i = 0; i < request->segment_count; i++) {
@@ -276,8 +262,7 @@ static enum block_status check_data(struct block_request *request)
     return BLOCK_OK;
 }
 
-static enum block_status check(struct block_request *request)
-{
+static enum block_status check(struct block_request *request) {
     struct block_device *device = request->device;
     if (device->failed)
         return BLOCK_EFAILED;
@@ -290,8 +275,7 @@ static enum block_status check(struct block_request *request)
     return check_data(request);
 }
 
-static void count(struct block_request *request)
-{
+static void count(struct block_request *request) {
     struct block_device *device = request->device;
     if (request->op == BLOCK_READ) {
         device->reads++;
@@ -302,8 +286,7 @@ static void count(struct block_request *request)
     }
 }
 
-void block_submit(struct block_request *request)
-{
+void block_submit(struct block_request *request) {
     struct block_device *disk = disk_of(request->device);
     request->bytes_total = request->bytes_done = 0;
     request->chunk_segment = 0;
@@ -325,8 +308,7 @@ static void set_flag(struct block_request *request) { *(volatile bool *)request-
 
 // Every request ends by its driver's time limits, so there is none here.
 static enum block_status wait_for(struct block_device *device, enum block_op op, u64 sector,
-                                  const struct block_segment *segment)
-{
+                                  const struct block_segment *segment) {
     volatile bool done = false;
     struct block_request request = {
         .device = device,
@@ -343,29 +325,26 @@ static enum block_status wait_for(struct block_device *device, enum block_op op,
     return request.status;
 }
 
-enum block_status block_read(struct block_device *device, u64 sector, void *data, u64 bytes)
-{
+enum block_status block_read(struct block_device *device, u64 sector, void *data, u64 bytes) {
     struct block_segment segment = {data, bytes};
     return wait_for(device, BLOCK_READ, sector, &segment);
 }
 
-enum block_status block_write(struct block_device *device, u64 sector, const void *data, u64 bytes)
-{
+enum block_status block_write(struct block_device *device, u64 sector, const void *data,
+                              u64 bytes) {
     struct block_segment segment = {(void *)(uintptr_t)data, bytes};
     return wait_for(device, BLOCK_WRITE, sector, &segment);
 }
 
 // ---- drivers ----
 
-static void init_device(struct block_device *device)
-{
+static void init_device(struct block_device *device) {
     device->waiting = NULL;
     device->waiting_tail = &device->waiting;
     device->turn_next = NULL;
 }
 
-void block_name(struct block_device *disk, const char *prefix, u32 index)
-{
+void block_name(struct block_device *disk, const char *prefix, u32 index) {
     char letters[8];
     size_t at = sizeof(letters) - 1;
     letters[at] = 0;
@@ -376,8 +355,7 @@ void block_name(struct block_device *disk, const char *prefix, u32 index)
     snprintf(disk->name, sizeof(disk->name), "%s%s", prefix, letters + at);
 }
 
-void block_register(struct block_device *disk)
-{
+void block_register(struct block_device *disk) {
     init_device(disk);
     disk->disk = NULL;
     disk->turns = NULL;
@@ -394,8 +372,7 @@ void block_register(struct block_device *disk)
              disk->read_only ? ", read-only" : "");
 }
 
-void block_register_partition(struct block_device *disk, struct block_device *partition)
-{
+void block_register_partition(struct block_device *disk, struct block_device *partition) {
     init_device(partition);
     partition->disk = disk;
     partition->failed = disk->failed;
@@ -406,8 +383,7 @@ void block_register_partition(struct block_device *disk, struct block_device *pa
     last->next = partition;
 }
 
-void block_complete(struct block_request *request, enum block_status status)
-{
+void block_complete(struct block_request *request, enum block_status status) {
     struct block_device *device = request->device, *disk = disk_of(device);
     device->in_flight--;
     if (status == BLOCK_OK)
@@ -422,8 +398,7 @@ void block_complete(struct block_request *request, enum block_status status)
     work_queue(&disk->work);
 }
 
-void block_fail(struct block_device *disk)
-{
+void block_fail(struct block_device *disk) {
     disk->failed = true;
     for (struct block_device *d = disk->next; d && d->disk == disk; d = d->next)
         d->failed = true;

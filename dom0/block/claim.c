@@ -9,20 +9,17 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct block_device *disk_of(struct block_device *device)
-{
+static struct block_device *disk_of(struct block_device *device) {
     return device->disk ? device->disk : device;
 }
 
-static bool share_sectors(const struct block_device *a, const struct block_device *b)
-{
+static bool share_sectors(const struct block_device *a, const struct block_device *b) {
     return a->first_sector < b->first_sector + b->sectors &&
            b->first_sector < a->first_sector + a->sectors;
 }
 
 // A claim that can't stand beside a new one of `device`; NULL if there is none.
-static struct block_claim *conflict(struct block_device *device, bool write)
-{
+static struct block_claim *conflict(struct block_device *device, bool write) {
     struct block_device *disk = disk_of(device);
     for (struct block_device *d = disk; d && disk_of(d) == disk; d = d->next) {
         if (!share_sectors(d, device))
@@ -35,8 +32,7 @@ static struct block_claim *conflict(struct block_device *device, bool write)
 }
 
 int block_claim(struct block_claim *claim, struct block_device *device, const char *who, bool write,
-                char *error, size_t error_size)
-{
+                char *error, size_t error_size) {
     claim->device = NULL;
     if (device->failed) {
         snprintf(error, error_size, "%s is out of use: it failed", device->name);
@@ -63,8 +59,7 @@ int block_claim(struct block_claim *claim, struct block_device *device, const ch
     return 0;
 }
 
-void block_unclaim(struct block_claim *claim)
-{
+void block_unclaim(struct block_claim *claim) {
     if (!claim->device)
         return;
     struct block_claim **link = &claim->device->claims;
@@ -77,8 +72,7 @@ void block_unclaim(struct block_claim *claim)
 
 // ---- finding ----
 
-static bool matches(const struct block_device *d, const char *name)
-{
+static bool matches(const struct block_device *d, const char *name) {
     if (strncmp(name, "guid:", 5) == 0)
         return d->disk && strcmp(d->guid, name + 5) == 0;
     if (strncmp(name, "label:", 6) == 0)
@@ -86,8 +80,7 @@ static bool matches(const struct block_device *d, const char *name)
     return strcmp(d->name, name) == 0 || (d->disk && strcmp(d->label, name) == 0);
 }
 
-static void list_devices(const char *name, char *error, size_t error_size)
-{
+static void list_devices(const char *name, char *error, size_t error_size) {
     const char *what = "disk or partition";
     if (strncmp(name, "label:", 6) == 0 || strncmp(name, "guid:", 5) == 0) {
         what = *name == 'l' ? "partition with the name" : "partition with the GUID";
@@ -100,8 +93,7 @@ static void list_devices(const char *name, char *error, size_t error_size)
                                  d->disk ? " (" : "", d->disk ? d->label : "", d->disk ? ")" : "");
 }
 
-struct block_device *block_find(const char *name, char *error, size_t error_size)
-{
+struct block_device *block_find(const char *name, char *error, size_t error_size) {
     struct block_device *found = NULL;
     for (struct block_device *d = block_first(); d; d = block_next(d)) {
         if (!matches(d, name))

@@ -45,8 +45,7 @@ struct reader {
     bool io_error;
 };
 
-__attribute__((format(printf, 2, 3))) static void say(struct reader *r, const char *format, ...)
-{
+__attribute__((format(printf, 2, 3))) static void say(struct reader *r, const char *format, ...) {
     char sentence[256];
     va_list args;
     if (!r->report)
@@ -57,8 +56,7 @@ __attribute__((format(printf, 2, 3))) static void say(struct reader *r, const ch
     r->report(r->context, sentence);
 }
 
-u32 gpt_crc32(u32 crc, const void *data, size_t bytes)
-{
+u32 gpt_crc32(u32 crc, const void *data, size_t bytes) {
     static u32 table[256];
     for (u32 i = 0; table[255] == 0 && i < 256; i++) {
         u32 value = i;
@@ -75,8 +73,7 @@ u32 gpt_crc32(u32 crc, const void *data, size_t bytes)
 
 // ---- texts ----
 
-static void guid_text(const u8 *g, char text[GPT_GUID_TEXT])
-{
+static void guid_text(const u8 *g, char text[GPT_GUID_TEXT]) {
     // The first three fields are little-endian.
     snprintf(text, GPT_GUID_TEXT,
              "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", g[3], g[2],
@@ -84,8 +81,7 @@ static void guid_text(const u8 *g, char text[GPT_GUID_TEXT])
              g[15]);
 }
 
-static size_t put_utf8(char *to, u32 c)
-{
+static size_t put_utf8(char *to, u32 c) {
     if (c >= 0x7f && c < 0xa0)
         c = '?'; // control characters, for a terminal
     if (c < 0x80) {
@@ -111,8 +107,7 @@ static size_t put_utf8(char *to, u32 c)
 }
 
 // At most three bytes per unit (a pair gives four), so that the result always fits.
-static void name_text(const u16 *units, char text[GPT_NAME_BYTES])
-{
+static void name_text(const u16 *units, char text[GPT_NAME_BYTES]) {
     size_t used = 0;
     for (unsigned i = 0; i < NAME_UNITS && units[i]; i++) {
         u32 c = units[i];
@@ -129,8 +124,7 @@ _Static_assert(NAME_UNITS * 3 + 1 <= GPT_NAME_BYTES, "every name fits");
 
 // ---- header ----
 
-static bool read_sectors(struct reader *r, u64 sector, u32 count, void *buffer)
-{
+static bool read_sectors(struct reader *r, u64 sector, u32 count, void *buffer) {
     if (r->source->read(r->source->context, sector, count, buffer))
         return true;
     r->io_error = true;
@@ -138,8 +132,7 @@ static bool read_sectors(struct reader *r, u64 sector, u32 count, void *buffer)
 }
 
 // What is wrong with the header in r->sector, read from `sector`; NULL if nothing is.
-static const char *header_fault(struct reader *r, struct header *h, u64 sector)
-{
+static const char *header_fault(struct reader *r, struct header *h, u64 sector) {
     u64 sectors = r->source->sectors;
     memcpy(h, r->sector, sizeof(*h));
     if (h->signature != SIGNATURE)
@@ -161,15 +154,14 @@ static const char *header_fault(struct reader *r, struct header *h, u64 sector)
         return "puts its table outside the disk";
     if (h->first_usable > h->last_usable)
         return "leaves no usable sectors";
-    if (h->first_usable < 2 || (h->table_sector <= h->last_usable &&
-                                h->first_usable < h->table_sector + table_sectors))
+    if (h->first_usable < 2 ||
+        (h->table_sector <= h->last_usable && h->first_usable < h->table_sector + table_sectors))
         return "lets partitions lie over itself or its table";
     return NULL;
 }
 
 // Reads a header and its table. Returns what is wrong, or NULL; r->entries is the table then.
-static const char *read_table(struct reader *r, struct header *h, u64 sector)
-{
+static const char *read_table(struct reader *r, struct header *h, u64 sector) {
     if (!read_sectors(r, sector, 1, r->sector))
         return "can't be read";
     const char *fault = header_fault(r, h, sector);
@@ -190,8 +182,8 @@ static const char *read_table(struct reader *r, struct header *h, u64 sector)
 
 // ---- entries ----
 
-static const struct gpt_partition *overlapping(const struct gpt_table *table, const struct entry *e)
-{
+static const struct gpt_partition *overlapping(const struct gpt_table *table,
+                                               const struct entry *e) {
     for (u32 i = 0; i < table->count; i++)
         if (e->first <= table->partitions[i].last && table->partitions[i].first <= e->last)
             return &table->partitions[i];
@@ -199,8 +191,7 @@ static const struct gpt_partition *overlapping(const struct gpt_table *table, co
 }
 
 static bool entry_usable(struct reader *r, const struct gpt_table *table, const struct header *h,
-                         const struct entry *e, u32 number)
-{
+                         const struct entry *e, u32 number) {
     typedef unsigned long long ull;
     if (e->first > e->last) {
         say(r, "partition %u ends before it begins", number);
@@ -226,8 +217,7 @@ static bool entry_usable(struct reader *r, const struct gpt_table *table, const 
     return !other && table->count < GPT_PARTITIONS_MAX;
 }
 
-static void take_entries(struct reader *r, const struct header *h, struct gpt_table *table)
-{
+static void take_entries(struct reader *r, const struct header *h, struct gpt_table *table) {
     static const u8 unused[16];
     for (u32 i = 0; i < h->entry_count; i++) {
         struct entry e;
@@ -251,8 +241,7 @@ static void take_entries(struct reader *r, const struct header *h, struct gpt_ta
     }
 }
 
-static enum gpt_result read_either(struct reader *r, struct gpt_table *table)
-{
+static enum gpt_result read_either(struct reader *r, struct gpt_table *table) {
     struct header h = {0};
     u64 last = r->source->sectors - 1;
     const char *fault = read_table(r, &h, 1);
@@ -280,8 +269,7 @@ static enum gpt_result read_either(struct reader *r, struct gpt_table *table)
 }
 
 enum gpt_result gpt_read(const struct gpt_source *source, struct gpt_table *table,
-                         void (*report)(void *context, const char *sentence), void *context)
-{
+                         void (*report)(void *context, const char *sentence), void *context) {
     memset(table, 0, sizeof(*table));
     if (source->sectors < 6 || (source->sector_size != 512 && source->sector_size != 4096))
         return GPT_NONE;

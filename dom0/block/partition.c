@@ -13,8 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool read_disk(void *context, u64 sector, u32 count, void *buffer)
-{
+static bool read_disk(void *context, u64 sector, u32 count, void *buffer) {
     struct block_device *disk = context;
     enum block_status status = block_read(disk, sector, buffer, (u64)count * disk->sector_size);
     if (status != BLOCK_OK)
@@ -23,14 +22,12 @@ static bool read_disk(void *context, u64 sector, u32 count, void *buffer)
     return status == BLOCK_OK;
 }
 
-static void report(void *context, const char *sentence)
-{
+static void report(void *context, const char *sentence) {
     struct block_device *disk = context;
     log_warning(disk->name, "%s", sentence);
 }
 
-static void add_partition(struct block_device *disk, const struct gpt_partition *p)
-{
+static void add_partition(struct block_device *disk, const struct gpt_partition *p) {
     struct block_device *d = calloc(1, sizeof(*d));
     if (!d) {
         log_error(disk->name, "no memory for partition %u", p->number);
@@ -54,8 +51,7 @@ static void add_partition(struct block_device *disk, const struct gpt_partition 
              d->read_only ? ", read-only" : "");
 }
 
-static void explain(struct block_device *disk, enum gpt_result result)
-{
+static void explain(struct block_device *disk, enum gpt_result result) {
     static const char *const texts[] = {
         [GPT_NONE] =
             "has no GUID partition table: use it as a whole, or partition it with \"sgdisk\"",
@@ -67,8 +63,7 @@ static void explain(struct block_device *disk, enum gpt_result result)
     log_warning(disk->name, "%s", texts[result]);
 }
 
-void partition_scan(struct block_device *disk)
-{
+void partition_scan(struct block_device *disk) {
     struct gpt_table *table = malloc(sizeof(*table));
     struct gpt_source source = {disk->sectors, disk->sector_size, read_disk, disk};
     enum gpt_result result = table ? gpt_read(&source, table, report, disk) : GPT_NOMEM;

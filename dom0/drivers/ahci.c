@@ -27,8 +27,7 @@
 
 // ---- commands ----
 
-static void unmap_data(struct block_request *request)
-{
+static void unmap_data(struct block_request *request) {
     struct block_walk walk;
     void *data;
     u64 bytes;
@@ -37,8 +36,7 @@ static void unmap_data(struct block_request *request)
         dma_unmap(phys_of(data), bytes);
 }
 
-static void finish(struct ahci_port *p, u32 slot, enum block_status status)
-{
+static void finish(struct ahci_port *p, u32 slot, enum block_status status) {
     struct block_request *request = p->requests[slot];
     p->requests[slot] = NULL;
     p->busy &= ~(u32)BIT(slot);
@@ -47,16 +45,14 @@ static void finish(struct ahci_port *p, u32 slot, enum block_status status)
     block_complete(request, status);
 }
 
-static void finish_all(struct ahci_port *p, u32 slots, enum block_status status)
-{
+static void finish_all(struct ahci_port *p, u32 slots, enum block_status status) {
     for (u32 slot = 0; slot < AHCI_SLOTS; slot++)
         if (slots & BIT(slot))
             finish(p, slot, status);
 }
 
 // Hands commands to the adapter: all that wait, or just one when careful.
-static void issue(struct ahci_port *p)
-{
+static void issue(struct ahci_port *p) {
     u32 waiting = p->busy & ~p->issued;
     if (!p->busy)
         p->careful = false;
@@ -68,8 +64,7 @@ static void issue(struct ahci_port *p)
     ahci_put(p, PORT_CI, waiting);
 }
 
-static void give_up(struct ahci_port *p, const char *why)
-{
+static void give_up(struct ahci_port *p, const char *why) {
     log_error(p->disk.name, "%s: the disk is out of use until dom0 restarts", why);
     if (!ahci_port_stop(p)) {
         log_error(p->disk.name, "its port does not stop; the adapter was cut off from memory");
@@ -83,8 +78,7 @@ static void give_up(struct ahci_port *p, const char *why)
 // After an error or a silence: the port starts anew. What is in `failed` ends, the rest is issued
 // again.
 static void recover(struct ahci_port *p, const char *why, bool reset_link, u32 failed,
-                    enum block_status status)
-{
+                    enum block_status status) {
     log_line(reset_link ? LOG_WARNING : LOG_DEBUG, p->disk.name, "%s (task file %x, SATA error %x)",
              why, ahci_get(p, PORT_TFD), ahci_get(p, PORT_SERR));
     if (++p->recoveries > RECOVERIES_MAX) {
@@ -103,8 +97,7 @@ static void recover(struct ahci_port *p, const char *why, bool reset_link, u32 f
 
 // Ends the commands whose issue bit is clear. The issue bits are read before the status: an error
 // that clears its bit sets the status first.
-static void take_answers(struct ahci_port *p)
-{
+static void take_answers(struct ahci_port *p) {
     u32 done = p->issued & ~ahci_get(p, PORT_CI);
     u32 status = ahci_get(p, PORT_IS);
     ahci_put(p, PORT_IS, status);
@@ -122,14 +115,12 @@ static void take_answers(struct ahci_port *p)
     issue(p);
 }
 
-void ahci_port_interrupt(struct ahci_port *p)
-{
+void ahci_port_interrupt(struct ahci_port *p) {
     if (!p->disk.failed)
         take_answers(p);
 }
 
-static u32 late_slots(const struct ahci_port *p, u64 now)
-{
+static u32 late_slots(const struct ahci_port *p, u64 now) {
     u32 late = 0;
     for (u32 slot = 0; slot < AHCI_SLOTS; slot++)
         if (p->requests[slot] && p->requests[slot]->deadline <= now)
@@ -137,13 +128,11 @@ static u32 late_slots(const struct ahci_port *p, u64 now)
     return late;
 }
 
-static u64 watch_interval(const struct ahci_port *p)
-{
+static u64 watch_interval(const struct ahci_port *p) {
     return p->adapter->port < 0 ? POLL_NS : WATCH_NS;
 }
 
-static void watch(void *context)
-{
+static void watch(void *context) {
     struct ahci_port *p = context;
     u64 now = time_ns();
     take_answers(p);
@@ -155,8 +144,7 @@ static void watch(void *context)
 }
 
 // Fills a command in; the number of pieces.
-static u16 fill_table(struct ahci_table *table, struct block_request *request)
-{
+static u16 fill_table(struct ahci_table *table, struct block_request *request) {
     struct block_walk walk;
     void *data;
     u64 bytes;
@@ -167,8 +155,7 @@ static u16 fill_table(struct ahci_table *table, struct block_request *request)
     return count;
 }
 
-static u8 command_of(const struct ahci_port *p, enum block_op op)
-{
+static u8 command_of(const struct ahci_port *p, enum block_op op) {
     if (op == BLOCK_FLUSH)
         return p->lba48 ? ATA_FLUSH_EXT : ATA_FLUSH;
     if (op == BLOCK_READ)
@@ -176,8 +163,7 @@ static u8 command_of(const struct ahci_port *p, enum block_op op)
     return p->lba48 ? ATA_WRITE_DMA_EXT : ATA_WRITE_DMA;
 }
 
-static bool start(struct block_device *disk, struct block_request *request)
-{
+static bool start(struct block_device *disk, struct block_request *request) {
     struct ahci_port *p = disk->driver;
     u32 room = p->slots_used & ~p->busy;
     if (!room)
@@ -204,8 +190,7 @@ static const struct block_driver_ops ops = {.start = start};
 static u16 word(const u16 *identify, unsigned index) { return identify[index]; }
 
 // ATA strings hold the first character of each pair in the upper byte.
-static void take_model(const u16 *identify, char *model, size_t size)
-{
+static void take_model(const u16 *identify, char *model, size_t size) {
     size_t used = 0;
     for (unsigned i = 27; i <= 46 && used + 2 < size; i++) {
         model[used++] = (char)(identify[i] >> 8);
@@ -220,8 +205,7 @@ static void take_model(const u16 *identify, char *model, size_t size)
 }
 
 // Takes size, sector size and features over; false if it makes no sense.
-static bool take_identity(struct ahci_port *p, const u16 *identify)
-{
+static bool take_identity(struct ahci_port *p, const u16 *identify) {
     struct block_device *disk = &p->disk;
     p->lba48 = (word(identify, 83) & 0xc400) == 0x4400; // words 83 valid, 48-bit addresses
     disk->sectors = (u64)word(identify, 60) | (u64)word(identify, 61) << 16;
@@ -241,8 +225,7 @@ static bool take_identity(struct ahci_port *p, const u16 *identify)
     return disk->sectors > 0 && disk->sectors <= BIT(48);
 }
 
-bool ahci_disk_start(struct ahci_port *p)
-{
+bool ahci_disk_start(struct ahci_port *p) {
     static u32 count;
     u16 *identify = page_alloc(1);
     bool ok = identify && ahci_identify(p, identify) && take_identity(p, identify);

@@ -141,12 +141,10 @@ struct ahci_port {
     struct timer watch;
 };
 
-static inline u32 ahci_get(const struct ahci_port *p, u32 offset)
-{
+static inline u32 ahci_get(const struct ahci_port *p, u32 offset) {
     return *(volatile u32 *)(p->registers + offset);
 }
-static inline void ahci_put(const struct ahci_port *p, u32 offset, u32 value)
-{
+static inline void ahci_put(const struct ahci_port *p, u32 offset, u32 value) {
     *(volatile u32 *)(p->registers + offset) = value;
 }
 

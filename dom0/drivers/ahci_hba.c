@@ -18,20 +18,17 @@
 #define FIS_IS_COMMAND 0x80
 #define ATA_DEVICE_LBA 0x40
 
-static u32 hba_get(const struct ahci_adapter *a, u32 offset)
-{
+static u32 hba_get(const struct ahci_adapter *a, u32 offset) {
     return *(volatile u32 *)(a->registers + offset);
 }
 
-static void hba_put(const struct ahci_adapter *a, u32 offset, u32 value)
-{
+static void hba_put(const struct ahci_adapter *a, u32 offset, u32 value) {
     *(volatile u32 *)(a->registers + offset) = value;
 }
 
 // Waits until the bits of `mask` in a register are `value`.
 static bool wait_for(const volatile u8 *registers, u32 offset, u32 mask, u32 value,
-                     u64 milliseconds)
-{
+                     u64 milliseconds) {
     u64 end = time_ns() + milliseconds * NS_PER_MS;
     while ((*(const volatile u32 *)(registers + offset) & mask) != value) {
         if (time_ns() > end)
@@ -43,8 +40,7 @@ static bool wait_for(const volatile u8 *registers, u32 offset, u32 mask, u32 val
 
 // ---- ports ----
 
-bool ahci_port_stop(struct ahci_port *p)
-{
+bool ahci_port_stop(struct ahci_port *p) {
     ahci_put(p, PORT_CMD, ahci_get(p, PORT_CMD) & ~(u32)PORT_CMD_ST);
     if (!wait_for(p->registers, PORT_CMD, PORT_CMD_CR, 0, 500))
         return false;
@@ -52,8 +48,7 @@ bool ahci_port_stop(struct ahci_port *p)
     return wait_for(p->registers, PORT_CMD, PORT_CMD_FR, 0, 500);
 }
 
-static bool reset_link(struct ahci_port *p)
-{
+static bool reset_link(struct ahci_port *p) {
     ahci_put(p, PORT_SCTL, PORT_SCTL_NO_SLEEP | PORT_SCTL_COMRESET);
     delay_us(1000);
     ahci_put(p, PORT_SCTL, PORT_SCTL_NO_SLEEP);
@@ -62,8 +57,7 @@ static bool reset_link(struct ahci_port *p)
     return up;
 }
 
-static bool start_engines(struct ahci_port *p)
-{
+static bool start_engines(struct ahci_port *p) {
     ahci_put(p, PORT_SERR, ~0u);
     ahci_put(p, PORT_IS, ~0u);
     ahci_put(p, PORT_CMD, ahci_get(p, PORT_CMD) | (u32)PORT_CMD_FRE);
@@ -74,8 +68,7 @@ static bool start_engines(struct ahci_port *p)
     return true;
 }
 
-bool ahci_port_restart(struct ahci_port *p, bool with_reset)
-{
+bool ahci_port_restart(struct ahci_port *p, bool with_reset) {
     bool stopped = ahci_port_stop(p);
     bool busy = ahci_get(p, PORT_TFD) & (PORT_TFD_BSY | PORT_TFD_DRQ);
     if ((with_reset || !stopped || busy) && !reset_link(p))
@@ -85,15 +78,13 @@ bool ahci_port_restart(struct ahci_port *p, bool with_reset)
     return start_engines(p);
 }
 
-static void put_address(struct ahci_port *p, u32 offset, u64 address)
-{
+static void put_address(struct ahci_port *p, u32 offset, u64 address) {
     ahci_put(p, offset, (u32)address);
     ahci_put(p, offset + 4, (u32)(address >> 32));
 }
 
 void ahci_fill_command(struct ahci_port *p, u32 slot, u8 command, u64 lba, u32 sectors, u16 pieces,
-                       bool write)
-{
+                       bool write) {
     struct ahci_table *table = &p->tables[slot];
     u8 *fis = table->fis;
     memset(fis, 0, sizeof(table->fis));
@@ -119,8 +110,7 @@ void ahci_fill_command(struct ahci_port *p, u32 slot, u8 command, u64 lba, u32 s
     __atomic_thread_fence(__ATOMIC_SEQ_CST); // before the caller's write of the issue bit
 }
 
-bool ahci_identify(struct ahci_port *p, u16 *identify)
-{
+bool ahci_identify(struct ahci_port *p, u16 *identify) {
     p->tables[0].pieces[0] = (struct ahci_piece){dma_map(identify, 512), 0, 511};
     ahci_fill_command(p, 0, ATA_IDENTIFY, 0, 0, 1, false);
     ahci_put(p, PORT_CI, 1);
@@ -131,16 +121,14 @@ bool ahci_identify(struct ahci_port *p, u16 *identify)
     return done;
 }
 
-static bool allocate_port(struct ahci_port *p)
-{
+static bool allocate_port(struct ahci_port *p) {
     p->list = page_alloc(1);
     p->tables = page_alloc(AHCI_SLOTS * sizeof(struct ahci_table) / PAGE_SIZE);
     return p->list && p->tables;
 }
 
 // Brings the port up with its disk; a sentence about what is wrong, or NULL.
-static const char *start_port(struct ahci_port *p)
-{
+static const char *start_port(struct ahci_port *p) {
     if (!allocate_port(p))
         return "out of memory";
     if (!ahci_port_stop(p) && (!reset_link(p) || !ahci_port_stop(p)))
@@ -157,8 +145,7 @@ static const char *start_port(struct ahci_port *p)
     return ahci_disk_start(p) ? NULL : "it does not identify itself properly";
 }
 
-static void probe_port(struct ahci_adapter *a, u32 index)
-{
+static void probe_port(struct ahci_adapter *a, u32 index) {
     volatile u8 *registers = a->registers + HBA_PORT0 + index * HBA_PORT_BYTES;
     if ((*(volatile u32 *)(registers + PORT_SSTS) & PORT_SSTS_DET) == 0)
         return; // nothing connected
@@ -183,8 +170,7 @@ static void probe_port(struct ahci_adapter *a, u32 index)
 
 // ---- the adapter ----
 
-static void interrupt(void *context)
-{
+static void interrupt(void *context) {
     struct ahci_adapter *a = context;
     u32 status = hba_get(a, HBA_IS);
     for (u32 i = 0; i < AHCI_PORTS; i++)
@@ -195,8 +181,7 @@ static void interrupt(void *context)
         pci_line_ack(a->port);
 }
 
-static void bind_interrupt(struct ahci_adapter *a)
-{
+static void bind_interrupt(struct ahci_adapter *a) {
     a->port = a->pci->msi || a->pci->msix ? pci_bind_msi(a->pci, 0, interrupt, a) : -BASALT_ENODEV;
     if (a->port >= 0)
         return;
@@ -207,8 +192,7 @@ static void bind_interrupt(struct ahci_adapter *a)
                     error_text(a->port));
 }
 
-static bool reset_adapter(struct ahci_adapter *a)
-{
+static bool reset_adapter(struct ahci_adapter *a) {
     if (hba_get(a, HBA_CAP2) & HBA_CAP2_BOH) {
         hba_put(a, HBA_BOHC, hba_get(a, HBA_BOHC) | (u32)HBA_BOHC_OOS);
         if (!wait_for(a->registers, HBA_BOHC, HBA_BOHC_BOS | HBA_BOHC_BB, 0, 2000))
@@ -223,14 +207,12 @@ static bool reset_adapter(struct ahci_adapter *a)
     return true;
 }
 
-static bool is_connected(const struct ahci_adapter *a, u32 port)
-{
+static bool is_connected(const struct ahci_adapter *a, u32 port) {
     return (hba_get(a, HBA_PORT0 + port * HBA_PORT_BYTES + PORT_SSTS) & PORT_SSTS_DET) != 0;
 }
 
 // After a reset a link needs some milliseconds; ports without a disk stay empty.
-static void wait_for_links(const struct ahci_adapter *a, u32 implemented)
-{
+static void wait_for_links(const struct ahci_adapter *a, u32 implemented) {
     u64 end = time_ns() + 100 * NS_PER_MS;
     bool any = false;
     while (!any && time_ns() < end)
@@ -238,8 +220,7 @@ static void wait_for_links(const struct ahci_adapter *a, u32 implemented)
             any |= implemented & BIT(i) && is_connected(a, i);
 }
 
-static const char *start_adapter(struct ahci_adapter *a)
-{
+static const char *start_adapter(struct ahci_adapter *a) {
     a->registers = pci_map(a->pci, AHCI_BAR, 0, HBA_PORT0 + AHCI_PORTS * HBA_PORT_BYTES);
     if (!a->registers)
         return "it has no registers";
@@ -264,8 +245,7 @@ static const char *start_adapter(struct ahci_adapter *a)
 // Also those that were refused: they might still ring their port.
 static struct ahci_adapter *all;
 
-bool ahci_probe(const struct pci_device *pci)
-{
+bool ahci_probe(const struct pci_device *pci) {
     if (pci->class != CLASS_AHCI)
         return false;
     struct ahci_adapter *a = calloc(1, sizeof(*a));

@@ -14,8 +14,7 @@ static bool (*const probes[])(const struct pci_device *device) = {
     nvme_probe,
 };
 
-void drivers_init(void)
-{
+void drivers_init(void) {
     u32 functions = pci_scan();
     for (u32 i = 0; i < functions; i++)
         for (unsigned p = 0; p < ARRAY_SIZE(probes); p++)

@@ -8,8 +8,6 @@
 
 #include "pci.h"
 
-struct block_device;
-
 /// Finds every device that dom0 has a driver for, starts it, and reads the partition tables of the
 /// disks found. What doesn't work is reported and left out.
 void drivers_init(void);
@@ -19,10 +17,6 @@ bool virtio_blk_probe(const struct pci_device *device);
 bool ahci_probe(const struct pci_device *device);
 bool nvme_probe(const struct pci_device *device);
 
-/// One disk for each module whose name ends in ".img" or whose arguments hold the word "disk".
+/// One disk, labelled with the module's name, for each module whose name ends in ".img" or whose
+/// arguments hold the word "disk".
 void ramdisk_init(void);
-
-/// The RAM disk over the module `module`, whatever its name ends in: made at the first call, the
-/// same one afterwards (also if ramdisk_init() made it). It is a disk as a whole: a partition table
-/// in it is not read. NULL with a sentence in `error`.
-struct block_device *ramdisk_open(const char *module, char *error, size_t error_size);

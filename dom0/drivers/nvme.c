@@ -17,31 +17,26 @@
 #define CLASS_NVME 0x010802u
 #define ADMIN_MS   5000u
 
-static u32 get32(const struct nvme *c, u32 offset)
-{
+static u32 get32(const struct nvme *c, u32 offset) {
     return *(volatile u32 *)(c->registers + offset);
 }
 
-static void put32(const struct nvme *c, u32 offset, u32 value)
-{
+static void put32(const struct nvme *c, u32 offset, u32 value) {
     *(volatile u32 *)(c->registers + offset) = value;
 }
 
-static u64 get64(const struct nvme *c, u32 offset)
-{
+static u64 get64(const struct nvme *c, u32 offset) {
     return get32(c, offset) | (u64)get32(c, offset + 4) << 32;
 }
 
-static void put64(const struct nvme *c, u32 offset, u64 value)
-{
+static void put64(const struct nvme *c, u32 offset, u64 value) {
     put32(c, offset, (u32)value);
     put32(c, offset + 4, (u32)(value >> 32));
 }
 
 // ---- queues ----
 
-static void init_queue(struct nvme *c, struct nvme_queue *q, u16 number, u16 entries)
-{
+static void init_queue(struct nvme *c, struct nvme_queue *q, u16 number, u16 entries) {
     u32 stride = 4u << NVME_CAP_DSTRD(c->cap);
     volatile u8 *doorbells = c->registers + NVME_DOORBELLS;
     q->number = number;
@@ -54,20 +49,17 @@ static void init_queue(struct nvme *c, struct nvme_queue *q, u16 number, u16 ent
     memset((void *)(uintptr_t)q->cq, 0, entries * sizeof(*q->cq));
 }
 
-void nvme_put(struct nvme_queue *q, const struct nvme_sqe *command)
-{
+void nvme_put(struct nvme_queue *q, const struct nvme_sqe *command) {
     q->sq[q->tail] = *command;
     q->tail = (u16)((q->tail + 1) % q->entries);
 }
 
-void nvme_ring(struct nvme_queue *q)
-{
+void nvme_ring(struct nvme_queue *q) {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     *q->sq_doorbell = q->tail;
 }
 
-bool nvme_take(struct nvme_queue *q, u16 *id, u16 *status)
-{
+bool nvme_take(struct nvme_queue *q, u16 *id, u16 *status) {
     volatile struct nvme_cqe *entry = &q->cq[q->head];
     u16 word = entry->status;
     if ((word & 1) != q->phase)
@@ -83,8 +75,7 @@ bool nvme_take(struct nvme_queue *q, u16 *id, u16 *status)
 
 // ---- the controller ----
 
-static bool wait_ready(const struct nvme *c, u32 wanted)
-{
+static bool wait_ready(const struct nvme *c, u32 wanted) {
     u64 end = time_ns() + (NVME_CAP_TO_MS(c->cap) + 500) * NS_PER_MS;
     while ((get32(c, NVME_CSTS) & NVME_CSTS_RDY) != wanted) {
         if (time_ns() > end || (wanted && get32(c, NVME_CSTS) & NVME_CSTS_CFS))
@@ -94,15 +85,13 @@ static bool wait_ready(const struct nvme *c, u32 wanted)
     return true;
 }
 
-bool nvme_stop(struct nvme *c)
-{
+bool nvme_stop(struct nvme *c) {
     put32(c, NVME_CC, 0);
     return wait_ready(c, 0);
 }
 
 // One admin command, waited for; false if it fails or takes too long.
-static bool admin(struct nvme *c, const struct nvme_sqe *command)
-{
+static bool admin(struct nvme *c, const struct nvme_sqe *command) {
     u64 end = time_ns() + ADMIN_MS * NS_PER_MS;
     u16 id, status;
     nvme_put(&c->admin, command);
@@ -115,16 +104,14 @@ static bool admin(struct nvme *c, const struct nvme_sqe *command)
     return status == 0 && id == command->id;
 }
 
-static bool identify(struct nvme *c, u32 what, u32 nsid)
-{
+static bool identify(struct nvme *c, u32 what, u32 nsid) {
     memset(c->page, 0, PAGE_SIZE);
     struct nvme_sqe command = {
         .opcode = NVME_IDENTIFY, .id = 1, .nsid = nsid, .prp1 = phys_of(c->page), .cdw10 = what};
     return admin(c, &command);
 }
 
-static bool create_io_queues(struct nvme *c)
-{
+static bool create_io_queues(struct nvme *c) {
     u32 size = (c->io.entries - 1u) << 16 | c->io.number;
     struct nvme_sqe cq = {.opcode = NVME_CREATE_CQ,
                           .id = 2,
@@ -139,8 +126,7 @@ static bool create_io_queues(struct nvme *c)
     return admin(c, &cq) && admin(c, &sq);
 }
 
-const char *nvme_start(struct nvme *c)
-{
+const char *nvme_start(struct nvme *c) {
     if (!nvme_stop(c))
         return "it does not reset";
     init_queue(c, &c->admin, 0, NVME_ADMIN_ENTRIES);
@@ -156,20 +142,17 @@ const char *nvme_start(struct nvme *c)
 
 // ---- IDENTIFY ----
 
-static u16 word16(const u8 *data, u32 offset)
-{
+static u16 word16(const u8 *data, u32 offset) {
     return (u16)(data[offset] | data[offset + 1] << 8);
 }
 
-static u64 word64(const u8 *data, u32 offset)
-{
+static u64 word64(const u8 *data, u32 offset) {
     u64 value;
     memcpy(&value, data + offset, sizeof(value));
     return value;
 }
 
-static bool identify_controller(struct nvme *c)
-{
+static bool identify_controller(struct nvme *c) {
     const u8 *data = c->page;
     if (!identify(c, NVME_CNS_CONTROLLER, 0))
         return false;
@@ -178,15 +161,14 @@ static bool identify_controller(struct nvme *c)
         c->model[i] = 0;
     for (char *p = c->model; *p; p++)
         if (*p < 0x20 || *p > 0x7e)
-            *p = '?'; // it goes to the operator's terminal
+            *p = '?';   // it goes to the operator's terminal
     u8 mdts = data[77]; // largest transfer: pages of 4 KiB as a power of two, 0: no limit
     c->max_bytes = mdts && mdts < 8 ? PAGE_SIZE << mdts : NVME_BYTES_MAX;
     c->cache = data[525] & 1;
     return true;
 }
 
-static void add_namespace(struct nvme *c, u32 nsid)
-{
+static void add_namespace(struct nvme *c, u32 nsid) {
     const u8 *data = c->page;
     if (!identify(c, NVME_CNS_NAMESPACE, nsid))
         return;
@@ -219,8 +201,7 @@ static void add_namespace(struct nvme *c, u32 nsid)
     block_register(disk);
 }
 
-static void add_namespaces(struct nvme *c)
-{
+static void add_namespaces(struct nvme *c) {
     u32 list[NVME_NAMESPACES + 1] = {1}; // without a list: the first
     if (identify(c, NVME_CNS_LIST, 0))
         memcpy(list, c->page, sizeof(list));
@@ -233,8 +214,7 @@ static void add_namespaces(struct nvme *c)
 
 // ---- probing ----
 
-static bool allocate(struct nvme *c)
-{
+static bool allocate(struct nvme *c) {
     c->admin.sq = page_alloc(1);
     c->admin.cq = page_alloc(1);
     c->io.sq = page_alloc(NVME_ENTRIES * sizeof(struct nvme_sqe) / PAGE_SIZE);
@@ -246,8 +226,7 @@ static bool allocate(struct nvme *c)
     return ok;
 }
 
-static void bind_interrupt(struct nvme *c)
-{
+static void bind_interrupt(struct nvme *c) {
     c->port = pci_bind_msi(c->pci, 0, nvme_interrupt, c);
     if (c->port >= 0)
         return;
@@ -258,8 +237,7 @@ static void bind_interrupt(struct nvme *c)
                     error_text(c->port));
 }
 
-static const char *bring_up(struct nvme *c)
-{
+static const char *bring_up(struct nvme *c) {
     static u32 count;
     c->registers = pci_map(c->pci, 0, 0, 2 * PAGE_SIZE);
     if (!c->registers)
@@ -286,8 +264,7 @@ static const char *bring_up(struct nvme *c)
 // Also those that were refused: they might still ring their port.
 static struct nvme *all;
 
-bool nvme_probe(const struct pci_device *pci)
-{
+bool nvme_probe(const struct pci_device *pci) {
     if (pci->class != CLASS_NVME)
         return false;
     struct nvme *c = calloc(1, sizeof(*c));

@@ -17,8 +17,7 @@
 #define POLL_NS    (2 * NS_PER_MS)
 #define RESETS_MAX 3u
 
-static void unmap_data(struct block_request *request)
-{
+static void unmap_data(struct block_request *request) {
     struct block_walk walk;
     void *data;
     u64 bytes;
@@ -27,14 +26,12 @@ static void unmap_data(struct block_request *request)
         dma_unmap(phys_of(data), bytes);
 }
 
-static struct nvme_namespace *namespace_of(const struct block_request *request)
-{
+static struct nvme_namespace *namespace_of(const struct block_request *request) {
     const struct block_device *device = request->device;
     return device->disk ? device->disk->driver : device->driver;
 }
 
-static void finish(struct nvme *c, u32 slot, enum block_status status)
-{
+static void finish(struct nvme *c, u32 slot, enum block_status status) {
     struct block_request *request = c->requests[slot];
     c->requests[slot] = NULL;
     namespace_of(request)->busy--;
@@ -42,15 +39,13 @@ static void finish(struct nvme *c, u32 slot, enum block_status status)
     block_complete(request, status);
 }
 
-static void finish_all(struct nvme *c, enum block_status status)
-{
+static void finish_all(struct nvme *c, enum block_status status) {
     for (u32 slot = 0; slot < NVME_SLOTS; slot++)
         if (c->requests[slot])
             finish(c, slot, status);
 }
 
-static void give_up(struct nvme *c, const char *why)
-{
+static void give_up(struct nvme *c, const char *why) {
     log_error("disk", "NVMe controller at %s: %s: its disks are out of use until dom0 restarts",
               c->pci->name, why);
     c->failed = true;
@@ -65,8 +60,7 @@ static void give_up(struct nvme *c, const char *why)
         block_fail(&c->namespaces[i]->disk);
 }
 
-static void restart(struct nvme *c, const char *why)
-{
+static void restart(struct nvme *c, const char *why) {
     if (++c->resets > RESETS_MAX) {
         give_up(c, why);
         return;
@@ -80,8 +74,7 @@ static void restart(struct nvme *c, const char *why)
     finish_all(c, BLOCK_ETIMEOUT);
 }
 
-static void take_answers(struct nvme *c)
-{
+static void take_answers(struct nvme *c) {
     u16 id, status;
     for (unsigned i = 0; i < NVME_ENTRIES && nvme_take(&c->io, &id, &status); i++) {
         if (id >= NVME_SLOTS || !c->requests[id]) {
@@ -93,8 +86,7 @@ static void take_answers(struct nvme *c)
     }
 }
 
-void nvme_interrupt(void *controller)
-{
+void nvme_interrupt(void *controller) {
     struct nvme *c = controller;
     if (!c->failed)
         take_answers(c);
@@ -104,8 +96,7 @@ void nvme_interrupt(void *controller)
 
 static u64 watch_interval(const struct nvme *c) { return c->port < 0 ? POLL_NS : WATCH_NS; }
 
-static void watch(void *controller)
-{
+static void watch(void *controller) {
     struct nvme *c = controller;
     u64 now = time_ns();
     bool late = false, busy = false;
@@ -120,23 +111,20 @@ static void watch(void *controller)
         timer_set(&c->watch, now + watch_interval(c));
 }
 
-static void ring(void *controller)
-{
+static void ring(void *controller) {
     struct nvme *c = controller;
     if (!c->failed)
         nvme_ring(&c->io);
 }
 
-void nvme_io_init(struct nvme *c)
-{
+void nvme_io_init(struct nvme *c) {
     c->watch = (struct timer){.handler = watch, .context = c};
     c->ring = (struct work){.handler = ring, .context = c};
 }
 
 // Describes the chunk's memory: the first page in prp1, the second in prp2, or a list of all but
 // the first.
-static void fill_prps(struct nvme_sqe *command, u64 *list, struct block_request *request)
-{
+static void fill_prps(struct nvme_sqe *command, u64 *list, struct block_request *request) {
     struct block_walk walk;
     void *data;
     u64 bytes;
@@ -157,8 +145,7 @@ static void fill_prps(struct nvme_sqe *command, u64 *list, struct block_request 
         command->prp2 = phys_of(list);
 }
 
-static bool start(struct block_device *disk, struct block_request *request)
-{
+static bool start(struct block_device *disk, struct block_request *request) {
     static const u8 opcodes[] = {
         [BLOCK_READ] = NVME_READ, [BLOCK_WRITE] = NVME_WRITE, [BLOCK_FLUSH] = NVME_FLUSH};
     struct nvme_namespace *n = disk->driver;

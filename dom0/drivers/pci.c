@@ -37,20 +37,19 @@ static u32 function_count;
 
 u32 pci_count(void) { return function_count; }
 
-struct pci_device *pci_at(u32 index) { return index < function_count ? functions[index] : NULL; }
+struct pci_device *pci_at(u32 index) {
+    return index < function_count ? functions[index] : NULL;
+}
 
-u32 pci_read(const struct pci_device *d, u32 offset, u32 bytes)
-{
+u32 pci_read(const struct pci_device *d, u32 offset, u32 bytes) {
     return hc_pci_read(d->bdf, offset, bytes);
 }
 
-i64 pci_write(const struct pci_device *d, u32 offset, u32 bytes, u32 value)
-{
+i64 pci_write(const struct pci_device *d, u32 offset, u32 bytes, u32 value) {
     return hc_pci_write(d->bdf, offset, bytes, value);
 }
 
-u32 pci_capability(const struct pci_device *d, u8 id, u32 from)
-{
+u32 pci_capability(const struct pci_device *d, u8 id, u32 from) {
     if (!(pci_read(d, PCI_STATUS, 2) & PCI_STATUS_CAPS))
         return 0;
     u32 offset = pci_read(d, from ? from + 1 : PCI_CAP_POINTER, 1) & 0xfc;
@@ -63,8 +62,7 @@ u32 pci_capability(const struct pci_device *d, u8 id, u32 from)
     return 0;
 }
 
-static void read_bars(struct pci_device *d)
-{
+static void read_bars(struct pci_device *d) {
     unsigned count = (pci_read(d, PCI_HEADER_TYPE, 1) & 0x7f) == 0 ? PCI_BARS : 0;
     for (unsigned i = 0; i < count; i++) {
         u32 low = pci_read(d, PCI_BAR0 + 4 * i, 4);
@@ -81,8 +79,7 @@ static void read_bars(struct pci_device *d)
     }
 }
 
-static void add_function(u32 bdf, u32 id)
-{
+static void add_function(u32 bdf, u32 id) {
     struct pci_device *d = calloc(1, sizeof(*d));
     if (!d || function_count == PCI_FUNCTIONS_MAX) {
         free(d);
@@ -105,8 +102,7 @@ static void add_function(u32 bdf, u32 id)
               d->msi ? " msi" : "", d->msix ? " msix" : "");
 }
 
-u32 pci_scan(void)
-{
+u32 pci_scan(void) {
     function_count = 0;
     for (u32 bdf = 0; bdf < 0x10000; bdf++) {
         u32 id = hc_pci_read(bdf, 0, 4);
@@ -122,29 +118,25 @@ u32 pci_scan(void)
     return function_count;
 }
 
-volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 bytes)
-{
+volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 bytes) {
     if (bar >= PCI_BARS || d->bar_io & BIT(bar) || d->bars[bar] == 0 || offset > BIT(40) ||
         bytes > BIT(40))
         return NULL;
     return phys_map(d->bars[bar] + offset, bytes);
 }
 
-void pci_enable(const struct pci_device *d)
-{
+void pci_enable(const struct pci_device *d) {
     u32 command = pci_read(d, PCI_COMMAND, 2);
     pci_write(d, PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
-void pci_disable(const struct pci_device *d)
-{
+void pci_disable(const struct pci_device *d) {
     u32 command = pci_read(d, PCI_COMMAND, 2);
     pci_write(d, PCI_COMMAND, 2, command & ~(u32)PCI_COMMAND_MASTER);
 }
 
 // Allocates a port with its handler and ties it by `bind`.
-static int bind_port(const struct pci_device *d, i64 entry, event_handler handler, void *context)
-{
+static int bind_port(const struct pci_device *d, i64 entry, event_handler handler, void *context) {
     int port = event_port_alloc(handler, context);
     if (port < 0)
         return port;
@@ -156,18 +148,15 @@ static int bind_port(const struct pci_device *d, i64 entry, event_handler handle
     return (int)r;
 }
 
-int pci_bind_msi(const struct pci_device *d, u32 entry, event_handler handler, void *context)
-{
+int pci_bind_msi(const struct pci_device *d, u32 entry, event_handler handler, void *context) {
     return bind_port(d, entry, handler, context);
 }
 
-int pci_bind_line(const struct pci_device *d, event_handler handler, void *context)
-{
+int pci_bind_line(const struct pci_device *d, event_handler handler, void *context) {
     return bind_port(d, -1, handler, context);
 }
 
-void pci_line_ack(int port)
-{
+void pci_line_ack(int port) {
     if (port >= 0)
         hc_irq_ack((u32)port);
 }

@@ -20,10 +20,7 @@ struct ramdisk {
     u8 *data;
 };
 
-static struct block_device *disks[BASALT_BOOT_MODULES]; // by module
-
-static bool start(struct block_device *disk, struct block_request *request)
-{
+static bool start(struct block_device *disk, struct block_request *request) {
     struct ramdisk *ram = disk->driver;
     u8 *at = ram->data + request->chunk_sector * SECTOR;
     struct block_walk walk;
@@ -43,8 +40,7 @@ static bool start(struct block_device *disk, struct block_request *request)
 
 static const struct block_driver_ops ops = {.start = start};
 
-static bool is_disk(const struct basalt_boot_module *module)
-{
+static bool is_disk(const struct basalt_boot_module *module) {
     char name[sizeof(module->name)];
     boot_module_name(module, name, sizeof(name));
     size_t length = strlen(name);
@@ -54,12 +50,11 @@ static bool is_disk(const struct basalt_boot_module *module)
     return word && (word[4] == 0 || word[4] == ' ');
 }
 
-static struct block_device *add(const struct basalt_boot_module *module)
-{
+static bool add(const struct basalt_boot_module *module) {
     static unsigned count;
     struct ramdisk *ram = calloc(1, sizeof(*ram));
     if (!ram)
-        return NULL;
+        return false;
     struct block_device *disk = &ram->disk;
     ram->data = boot_module_data(module);
     snprintf(disk->name, sizeof(disk->name), "ram%u", count++);
@@ -72,29 +67,11 @@ static struct block_device *add(const struct basalt_boot_module *module)
     disk->ops = &ops;
     disk->driver = ram;
     block_register(disk);
-    disks[module - boot_info->modules] = disk;
-    return disk;
+    return true;
 }
 
-void ramdisk_init(void)
-{
+void ramdisk_init(void) {
     for (u32 i = 0; boot_module(i); i++)
         if (is_disk(boot_module(i)) && boot_module(i)->size > 0 && !add(boot_module(i)))
             log_error("disk", "no memory for a RAM disk");
-}
-
-struct block_device *ramdisk_open(const char *module, char *error, size_t error_size)
-{
-    const struct basalt_boot_module *found = boot_module_find(module);
-    if (!found || found->size == 0) {
-        snprintf(error, error_size, "there is no boot module \"%s\" with anything in it", module);
-        return NULL;
-    }
-    struct block_device *disk = disks[found - boot_info->modules];
-    if (disk)
-        return disk;
-    disk = add(found);
-    if (!disk)
-        snprintf(error, error_size, "no memory for a RAM disk over \"%s\"", module);
-    return disk;
 }

@@ -76,8 +76,7 @@ struct virtio_blk {
     struct timer watch;
 };
 
-static void unmap_data(struct block_request *request)
-{
+static void unmap_data(struct block_request *request) {
     struct block_walk walk;
     void *data;
     u64 bytes;
@@ -86,8 +85,7 @@ static void unmap_data(struct block_request *request)
         dma_unmap(phys_of(data), bytes);
 }
 
-static void finish(struct virtio_blk *b, u32 slot, enum block_status status)
-{
+static void finish(struct virtio_blk *b, u32 slot, enum block_status status) {
     struct block_request *request = b->requests[slot];
     b->requests[slot] = NULL;
     b->free_slots[b->free_count++] = (u8)slot;
@@ -96,8 +94,7 @@ static void finish(struct virtio_blk *b, u32 slot, enum block_status status)
 }
 
 // After a reset: nothing is the device's any more.
-static void finish_all(struct virtio_blk *b, enum block_status status)
-{
+static void finish_all(struct virtio_blk *b, enum block_status status) {
     while (vring_detach(&b->queue))
         continue;
     for (u32 slot = 0; slot < SLOTS; slot++)
@@ -105,8 +102,7 @@ static void finish_all(struct virtio_blk *b, enum block_status status)
             finish(b, slot, status);
 }
 
-static void give_up(struct virtio_blk *b, const char *why)
-{
+static void give_up(struct virtio_blk *b, const char *why) {
     log_error(b->disk.name, "%s: the disk is out of use until dom0 restarts", why);
     if (!virtio_reset(&b->device))
         log_error(b->disk.name, "it does not even reset; it was cut off from memory");
@@ -115,8 +111,7 @@ static void give_up(struct virtio_blk *b, const char *why)
     block_fail(&b->disk);
 }
 
-static bool start_device(struct virtio_blk *b)
-{
+static bool start_device(struct virtio_blk *b) {
     if (!virtio_begin(&b->device, F_WANTED, &b->features))
         return false;
     if (!virtio_setup_queue(&b->device, 0, &b->queue, VRING_MAX, b->queue_memory))
@@ -128,8 +123,7 @@ static bool start_device(struct virtio_blk *b)
     return true;
 }
 
-static void restart(struct virtio_blk *b, const char *why)
-{
+static void restart(struct virtio_blk *b, const char *why) {
     if (++b->resets > RESETS_MAX) {
         give_up(b, why);
         return;
@@ -141,13 +135,11 @@ static void restart(struct virtio_blk *b, const char *why)
         give_up(b, "the reset failed");
 }
 
-static enum block_status status_of(u8 status)
-{
+static enum block_status status_of(u8 status) {
     return status == S_OK ? BLOCK_OK : status == S_UNSUPP ? BLOCK_EINVAL : BLOCK_EIO;
 }
 
-static void take_answers(struct virtio_blk *b)
-{
+static void take_answers(struct virtio_blk *b) {
     struct slot *slot;
     u32 length;
     int r;
@@ -161,16 +153,14 @@ static void take_answers(struct virtio_blk *b)
         give_up(b, "the disk's answers make no sense");
 }
 
-static void interrupt(void *context)
-{
+static void interrupt(void *context) {
     struct virtio_blk *b = context;
     if (!b->disk.failed)
         take_answers(b);
     virtio_ack(&b->device);
 }
 
-static bool oldest_is_late(const struct virtio_blk *b, u64 now)
-{
+static bool oldest_is_late(const struct virtio_blk *b, u64 now) {
     for (u32 slot = 0; slot < SLOTS; slot++)
         if (b->requests[slot] && b->requests[slot]->deadline <= now)
             return true;
@@ -178,8 +168,7 @@ static bool oldest_is_late(const struct virtio_blk *b, u64 now)
 }
 
 // Runs while the disk is in use: a lost interrupt costs a second, a lost answer its time limit.
-static void watch(void *context)
-{
+static void watch(void *context) {
     struct virtio_blk *b = context;
     u64 now = time_ns();
     take_answers(b);
@@ -191,15 +180,13 @@ static void watch(void *context)
         timer_set(&b->watch, now + (b->device.port < 0 ? POLL_NS : WATCH_NS));
 }
 
-static void notify(void *context)
-{
+static void notify(void *context) {
     struct virtio_blk *b = context;
     if (!b->disk.failed && vring_publish(&b->queue))
         virtio_notify(&b->device);
 }
 
-static u16 data_pieces(struct block_request *request, struct vring_piece *pieces)
-{
+static u16 data_pieces(struct block_request *request, struct vring_piece *pieces) {
     struct block_walk walk;
     void *data;
     u64 bytes;
@@ -211,13 +198,11 @@ static u16 data_pieces(struct block_request *request, struct vring_piece *pieces
     return count;
 }
 
-static u32 type_of(enum block_op op)
-{
+static u32 type_of(enum block_op op) {
     return op == BLOCK_READ ? T_IN : op == BLOCK_WRITE ? T_OUT : T_FLUSH;
 }
 
-static bool start(struct block_device *disk, struct block_request *request)
-{
+static bool start(struct block_device *disk, struct block_request *request) {
     struct virtio_blk *b = disk->driver;
     struct vring_piece pieces[PIECES_MAX + 2];
     if (b->free_count == 0)
@@ -246,8 +231,7 @@ static bool start(struct block_device *disk, struct block_request *request)
 
 static const struct block_driver_ops ops = {.start = start};
 
-static bool read_geometry(struct virtio_blk *b)
-{
+static bool read_geometry(struct virtio_blk *b) {
     struct block_device *disk = &b->disk;
     u64 capacity = virtio_config(&b->device, CONFIG_CAPACITY, 8);
     u32 size_max = b->features & F_SIZE_MAX ? (u32)virtio_config(&b->device, CONFIG_SIZE_MAX, 4)
@@ -264,8 +248,7 @@ static bool read_geometry(struct virtio_blk *b)
     return capacity > 0 && b->queue.size >= 4;
 }
 
-static bool allocate(struct virtio_blk *b)
-{
+static bool allocate(struct virtio_blk *b) {
     b->queue_memory = page_alloc(vring_bytes(VRING_MAX) / PAGE_SIZE);
     b->slots = page_alloc(ALIGN_UP(SLOTS * sizeof(struct slot), PAGE_SIZE) / PAGE_SIZE);
     for (u32 i = 0; i < SLOTS; i++)
@@ -280,8 +263,7 @@ static bool allocate(struct virtio_blk *b)
 }
 
 // Brings the disk up; a sentence about what is wrong, or NULL.
-static const char *bring_up(struct virtio_blk *b, const struct pci_device *pci)
-{
+static const char *bring_up(struct virtio_blk *b, const struct pci_device *pci) {
     static u32 count;
     if (!virtio_open(&b->device, pci))
         return "no modern virtio interface (start QEMU without disable-modern=on)";
@@ -297,8 +279,7 @@ static const char *bring_up(struct virtio_blk *b, const struct pci_device *pci)
     return NULL;
 }
 
-bool virtio_blk_probe(const struct pci_device *pci)
-{
+bool virtio_blk_probe(const struct pci_device *pci) {
     if (pci->vendor != VIRTIO_VENDOR ||
         (pci->device != DEVICE_TRANSITIONAL && pci->device != DEVICE_MODERN))
         return false;

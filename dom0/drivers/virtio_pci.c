@@ -45,28 +45,25 @@ static u8 get8(volatile u8 *base, u32 offset) { return base[offset]; }
 static u16 get16(volatile u8 *base, u32 offset) { return *(volatile u16 *)(base + offset); }
 static u32 get32(volatile u8 *base, u32 offset) { return *(volatile u32 *)(base + offset); }
 static void put8(volatile u8 *base, u32 offset, u8 value) { base[offset] = value; }
-static void put16(volatile u8 *base, u32 offset, u16 value)
-{
+static void put16(volatile u8 *base, u32 offset, u16 value) {
     *(volatile u16 *)(base + offset) = value;
 }
-static void put32(volatile u8 *base, u32 offset, u32 value)
-{
+static void put32(volatile u8 *base, u32 offset, u32 value) {
     *(volatile u32 *)(base + offset) = value;
 }
 
 // 64-bit fields may be written as two halves.
-static void put64(volatile u8 *base, u32 offset, u64 value)
-{
+static void put64(volatile u8 *base, u32 offset, u64 value) {
     put32(base, offset, (u32)value);
     put32(base, offset + 4, (u32)(value >> 32));
 }
 
-static void take_capability(struct virtio_device *v, u32 cap)
-{
+static void take_capability(struct virtio_device *v, u32 cap) {
     const struct pci_device *d = v->pci;
     u32 type = pci_read(d, cap + CAP_TYPE, 1), bar = pci_read(d, cap + CAP_BAR, 1);
     u32 offset = pci_read(d, cap + CAP_OFFSET, 4), bytes = pci_read(d, cap + CAP_LENGTH, 4);
-    // A BAR is aligned to its size: what a capability names beyond that is someone else's, perhaps RAM.
+    // A BAR is aligned to its size: what a capability names beyond that is someone else's, perhaps
+    // RAM.
     u64 most = bar < PCI_BARS ? d->bars[bar] & -d->bars[bar] : 0;
     bool inside = bytes && offset < most && bytes <= most - offset;
     volatile u8 *p = inside ? pci_map(d, bar, offset, bytes) : NULL;
@@ -87,8 +84,7 @@ static void take_capability(struct virtio_device *v, u32 cap)
     }
 }
 
-bool virtio_open(struct virtio_device *v, const struct pci_device *pci)
-{
+bool virtio_open(struct virtio_device *v, const struct pci_device *pci) {
     *v = (struct virtio_device){.pci = pci, .port = -1};
     u32 cap = 0;
     for (unsigned i = 0; i < 48; i++) {
@@ -105,13 +101,11 @@ bool virtio_open(struct virtio_device *v, const struct pci_device *pci)
 
 u8 virtio_status(struct virtio_device *v) { return get8(v->common, COMMON_DEVICE_STATUS); }
 
-static void add_status(struct virtio_device *v, u8 bits)
-{
+static void add_status(struct virtio_device *v, u8 bits) {
     put8(v->common, COMMON_DEVICE_STATUS, virtio_status(v) | bits);
 }
 
-bool virtio_reset(struct virtio_device *v)
-{
+bool virtio_reset(struct virtio_device *v) {
     put8(v->common, COMMON_DEVICE_STATUS, 0);
     u64 end = time_ns() + 500 * NS_PER_MS;
     while (virtio_status(v) != 0) {
@@ -124,16 +118,14 @@ bool virtio_reset(struct virtio_device *v)
     return true;
 }
 
-static u64 offered_features(struct virtio_device *v)
-{
+static u64 offered_features(struct virtio_device *v) {
     put32(v->common, COMMON_DEVICE_FEATURE_SELECT, 0);
     u64 low = get32(v->common, COMMON_DEVICE_FEATURE);
     put32(v->common, COMMON_DEVICE_FEATURE_SELECT, 1);
     return low | (u64)get32(v->common, COMMON_DEVICE_FEATURE) << 32;
 }
 
-bool virtio_begin(struct virtio_device *v, u64 wanted, u64 *features)
-{
+bool virtio_begin(struct virtio_device *v, u64 wanted, u64 *features) {
     if (!virtio_reset(v))
         return false;
     add_status(v, VIRTIO_STATUS_ACKNOWLEDGE);
@@ -149,8 +141,7 @@ bool virtio_begin(struct virtio_device *v, u64 wanted, u64 *features)
     return virtio_status(v) & VIRTIO_STATUS_FEATURES_OK;
 }
 
-void virtio_bind(struct virtio_device *v, event_handler handler, void *context)
-{
+void virtio_bind(struct virtio_device *v, event_handler handler, void *context) {
     if (v->pci->msix)
         v->port = pci_bind_msi(v->pci, 0, handler, context);
     if (v->port >= 0)
@@ -163,8 +154,7 @@ void virtio_bind(struct virtio_device *v, event_handler handler, void *context)
 }
 
 bool virtio_setup_queue(struct virtio_device *v, u16 index, struct vring *q, u16 limit,
-                        void *memory)
-{
+                        void *memory) {
     put16(v->common, COMMON_QUEUE_SELECT, index);
     u16 size = get16(v->common, COMMON_QUEUE_SIZE);
     if (size == 0 || (size & (size - 1)))
@@ -192,16 +182,14 @@ void virtio_ready(struct virtio_device *v) { add_status(v, VIRTIO_STATUS_DRIVER_
 
 void virtio_notify(struct virtio_device *v) { *v->doorbell = 0; }
 
-void virtio_ack(struct virtio_device *v)
-{
+void virtio_ack(struct virtio_device *v) {
     if (!v->line)
         return;
     (void)get8(v->isr, 0); // reading clears it and lowers the line
     pci_line_ack(v->port);
 }
 
-u64 virtio_config(struct virtio_device *v, u32 offset, u32 bytes)
-{
+u64 virtio_config(struct virtio_device *v, u32 offset, u32 bytes) {
     if (!v->config || bytes > v->config_bytes || offset > v->config_bytes - bytes)
         return 0;
     for (unsigned tries = 0; tries < 8; tries++) {

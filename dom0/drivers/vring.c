@@ -10,21 +10,18 @@
 
 static u64 avail_offset(u16 size) { return size * sizeof(struct vring_desc); }
 
-static u64 used_offset(u16 size)
-{
+static u64 used_offset(u16 size) {
     u64 avail_bytes = sizeof(struct vring_avail) + size * sizeof(u16) + sizeof(u16);
     return ALIGN_UP(avail_offset(size) + avail_bytes, 4);
 }
 
-u64 vring_bytes(u16 size)
-{
+u64 vring_bytes(u16 size) {
     u64 used_bytes = sizeof(struct vring_used) + size * sizeof(struct vring_used_elem) +
                      sizeof(u16);
     return ALIGN_UP(used_offset(size) + used_bytes, PAGE_SIZE);
 }
 
-void vring_init(struct vring *q, u16 size, void *memory)
-{
+void vring_init(struct vring *q, u16 size, void *memory) {
     u8 *bytes = memory;
     memset(q, 0, sizeof(*q));
     q->size = size;
@@ -36,8 +33,7 @@ void vring_init(struct vring *q, u16 size, void *memory)
         q->next[i] = i + 1 < size ? (u16)(i + 1) : (u16)NO_DESC;
 }
 
-bool vring_add(struct vring *q, const struct vring_piece *pieces, u16 count, void *cookie)
-{
+bool vring_add(struct vring *q, const struct vring_piece *pieces, u16 count, void *cookie) {
     if (count == 0 || count > q->free_count)
         return false;
     u16 head = q->free_head, index = head, last = head;
@@ -64,16 +60,14 @@ bool vring_add(struct vring *q, const struct vring_piece *pieces, u16 count, voi
     return true;
 }
 
-bool vring_publish(struct vring *q)
-{
+bool vring_publish(struct vring *q) {
     // The entries before the index, and the index before the look at the device's wish.
     __atomic_store_n(&q->avail->idx, q->avail_idx, __ATOMIC_RELEASE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return !(__atomic_load_n(&q->used->flags, __ATOMIC_RELAXED) & VRING_USED_NO_NOTIFY);
 }
 
-static void *free_chain(struct vring *q, u16 head)
-{
+static void *free_chain(struct vring *q, u16 head) {
     void *cookie = q->cookie[head];
     q->cookie[head] = NULL;
     u16 last = head, count = 1;
@@ -85,8 +79,7 @@ static void *free_chain(struct vring *q, u16 head)
     return cookie;
 }
 
-int vring_take(struct vring *q, void **cookie, u32 *length)
-{
+int vring_take(struct vring *q, void **cookie, u32 *length) {
     u16 idx = __atomic_load_n(&q->used->idx, __ATOMIC_ACQUIRE);
     u16 ready = (u16)(idx - q->used_idx), in_flight = (u16)(q->size - q->free_count);
     if (ready == 0)
@@ -103,8 +96,7 @@ int vring_take(struct vring *q, void **cookie, u32 *length)
     return 1;
 }
 
-void *vring_detach(struct vring *q)
-{
+void *vring_detach(struct vring *q) {
     for (u16 head = 0; head < q->size; head++)
         if (q->cookie[head])
             return free_chain(q, head);

@@ -26,8 +26,7 @@ const struct basalt_boot_module *boot_module_find(const char *name);
 
 /// The module's contents: `module->size` bytes, writable (its pages are dom0's), zero up to the
 /// page's end.
-static inline void *boot_module_data(const struct basalt_boot_module *module)
-{
+static inline void *boot_module_data(const struct basalt_boot_module *module) {
     return (void *)(uintptr_t)module->base;
 }
 

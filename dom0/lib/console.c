@@ -23,8 +23,7 @@ static void *input_context;
 static struct work input_work;
 
 // Hands on what the kernel takes.
-static void drain(void)
-{
+static void drain(void) {
     while (tail != head) {
         u64 offset = tail % CONSOLE_BUFFER;
         i64 taken = hc_console_write(buffer + offset, MIN(head - tail, CONSOLE_BUFFER - offset));
@@ -36,14 +35,12 @@ static void drain(void)
 
 size_t console_space(void) { return CONSOLE_BUFFER - (size_t)(head - tail); }
 
-static void queue(const char *data, size_t bytes)
-{
+static void queue(const char *data, size_t bytes) {
     for (size_t i = 0; i < bytes; i++)
         buffer[head++ % CONSOLE_BUFFER] = data[i];
 }
 
-size_t console_write(const void *data, size_t bytes)
-{
+size_t console_write(const void *data, size_t bytes) {
     static const char notice[] = "\r\n[output lost]\r\n";
     if (lost && console_space() > CONSOLE_BUFFER / 4) {
         lost = 0;
@@ -56,8 +53,7 @@ size_t console_write(const void *data, size_t bytes)
     return taken;
 }
 
-void console_drop(void)
-{
+void console_drop(void) {
     static const char notice[] = "\r\n[output skipped]\r\n";
     drain();
     if (head - tail <= CONSOLE_LATE)
@@ -68,8 +64,7 @@ void console_drop(void)
 }
 
 // A few reads per call, the rest after everyone else had a turn.
-static void read_input(void *context)
-{
+static void read_input(void *context) {
     (void)context;
     for (unsigned i = 0; input && i < EVENT_BUDGET; i++) {
         u64 bytes;
@@ -84,14 +79,12 @@ static void read_input(void *context)
         work_queue(&input_work);
 }
 
-static void rung(void *context)
-{
+static void rung(void *context) {
     drain();
     read_input(context);
 }
 
-void console_init(void)
-{
+void console_init(void) {
     input_work.handler = read_input;
     int port = event_port_alloc(rung, NULL);
     if (port >= 0)
@@ -99,23 +92,21 @@ void console_init(void)
     drain();
 }
 
-void console_set_input(void (*handler)(void *context, const u8 *data, size_t bytes), void *context)
-{
+void console_set_input(void (*handler)(void *context, const u8 *data, size_t bytes),
+                       void *context) {
     input = handler;
     input_context = context;
     if (handler && input_work.handler)
         work_queue(&input_work);
 }
 
-void console_flush(unsigned milliseconds)
-{
+void console_flush(unsigned milliseconds) {
     u64 end = time_ns() + milliseconds * NS_PER_MS;
     for (drain(); tail != head && time_ns() < end; drain())
         hc_yield();
 }
 
-void console_write_now(const char *text, size_t bytes)
-{
+void console_write_now(const char *text, size_t bytes) {
     u64 end = time_ns() + 5 * NS_PER_S;
     while (bytes > 0 && time_ns() < end) {
         i64 taken = hc_console_write(text, bytes);

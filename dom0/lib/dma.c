@@ -8,15 +8,13 @@
 
 static u64 mapped;
 
-u64 dma_map(const void *p, u64 bytes)
-{
+u64 dma_map(const void *p, u64 bytes) {
     (void)bytes;
     mapped++;
     return phys_of(p);
 }
 
-void dma_unmap(u64 bus_address, u64 bytes)
-{
+void dma_unmap(u64 bus_address, u64 bytes) {
     (void)bus_address;
     (void)bytes;
     mapped--;

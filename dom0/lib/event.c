@@ -24,19 +24,16 @@ static u64 taken_summary, taken[PORT_WORDS];
 
 static struct work *work_first, **work_tail = &work_first;
 
-static struct basalt_event_page *event_page(void)
-{
+static struct basalt_event_page *event_page(void) {
     return (struct basalt_event_page *)(uintptr_t)boot_info->event_page;
 }
 
-void event_port_bind(u32 port, event_handler handler, void *context)
-{
+void event_port_bind(u32 port, event_handler handler, void *context) {
     if (port < BASALT_PORTS)
         handlers[port] = (struct handler){handler, context};
 }
 
-int event_port_alloc(event_handler handler, void *context)
-{
+int event_port_alloc(event_handler handler, void *context) {
     i64 port = hc_port_alloc();
     if (port >= BASALT_PORTS)
         return -BASALT_EINVAL;
@@ -45,8 +42,7 @@ int event_port_alloc(event_handler handler, void *context)
     return (int)port;
 }
 
-void event_port_free(int port)
-{
+void event_port_free(int port) {
     if (port < 0 || port >= (int)BASALT_PORTS)
         return;
     hc_port_free((u32)port);
@@ -55,8 +51,7 @@ void event_port_free(int port)
     taken[port / 64] &= ~BIT(port % 64);
 }
 
-void work_queue(struct work *work)
-{
+void work_queue(struct work *work) {
     if (work->queued)
         return;
     work->queued = true;
@@ -65,8 +60,7 @@ void work_queue(struct work *work)
     work_tail = &work->next;
 }
 
-void work_cancel(struct work *work)
-{
+void work_cancel(struct work *work) {
     if (!work->queued)
         return;
     struct work **link = &work_first;
@@ -79,8 +73,7 @@ void work_cancel(struct work *work)
 }
 
 // Takes what is pending over from the kernel.
-static void take_pending(void)
-{
+static void take_pending(void) {
     u64 summary = __atomic_exchange_n(&event_page()->summary, 0, __ATOMIC_SEQ_CST);
     taken_summary |= summary;
     for (; summary; summary &= summary - 1) {
@@ -91,8 +84,7 @@ static void take_pending(void)
 
 // A handler may run the loop itself (event_wait): that inner pass then serves the ports still taken
 // here.
-static bool serve_ports(void)
-{
+static bool serve_ports(void) {
     bool any = false;
     take_pending();
     for (unsigned word = 0; word < PORT_WORDS && taken_summary; word++) {
@@ -111,8 +103,7 @@ static bool serve_ports(void)
 
 // Runs as many pieces of work as were queued when it began; what they queue themselves waits for
 // the next pass.
-static bool serve_work(void)
-{
+static bool serve_work(void) {
     size_t count = 0;
     for (struct work *w = work_first; w; w = w->next)
         count++;
@@ -127,8 +118,7 @@ static bool serve_work(void)
     return count > 0;
 }
 
-bool event_pass(bool may_block)
-{
+bool event_pass(bool may_block) {
     bool any = serve_ports();
     any |= serve_work();
     any |= timer_run_due();
@@ -141,8 +131,7 @@ bool event_pass(bool may_block)
 
 static void set_flag(void *context) { *(bool *)context = true; }
 
-bool event_wait(const volatile bool *done, u64 timeout_ns)
-{
+bool event_wait(const volatile bool *done, u64 timeout_ns) {
     bool expired = false;
     struct timer timer = {.handler = set_flag, .context = &expired};
     timer_set(&timer, time_ns() + timeout_ns);
@@ -152,8 +141,7 @@ bool event_wait(const volatile bool *done, u64 timeout_ns)
     return *done;
 }
 
-_Noreturn void event_loop(void)
-{
+_Noreturn void event_loop(void) {
     for (;;)
         event_pass(true);
 }

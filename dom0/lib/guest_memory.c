@@ -15,14 +15,12 @@
 
 #define EXTENTS_PER_CALL 64u
 
-void guest_memory_init(struct guest_memory *m, u32 handle)
-{
+void guest_memory_init(struct guest_memory *m, u32 handle) {
     *m = (struct guest_memory){.handle = handle};
 }
 
 // Makes room for one more element of `size` bytes.
-static bool grow(void **array, u32 count, u32 *room, size_t size)
-{
+static bool grow(void **array, u32 count, u32 *room, size_t size) {
     if (count < *room)
         return true;
     u32 wanted = *room ? *room * 2 : 4;
@@ -35,8 +33,7 @@ static bool grow(void **array, u32 count, u32 *room, size_t size)
 }
 
 // Index of the first extent that ends above `page`; extent_count if there is none.
-static u32 extent_after(const struct guest_memory *m, u64 page)
-{
+static u32 extent_after(const struct guest_memory *m, u64 page) {
     u32 low = 0, high = m->extent_count;
     while (low < high) {
         u32 middle = low + (high - low) / 2;
@@ -49,19 +46,16 @@ static u32 extent_after(const struct guest_memory *m, u64 page)
     return low;
 }
 
-static bool overlaps(const struct guest_memory *m, u64 page, u64 pages)
-{
+static bool overlaps(const struct guest_memory *m, u64 page, u64 pages) {
     u32 i = extent_after(m, page);
     return i < m->extent_count && m->extents[i].gpa_page < page + pages;
 }
 
-static bool continues(const struct guest_extent *a, const struct guest_extent *b)
-{
+static bool continues(const struct guest_extent *a, const struct guest_extent *b) {
     return a->gpa_page + a->pages == b->gpa_page && a->hpa_page + a->pages == b->hpa_page;
 }
 
-static const struct guest_range *range_of(const struct guest_memory *m, u64 page)
-{
+static const struct guest_range *range_of(const struct guest_memory *m, u64 page) {
     for (u32 i = 0; i < m->range_count; i++)
         if (page - m->ranges[i].gpa_page < m->ranges[i].pages)
             return &m->ranges[i];
@@ -70,8 +64,7 @@ static const struct guest_range *range_of(const struct guest_memory *m, u64 page
 
 // Inserts in order. Extents merge only within one range, so that each can be taken out again with
 // its range.
-static bool insert_extent(struct guest_memory *m, const struct guest_extent *e, u64 range_page)
-{
+static bool insert_extent(struct guest_memory *m, const struct guest_extent *e, u64 range_page) {
     u32 i = extent_after(m, e->gpa_page);
     if (i > 0 && e->gpa_page > range_page && continues(&m->extents[i - 1], e)) {
         m->extents[i - 1].pages += e->pages;
@@ -85,8 +78,7 @@ static bool insert_extent(struct guest_memory *m, const struct guest_extent *e, 
     return true;
 }
 
-static void remove_extents(struct guest_memory *m, u64 page, u64 pages)
-{
+static void remove_extents(struct guest_memory *m, u64 page, u64 pages) {
     u32 from = extent_after(m, page), to = from;
     while (to < m->extent_count && m->extents[to].gpa_page < page + pages)
         to++;
@@ -98,8 +90,7 @@ static void remove_extents(struct guest_memory *m, u64 page, u64 pages)
 }
 
 // Asks the kernel where the share's pages lie.
-static i64 load_extents(struct guest_memory *m, const struct guest_range *range)
-{
+static i64 load_extents(struct guest_memory *m, const struct guest_range *range) {
     struct basalt_extent batch[EXTENTS_PER_CALL] = {0};
     for (u64 page = 0; page < range->pages;) {
         i64 count = hc_share_extents(range->share, page, batch, EXTENTS_PER_CALL);
@@ -119,8 +110,7 @@ static i64 load_extents(struct guest_memory *m, const struct guest_range *range)
     return 0;
 }
 
-int guest_memory_add(struct guest_memory *m, u64 gpa, u64 pages, u32 flags)
-{
+int guest_memory_add(struct guest_memory *m, u64 gpa, u64 pages, u32 flags) {
     u64 page = gpa / PAGE_SIZE;
     if (gpa % PAGE_SIZE || pages == 0 || pages > BIT(40) || page > BIT(40) ||
         overlaps(m, page, pages))
@@ -145,8 +135,7 @@ int guest_memory_add(struct guest_memory *m, u64 gpa, u64 pages, u32 flags)
     return 0;
 }
 
-int guest_memory_remove(struct guest_memory *m, u64 gpa, u64 pages)
-{
+int guest_memory_remove(struct guest_memory *m, u64 gpa, u64 pages) {
     if (m->pins)
         return -BASALT_EBUSY;
     for (u32 i = 0; i < m->range_count; i++) {
@@ -161,8 +150,7 @@ int guest_memory_remove(struct guest_memory *m, u64 gpa, u64 pages)
     return -BASALT_ENOENT;
 }
 
-int guest_memory_destroy(struct guest_memory *m)
-{
+int guest_memory_destroy(struct guest_memory *m) {
     if (m->pins)
         return -BASALT_EBUSY;
     for (u32 i = 0; i < m->range_count; i++)
@@ -174,8 +162,7 @@ int guest_memory_destroy(struct guest_memory *m)
 }
 
 // The extent that `page` lies in; NULL if it is not guest memory.
-static const struct guest_extent *find(struct guest_memory *m, u64 page)
-{
+static const struct guest_extent *find(struct guest_memory *m, u64 page) {
     if (m->last < m->extent_count &&
         page - m->extents[m->last].gpa_page < m->extents[m->last].pages)
         return &m->extents[m->last];
@@ -186,8 +173,7 @@ static const struct guest_extent *find(struct guest_memory *m, u64 page)
     return &m->extents[i];
 }
 
-void *guest_access(struct guest_memory *m, u64 gpa, u64 bytes, unsigned flags, u64 *contiguous)
-{
+void *guest_access(struct guest_memory *m, u64 gpa, u64 bytes, unsigned flags, u64 *contiguous) {
     u64 page = gpa / PAGE_SIZE;
     const struct guest_extent *e = find(m, page);
     if (!e || bytes == 0)
@@ -213,32 +199,27 @@ void guest_release(struct guest_memory *m, u64 count) { m->pins -= MIN(count, m-
             return false;                                                               \
         else
 
-bool guest_read(struct guest_memory *m, u64 gpa, void *to, u64 bytes)
-{
+bool guest_read(struct guest_memory *m, u64 gpa, void *to, u64 bytes) {
     const void *from;
     u8 *out = to;
-    for_each_piece(m, gpa, bytes, GUEST_READ, from, piece)
-    {
+    for_each_piece(m, gpa, bytes, GUEST_READ, from, piece) {
         memcpy(out, from, piece);
         out += piece;
     }
     return true;
 }
 
-bool guest_write(struct guest_memory *m, u64 gpa, const void *from, u64 bytes)
-{
+bool guest_write(struct guest_memory *m, u64 gpa, const void *from, u64 bytes) {
     void *to;
     const u8 *in = from;
-    for_each_piece(m, gpa, bytes, GUEST_WRITE, to, piece)
-    {
+    for_each_piece(m, gpa, bytes, GUEST_WRITE, to, piece) {
         memcpy(to, in, piece);
         in += piece;
     }
     return true;
 }
 
-bool guest_fill(struct guest_memory *m, u64 gpa, u8 value, u64 bytes)
-{
+bool guest_fill(struct guest_memory *m, u64 gpa, u8 value, u64 bytes) {
     void *to;
     for_each_piece(m, gpa, bytes, GUEST_WRITE, to, piece) memset(to, value, piece);
     return true;

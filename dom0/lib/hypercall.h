@@ -25,8 +25,7 @@ struct hypercall_result {
 struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
 #else
 static inline struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e,
-                                                    u64 f)
-{
+                                                    u64 f) {
     register u64 r10 __asm__("r10") = d;
     register u64 r8 __asm__("r8") = e;
     register u64 r9 __asm__("r9") = f;
@@ -51,63 +50,51 @@ static inline struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u6
 static inline u64 hc_version(void) { return (u64)HC0(BASALT_HC_VERSION); }
 static inline void hc_block(void) { (void)HC0(BASALT_HC_BLOCK); }
 static inline void hc_yield(void) { (void)HC0(BASALT_HC_YIELD); }
-static inline i64 hc_console_write(const void *data, u64 bytes)
-{
+static inline i64 hc_console_write(const void *data, u64 bytes) {
     return HC3(BASALT_HC_CONSOLE_WRITE, BASALT_HANDLE_MACHINE, phys_of(data), bytes);
 }
 /// Count of bytes received (0..8), the bytes in *bytes, first in bits 7:0.
-static inline i64 hc_console_read(u64 *bytes)
-{
+static inline i64 hc_console_read(u64 *bytes) {
     struct hypercall_result r =
         hypercall_raw(BASALT_HC_CONSOLE_READ, BASALT_HANDLE_MACHINE, 0, 0, 0, 0, 0);
     *bytes = r.second;
     return r.value;
 }
-static inline i64 hc_console_bind(u32 port)
-{
+static inline i64 hc_console_bind(u32 port) {
     return HC2(BASALT_HC_CONSOLE_BIND, BASALT_HANDLE_MACHINE, port);
 }
-static inline i64 hc_memory_info(struct basalt_memory_info *info)
-{
+static inline i64 hc_memory_info(struct basalt_memory_info *info) {
     return HC2(BASALT_HC_MEMORY_INFO, BASALT_HANDLE_MACHINE, phys_of(info));
 }
-static inline i64 hc_reset(enum basalt_reset how)
-{
+static inline i64 hc_reset(enum basalt_reset how) {
     return HC2(BASALT_HC_RESET, BASALT_HANDLE_MACHINE, how);
 }
 
 // ---- domains ----
 
-static inline i64 hc_domain_create(const struct basalt_domain_config *config)
-{
+static inline i64 hc_domain_create(const struct basalt_domain_config *config) {
     return HC2(BASALT_HC_DOMAIN_CREATE, BASALT_HANDLE_MACHINE, phys_of(config));
 }
 /// One step: -EINTR means call again (from a later pass of the event loop, for a big domain).
-static inline i64 hc_domain_destroy_step(u32 handle)
-{
+static inline i64 hc_domain_destroy_step(u32 handle) {
     return HC1(BASALT_HC_DOMAIN_DESTROY, handle);
 }
-static inline i64 hc_domain_destroy(u32 handle)
-{
+static inline i64 hc_domain_destroy(u32 handle) {
     i64 r;
     while ((r = hc_domain_destroy_step(handle)) == -BASALT_EINTR)
         continue;
     return r;
 }
-static inline i64 hc_domain_control(u32 handle, enum basalt_domain_op op)
-{
+static inline i64 hc_domain_control(u32 handle, enum basalt_domain_op op) {
     return HC2(BASALT_HC_DOMAIN_CONTROL, handle, op);
 }
-static inline i64 hc_domain_info(u32 handle, struct basalt_domain_info *info)
-{
+static inline i64 hc_domain_info(u32 handle, struct basalt_domain_info *info) {
     return HC2(BASALT_HC_DOMAIN_INFO, handle, phys_of(info));
 }
-static inline i64 hc_domain_bind(u32 handle, u32 port)
-{
+static inline i64 hc_domain_bind(u32 handle, u32 port) {
     return HC2(BASALT_HC_DOMAIN_BIND, handle, port);
 }
-static inline i64 hc_domain_schedule(u32 handle, u32 weight, u32 cap)
-{
+static inline i64 hc_domain_schedule(u32 handle, u32 weight, u32 cap) {
     return HC3(BASALT_HC_DOMAIN_SCHEDULE, handle, weight, cap);
 }
 
@@ -115,8 +102,7 @@ static inline i64 hc_domain_schedule(u32 handle, u32 weight, u32 cap)
 
 /// Populates all `pages`; 0, or the error that stopped it (what was done stays; destroy gives it
 /// back).
-static inline i64 hc_memory_populate(u32 handle, u64 gpa, u64 pages, u32 flags)
-{
+static inline i64 hc_memory_populate(u32 handle, u64 gpa, u64 pages, u32 flags) {
     while (pages > 0) {
         i64 r = HC4(BASALT_HC_MEMORY_POPULATE, handle, gpa, pages, flags);
         if (r < 0 && r != -BASALT_EINTR)
@@ -130,8 +116,7 @@ static inline i64 hc_memory_populate(u32 handle, u64 gpa, u64 pages, u32 flags)
     }
     return 0;
 }
-static inline i64 hc_memory_release(u32 handle, u64 gpa, u64 pages)
-{
+static inline i64 hc_memory_release(u32 handle, u64 gpa, u64 pages) {
     while (pages > 0) {
         i64 r = HC3(BASALT_HC_MEMORY_RELEASE, handle, gpa, pages);
         if (r < 0 && r != -BASALT_EINTR)
@@ -146,54 +131,44 @@ static inline i64 hc_memory_release(u32 handle, u64 gpa, u64 pages)
     return 0;
 }
 /// Share id (64 bits).
-static inline i64 hc_share_grant(u32 owner, u64 gpa, u64 pages, u32 permissions, u32 grantee)
-{
+static inline i64 hc_share_grant(u32 owner, u64 gpa, u64 pages, u32 permissions, u32 grantee) {
     return HC5(BASALT_HC_SHARE_GRANT, owner, gpa, pages, permissions, grantee);
 }
-static inline i64 hc_share_map(u64 share, u64 gpa)
-{
+static inline i64 hc_share_map(u64 share, u64 gpa) {
     i64 r;
     while ((r = HC2(BASALT_HC_SHARE_MAP, share, gpa)) == -BASALT_EINTR)
         continue;
     return r;
 }
 static inline i64 hc_share_extents(u64 share, u64 first_page, struct basalt_extent *extents,
-                                   u64 count)
-{
+                                   u64 count) {
     return HC4(BASALT_HC_SHARE_EXTENTS, share, first_page, phys_of(extents), count);
 }
-static inline i64 hc_share_end(u64 share)
-{
+static inline i64 hc_share_end(u64 share) {
     i64 r;
     while ((r = HC1(BASALT_HC_SHARE_END, share)) == -BASALT_EINTR)
         continue;
     return r;
 }
-static inline i64 hc_state_alloc(u32 handle, u64 pages)
-{
+static inline i64 hc_state_alloc(u32 handle, u64 pages) {
     return HC2(BASALT_HC_STATE_ALLOC, handle, pages);
 }
-static inline i64 hc_state_address(u32 handle, u64 index)
-{
+static inline i64 hc_state_address(u32 handle, u64 index) {
     return HC2(BASALT_HC_STATE_ADDRESS, handle, index);
 }
 
 // ---- vCPUs ----
 
-static inline i64 hc_vcpu_create(u32 handle, u32 vcpu)
-{
+static inline i64 hc_vcpu_create(u32 handle, u32 vcpu) {
     return HC2(BASALT_HC_VCPU_CREATE, handle, vcpu);
 }
-static inline i64 hc_vcpu_set(u32 handle, u32 vcpu, const struct basalt_vcpu_state *state)
-{
+static inline i64 hc_vcpu_set(u32 handle, u32 vcpu, const struct basalt_vcpu_state *state) {
     return HC3(BASALT_HC_VCPU_SET, handle, vcpu, phys_of(state));
 }
-static inline i64 hc_vcpu_get(u32 handle, u32 vcpu, struct basalt_vcpu_state *state)
-{
+static inline i64 hc_vcpu_get(u32 handle, u32 vcpu, struct basalt_vcpu_state *state) {
     return HC3(BASALT_HC_VCPU_GET, handle, vcpu, phys_of(state));
 }
-static inline i64 hc_vcpu_stats(u32 handle, u32 vcpu, struct basalt_vcpu_stats *stats)
-{
+static inline i64 hc_vcpu_stats(u32 handle, u32 vcpu, struct basalt_vcpu_stats *stats) {
     return HC3(BASALT_HC_VCPU_STATS, handle, vcpu, phys_of(stats));
 }
 
@@ -201,88 +176,71 @@ static inline i64 hc_vcpu_stats(u32 handle, u32 vcpu, struct basalt_vcpu_stats *
 
 static inline i64 hc_port_alloc(void) { return HC0(BASALT_HC_PORT_ALLOC); }
 static inline i64 hc_port_free(u32 port) { return HC1(BASALT_HC_PORT_FREE, port); }
-static inline i64 hc_port_send(u32 handle, u32 port)
-{
+static inline i64 hc_port_send(u32 handle, u32 port) {
     return HC2(BASALT_HC_PORT_SEND, handle, port);
 }
-static inline i64 hc_port_open(u32 port, u32 handle)
-{
+static inline i64 hc_port_open(u32 port, u32 handle) {
     return HC2(BASALT_HC_PORT_OPEN, port, handle);
 }
-static inline i64 hc_timer_set(u64 deadline_tsc, u32 port)
-{
+static inline i64 hc_timer_set(u64 deadline_tsc, u32 port) {
     return HC2(BASALT_HC_TIMER_SET, deadline_tsc, port);
 }
 
 // ---- requests, doorbells, injection ----
 
 /// Server id >= 0; the page's address in *page.
-static inline i64 hc_request_serve(u32 handle, u32 port, u64 *page)
-{
+static inline i64 hc_request_serve(u32 handle, u32 port, u64 *page) {
     struct hypercall_result r = hypercall_raw(BASALT_HC_REQUEST_SERVE, handle, port, 0, 0, 0, 0);
     *page = r.second;
     return r.value;
 }
 static inline i64 hc_request_route(u32 handle, u32 server, enum basalt_space space, u64 first,
-                                   u64 last)
-{
+                                   u64 last) {
     return HC5(BASALT_HC_REQUEST_ROUTE, handle, server, space, first, last);
 }
-static inline i64 hc_request_answer(u32 handle, u32 vcpu, u64 number, u64 data)
-{
+static inline i64 hc_request_answer(u32 handle, u32 vcpu, u64 number, u64 data) {
     return HC4(BASALT_HC_REQUEST_ANSWER, handle, vcpu, number, data);
 }
-static inline i64 hc_doorbell_bind(u32 handle, const struct basalt_doorbell *doorbell)
-{
+static inline i64 hc_doorbell_bind(u32 handle, const struct basalt_doorbell *doorbell) {
     return HC2(BASALT_HC_DOORBELL_BIND, handle, phys_of(doorbell));
 }
-static inline i64 hc_doorbell_unbind(u32 handle, const struct basalt_doorbell *doorbell)
-{
+static inline i64 hc_doorbell_unbind(u32 handle, const struct basalt_doorbell *doorbell) {
     return HC2(BASALT_HC_DOORBELL_UNBIND, handle, phys_of(doorbell));
 }
-static inline i64 hc_inject_msi(u32 handle, u64 address, u32 data)
-{
+static inline i64 hc_inject_msi(u32 handle, u64 address, u32 data) {
     return HC3(BASALT_HC_INJECT_MSI, handle, address, data);
 }
-static inline i64 hc_inject_line(u32 handle, u32 gsi, u32 level)
-{
+static inline i64 hc_inject_line(u32 handle, u32 gsi, u32 level) {
     return HC3(BASALT_HC_INJECT_LINE, handle, gsi, level);
 }
-static inline i64 hc_line_eoi_bind(u32 handle, u32 gsi, u32 port)
-{
+static inline i64 hc_line_eoi_bind(u32 handle, u32 gsi, u32 port) {
     return HC3(BASALT_HC_LINE_EOI_BIND, handle, gsi, port);
 }
 
 // ---- PCI (drivers/pci.h is built on these) ----
 
-static inline u32 hc_pci_read(u32 bdf, u32 offset, u32 bytes)
-{
+static inline u32 hc_pci_read(u32 bdf, u32 offset, u32 bytes) {
     return (u32)HC4(BASALT_HC_PCI_READ, BASALT_HANDLE_MACHINE, bdf, offset, bytes);
 }
-static inline i64 hc_pci_write(u32 bdf, u32 offset, u32 bytes, u32 value)
-{
+static inline i64 hc_pci_write(u32 bdf, u32 offset, u32 bytes, u32 value) {
     return HC5(BASALT_HC_PCI_WRITE, BASALT_HANDLE_MACHINE, bdf, offset, bytes, value);
 }
-static inline i64 hc_irq_bind_msi(u32 bdf, u32 entry, u32 port)
-{
+static inline i64 hc_irq_bind_msi(u32 bdf, u32 entry, u32 port) {
     return HC4(BASALT_HC_IRQ_BIND_MSI, BASALT_HANDLE_MACHINE, bdf, entry, port);
 }
-static inline i64 hc_irq_bind_line(u32 bdf, u32 port)
-{
+static inline i64 hc_irq_bind_line(u32 bdf, u32 port) {
     return HC3(BASALT_HC_IRQ_BIND_LINE, BASALT_HANDLE_MACHINE, bdf, port);
 }
 static inline i64 hc_irq_ack(u32 port) { return HC1(BASALT_HC_IRQ_ACK, port); }
 
 // ---- handles ----
 
-static inline i64 hc_handle_delegate(u32 handle, u32 rights, u32 holder)
-{
+static inline i64 hc_handle_delegate(u32 handle, u32 rights, u32 holder) {
     return HC3(BASALT_HC_HANDLE_DELEGATE, handle, rights, holder);
 }
 static inline i64 hc_handle_revoke(u32 handle) { return HC1(BASALT_HC_HANDLE_REVOKE, handle); }
 /// Next handle >= cursor, its rights | kind << 32 in *rights.
-static inline i64 hc_handle_next(u32 cursor, u64 *rights)
-{
+static inline i64 hc_handle_next(u32 cursor, u64 *rights) {
     struct hypercall_result r = hypercall_raw(BASALT_HC_HANDLE_NEXT, cursor, 0, 0, 0, 0, 0);
     *rights = r.second;
     return r.value;

@@ -17,8 +17,7 @@
 void *sbrk(ptrdiff_t bytes);
 int write(int file, const void *data, size_t bytes);
 
-void *sbrk(ptrdiff_t bytes)
-{
+void *sbrk(ptrdiff_t bytes) {
     void *end = pages_heap_grow(bytes);
     if (end)
         return end;
@@ -26,8 +25,7 @@ void *sbrk(ptrdiff_t bytes)
     return (void *)-1;
 }
 
-int write(int file, const void *data, size_t bytes)
-{
+int write(int file, const void *data, size_t bytes) {
     if (file != STDOUT_FILENO && file != STDERR_FILENO) {
         errno = EBADF;
         return -1;
@@ -37,24 +35,21 @@ int write(int file, const void *data, size_t bytes)
 }
 
 int read(int file, void *data, size_t bytes);
-int read(int file, void *data, size_t bytes)
-{
+int read(int file, void *data, size_t bytes) {
     (void)file;
     (void)data;
     (void)bytes;
     return 0;
 }
 
-int close(int file)
-{
+int close(int file) {
     (void)file;
     errno = EBADF;
     return -1;
 }
 
 off_t lseek(int file, off_t offset, int whence);
-off_t lseek(int file, off_t offset, int whence)
-{
+off_t lseek(int file, off_t offset, int whence) {
     (void)file;
     (void)offset;
     (void)whence;
@@ -62,8 +57,7 @@ off_t lseek(int file, off_t offset, int whence)
     return -1;
 }
 
-int fstat(int file, struct stat *status)
-{
+int fstat(int file, struct stat *status) {
     (void)file;
     *status = (struct stat){.st_mode = S_IFCHR};
     return 0;
@@ -74,16 +68,14 @@ int isatty(int file) { return file <= STDERR_FILENO; }
 pid_t getpid(void) { return 1; }
 
 int kill(int process, int signal);
-int kill(int process, int signal)
-{
+int kill(int process, int signal) {
     (void)process;
     fatal("signal %d", signal);
 }
 
 _Noreturn void _exit(int status) { fatal("exit %d", status); }
 
-int gettimeofday(struct timeval *restrict now, void *restrict zone)
-{
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
     (void)zone;
     u64 ns = time_wall_ns();
     now->tv_sec = (time_t)(ns / NS_PER_S);

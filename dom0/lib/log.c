@@ -33,8 +33,7 @@ enum log_level log_threshold(void) { return threshold; }
 void log_set_sink(void (*function)(const char *text, size_t bytes)) { sink = function; }
 
 // A serial terminal wants a carriage return before each line feed.
-static void console_text(const char *text, size_t bytes)
-{
+static void console_text(const char *text, size_t bytes) {
     size_t start = 0;
     for (size_t i = 0; i < bytes; i++) {
         if (text[i] != '\n')
@@ -48,16 +47,14 @@ static void console_text(const char *text, size_t bytes)
 
 void log_text(const char *text, size_t bytes) { (sink ? sink : console_text)(text, bytes); }
 
-static void ring_write(const char *text, size_t bytes)
-{
+static void ring_write(const char *text, size_t bytes) {
     for (size_t i = 0; i < bytes; i++)
         ring[ring_head++ % LOG_BYTES] = text[i];
 }
 
 // Control characters may come from a guest's or a disk's names: they must not reach the operator's
 // terminal.
-static void make_printable(char *text)
-{
+static void make_printable(char *text) {
     for (unsigned char before = 0; *text; before = (unsigned char)*text++) {
         unsigned char c = (unsigned char)*text;
         bool upper = before == 0xc2 && c >= 0x80 && c < 0xa0; // of U+0080 to U+009F, in UTF-8
@@ -68,8 +65,7 @@ static void make_printable(char *text)
     }
 }
 
-void log_line(enum log_level level, const char *subject, const char *format, ...)
-{
+void log_line(enum log_level level, const char *subject, const char *format, ...) {
     char line[LOG_LINE], stamp[48];
     va_list args;
     va_start(args, format);
@@ -96,8 +92,7 @@ void log_line(enum log_level level, const char *subject, const char *format, ...
     log_text(out, MIN((size_t)n, sizeof(out) - 1));
 }
 
-size_t log_read(u64 *cursor, char *text, size_t bytes)
-{
+size_t log_read(u64 *cursor, char *text, size_t bytes) {
     u64 oldest = ring_head > LOG_BYTES ? ring_head - LOG_BYTES : 0;
     if (*cursor < oldest)
         *cursor = oldest;
@@ -108,8 +103,7 @@ size_t log_read(u64 *cursor, char *text, size_t bytes)
 }
 
 #ifndef HOST_TEST
-_Noreturn void fatal(const char *format, ...)
-{
+_Noreturn void fatal(const char *format, ...) {
     char text[LOG_LINE];
     va_list args;
     va_start(args, format);
@@ -123,8 +117,7 @@ _Noreturn void fatal(const char *format, ...)
 }
 #endif
 
-const char *error_text(i64 error)
-{
+const char *error_text(i64 error) {
     switch (error < 0 ? -error : error) {
     case 0: return "no error";
     case BASALT_EPERM: return "not permitted";

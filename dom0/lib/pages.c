@@ -20,20 +20,17 @@ static u64 heap_end;
 
 static bool is_taken(u64 page) { return bitmap[page / 64] >> page % 64 & 1; }
 
-static void take(u64 page)
-{
+static void take(u64 page) {
     free_pages -= !is_taken(page);
     bitmap[page / 64] |= BIT(page % 64);
 }
 
-static void give(u64 page)
-{
+static void give(u64 page) {
     free_pages += is_taken(page);
     bitmap[page / 64] &= ~BIT(page % 64);
 }
 
-static void reserve(struct page_range range)
-{
+static void reserve(struct page_range range) {
     u64 end = MIN(range.base + range.bytes, first + total * PAGE_SIZE);
     for (u64 address = MAX(ALIGN_DOWN(range.base, PAGE_SIZE), first); address < end;
          address += PAGE_SIZE)
@@ -42,8 +39,7 @@ static void reserve(struct page_range range)
 
 // The lowest address from `base` on where `bytes` bytes touch no reserved range. Each round passes
 // one more of them.
-static u64 lowest_gap(u64 base, u64 bytes, const struct page_range *reserved, unsigned count)
-{
+static u64 lowest_gap(u64 base, u64 bytes, const struct page_range *reserved, unsigned count) {
     for (unsigned i = 0; i < count;) {
         const struct page_range *r = &reserved[i++];
         if (r->base < base + bytes && base < r->base + r->bytes) {
@@ -54,8 +50,7 @@ static u64 lowest_gap(u64 base, u64 bytes, const struct page_range *reserved, un
     return base;
 }
 
-bool pages_init(u64 base, u64 bytes, const struct page_range *reserved, unsigned count)
-{
+bool pages_init(u64 base, u64 bytes, const struct page_range *reserved, unsigned count) {
     first = base;
     total = bytes / PAGE_SIZE;
     struct page_range map = {base, ALIGN_UP((total + 63) / 64 * 8, PAGE_SIZE)};
@@ -73,8 +68,7 @@ bool pages_init(u64 base, u64 bytes, const struct page_range *reserved, unsigned
 }
 
 // The highest free page below `limit`, or `total` if there is none.
-static u64 highest_free(u64 limit)
-{
+static u64 highest_free(u64 limit) {
     while (limit > 0) {
         u64 word = (limit - 1) / 64;
         u64 below = limit % 64 ? BIT(limit % 64) - 1 : ~0ull;
@@ -87,8 +81,7 @@ static u64 highest_free(u64 limit)
 }
 
 // Lowest page of the highest run of `count` free pages, or `total`.
-static u64 highest_run(u64 count)
-{
+static u64 highest_run(u64 count) {
     u64 top = highest_free(hint);
     hint = top == total ? 0 : top + 1;
     while (top != total) {
@@ -102,8 +95,7 @@ static u64 highest_run(u64 count)
     return total;
 }
 
-void *page_alloc(u64 count)
-{
+void *page_alloc(u64 count) {
     if (count == 0 || count > free_pages)
         return NULL;
     u64 page = highest_run(count);
@@ -116,8 +108,7 @@ void *page_alloc(u64 count)
     return memory;
 }
 
-void page_free(void *pages, u64 count)
-{
+void page_free(void *pages, u64 count) {
     if (!pages)
         return;
     u64 page = ((u64)(uintptr_t)pages - first) / PAGE_SIZE;
@@ -133,8 +124,7 @@ u64 page_count_total(void) { return total; }
 // Index of the page at `address`, rounded up.
 static u64 page_index(u64 address) { return (ALIGN_UP(address, PAGE_SIZE) - first) / PAGE_SIZE; }
 
-static void *heap_shrink(u64 bytes)
-{
+static void *heap_shrink(u64 bytes) {
     u64 old = heap_end;
     if (bytes > heap_end - heap_base)
         return NULL;
@@ -145,8 +135,7 @@ static void *heap_shrink(u64 bytes)
     return (void *)(uintptr_t)old;
 }
 
-void *pages_heap_grow(i64 change)
-{
+void *pages_heap_grow(i64 change) {
     if (change < 0)
         return heap_shrink(0 - (u64)change);
     u64 bytes = (u64)change, start = heap_end, page = page_index(start);

@@ -33,31 +33,27 @@ static u64 hiding_pt[HIDING_TABLES][ENTRIES] __attribute__((aligned(4096)));
 static u64 image_load;
 static bool has_1g;
 
-bool stack_contains(u64 address, u64 bytes)
-{
+bool stack_contains(u64 address, u64 bytes) {
     u64 low = (u64)stack_guard + PAGE_SIZE, high = (u64)stack_top;
     return address >= low && address < high && bytes <= high - address;
 }
 
 bool address_is_stack_guard(u64 address) { return address - (u64)stack_guard < PAGE_SIZE; }
 
-u64 phys_of(const void *p)
-{
+u64 phys_of(const void *p) {
     u64 address = (u64)p;
     return address >= IMAGE_BASE ? address - IMAGE_BASE + image_load : address;
 }
 
 static u64 table_entry(const void *table) { return phys_of(table) | PTE_P | PTE_RW; }
 
-static void flush_all(void)
-{
+static void flush_all(void) {
     u64 cr3;
     __asm__ volatile("mov %%cr3, %0; mov %0, %%cr3" : "=r"(cr3) : : "memory");
 }
 
 // The permissions of the image's page at offset `offset`.
-static u64 image_permissions(u64 offset)
-{
+static u64 image_permissions(u64 offset) {
     u64 address = IMAGE_BASE + offset;
     if (address_is_stack_guard(address) || address >= (u64)__image_end)
         return 0;
@@ -66,8 +62,7 @@ static u64 image_permissions(u64 offset)
     return address < (u64)__rodata_end ? PTE_P | PTE_NX : PTE_P | PTE_NX | PTE_RW;
 }
 
-static void map_image(void)
-{
+static void map_image(void) {
     for (u64 page = 0; page < IMAGE_TABLES * ENTRIES; page++) {
         u64 permissions = image_permissions(page * PAGE_SIZE);
         image_pt[page / ENTRIES][page % ENTRIES] =
@@ -78,8 +73,7 @@ static void map_image(void)
 }
 
 // Code and constants have no second, writable mapping: nobody needs them at their load address.
-static void hide_image(void)
-{
+static void hide_image(void) {
     u64 end = image_load + (u64)(__rodata_end - __image_start);
     for (unsigned t = 0; t < HIDING_TABLES && image_load + t * SUPERPAGE_SIZE < end; t++) {
         u64 base = image_load + t * SUPERPAGE_SIZE;
@@ -92,8 +86,7 @@ static void hide_image(void)
 }
 
 // The first 4 GiB are there; what start.S made executable is not any more. Page 0 goes.
-static void restrict_identity(void)
-{
+static void restrict_identity(void) {
     for (unsigned i = 0; i < 4 * ENTRIES; i++)
         boot_pd[i] |= PTE_NX;
     for (unsigned i = 1; i < ENTRIES; i++)
@@ -102,8 +95,7 @@ static void restrict_identity(void)
     hide_image();
 }
 
-void paging_init(u64 load_address)
-{
+void paging_init(u64 load_address) {
     image_load = load_address;
     u32 eax = 0x80000001, ebx, ecx = 0, edx;
     __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
@@ -117,8 +109,7 @@ void paging_init(u64 load_address)
 
 // The table that `entry` points to, made if there is none yet. Tables come from pages of the first
 // 512 GiB.
-static u64 *table_below(u64 *entry)
-{
+static u64 *table_below(u64 *entry) {
     if (!(*entry & PTE_P)) {
         void *table = page_alloc(1);
         if (!table)
@@ -131,8 +122,7 @@ static u64 *table_below(u64 *entry)
                                                        : (u64 *)address;
 }
 
-static bool map_gigabyte(u64 address)
-{
+static bool map_gigabyte(u64 address) {
     u64 *pdpt = table_below(&pml4[address / (ENTRIES * GIB)]);
     if (!pdpt)
         return false;
@@ -149,8 +139,7 @@ static bool map_gigabyte(u64 address)
     return pd != NULL;
 }
 
-void *phys_map(u64 base, u64 bytes)
-{
+void *phys_map(u64 base, u64 bytes) {
     u64 limit = BIT(47);
     if (bytes == 0 || base < PAGE_SIZE || base >= limit || bytes > limit - base)
         return NULL;

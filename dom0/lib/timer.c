@@ -13,8 +13,7 @@ static struct timer *root;
 static int port = -1;
 static u64 armed; // deadline that the kernel knows, ns; 0: none
 
-u64 time_tsc(void)
-{
+u64 time_tsc(void) {
 #ifdef HOST_TEST
     extern u64 host_tsc(void);
     return host_tsc();
@@ -25,8 +24,7 @@ u64 time_tsc(void)
 #endif
 }
 
-static u64 scale(u64 value, u64 multiplier, u64 divisor)
-{
+static u64 scale(u64 value, u64 multiplier, u64 divisor) {
     unsigned __int128 product = (unsigned __int128)value * multiplier;
     return (u64)(product / divisor);
 }
@@ -39,16 +37,14 @@ u64 time_ns(void) { return time_ns_of_ticks(time_tsc()) + 1; }
 
 u64 time_wall_ns(void) { return boot_info->wall_clock_ns + time_ns(); }
 
-void delay_us(u64 microseconds)
-{
+void delay_us(u64 microseconds) {
     u64 end = time_ns() + microseconds * NS_PER_US;
     while (time_ns() < end)
         __builtin_ia32_pause();
 }
 
 // Merges two heaps; either may be empty. The roots have no siblings.
-static struct timer *merge(struct timer *a, struct timer *b)
-{
+static struct timer *merge(struct timer *a, struct timer *b) {
     if (!a || !b)
         return a ? a : b;
     if (b->deadline < a->deadline) {
@@ -65,8 +61,7 @@ static struct timer *merge(struct timer *a, struct timer *b)
 }
 
 // Merges a list of siblings into one heap: in pairs from the left, then all from the right.
-static struct timer *merge_siblings(struct timer *list)
-{
+static struct timer *merge_siblings(struct timer *list) {
     struct timer *pairs = NULL, *heap = NULL;
     while (list) {
         struct timer *a = list, *b = a->next;
@@ -87,8 +82,7 @@ static struct timer *merge_siblings(struct timer *list)
     return heap;
 }
 
-void timer_cancel(struct timer *timer)
-{
+void timer_cancel(struct timer *timer) {
     if (!timer->set)
         return;
     timer->set = false;
@@ -107,8 +101,7 @@ void timer_cancel(struct timer *timer)
     timer->child = timer->next = timer->previous = NULL;
 }
 
-void timer_set(struct timer *timer, u64 deadline_ns)
-{
+void timer_set(struct timer *timer, u64 deadline_ns) {
     timer_cancel(timer);
     timer->deadline = deadline_ns;
     timer->child = timer->next = timer->previous = NULL;
@@ -116,8 +109,7 @@ void timer_set(struct timer *timer, u64 deadline_ns)
     root = merge(root, timer);
 }
 
-bool timer_run_due(void)
-{
+bool timer_run_due(void) {
     if (!root)
         return false;
     u64 now = time_ns();
@@ -130,8 +122,7 @@ bool timer_run_due(void)
     return count > 0;
 }
 
-void timer_arm(void)
-{
+void timer_arm(void) {
     u64 wanted = root ? root->deadline : 0;
     if (wanted == armed || port < 0)
         return;
@@ -141,8 +132,7 @@ void timer_arm(void)
 }
 
 // The kernel's timer is off after it rang: the next timer_arm() must set it again.
-static void expired(void *context)
-{
+static void expired(void *context) {
     (void)context;
     armed = 0;
 }

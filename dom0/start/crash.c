@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Bugs on demand: "crash=KIND" on dom0's command line makes dom0 do what it must not, for the tests of
-// what is then seen on the console and of its own page tables.
+// Bugs on demand: "crash=KIND" on dom0's command line makes dom0 do what it must not, for the tests
+// of what is then seen on the console and of its own page tables.
 
 #include "start/traps.h"
 
@@ -11,22 +11,19 @@
 
 #include <string.h>
 
-static void write_to(u64 address)
-{
+static void write_to(u64 address) {
     volatile u8 *p;
     __asm__("" : "=r"(p) : "0"(address)); // the compiler must not see where
     *p = 0;
 }
 
-static u64 overflow_stack(u64 depth)
-{
+static u64 overflow_stack(u64 depth) {
     volatile u8 big[1024];
     big[depth % sizeof(big)] = (u8)depth;
     return depth == 1000000 ? 0 : overflow_stack(depth + 1) + big[0];
 }
 
-static void run_data(void)
-{
+static void run_data(void) {
     static u8 code[] = {0xc3}; // ret
     void (*function)(void);
     void *address = code;
@@ -34,8 +31,7 @@ static void run_data(void)
     function();
 }
 
-void crash_on_request(void)
-{
+void crash_on_request(void) {
     char kind[16];
     if (!boot_option("crash", kind, sizeof(kind)))
         return;

@@ -26,14 +26,12 @@ _Noreturn void dom0_entry(const struct basalt_boot_info *info, u64 load_address)
 // The other houses of dom0; weak, so that an image without them still starts.
 __attribute__((weak)) int devices_init(void) { return 0; }
 
-__attribute__((weak)) int toolstack_main(void)
-{
+__attribute__((weak)) int toolstack_main(void) {
     log_info("dom0", "this image has no toolstack");
     return 0;
 }
 
-static void check_boot_info(void)
-{
+static void check_boot_info(void) {
     if (boot_info->magic != BASALT_BOOT_MAGIC || boot_info->size < sizeof(*boot_info))
         fatal("the boot information is not one of this version");
     u64 version = hc_version();
@@ -47,8 +45,7 @@ static void check_boot_info(void)
 
 // dom0's RAM is one range with the image at its start; what else the kernel put into it stays as it
 // is.
-static void init_memory(void)
-{
+static void init_memory(void) {
     struct page_range reserved[5 + BASALT_BOOT_MODULES] = {
         {boot_info->ram_base, boot_info->image_size},
         {(u64)(uintptr_t)boot_info, sizeof(*boot_info)},
@@ -63,8 +60,7 @@ static void init_memory(void)
         fatal("%llu KiB of memory are too little", (unsigned long long)boot_info->ram_size / 1024);
 }
 
-static void init_log(void)
-{
+static void init_log(void) {
     static const char *const names[] = {"error", "warning", "info", "debug"};
     char level[16];
     if (!boot_option("loglvl", level, sizeof(level)))
@@ -78,8 +74,7 @@ static void init_log(void)
     log_warning("dom0", "loglvl=%s ignored: error, warning, info or debug", level);
 }
 
-_Noreturn void dom0_entry(const struct basalt_boot_info *info, u64 load_address)
-{
+_Noreturn void dom0_entry(const struct basalt_boot_info *info, u64 load_address) {
     boot_info = info;
     paging_init(load_address);
     traps_init();

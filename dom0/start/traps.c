@@ -83,8 +83,7 @@ static u64 gdt[5] = {
     0, // 24: TSS, filled in below
 };
 
-static void set_gate(unsigned vector)
-{
+static void set_gate(unsigned vector) {
     u64 entry = (u64)trap_entries + 16ull * vector;
     idt[vector] = (struct gate){
         .offset_low = (u16)entry,
@@ -96,8 +95,7 @@ static void set_gate(unsigned vector)
     };
 }
 
-void traps_init(void)
-{
+void traps_init(void) {
     u64 base = (u64)&tss;
     gdt[3] = (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 |
              (base >> 24 & 0xff) << 56;
@@ -113,8 +111,7 @@ void traps_init(void)
     __asm__ volatile("lidt %0" : : "m"(idt_pointer));
 }
 
-_Noreturn void dom0_end(void)
-{
+_Noreturn void dom0_end(void) {
     hc_domain_control(BASALT_HANDLE_SELF, BASALT_OP_END);
     // Without the right to end itself: a triple fault does it.
     struct table_pointer none = {0, 0};
@@ -124,8 +121,7 @@ _Noreturn void dom0_end(void)
 }
 
 // Prints on the kernel's console without a buffer that the bug could have hurt.
-__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
-{
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
     static char line[256];
     va_list args;
     va_start(args, format);
@@ -134,8 +130,7 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
     console_write_now(line, MIN((size_t)MAX(n, 0), sizeof(line) - 1));
 }
 
-static void print_backtrace(const struct trap_frame *f)
-{
+static void print_backtrace(const struct trap_frame *f) {
     say("dom0: called from");
     u64 frame = f->rbp;
     for (unsigned depth = 0; depth < 24 && stack_contains(frame, 16); depth++) {
@@ -150,8 +145,7 @@ static void print_backtrace(const struct trap_frame *f)
     say("\r\n");
 }
 
-_Noreturn void trap_handle(const struct trap_frame *f)
-{
+_Noreturn void trap_handle(const struct trap_frame *f) {
     static bool again;
     if (again)
         dom0_end();

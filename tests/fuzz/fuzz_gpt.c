@@ -18,8 +18,7 @@ struct input {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static bool read_disk(void *context, u64 sector, u32 count, void *buffer)
-{
+static bool read_disk(void *context, u64 sector, u32 count, void *buffer) {
     struct input *in = context;
     if (count == 0 || sector >= in->sectors || count > in->sectors - sector)
         abort();
@@ -27,8 +26,7 @@ static bool read_disk(void *context, u64 sector, u32 count, void *buffer)
     return true;
 }
 
-static void repair(struct input *in)
-{
+static void repair(struct input *in) {
     u8 *header = in->data + in->sector_size;
     u64 table, zero = 0;
     u32 count, bytes;
@@ -50,8 +48,7 @@ static void repair(struct input *in)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 2)
         return 0;
     // The first byte chooses; the rest comes to lie from the header on, and a short disk is filled

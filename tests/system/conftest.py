@@ -131,7 +131,7 @@ def shell(machine, line, timeout=60):
     """Runs a command in dom0's shell; returns what it printed. (While a command runs nothing draws the prompt; while a line
     is typed, a message may: then the line is drawn anew behind it.)"""
     machine.sendline(line)
-    start = machine.expect(rf"(?<=basalt> ){re.escape(line)}\n", timeout).end()
+    start = machine.expect(rf"(?:^|(?<=basalt> )){re.escape(line)}\n", timeout).end()
     end = machine.expect(PROMPT, timeout).start()
     return machine.text[start:end]
 

@@ -44,7 +44,7 @@ def test_selftest_in_guest(qemu, image, disk_copy, tmp_path, memory_size):
     """The guest's own view on the smallest and on a big machine: files, interrupts, clock source, x2APIC, no complaints."""
     disk = disk_copy()
     machine = qemu(image(dom0="console=guest1 exit-when-idle", cmdline="dom0_mem=48M", guests={
-        "guest1": {"memory": "128M" if memory_size == "256M" else "3G",
+        "guest1": {"memory": "128M" if memory_size == "256M" else "4G",
                    "cmdline": "console=ttyS0 root=/dev/vda rw hostname=guest1 basalt.test=selftest"}}),
         memory=memory_size, disks=[Disk(disk)])
     machine.expect(r"^basalt-guest: files ok", timeout=BOOT)
@@ -80,7 +80,7 @@ def test_every_frame_comes_back(qemu, image, disk_copy):
             shell(machine, "shutdown guest1" if line == "shutdown" else "destroy guest1")
         if says:
             machine.expect(says, timeout=BOOT)
-        machine.expect(PROMPT)
+            machine.expect(PROMPT)
         shell(machine, "wait guest1")
         assert "stopped" in shell(machine, "list")
         assert memory(machine) == before, line

@@ -28,8 +28,7 @@ static size_t console_used;
 u64 host_tsc(void);
 u64 host_tsc(void) { return clock_ticks; }
 
-void host_reset(void)
-{
+void host_reset(void) {
     memset(&page, 0, sizeof(page));
     info = (struct basalt_boot_info){
         .magic = BASALT_BOOT_MAGIC,
@@ -48,14 +47,12 @@ void host_reset(void)
 
 void host_advance(u64 ns) { clock_ticks += ns * 2; }
 
-void host_ring(u32 port)
-{
+void host_ring(u32 port) {
     page.pending[port / 64] |= BIT(port % 64);
     page.summary |= BIT(port / 64);
 }
 
-static i64 block(void)
-{
+static i64 block(void) {
     host_blocks++;
     if (host_on_block)
         host_on_block();
@@ -70,8 +67,7 @@ static i64 block(void)
     return 0;
 }
 
-static i64 give_extents(u64 first, struct basalt_extent *extents, u64 count)
-{
+static i64 give_extents(u64 first, struct basalt_extent *extents, u64 count) {
     u64 given = 0;
     for (u32 i = 0; i < host_extent_count && given < count; i++)
         if (host_extents[i].page >= first)
@@ -79,8 +75,7 @@ static i64 give_extents(u64 first, struct basalt_extent *extents, u64 count)
     return (i64)given;
 }
 
-struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
-{
+struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
     struct hypercall_result r = {0, 0};
     (void)a;
     (void)e;
@@ -121,8 +116,7 @@ struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u6
 // lib/paging.c's part: addresses are what they are.
 u64 phys_of(const void *p) { return (u64)(uintptr_t)p; }
 
-void *phys_map(u64 base, u64 bytes)
-{
+void *phys_map(u64 base, u64 bytes) {
     (void)bytes;
     return (void *)(uintptr_t)base;
 }

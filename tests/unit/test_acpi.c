@@ -22,14 +22,12 @@ struct table {
     u32 size;
 };
 
-static void put(struct table *t, u32 offset, u64 value, u32 bytes)
-{
+static void put(struct table *t, u32 offset, u64 value, u32 bytes) {
     for (u32 i = 0; i < bytes; i++)
         t->bytes[offset + i] = (u8)(value >> 8 * i);
 }
 
-static void seal(struct table *t)
-{
+static void seal(struct table *t) {
     u8 sum = 0;
     t->bytes[9] = 0;
     for (u32 i = 0; i < t->size; i++)
@@ -37,16 +35,14 @@ static void seal(struct table *t)
     t->bytes[9] = (u8)-sum;
 }
 
-static struct table make(const char *signature, u32 size)
-{
+static struct table make(const char *signature, u32 size) {
     struct table t = {calloc(1, size), size};
     memcpy(t.bytes, signature, 4);
     put(&t, 4, size, 4);
     return t;
 }
 
-static struct table make_madt(void)
-{
+static struct table make_madt(void) {
     struct table t = make("APIC", 44 + 8 + 8 + 16 + 12 + 10 + 12);
     u32 at = 44;
     put(&t, 36, 0xfee00000, 4);
@@ -75,8 +71,7 @@ static struct table make_madt(void)
     return t;
 }
 
-static struct table make_fadt(void)
-{
+static struct table make_fadt(void) {
     struct table t = make("FACP", 244);
     put(&t, 40, 0x7fe0000, 4);
     put(&t, 64, 0x604, 4);
@@ -92,8 +87,7 @@ static struct table make_fadt(void)
     return t;
 }
 
-static struct table make_mcfg(void)
-{
+static struct table make_mcfg(void) {
     struct table t = make("MCFG", 44 + 16);
     put(&t, 44, 0xb0000000, 8);
     put(&t, 55, 255, 1);
@@ -101,8 +95,7 @@ static struct table make_mcfg(void)
     return t;
 }
 
-static struct table make_srat(void)
-{
+static struct table make_srat(void) {
     struct table t = make("SRAT", 48 + 16 + 40 + 40);
     put(&t, 48, 0 | 16 << 8, 2); // processor affinity: not read
     put(&t, 64, 1 | 40 << 8, 2);
@@ -118,8 +111,7 @@ static struct table make_srat(void)
     return t;
 }
 
-static struct table make_spcr(void)
-{
+static struct table make_spcr(void) {
     struct table t = make("SPCR", 80);
     put(&t, 40, 1 | 8 << 8, 2);
     put(&t, 44, 0x2f8, 8);
@@ -130,8 +122,7 @@ static struct table make_spcr(void)
     return t;
 }
 
-static struct table make_hpet(void)
-{
+static struct table make_hpet(void) {
     struct table t = make("HPET", 56);
     put(&t, 44, 0xfed00000, 8);
     seal(&t);
@@ -142,8 +133,7 @@ static struct table (*const makers[])(void) = {make_madt, make_fadt, make_mcfg,
                                                make_srat, make_spcr, make_hpet};
 #define MAKERS (sizeof(makers) / sizeof(makers[0]))
 
-static void test_facts(void **state)
-{
+static void test_facts(void **state) {
     struct acpi_info info = {0};
     (void)state;
     for (unsigned i = 0; i < MAKERS; i++) {
@@ -172,8 +162,7 @@ static void test_facts(void **state)
     assert_int_equal(info.hpet, 0xfed00000);
 }
 
-static void refused(const struct table *t, u32 size)
-{
+static void refused(const struct table *t, u32 size) {
     struct acpi_info info, before;
     memset(&before, 0x55, sizeof(before));
     info = before;
@@ -181,8 +170,7 @@ static void refused(const struct table *t, u32 size)
     assert_memory_equal(&info, &before, sizeof(info));
 }
 
-static void test_truncated(void **state)
-{
+static void test_truncated(void **state) {
     (void)state;
     for (unsigned i = 0; i < MAKERS; i++) {
         struct table whole = makers[i]();
@@ -203,8 +191,7 @@ static void test_truncated(void **state)
     }
 }
 
-static void test_checksum(void **state)
-{
+static void test_checksum(void **state) {
     (void)state;
     for (unsigned i = 0; i < MAKERS; i++) {
         struct table t = makers[i]();
@@ -217,8 +204,7 @@ static void test_checksum(void **state)
     }
 }
 
-static void test_absurd_lengths(void **state)
-{
+static void test_absurd_lengths(void **state) {
     static const u32 lengths[] = {0, 1, 35, 0x7fffffff, 0x80000000, 0xffffffff};
     (void)state;
     for (unsigned i = 0; i < MAKERS; i++) {
@@ -233,8 +219,7 @@ static void test_absurd_lengths(void **state)
 }
 
 // Entries of length 0, 1, too short for their type, or beyond the table's end.
-static void test_entry_lengths(void **state)
-{
+static void test_entry_lengths(void **state) {
     static const u8 lengths[] = {0, 1, 2, 7, 255};
     (void)state;
     for (unsigned n = 0; n < sizeof(lengths); n++) {
@@ -251,8 +236,7 @@ static void test_entry_lengths(void **state)
     }
 }
 
-static void test_too_many(void **state)
-{
+static void test_too_many(void **state) {
     struct table t = make("APIC", 44 + 300 * 8 + 30 * 12);
     struct acpi_info info = {0};
     (void)state;
@@ -267,8 +251,7 @@ static void test_too_many(void **state)
     free(t.bytes);
 }
 
-static void test_random(void **state)
-{
+static void test_random(void **state) {
     struct acpi_info *info = calloc(1, sizeof(*info));
     (void)state;
     srand(1);
@@ -284,8 +267,7 @@ static void test_random(void **state)
     free(info);
 }
 
-static void make_rsdp(u8 r[36], u8 revision)
-{
+static void make_rsdp(u8 r[36], u8 revision) {
     u8 sum = 0;
     memset(r, 0, 36);
     memcpy(r, "RSD PTR ", 8);
@@ -302,8 +284,7 @@ static void make_rsdp(u8 r[36], u8 revision)
     r[32] = (u8)-sum;
 }
 
-static void test_rsdp(void **state)
-{
+static void test_rsdp(void **state) {
     u8 r[36];
     unsigned entry = 0;
     (void)state;
@@ -323,8 +304,7 @@ static void test_rsdp(void **state)
     assert_int_equal(acpi_parse_rsdp(r, 36, &entry), 0);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_facts),         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_checksum),      cmocka_unit_test(test_absurd_lengths),

@@ -19,8 +19,7 @@
 static char last_line[256];
 static unsigned log_lines;
 
-void log_line(enum log_level level, const char *text, ...)
-{
+void log_line(enum log_level level, const char *text, ...) {
     va_list args;
     (void)level;
     va_start(args, text);
@@ -30,13 +29,11 @@ void log_line(enum log_level level, const char *text, ...)
 }
 
 // The kernel's own; this C library has none.
-size_t strlcpy(char *to, const char *from, size_t size)
-{
+size_t strlcpy(char *to, const char *from, size_t size) {
     return (size_t)snprintf(to, size, "%s", from);
 }
 
-static void given(const char *line)
-{
+static void given(const char *line) {
     char exact[256];
     options = (struct options){.loglvl = LOG_INFO};
     log_lines = 0;
@@ -44,8 +41,7 @@ static void given(const char *line)
     cmdline_parse(exact);
 }
 
-static void test_options(void **state)
-{
+static void test_options(void **state) {
     (void)state;
     given("");
     assert_int_equal(log_lines, 0);
@@ -57,8 +53,7 @@ static void test_options(void **state)
     assert_true(options.panic_halt && options.testexit);
 }
 
-static void test_malformed(void **state)
-{
+static void test_malformed(void **state) {
     static const char *const lines[] = {
         "loglvl",
         "loglvl=",
@@ -93,8 +88,7 @@ static void test_malformed(void **state)
     assert_int_equal(options.dom0_mem, 1 << 30);
 }
 
-static void test_sizes(void **state)
-{
+static void test_sizes(void **state) {
     u64 value = 0;
     (void)state;
     assert_true(parse_size("0", &value) && value == 0);
@@ -122,8 +116,7 @@ static void test_sizes(void **state)
         }                                                                                          \
     } while (0)
 
-static void test_format(void **state)
-{
+static void test_format(void **state) {
     char wanted[64], got[64];
     (void)state;
     SAME("plain");
@@ -135,8 +128,7 @@ static void test_format(void **state)
     SAME("%ld", INT64_MIN);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_malformed),

@@ -26,8 +26,7 @@ static u32 order[4096], order_count;
 
 static void note(void *context) { order[order_count++ % 4096] = (u32)(uintptr_t)context; }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     host_reset();
     event_init();
@@ -35,8 +34,7 @@ static int setup(void **state)
     return 0;
 }
 
-static void each_port_once(void **state)
-{
+static void each_port_once(void **state) {
     (void)state;
     static const u32 ports[] = {5, 63, 64, 700, 4095};
     for (unsigned i = 0; i < 5; i++) {
@@ -52,15 +50,13 @@ static void each_port_once(void **state)
     assert_false(event_pass(false));
 }
 
-static void ring_self(void *context)
-{
+static void ring_self(void *context) {
     note(context);
     host_ring((u32)(uintptr_t)context);
 }
 
 // A port that rings again at once does not keep the others from being served.
-static void fair(void **state)
-{
+static void fair(void **state) {
     (void)state;
     event_port_bind(5, ring_self, (void *)5);
     event_port_bind(100, note, (void *)100);
@@ -76,22 +72,19 @@ static void fair(void **state)
 }
 
 static bool flag;
-static void set_the_flag(void *context)
-{
+static void set_the_flag(void *context) {
     (void)context;
     flag = true;
 }
 
 // Waits, inside a handler, for a port that the outer pass had taken already.
-static void wait_inside(void *context)
-{
+static void wait_inside(void *context) {
     (void)context;
     flag = false;
     assert_true(event_wait(&flag, NS_PER_S));
 }
 
-static void nested_wait_sees_taken_ports(void **state)
-{
+static void nested_wait_sees_taken_ports(void **state) {
     (void)state;
     event_port_bind(20, wait_inside, NULL);
     event_port_bind(21, set_the_flag, NULL);
@@ -101,8 +94,7 @@ static void nested_wait_sees_taken_ports(void **state)
     assert_true(flag);
 }
 
-static void freed_port_is_silent(void **state)
-{
+static void freed_port_is_silent(void **state) {
     (void)state;
     int port = event_port_alloc(note, (void *)1);
     assert_true(port > 0);
@@ -114,14 +106,12 @@ static void freed_port_is_silent(void **state)
 }
 
 static struct work again;
-static void requeue(void *context)
-{
+static void requeue(void *context) {
     note(context);
     work_queue(&again);
 }
 
-static void work_in_order(void **state)
-{
+static void work_in_order(void **state) {
     (void)state;
     struct work a = {.handler = note, .context = (void *)1},
                 b = {.handler = note, .context = (void *)2},
@@ -146,8 +136,7 @@ static void work_in_order(void **state)
     assert_int_equal(order[3], 2);
 }
 
-static void cancel_the_last(void **state)
-{
+static void cancel_the_last(void **state) {
     (void)state;
     struct work a = {.handler = note}, b = {.handler = note};
     work_queue(&a);
@@ -159,8 +148,7 @@ static void cancel_the_last(void **state)
     assert_int_equal(order_count, 1);
 }
 
-static void timers_in_order(void **state)
-{
+static void timers_in_order(void **state) {
     (void)state;
     enum { COUNT = 500 };
     static struct timer timers[COUNT];
@@ -185,8 +173,7 @@ static void timers_in_order(void **state)
         assert_false(timers[i].set);
 }
 
-static void timer_in_the_past(void **state)
-{
+static void timer_in_the_past(void **state) {
     (void)state;
     struct timer t = {.handler = note};
     timer_set(&t, 0);
@@ -195,8 +182,7 @@ static void timer_in_the_past(void **state)
     assert_int_equal(host_blocks, 0);
 }
 
-static void wait_times_out(void **state)
-{
+static void wait_times_out(void **state) {
     (void)state;
     bool never = false;
     u64 before = time_ns();
@@ -204,8 +190,7 @@ static void wait_times_out(void **state)
     assert_in_range(time_ns() - before, 5 * NS_PER_S, 5 * NS_PER_S + 10);
 }
 
-static void conversions(void **state)
-{
+static void conversions(void **state) {
     (void)state;
     assert_int_equal(time_ns_of_ticks(2000000000ull), NS_PER_S);
     assert_int_equal(time_ticks_of_ns(NS_PER_S), 2000000000ull);
@@ -213,8 +198,7 @@ static void conversions(void **state)
     assert_int_equal(time_ns_of_ticks(time_ticks_of_ns(100 * year)), 100 * year);
 }
 
-static void console_and_log(void **state)
-{
+static void console_and_log(void **state) {
     (void)state;
     console_init();
     log_info("test", "%d\x1b[2J", 7);
@@ -234,8 +218,7 @@ static void console_and_log(void **state)
     assert_string_equal(error_text(-BASALT_EBUSY), "in use");
 }
 
-static void log_ring_wraps(void **state)
-{
+static void log_ring_wraps(void **state) {
     (void)state;
     char text[100];
     u64 cursor = 0;
@@ -247,8 +230,7 @@ static void log_ring_wraps(void **state)
     assert_int_equal(total, 65536);
 }
 
-static void options_and_modules(void **state)
-{
+static void options_and_modules(void **state) {
     (void)state;
     struct basalt_boot_info *info = (struct basalt_boot_info *)(uintptr_t)boot_info;
     char value[8];
@@ -275,8 +257,7 @@ static void options_and_modules(void **state)
     assert_null(boot_module(BASALT_BOOT_MODULES));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(each_port_once, setup),
         cmocka_unit_test_setup(fair, setup),

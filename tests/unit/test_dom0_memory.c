@@ -25,8 +25,7 @@ static u8 *ram;
 
 static u64 page_address(u64 page) { return (u64)(uintptr_t)ram + page * PAGE_SIZE; }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     host_reset();
     ram = aligned_alloc(PAGE_SIZE, RAM_PAGES * PAGE_SIZE);
@@ -40,15 +39,13 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     (void)state;
     free(ram);
     return 0;
 }
 
-static void pages_do_not_overlap(void **state)
-{
+static void pages_do_not_overlap(void **state) {
     (void)state;
     static u8 owner[RAM_PAGES];
     static void *runs[64];
@@ -95,8 +92,7 @@ static void pages_do_not_overlap(void **state)
     assert_null(page_alloc(1));
 }
 
-static void heap_grows_and_shrinks(void **state)
-{
+static void heap_grows_and_shrinks(void **state) {
     (void)state;
     u64 at_start = page_count_free();
     u8 *a = pages_heap_grow(100);
@@ -119,8 +115,7 @@ static void heap_grows_and_shrinks(void **state)
     assert_null(pages_heap_grow(INT64_MIN));
 }
 
-static void too_small_for_a_bitmap(void **state)
-{
+static void too_small_for_a_bitmap(void **state) {
     (void)state;
     struct page_range all = {page_address(0), 2 * PAGE_SIZE};
     assert_false(pages_init(page_address(0), 2 * PAGE_SIZE, &all, 1));
@@ -132,8 +127,7 @@ static void too_small_for_a_bitmap(void **state)
 static u8 *pieces;
 static struct guest_memory guest;
 
-static int guest_setup(void **state)
-{
+static int guest_setup(void **state) {
     (void)state;
     host_reset();
     pieces = aligned_alloc(PAGE_SIZE, 32 * PAGE_SIZE);
@@ -153,8 +147,7 @@ static int guest_setup(void **state)
     return 0;
 }
 
-static int guest_teardown(void **state)
-{
+static int guest_teardown(void **state) {
     (void)state;
     assert_int_equal(guest.pins, 0);
     assert_int_equal(guest_memory_destroy(&guest), 0);
@@ -163,15 +156,13 @@ static int guest_teardown(void **state)
     return 0;
 }
 
-static void *look(u64 gpa, u64 bytes, unsigned flags, u64 *contiguous)
-{
+static void *look(u64 gpa, u64 bytes, unsigned flags, u64 *contiguous) {
     void *p = guest_access(&guest, gpa, bytes, flags, contiguous);
     guest_release(&guest, p ? 1 : 0);
     return p;
 }
 
-static void access_borders(void **state)
-{
+static void access_borders(void **state) {
     (void)state;
     u64 n;
     assert_ptr_equal(look(16 * PAGE_SIZE, 10, GUEST_READ, &n), pieces + 20 * PAGE_SIZE);
@@ -194,15 +185,13 @@ static void access_borders(void **state)
     assert_null(look(1001 * PAGE_SIZE, 1, GUEST_READ | GUEST_WRITE, &n));
 }
 
-static void all_or_nothing_without_contiguous(void **state)
-{
+static void all_or_nothing_without_contiguous(void **state) {
     (void)state;
     assert_non_null(look(16 * PAGE_SIZE, 4 * PAGE_SIZE, GUEST_READ, NULL));
     assert_null(look(16 * PAGE_SIZE, 4 * PAGE_SIZE + 1, GUEST_READ, NULL));
 }
 
-static void copies_across_pieces(void **state)
-{
+static void copies_across_pieces(void **state) {
     (void)state;
     static u8 data[12 * 4096], back[12 * 4096];
     for (unsigned i = 0; i < sizeof(data); i++)
@@ -220,8 +209,7 @@ static void copies_across_pieces(void **state)
     assert_true(pieces[104] == data[4 * PAGE_SIZE + 104]);
 }
 
-static void pins_hold_the_memory(void **state)
-{
+static void pins_hold_the_memory(void **state) {
     (void)state;
     u64 n;
     assert_non_null(guest_access(&guest, 16 * PAGE_SIZE, 1, GUEST_READ, &n));
@@ -234,8 +222,7 @@ static void pins_hold_the_memory(void **state)
     assert_non_null(look(27 * PAGE_SIZE, 1, GUEST_READ, &n));
 }
 
-static void refused_ranges(void **state)
-{
+static void refused_ranges(void **state) {
     (void)state;
     host_extents[0] = (struct basalt_extent){0, (u64)(uintptr_t)pieces, 1};
     host_extent_count = 1;
@@ -254,8 +241,7 @@ static void refused_ranges(void **state)
     assert_int_equal(host_shares, 2);
 }
 
-static void dma_counts(void **state)
-{
+static void dma_counts(void **state) {
     (void)state;
     u64 before = dma_mapped();
     u64 bus = dma_map(pieces, 4096);
@@ -265,8 +251,7 @@ static void dma_counts(void **state)
     assert_int_equal(dma_mapped(), before);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(pages_do_not_overlap, setup, teardown),
         cmocka_unit_test_setup_teardown(heap_grows_and_shrinks, setup, teardown),

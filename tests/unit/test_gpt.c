@@ -28,8 +28,7 @@ static struct {
 static char reports[8192];
 static struct gpt_table table;
 
-static bool read_disk(void *context, u64 sector, u32 count, void *buffer)
-{
+static bool read_disk(void *context, u64 sector, u32 count, void *buffer) {
     (void)context;
     assert_true(count > 0 && sector < disk.sectors && count <= disk.sectors - sector);
     if (disk.bad_sector && disk.bad_sector >= sector && disk.bad_sector < sector + count)
@@ -38,15 +37,13 @@ static bool read_disk(void *context, u64 sector, u32 count, void *buffer)
     return true;
 }
 
-static void report(void *context, const char *sentence)
-{
+static void report(void *context, const char *sentence) {
     (void)context;
     size_t used = strlen(reports);
     snprintf(reports + used, sizeof(reports) - used, "%s\n", sentence);
 }
 
-static enum gpt_result scan(void)
-{
+static enum gpt_result scan(void) {
     struct gpt_source source = {disk.sectors, disk.sector_size, read_disk, NULL};
     reports[0] = 0;
     return gpt_read(&source, &table, report, NULL);
@@ -56,8 +53,7 @@ static void put(u8 *at, u64 value, unsigned bytes) { memcpy(at, &value, bytes); 
 
 static u8 *entry(unsigned index) { return disk.data + 2 * disk.sector_size + index * 128; }
 
-static void set_entry(unsigned index, u64 first, u64 last, const char *name)
-{
+static void set_entry(unsigned index, u64 first, u64 last, const char *name) {
     u8 *e = entry(index);
     memset(e, 0, 128);
     memset(e, 0xa0 + (int)index, 16);
@@ -68,8 +64,7 @@ static void set_entry(unsigned index, u64 first, u64 last, const char *name)
         e[56 + 2 * i] = (u8)name[i];
 }
 
-static void write_header(u64 sector, u64 other, u64 table_sector)
-{
+static void write_header(u64 sector, u64 other, u64 table_sector) {
     u8 *h = disk.data + sector * disk.sector_size;
     u64 usable = 2 + 16384 / disk.sector_size;
     memset(h, 0, disk.sector_size);
@@ -89,23 +84,20 @@ static void write_header(u64 sector, u64 other, u64 table_sector)
 }
 
 // Writes both tables anew from the entries of the first.
-static void seal(void)
-{
+static void seal(void) {
     u64 bytes = 16384, last = disk.sectors - 1, backup = last - bytes / disk.sector_size;
     memcpy(disk.data + backup * disk.sector_size, entry(0), bytes);
     write_header(1, last, 2);
     write_header(last, 1, backup);
 }
 
-static void reseal_header(u64 sector)
-{
+static void reseal_header(u64 sector) {
     u8 *h = disk.data + sector * disk.sector_size;
     put(h + 16, 0, 4);
     put(h + 16, gpt_crc32(0, h, 92), 4);
 }
 
-static void make_disk(u32 sector_size)
-{
+static void make_disk(u32 sector_size) {
     free(disk.data);
     disk.sector_size = sector_size;
     disk.sectors = 256;
@@ -116,16 +108,14 @@ static void make_disk(u32 sector_size)
     seal();
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     (void)state;
     free(disk.data);
     disk.data = NULL;
     return 0;
 }
 
-static void good_tables(void **state)
-{
+static void good_tables(void **state) {
     (void)state;
     for (u32 size = 512; size <= 4096; size += 4096 - 512) {
         make_disk(size);
@@ -143,8 +133,7 @@ static void good_tables(void **state)
     }
 }
 
-static void guid_byte_order(void **state)
-{
+static void guid_byte_order(void **state) {
     (void)state;
     static const u8 linux_data[16] = {0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47,
                                       0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4};
@@ -155,15 +144,13 @@ static void guid_byte_order(void **state)
     assert_string_equal(table.partitions[0].type, "0fc63daf-8483-4772-8e79-3d69d8477de4");
 }
 
-static void crc_check_value(void **state)
-{
+static void crc_check_value(void **state) {
     (void)state;
     assert_int_equal(gpt_crc32(0, "123456789", 9), 0xcbf43926);
     assert_int_equal(gpt_crc32(gpt_crc32(0, "1234", 4), "56789", 5), 0xcbf43926);
 }
 
-static void names(void **state)
-{
+static void names(void **state) {
     (void)state;
     make_disk(512);
     u8 *name = entry(0) + 56;
@@ -180,8 +167,7 @@ static void names(void **state)
     assert_int_equal(strlen(table.partitions[1].name), 108);
 }
 
-static void no_table(void **state)
-{
+static void no_table(void **state) {
     (void)state;
     make_disk(512);
     memset(disk.data, 0, disk.sectors * 512);
@@ -193,8 +179,7 @@ static void no_table(void **state)
     assert_int_equal(scan(), GPT_NONE);
 }
 
-static void backup_is_used(void **state)
-{
+static void backup_is_used(void **state) {
     (void)state;
     for (unsigned fault = 0; fault < 4; fault++) {
         make_disk(512);
@@ -213,8 +198,7 @@ static void backup_is_used(void **state)
     }
 }
 
-static void both_broken(void **state)
-{
+static void both_broken(void **state) {
     (void)state;
     make_disk(512);
     disk.data[512 + 40] ^= 1;
@@ -228,8 +212,7 @@ static void both_broken(void **state)
     assert_int_equal(scan(), GPT_EIO);
 }
 
-static void shorter_than_its_table(void **state)
-{
+static void shorter_than_its_table(void **state) {
     (void)state;
     make_disk(512);
     set_entry(1, 150, 200, "cut");
@@ -242,8 +225,7 @@ static void shorter_than_its_table(void **state)
     assert_non_null(strstr(reports, "backup table should be at sector 255"));
 }
 
-static void bad_entries(void **state)
-{
+static void bad_entries(void **state) {
     (void)state;
     make_disk(512);
     set_entry(3, 90, 80, "backwards");
@@ -261,8 +243,7 @@ static void bad_entries(void **state)
     assert_non_null(strstr(reports, "partition 7 ends at sector"));
 }
 
-static void impossible_headers(void **state)
-{
+static void impossible_headers(void **state) {
     (void)state;
     static const struct {
         u32 offset, bytes;
@@ -282,8 +263,7 @@ static void impossible_headers(void **state)
     }
 }
 
-static void many_partitions(void **state)
-{
+static void many_partitions(void **state) {
     (void)state;
     make_disk(512);
     // 256 entries of 128 bytes from sector 100 on, one sector each.
@@ -306,8 +286,7 @@ static void many_partitions(void **state)
 }
 
 // Who may write to a partition must not be able to write to the table.
-static void table_among_partitions(void **state)
-{
+static void table_among_partitions(void **state) {
     (void)state;
     static const struct {
         unsigned field;
@@ -323,8 +302,7 @@ static void table_among_partitions(void **state)
     }
 }
 
-static void names_for_a_terminal(void **state)
-{
+static void names_for_a_terminal(void **state) {
     (void)state;
     make_disk(512);
     static const u16 name[] = {'a', 0x1b, 0x7f, 0x9b, 0x80, 0xa0, 0xe9, 0};
@@ -334,8 +312,7 @@ static void names_for_a_terminal(void **state)
     assert_string_equal(table.partitions[0].name, "a????\xc2\xa0\xc3\xa9");
 }
 
-static void check_invariants(void)
-{
+static void check_invariants(void) {
     for (u32 i = 0; i < table.count; i++) {
         const struct gpt_partition *p = &table.partitions[i];
         assert_true(p->first <= p->last && p->last < disk.sectors);
@@ -345,8 +322,7 @@ static void check_invariants(void)
     }
 }
 
-static void mutations(void **state)
-{
+static void mutations(void **state) {
     (void)state;
     srand(1);
     for (unsigned round = 0; round < 40000; round++) {
@@ -365,8 +341,7 @@ static void mutations(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(good_tables, teardown),
         cmocka_unit_test_teardown(guid_byte_order, teardown),

@@ -20,8 +20,7 @@
 
 static unsigned log_lines;
 
-void log_line(enum log_level level, const char *text, ...)
-{
+void log_line(enum log_level level, const char *text, ...) {
     (void)level;
     (void)text;
     log_lines++;
@@ -31,14 +30,12 @@ static u8 buffer[65536] __attribute__((aligned(8)));
 static u32 used;
 static struct boot_params params;
 
-static void begin(void)
-{
+static void begin(void) {
     memset(buffer, 0, sizeof(buffer));
     used = 8;
 }
 
-static void *tag(u32 type, u32 size)
-{
+static void *tag(u32 type, u32 size) {
     u32 *t = (u32 *)(buffer + used);
     t[0] = type;
     t[1] = size;
@@ -46,14 +43,12 @@ static void *tag(u32 type, u32 size)
     return t + 2;
 }
 
-static void text_tag(u32 type, const char *text)
-{
+static void text_tag(u32 type, const char *text) {
     u32 bytes = (u32)strlen(text) + 1;
     memcpy(tag(type, 8 + bytes), text, bytes);
 }
 
-static void module_tag(u32 base, u32 end, const char *text)
-{
+static void module_tag(u32 base, u32 end, const char *text) {
     u32 bytes = (u32)strlen(text) + 1, *t = tag(3, 16 + bytes);
     t[0] = base;
     t[1] = end;
@@ -65,16 +60,14 @@ struct entry {
     u32 type, zero;
 };
 
-static void map_tag(const struct entry *entries, u32 count, u32 entry_size)
-{
+static void map_tag(const struct entry *entries, u32 count, u32 entry_size) {
     u32 *t = tag(6, 16 + count * entry_size);
     t[0] = entry_size;
     for (u32 i = 0; i < count; i++)
         memcpy((u8 *)(t + 2) + i * entry_size, &entries[i], sizeof(*entries));
 }
 
-static int parse_cut(u32 size)
-{
+static int parse_cut(u32 size) {
     u8 *exact = aligned_alloc(8, (size + 7) & ~7u ? (size + 7) & ~7u : 8);
     int result;
     memcpy(exact, buffer, size);
@@ -85,8 +78,7 @@ static int parse_cut(u32 size)
     return result;
 }
 
-static int parse(void)
-{
+static int parse(void) {
     tag(0, 8);
     *(u32 *)buffer = used;
     return parse_cut(used);
@@ -95,8 +87,7 @@ static int parse(void)
 static const struct entry plain[] = {
     {0x100000, 0x7f00000, 1, 0}, {0, 0x9fc00, 1, 0}, {0x9fc00, 0x400, 2, 0}};
 
-static void test_good(void **state)
-{
+static void test_good(void **state) {
     (void)state;
     begin();
     text_tag(1, "loglvl=debug");
@@ -131,8 +122,7 @@ static void test_good(void **state)
     assert_string_equal((char *)params.rsdp, "RSD PTR new");
 }
 
-static void test_truncated(void **state)
-{
+static void test_truncated(void **state) {
     (void)state;
     begin();
     text_tag(1, "x");
@@ -151,8 +141,7 @@ static void test_truncated(void **state)
     }
 }
 
-static void test_broken_tags(void **state)
-{
+static void test_broken_tags(void **state) {
     static const u32 sizes[] = {0, 1, 7, 0x7fffffff, 0xfffffff8, 0xffffffff};
     (void)state;
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -168,8 +157,7 @@ static void test_broken_tags(void **state)
     }
 }
 
-static void test_broken_contents(void **state)
-{
+static void test_broken_contents(void **state) {
     (void)state;
     begin();
     map_tag(plain, 3, 24);
@@ -192,16 +180,14 @@ static void test_broken_contents(void **state)
     assert_int_equal(params.rsdp_size, 0);
 }
 
-static void test_no_map(void **state)
-{
+static void test_no_map(void **state) {
     (void)state;
     begin();
     text_tag(1, "x");
     assert_int_equal(parse(), -1);
 }
 
-static void test_many_modules(void **state)
-{
+static void test_many_modules(void **state) {
     (void)state;
     begin();
     map_tag(plain, 3, 24);
@@ -214,8 +200,7 @@ static void test_many_modules(void **state)
 
 #define MODEL_PAGES 64u
 
-static void check_against_model(struct boot_memory *map, u32 count)
-{
+static void check_against_model(struct boot_memory *map, u32 count) {
     u32 kinds[MODEL_PAGES * 2] = {0}; // in half pages
     for (u32 i = 0; i < count; i++)
         for (u64 at = map[i].base / 2048; at < map[i].end / 2048; at++)
@@ -233,8 +218,7 @@ static void check_against_model(struct boot_memory *map, u32 count)
         assert_true(kinds[at] == 0 || (kinds[at] == MEMORY_RAM && kinds[at ^ 1] != MEMORY_RAM));
 }
 
-static void test_normalize(void **state)
-{
+static void test_normalize(void **state) {
     static struct boot_memory map[BOOT_MEMORY_MAX];
     (void)state;
     srand(2);
@@ -249,8 +233,7 @@ static void test_normalize(void **state)
     }
 }
 
-static void test_full_map(void **state)
-{
+static void test_full_map(void **state) {
     static struct entry many[BOOT_MEMORY_MAX + 40];
     (void)state;
     for (u32 i = 0; i < BOOT_MEMORY_MAX + 40; i++)
@@ -263,8 +246,7 @@ static void test_full_map(void **state)
     assert_int_equal(params.broken, 1);
 }
 
-static void test_random(void **state)
-{
+static void test_random(void **state) {
     (void)state;
     srand(3);
     for (unsigned round = 0; round < 20000; round++) {
@@ -283,8 +265,7 @@ static void test_random(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),        cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_broken_tags), cmocka_unit_test(test_broken_contents),

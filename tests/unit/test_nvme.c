@@ -41,38 +41,33 @@ static struct {
 static struct nvme *c;
 static struct block_device *disk;
 
-const char *nvme_start(struct nvme *controller)
-{
+const char *nvme_start(struct nvme *controller) {
     (void)controller;
     dev.starts++;
     dev.count = 0;
     return dev.refuses_start ? "it does not become ready" : NULL;
 }
 
-bool nvme_stop(struct nvme *controller)
-{
+bool nvme_stop(struct nvme *controller) {
     (void)controller;
     dev.count = 0;
     return false;
 }
 
-void pci_disable(const struct pci_device *d)
-{
+void pci_disable(const struct pci_device *d) {
     (void)d;
     dev.cut_off = true;
 }
 
 void pci_line_ack(int port) { (void)port; }
 
-void nvme_put(struct nvme_queue *q, const struct nvme_sqe *command)
-{
+void nvme_put(struct nvme_queue *q, const struct nvme_sqe *command) {
     (void)q;
     assert_true(dev.count < NVME_SLOTS);
     dev.queue[dev.count++] = *command;
 }
 
-void nvme_ring(struct nvme_queue *q)
-{
+void nvme_ring(struct nvme_queue *q) {
     (void)q;
     if (dev.mood != SILENT)
         host_ring(5);
@@ -80,8 +75,7 @@ void nvme_ring(struct nvme_queue *q)
 
 static void *at(u64 address) { return (void *)(uintptr_t)address; }
 
-static void transfer(const struct nvme_sqe *s)
-{
+static void transfer(const struct nvme_sqe *s) {
     u64 sector = s->cdw10 | (u64)s->cdw11 << 32, left = ((u64)(s->cdw12 & 0xffff) + 1) * 512;
     assert_true(sector * 512 + left <= SECTORS * 512);
     u8 *data = dev.data + sector * 512;
@@ -102,8 +96,7 @@ static void transfer(const struct nvme_sqe *s)
     }
 }
 
-bool nvme_take(struct nvme_queue *q, u16 *id, u16 *status)
-{
+bool nvme_take(struct nvme_queue *q, u16 *id, u16 *status) {
     (void)q;
     if (dev.mood == SILENT || dev.count == 0)
         return false;
@@ -126,8 +119,7 @@ bool nvme_take(struct nvme_queue *q, u16 *id, u16 *status)
 static u8 buffer[2 << 20] __attribute__((aligned(4096)));
 static u64 mapped_before;
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     static struct pci_device pci = {.name = "00:05.0"};
     static u32 number;
@@ -161,8 +153,7 @@ static int setup(void **state)
     return 0;
 }
 
-static void every_shape(void **state)
-{
+static void every_shape(void **state) {
     (void)state;
     srand(2);
     for (unsigned i = 0; i < sizeof(buffer); i++)
@@ -184,14 +175,12 @@ static u32 done_count;
 static struct block_request requests[100];
 static struct block_segment segments[100];
 
-static void done(struct block_request *r)
-{
+static void done(struct block_request *r) {
     (void)r;
     done_count++;
 }
 
-static void run(u32 count)
-{
+static void run(u32 count) {
     done_count = 0;
     for (u32 i = 0; i < count; i++) {
         segments[i] = (struct block_segment){buffer + 512 * i, 512};
@@ -211,8 +200,7 @@ static void run(u32 count)
     assert_int_equal(dma_mapped(), mapped_before);
 }
 
-static void many(void **state)
-{
+static void many(void **state) {
     (void)state;
     run(100);
     assert_int_equal(dev.commands, 100);
@@ -225,8 +213,7 @@ static void many(void **state)
     assert_int_equal(requests[99].status, BLOCK_OK);
 }
 
-static void nonsense(void **state)
-{
+static void nonsense(void **state) {
     (void)state;
     dev.mood = BAD_ID;
     run(40);
@@ -238,8 +225,7 @@ static void nonsense(void **state)
     assert_true(disk->failed); // the second answer to one command
 }
 
-static void silence(void **state)
-{
+static void silence(void **state) {
     (void)state;
     dev.mood = SILENT;
     run(40);
@@ -255,8 +241,7 @@ static void silence(void **state)
     assert_true(disk->failed);
 }
 
-static void reset_that_fails(void **state)
-{
+static void reset_that_fails(void **state) {
     (void)state;
     dev.mood = SILENT;
     dev.refuses_start = true;
@@ -267,8 +252,7 @@ static void reset_that_fails(void **state)
 }
 
 // One namespace that is kept full by its user does not keep the other from being served.
-static void two_namespaces(void **state)
-{
+static void two_namespaces(void **state) {
     (void)state;
     struct nvme_namespace *n = calloc(1, sizeof(*n));
     n->controller = c;
@@ -302,12 +286,14 @@ static void two_namespaces(void **state)
     assert_int_equal(dma_mapped(), mapped_before);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(every_shape, setup),      cmocka_unit_test_setup(many, setup),
-        cmocka_unit_test_setup(nonsense, setup),         cmocka_unit_test_setup(silence, setup),
-        cmocka_unit_test_setup(reset_that_fails, setup), cmocka_unit_test_setup(two_namespaces, setup),
+        cmocka_unit_test_setup(every_shape, setup),
+        cmocka_unit_test_setup(many, setup),
+        cmocka_unit_test_setup(nonsense, setup),
+        cmocka_unit_test_setup(silence, setup),
+        cmocka_unit_test_setup(reset_that_fails, setup),
+        cmocka_unit_test_setup(two_namespaces, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

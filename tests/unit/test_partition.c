@@ -39,8 +39,7 @@ static struct {
 } * t;
 static unsigned disk_number;
 
-static void transfer(struct block_request *r)
-{
+static void transfer(struct block_request *r) {
     struct block_walk walk;
     void *data;
     u64 bytes, at = r->chunk_sector * t->disk.sector_size;
@@ -61,8 +60,7 @@ static void transfer(struct block_request *r)
     t->most_pieces = MAX(t->most_pieces, pieces);
 }
 
-static void answer_one(u32 index)
-{
+static void answer_one(u32 index) {
     struct block_request *r = t->queue[index];
     t->queue[index] = t->queue[--t->depth];
     u64 sectors = r->chunk_bytes / t->disk.sector_size;
@@ -74,8 +72,7 @@ static void answer_one(u32 index)
     block_complete(r, status);
 }
 
-static bool start(struct block_device *disk, struct block_request *r)
-{
+static bool start(struct block_device *disk, struct block_request *r) {
     assert_ptr_equal(disk, &t->disk);
     if (t->depth == QUEUE)
         return false;
@@ -93,8 +90,7 @@ static struct block_request *done_order[256];
 
 static void done(struct block_request *r) { done_order[done_count++ % 256] = r; }
 
-static void make_partition(unsigned index, const char *label, u64 first, u64 sectors)
-{
+static void make_partition(unsigned index, const char *label, u64 first, u64 sectors) {
     struct block_device *p = &t->parts[index];
     snprintf(p->name, sizeof(p->name), "d%up%u", disk_number, index + 1);
     snprintf(p->label, sizeof(p->label), "%s%u", label, disk_number);
@@ -104,8 +100,7 @@ static void make_partition(unsigned index, const char *label, u64 first, u64 sec
     block_register_partition(&t->disk, p);
 }
 
-static void make_disk(u64 sectors)
-{
+static void make_disk(u64 sectors) {
     t = calloc(1, sizeof(*t));
     t->automatic = true;
     t->disk.ops = &ops;
@@ -120,8 +115,7 @@ static void make_disk(u64 sectors)
     block_register(&t->disk);
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     host_reset();
     event_init();
@@ -132,15 +126,13 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     (void)state;
     free(t->data);
     return 0;
 }
 
-static void run(void)
-{
+static void run(void) {
     while (event_pass(false))
         continue;
 }
@@ -148,8 +140,7 @@ static void run(void)
 static u8 buffer[65536] __attribute__((aligned(4096)));
 
 static struct block_request make(struct block_device *device, enum block_op op, u64 sector,
-                                 const struct block_segment *segments, u32 count)
-{
+                                 const struct block_segment *segments, u32 count) {
     return (struct block_request){.device = device,
                                   .op = op,
                                   .sector = sector,
@@ -158,8 +149,7 @@ static struct block_request make(struct block_device *device, enum block_op op, 
                                   .done = done};
 }
 
-static void big_and_scattered(void **state)
-{
+static void big_and_scattered(void **state) {
     (void)state;
     for (unsigned i = 0; i < sizeof(buffer); i++)
         buffer[i] = (u8)(i * 13 + i / 512);
@@ -188,8 +178,7 @@ static void big_and_scattered(void **state)
     assert_int_equal(t->parts[0].reads, 1);
 }
 
-static enum block_status outcome(struct block_request r)
-{
+static enum block_status outcome(struct block_request r) {
     u32 before = done_count;
     block_submit(&r);
     run();
@@ -197,8 +186,7 @@ static enum block_status outcome(struct block_request r)
     return r.status;
 }
 
-static void bounds(void **state)
-{
+static void bounds(void **state) {
     (void)state;
     struct block_device *p = &t->parts[0];
     struct block_segment one = {buffer, 512}, two = {buffer, 1024}, odd = {buffer + 1, 512},
@@ -226,8 +214,7 @@ static void bounds(void **state)
 }
 
 // A disk whose chunks must be runs of pages.
-static void page_runs(void **state)
-{
+static void page_runs(void **state) {
     (void)state;
     t->disk.page_runs = true;
     t->disk.max_segment_bytes = MIB;
@@ -242,8 +229,7 @@ static void page_runs(void **state)
     assert_int_equal(t->chunks, 1 + 4);
 }
 
-static void flush_reaches_the_disk(void **state)
-{
+static void flush_reaches_the_disk(void **state) {
     (void)state;
     t->automatic = false;
     struct block_request r = make(&t->parts[1], BLOCK_FLUSH, 0, NULL, 0);
@@ -258,8 +244,7 @@ static void flush_reaches_the_disk(void **state)
 }
 
 // One partition with a long queue does not keep the other from its turn.
-static void turns(void **state)
-{
+static void turns(void **state) {
     (void)state;
     t->automatic = false;
     static struct block_request many[40], other;
@@ -285,8 +270,7 @@ static void turns(void **state)
     assert_int_equal(t->disk.in_flight + t->parts[0].in_flight + t->parts[1].in_flight, 0);
 }
 
-static void errors_are_counted_and_reported(void **state)
-{
+static void errors_are_counted_and_reported(void **state) {
     (void)state;
     t->bad_sector = 110;
     for (unsigned i = 0; i < 100; i++)
@@ -297,8 +281,7 @@ static void errors_are_counted_and_reported(void **state)
     assert_int_equal(block_read(&t->parts[1], 0, buffer, 512), BLOCK_OK);
 }
 
-static void a_disk_that_dies(void **state)
-{
+static void a_disk_that_dies(void **state) {
     (void)state;
     t->automatic = false;
     static struct block_request many[10];
@@ -323,8 +306,7 @@ static void a_disk_that_dies(void **state)
                      -BASALT_ENODEV);
 }
 
-static void claims(void **state)
-{
+static void claims(void **state) {
     (void)state;
     struct block_claim a, b, c;
     char error[200] = "";
@@ -353,8 +335,7 @@ static void claims(void **state)
                      -BASALT_EPERM);
 }
 
-static void finding(void **state)
-{
+static void finding(void **state) {
     (void)state;
     char error[400], name[32];
     snprintf(name, sizeof(name), "d%up2", disk_number);
@@ -379,8 +360,7 @@ static void finding(void **state)
     assert_non_null(strstr(error, "ambiguous"));
 }
 
-static void disk_names(void **state)
-{
+static void disk_names(void **state) {
     (void)state;
     static const struct {
         u32 index;
@@ -400,8 +380,7 @@ static void put(u8 *at, u64 value, unsigned bytes) { memcpy(at, &value, bytes); 
 
 u32 gpt_crc32(u32 crc, const void *data, size_t bytes);
 
-static void write_table(u64 last_of_second)
-{
+static void write_table(u64 last_of_second) {
     u8 *e = t->data + 2 * 512, *h = t->data + 512;
     memset(e, 1, 32);
     put(e + 32, 64, 8);
@@ -424,8 +403,7 @@ static void write_table(u64 last_of_second)
     put(h + 16, gpt_crc32(0, h, 92), 4);
 }
 
-static void scan_makes_partitions(void **state)
-{
+static void scan_makes_partitions(void **state) {
     (void)state;
     free(t->data);
     make_disk(1000);
@@ -453,8 +431,7 @@ static void scan_makes_partitions(void **state)
     assert_int_equal(block_write(p, 0, buffer, 512), BLOCK_EREADONLY);
 }
 
-static void scan_of_strange_disks(void **state)
-{
+static void scan_of_strange_disks(void **state) {
     (void)state;
     free(t->data);
     make_disk(1000);
@@ -469,8 +446,7 @@ static void scan_of_strange_disks(void **state)
     assert_null(t->disk.next);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(big_and_scattered, setup, teardown),
         cmocka_unit_test_setup_teardown(bounds, setup, teardown),

@@ -61,14 +61,12 @@ static struct {
     bool cut_off;
 } dev;
 
-bool virtio_open(struct virtio_device *v, const struct pci_device *pci)
-{
+bool virtio_open(struct virtio_device *v, const struct pci_device *pci) {
     *v = (struct virtio_device){.pci = pci, .port = -1};
     return true;
 }
 
-bool virtio_reset(struct virtio_device *v)
-{
+bool virtio_reset(struct virtio_device *v) {
     (void)v;
     dev.resets++;
     dev.status = 0;
@@ -76,14 +74,12 @@ bool virtio_reset(struct virtio_device *v)
     return !dev.refuses_reset;
 }
 
-bool virtio_begin(struct virtio_device *v, u64 wanted, u64 *features)
-{
+bool virtio_begin(struct virtio_device *v, u64 wanted, u64 *features) {
     *features = dev.features & wanted;
     return virtio_reset(v) && !dev.refuses_start;
 }
 
-void virtio_bind(struct virtio_device *v, event_handler handler, void *context)
-{
+void virtio_bind(struct virtio_device *v, event_handler handler, void *context) {
     v->port = 77;
     dev.handler = handler;
     dev.context = context;
@@ -91,8 +87,7 @@ void virtio_bind(struct virtio_device *v, event_handler handler, void *context)
 }
 
 bool virtio_setup_queue(struct virtio_device *v, u16 index, struct vring *q, u16 limit,
-                        void *memory)
-{
+                        void *memory) {
     (void)v;
     assert_int_equal(index, 0);
     memset(memory, 0, vring_bytes(limit));
@@ -101,22 +96,19 @@ bool virtio_setup_queue(struct virtio_device *v, u16 index, struct vring *q, u16
     return true;
 }
 
-void virtio_ready(struct virtio_device *v)
-{
+void virtio_ready(struct virtio_device *v) {
     (void)v;
     dev.status = VIRTIO_STATUS_DRIVER_OK;
 }
 
 void virtio_ack(struct virtio_device *v) { (void)v; }
 
-u8 virtio_status(struct virtio_device *v)
-{
+u8 virtio_status(struct virtio_device *v) {
     (void)v;
     return dev.status;
 }
 
-u64 virtio_config(struct virtio_device *v, u32 offset, u32 bytes)
-{
+u64 virtio_config(struct virtio_device *v, u32 offset, u32 bytes) {
     (void)v;
     (void)bytes;
     return offset == 0    ? dev.capacity
@@ -125,8 +117,7 @@ u64 virtio_config(struct virtio_device *v, u32 offset, u32 bytes)
                           : dev.block_size;
 }
 
-void pci_disable(const struct pci_device *d)
-{
+void pci_disable(const struct pci_device *d) {
     (void)d;
     dev.cut_off = true;
 }
@@ -134,8 +125,7 @@ void pci_disable(const struct pci_device *d)
 static void *at(u64 address) { return (void *)(uintptr_t)address; }
 
 // Serves one chain; the bytes written.
-static u32 serve(u16 head)
-{
+static u32 serve(u16 head) {
     struct vring_desc *desc = dev.queue->desc, *first = &desc[head];
     struct {
         u32 type, reserved;
@@ -168,15 +158,13 @@ static u32 serve(u16 head)
     return written + 1;
 }
 
-static void answer(u32 id, u32 length)
-{
+static void answer(u32 id, u32 length) {
     struct vring_used *used = dev.queue->used;
     used->ring[used->idx % dev.queue->size] = (struct vring_used_elem){id, length};
     used->idx++;
 }
 
-void virtio_notify(struct virtio_device *v)
-{
+void virtio_notify(struct virtio_device *v) {
     (void)v;
     dev.kicks++;
     struct vring_avail *avail = dev.queue->avail;
@@ -201,8 +189,7 @@ const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) { return "leak:virtio_blk_probe\n"; }
 
 // dom0's pages; what the driver keeps for ever is freed with the process.
-void *page_alloc(u64 count)
-{
+void *page_alloc(u64 count) {
     void *p = aligned_alloc(PAGE_SIZE, count * PAGE_SIZE);
     memset(p, 0, count * PAGE_SIZE);
     return p;
@@ -213,8 +200,7 @@ void *page_alloc(u64 count)
 static struct block_device *disk;
 static u8 buffer[1 << 20] __attribute__((aligned(4096)));
 
-static bool probe(void)
-{
+static bool probe(void) {
     struct block_device *last = NULL;
     static struct pci_device pci = {.vendor = VIRTIO_VENDOR, .device = 0x1042, .name = "00:03.0"};
     for (struct block_device *d = block_first(); d; d = block_next(d))
@@ -224,8 +210,7 @@ static bool probe(void)
     return disk;
 }
 
-static int prepare(void **state)
-{
+static int prepare(void **state) {
     (void)state;
     host_reset();
     event_init();
@@ -241,8 +226,7 @@ static int prepare(void **state)
     return 0;
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     prepare(state);
     assert_true(probe());
     return 0;
@@ -250,8 +234,7 @@ static int setup(void **state)
 
 static u64 mapped_before;
 
-static void honest(void **state)
-{
+static void honest(void **state) {
     (void)state;
     mapped_before = dma_mapped();
     for (unsigned i = 0; i < sizeof(buffer); i++)
@@ -267,8 +250,7 @@ static void honest(void **state)
 }
 
 static u32 done_count;
-static void done(struct block_request *r)
-{
+static void done(struct block_request *r) {
     done_count++;
     *(enum block_status *)r->context = r->status;
 }
@@ -277,8 +259,7 @@ static struct block_request requests[300];
 static enum block_status statuses[300];
 static struct block_segment segments[300];
 
-static void submit(u32 count)
-{
+static void submit(u32 count) {
     done_count = 0;
     for (u32 i = 0; i < count; i++) {
         segments[i] = (struct block_segment){buffer + 512 * i, 512};
@@ -298,8 +279,7 @@ static void submit(u32 count)
     }
 }
 
-static void wait_all(u32 count)
-{
+static void wait_all(u32 count) {
     while (done_count < count)
         event_pass(true);
     for (unsigned i = 0; i < 20; i++)
@@ -308,8 +288,7 @@ static void wait_all(u32 count)
     assert_int_equal(dma_mapped(), mapped_before);
 }
 
-static void many_at_once(void **state)
-{
+static void many_at_once(void **state) {
     (void)state;
     mapped_before = dma_mapped();
     submit(300);
@@ -319,8 +298,7 @@ static void many_at_once(void **state)
     assert_true(dev.kicks < 100); // one for many
 }
 
-static void lost_interrupt(void **state)
-{
+static void lost_interrupt(void **state) {
     (void)state;
     dev.mood = NO_INTERRUPTS;
     mapped_before = dma_mapped();
@@ -331,8 +309,7 @@ static void lost_interrupt(void **state)
     assert_in_range(time_ns() - before, 0, 2 * NS_PER_S);
 }
 
-static void errors_of_the_disk(void **state)
-{
+static void errors_of_the_disk(void **state) {
     (void)state;
     mapped_before = dma_mapped();
     dev.mood = STATUS_ERROR;
@@ -344,8 +321,7 @@ static void errors_of_the_disk(void **state)
     assert_int_equal(dma_mapped(), mapped_before);
 }
 
-static void nonsense_ends_the_disk(void **state)
-{
+static void nonsense_ends_the_disk(void **state) {
     (void)state;
     static const enum mood moods[] = {BAD_ID, BAD_LENGTH, FAR_INDEX};
     for (unsigned i = 0; i < ARRAY_SIZE(moods); i++) {
@@ -365,8 +341,7 @@ static void nonsense_ends_the_disk(void **state)
     }
 }
 
-static void silence_resets(void **state)
-{
+static void silence_resets(void **state) {
     (void)state;
     mapped_before = dma_mapped();
     dev.mood = SILENT;
@@ -386,8 +361,7 @@ static void silence_resets(void **state)
     assert_false(disk->failed);
 }
 
-static void lasting_silence_ends_the_disk(void **state)
-{
+static void lasting_silence_ends_the_disk(void **state) {
     (void)state;
     dev.mood = SILENT;
     for (unsigned i = 0; i < 3; i++)
@@ -396,8 +370,7 @@ static void lasting_silence_ends_the_disk(void **state)
     assert_true(disk->failed);
 }
 
-static void reset_that_fails(void **state)
-{
+static void reset_that_fails(void **state) {
     (void)state;
     mapped_before = dma_mapped();
     dev.mood = SILENT;
@@ -408,8 +381,7 @@ static void reset_that_fails(void **state)
     assert_non_null(strstr(host_console, "cut off from memory"));
 }
 
-static void shorter_queue_after_reset(void **state)
-{
+static void shorter_queue_after_reset(void **state) {
     (void)state;
     dev.mood = SILENT;
     dev.queue_size = 8; // too short for a request of the size that was agreed on
@@ -419,8 +391,7 @@ static void shorter_queue_after_reset(void **state)
     assert_int_equal(block_read(disk, 0, buffer, sizeof(buffer)), BLOCK_EFAILED);
 }
 
-static void kinds_of_disks(void **state)
-{
+static void kinds_of_disks(void **state) {
     (void)state;
     dev.features |= BIT(5);
     dev.block_size = 4096;
@@ -440,8 +411,7 @@ static void kinds_of_disks(void **state)
     assert_int_equal(block_write(disk, 3, buffer, 4096), BLOCK_OK);
 }
 
-static void disks_that_do_not_start(void **state)
-{
+static void disks_that_do_not_start(void **state) {
     (void)state;
     dev.capacity = 0;
     assert_false(probe());
@@ -458,8 +428,7 @@ static void disks_that_do_not_start(void **state)
 }
 
 // A device that changes its mood at random: everything ends, whatever happens to the disk.
-static void moods(void **state)
-{
+static void moods(void **state) {
     (void)state;
     srand(11);
     for (unsigned round = 0; round < 60; round++) {
@@ -475,8 +444,7 @@ static void moods(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(honest, setup),
         cmocka_unit_test_setup(many_at_once, setup),

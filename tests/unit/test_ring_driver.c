@@ -21,8 +21,7 @@
 static struct vring q;
 static u8 *memory;
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     memory = aligned_alloc(PAGE_SIZE, vring_bytes(SIZE));
     memset(memory, 0, vring_bytes(SIZE));
@@ -30,15 +29,13 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     (void)state;
     free(memory);
     return 0;
 }
 
-static bool add(u16 count, void *cookie)
-{
+static bool add(u16 count, void *cookie) {
     static const struct vring_piece pieces[SIZE + 1] = {
         {0x1000, 16, false}, {0x2000, 512, true}, {0x3000, 512, true}, {0x4000, 1, true},
         {0x5000, 1, true},   {0x6000, 1, true},   {0x7000, 1, true},   {0x8000, 1, true},
@@ -46,14 +43,12 @@ static bool add(u16 count, void *cookie)
     return vring_add(&q, pieces, count, cookie);
 }
 
-static void answer(u32 id, u32 length)
-{
+static void answer(u32 id, u32 length) {
     q.used->ring[q.used->idx % SIZE] = (struct vring_used_elem){id, length};
     q.used->idx++;
 }
 
-static void layout(void **state)
-{
+static void layout(void **state) {
     (void)state;
     assert_int_equal(vring_bytes(8), PAGE_SIZE);
     assert_int_equal(vring_bytes(128), PAGE_SIZE); // 2048 + 262 + 1030 and padding
@@ -62,8 +57,7 @@ static void layout(void **state)
     assert_true((u8 *)q.used >= memory + 128 + 4 + 2 * SIZE + 2);
 }
 
-static void chains(void **state)
-{
+static void chains(void **state) {
     (void)state;
     int a, b;
     assert_true(add(3, &a));
@@ -100,8 +94,7 @@ static void chains(void **state)
     assert_false(add(SIZE + 1, &a));
 }
 
-static void nonsense(void **state)
-{
+static void nonsense(void **state) {
     (void)state;
     void *cookie;
     u32 length;
@@ -128,8 +121,7 @@ static void nonsense(void **state)
     }
 }
 
-static void the_same_answer_twice(void **state)
-{
+static void the_same_answer_twice(void **state) {
     (void)state;
     void *cookie;
     u32 length;
@@ -144,8 +136,7 @@ static void the_same_answer_twice(void **state)
 }
 
 // Descriptors and available ring are the device's to scribble on: the driver never reads them.
-static void scribbling_device(void **state)
-{
+static void scribbling_device(void **state) {
     (void)state;
     static int cookies[SIZE];
     bool in_flight[SIZE] = {false};
@@ -174,8 +165,7 @@ static void scribbling_device(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(layout, setup, teardown),
         cmocka_unit_test_setup_teardown(chains, setup, teardown),

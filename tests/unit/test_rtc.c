@@ -18,14 +18,12 @@
 
 struct acpi_info acpi;
 
-void log_line(enum log_level level, const char *text, ...)
-{
+void log_line(enum log_level level, const char *text, ...) {
     (void)level;
     (void)text;
 }
 
-static void test_every_day(void **state)
-{
+static void test_every_day(void **state) {
     (void)state;
     for (time_t at = 0; at < 8000000000; at += 86400 - 7) { // to the year 2223, all times of day
         struct tm t;
@@ -37,8 +35,7 @@ static void test_every_day(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_day)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

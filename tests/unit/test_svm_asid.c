@@ -23,8 +23,7 @@ static struct cpu_state states[STATES];
 static u64 version[STATES];  // of a state's mappings: counts its flushes
 static u64 tlb[CPUS][ASIDS]; // whose entries an ASID's may be: state * 2^32 + version, 0: none
 
-static void test_one_state_keeps_its_asid(void **state)
-{
+static void test_one_state_keeps_its_asid(void **state) {
     (void)state;
     struct asid_pool pool;
     struct cpu_state s = {0};
@@ -37,8 +36,7 @@ static void test_one_state_keeps_its_asid(void **state)
     assert_int_equal(s.tag, 1);
 }
 
-static void test_generation_ends(void **state)
-{
+static void test_generation_ends(void **state) {
     (void)state;
     struct asid_pool pool;
     struct cpu_state s[9] = {0};
@@ -55,8 +53,7 @@ static void test_generation_ends(void **state)
     assert_int_equal(s[0].tag, 2);
 }
 
-static void test_smallest_and_largest(void **state)
-{
+static void test_smallest_and_largest(void **state) {
     (void)state;
     struct asid_pool pool;
     struct cpu_state a = {0}, b = {0};
@@ -77,8 +74,7 @@ static void test_smallest_and_largest(void **state)
     }
 }
 
-static void test_pools_of_cpus_differ(void **state)
-{
+static void test_pools_of_cpus_differ(void **state) {
     (void)state;
     struct asid_pool first, second;
     struct cpu_state a = {0}, b = {0};
@@ -93,8 +89,7 @@ static void test_pools_of_cpus_differ(void **state)
     assert_int_equal(a.tag, 2);
 }
 
-static void run(unsigned cpu, unsigned i)
-{
+static void run(unsigned cpu, unsigned i) {
     u64 content = (u64)(i + 1) << 32 | version[i];
 
     if (asid_assign(&pools[cpu], &states[i]) == TLB_CONTROL_FLUSH_ALL)
@@ -105,8 +100,7 @@ static void run(unsigned cpu, unsigned i)
     *entries = content;
 }
 
-static void test_against_model(void **state)
-{
+static void test_against_model(void **state) {
     (void)state;
     srand(4);
     for (unsigned cpu = 0; cpu < CPUS; cpu++)
@@ -123,8 +117,7 @@ static void test_against_model(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_state_keeps_its_asid),
         cmocka_unit_test(test_generation_ends),

@@ -20,8 +20,7 @@ struct svm_widths svm_widths;
 struct backend_features svm_features;
 static struct vmcb v;
 
-static int fresh(void **state)
-{
+static int fresh(void **state) {
     (void)state;
     svm_widths.physical_bits = 40;
     svm_widths.linear_bits = 48;
@@ -46,8 +45,7 @@ static int fresh(void **state)
     return 0;
 }
 
-static void long_mode(void)
-{
+static void long_mode(void) {
     v.efer |= EFER_LME | EFER_LMA;
     v.cr0 |= CR0_PE | CR0_PG | CR0_WP;
     v.cr4 |= CR4_PAE;
@@ -79,8 +77,7 @@ static void long_mode(void)
         v = before;             \
     } while (0)
 
-static void test_good_modes(void **state)
-{
+static void test_good_modes(void **state) {
     (void)state;
     PASSES();
     v.cr0 |= CR0_PE; // protected
@@ -100,8 +97,7 @@ static void test_good_modes(void **state)
     PASSES();
 }
 
-static void test_control_registers(void **state)
-{
+static void test_control_registers(void **state) {
     (void)state;
     BREAKS(efer, 0, "EFER.SVME is clear");
     BREAKS(efer, EFER_SVME | BIT(1), "a reserved bit of EFER is set");
@@ -120,8 +116,7 @@ static void test_control_registers(void **state)
     BREAKS(cr0, CR0_ET | CR0_PG, "CR0.PG is set and CR0.PE is clear");
 }
 
-static void test_long_mode(void **state)
-{
+static void test_long_mode(void **state) {
     (void)state;
     long_mode();
     BREAKS(cr4, CR4_MCE, "EFER.LME and CR0.PG are set and CR4.PAE is clear");
@@ -137,8 +132,7 @@ static void test_long_mode(void **state)
     BREAKS(efer, EFER_SVME | EFER_LMA, "EFER.LMA is not EFER.LME and CR0.PG");
 }
 
-static void test_controls(void **state)
-{
+static void test_controls(void **state) {
     (void)state;
     BREAKS(intercepts[4], 0, "VMRUN is not intercepted");
     BREAKS(asid, 0, "the ASID is zero");
@@ -161,8 +155,7 @@ static void test_controls(void **state)
     ACCEPTS(tlb_control, TLB_CONTROL_FLUSH_ASID);
 }
 
-static void test_guest_state(void **state)
-{
+static void test_guest_state(void **state) {
     (void)state;
     BREAKS(rflags, 0, "RFLAGS bit 1 is clear");
     BREAKS(rflags, RFLAGS_FIXED | BIT(22), "RFLAGS bits 63:22 are not zero");
@@ -186,21 +179,18 @@ static void test_guest_state(void **state)
     ACCEPTS(cr3, BIT(45));
 }
 
-static void inject(unsigned type, unsigned vector)
-{
+static void inject(unsigned type, unsigned vector) {
     v.event_inject = EVENT_VALID | type << EVENT_TYPE_SHIFT | vector;
 }
 
-static bool accepts_event(unsigned type, unsigned vector)
-{
+static bool accepts_event(unsigned type, unsigned vector) {
     inject(type, vector);
     const char *name = svm_check_vmrun(&v);
     assert_true(!name || !strcmp(name, "the injected event is illegal"));
     return !name;
 }
 
-static void test_events(void **state)
-{
+static void test_events(void **state) {
     (void)state;
     for (unsigned vector = 0; vector < 256; vector++) {
         assert_true(accepts_event(EVENT_INTERRUPT, vector));
@@ -223,8 +213,7 @@ static void test_events(void **state)
 }
 
 // What only we demand does not keep a guest from being entered.
-static void test_two_kinds_of_rules(void **state)
-{
+static void test_two_kinds_of_rules(void **state) {
     (void)state;
     v.fs.base = BIT(63);
     assert_null(svm_check_vmrun(&v));
@@ -233,8 +222,7 @@ static void test_two_kinds_of_rules(void **state)
     NAMES("the ASID is zero");
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_good_modes, fresh),
         cmocka_unit_test_setup(test_control_registers, fresh),

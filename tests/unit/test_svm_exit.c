@@ -22,8 +22,7 @@ static const struct backend_features rich = {.nrip_save = true, .decode_assists 
 struct backend_features svm_features;
 static struct vmcb v;
 
-static struct exit decode(u64 code, u64 info1, u64 info2, const struct backend_features *features)
-{
+static struct exit decode(u64 code, u64 info1, u64 info2, const struct backend_features *features) {
     v.exit_code = code;
     v.exit_info1 = info1;
     v.exit_info2 = info2;
@@ -31,8 +30,7 @@ static struct exit decode(u64 code, u64 info1, u64 info2, const struct backend_f
     return svm_exit(&v);
 }
 
-static int fresh(void **state)
-{
+static int fresh(void **state) {
     (void)state;
     memset(&v, 0, sizeof(v));
     v.rip = 0x1000;
@@ -64,8 +62,7 @@ static const struct {
     {0xa4, BASALT_EXIT_VIRT_INSN, true},
 };
 
-static void test_kinds_and_lengths(void **state)
-{
+static void test_kinds_and_lengths(void **state) {
     (void)state;
     v.next_rip = 0x1003;
     for (unsigned i = 0; i < ARRAY_SIZE(expected); i++) {
@@ -83,8 +80,7 @@ static void test_kinds_and_lengths(void **state)
     assert_int_equal(decode(0x72, 0, 0, &rich).insn_length, 15);
 }
 
-static void test_unknown(void **state)
-{
+static void test_unknown(void **state) {
     (void)state;
     const u64 codes[] = {0x66, 0x79, 0x8f,  0x90,  0x9f,  0xa2,       0xa5,    0xa6,
                          0xbf, 0xff, 0x3ff, 0x401, 0x403, 0xfffffffe, BIT(32), ~0ull << 32};
@@ -97,8 +93,7 @@ static void test_unknown(void **state)
     assert_int_equal(decode(0xffffffff, 0, 0, &rich).kind, BASALT_EXIT_BAD_STATE);
 }
 
-static void test_control_registers(void **state)
-{
+static void test_control_registers(void **state) {
     (void)state;
     for (u8 cr = 0; cr < 16; cr++) {
         struct exit e = decode(EXIT_CR_READ + cr, CR_INFO_MOV | 5, 0, &rich);
@@ -120,8 +115,7 @@ static void test_control_registers(void **state)
     assert_true(e.write);
 }
 
-static void test_debug_registers(void **state)
-{
+static void test_debug_registers(void **state) {
     (void)state;
     for (u8 dr = 0; dr < 16; dr++) {
         struct exit e = decode(EXIT_DR_READ + dr, 4, 0, &rich);
@@ -136,8 +130,7 @@ static void test_debug_registers(void **state)
     }
 }
 
-static void test_exceptions(void **state)
-{
+static void test_exceptions(void **state) {
     (void)state;
     for (u8 vector = 0; vector < 32; vector++) {
         struct exit e = decode(EXIT_EXCEPTION + vector, 0x1234, 0xdeadb000, &rich);
@@ -154,8 +147,7 @@ static void test_exceptions(void **state)
     assert_int_equal(decode(0x7e, 0, 0, &rich).vector, EXC_MF);
 }
 
-static void test_icebp_has_a_length(void **state)
-{
+static void test_icebp_has_a_length(void **state) {
     (void)state;
     struct exit e = decode(0x88, 0, 0, &plain);
     assert_int_equal(e.kind, BASALT_EXIT_EXCEPTION);
@@ -165,8 +157,7 @@ static void test_icebp_has_a_length(void **state)
     assert_int_equal(decode(0x88, 0, 0, &rich).insn_length, 2);
 }
 
-static void test_io(void **state)
-{
+static void test_io(void **state) {
     (void)state;
     struct exit e = decode(0x7b, 0x03f80090, 0x1001, &plain); // out %al, %dx
     assert_int_equal(e.kind, BASALT_EXIT_IO);
@@ -193,15 +184,13 @@ static void test_io(void **state)
     assert_int_equal(e.insn_length, 0);
 }
 
-static void test_msr(void **state)
-{
+static void test_msr(void **state) {
     (void)state;
     assert_int_equal(decode(0x7c, 0, 0, &plain).kind, BASALT_EXIT_RDMSR);
     assert_int_equal(decode(0x7c, 1, 0, &plain).kind, BASALT_EXIT_WRMSR);
 }
 
-static void test_nested_fault(void **state)
-{
+static void test_nested_fault(void **state) {
     (void)state;
     struct exit e = decode(0x400, BIT(32) | 6, 0xfee00300, &rich);
     assert_int_equal(e.kind, BASALT_EXIT_MEMORY);
@@ -216,14 +205,12 @@ static void test_nested_fault(void **state)
     assert_true(e.in_walk);
 }
 
-static struct event vectoring(unsigned type, unsigned vector, u64 rest)
-{
+static struct event vectoring(unsigned type, unsigned vector, u64 rest) {
     v.exit_int_info = rest | type << EVENT_TYPE_SHIFT | vector;
     return decode(0x400, 0, 0, &rich).vectoring;
 }
 
-static void test_vectoring(void **state)
-{
+static void test_vectoring(void **state) {
     (void)state;
     struct event e = vectoring(EVENT_INTERRUPT, 0x33, EVENT_VALID);
     assert_true(e.valid);
@@ -243,8 +230,7 @@ static void test_vectoring(void **state)
     assert_true(vectoring(EVENT_EXCEPTION, EXC_BR, EVENT_VALID).valid);
 }
 
-static void test_intercepts(void **state)
-{
+static void test_intercepts(void **state) {
     (void)state;
     const u8 never[] = {0x64, 0x6e, 0x70, 0x71, 0x74, 0x75, 0x77, 0x79, 0x87, 0x8f};
     const u8 always[] = {0x41, 0x51, 0x52, 0x60, 0x61, 0x62, 0x63, 0x65, 0x6f, 0x72, 0x73,
@@ -259,8 +245,7 @@ static void test_intercepts(void **state)
     assert_true(v.host.dirty & VMCB_CLEAN_INTERCEPTS);
 }
 
-static void test_any_vmcb(void **state)
-{
+static void test_any_vmcb(void **state) {
     (void)state;
     srand(7);
     for (int i = 0; i < 300000; i++) {
@@ -277,8 +262,7 @@ static void test_any_vmcb(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_kinds_and_lengths, fresh),
         cmocka_unit_test_setup(test_unknown, fresh),

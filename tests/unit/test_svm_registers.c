@@ -20,8 +20,7 @@
 static struct vmcb v;
 static struct cpu_state cpu;
 
-static int fresh(void **state)
-{
+static int fresh(void **state) {
     (void)state;
     memset(&v, 0, sizeof(v));
     memset(&cpu, 0, sizeof(cpu));
@@ -31,8 +30,7 @@ static int fresh(void **state)
     return 0;
 }
 
-static void test_after_init(void **state)
-{
+static void test_after_init(void **state) {
     (void)state;
     assert_int_equal(svm_read(&cpu, REG_CR0), 0x60000010);
     assert_int_equal(v.cr0, 0x10);
@@ -61,8 +59,7 @@ static bool reads_exit(unsigned cr) { return vmcb_intercepts(&v, EXIT_CR_READ + 
 
 static bool writes_exit(unsigned cr) { return vmcb_intercepts(&v, EXIT_CR_WRITE + cr); }
 
-static void test_cr0(void **state)
-{
+static void test_cr0(void **state) {
     (void)state;
     assert_true(reads_exit(0)); // CD and NW are the guest's belief
     assert_true(writes_exit(0));
@@ -80,8 +77,7 @@ static void test_cr0(void **state)
     assert_int_equal(svm_read(&cpu, REG_CR0), CR0_PE | CR0_CD | CR0_ET);
 }
 
-static void test_cr4(void **state)
-{
+static void test_cr4(void **state) {
     (void)state;
     svm_write(&cpu, REG_CR4, CR4_PAE);
     assert_int_equal(v.cr4, CR4_PAE | CR4_MCE);
@@ -91,8 +87,7 @@ static void test_cr4(void **state)
     assert_false(reads_exit(4));
 }
 
-static void test_efer_follows_paging(void **state)
-{
+static void test_efer_follows_paging(void **state) {
     (void)state;
     svm_write(&cpu, REG_EFER, EFER_LME | EFER_SCE | EFER_LMA); // LMA can't be written
     assert_int_equal(svm_read(&cpu, REG_EFER), EFER_LME | EFER_SCE);
@@ -104,8 +99,7 @@ static void test_efer_follows_paging(void **state)
     assert_int_equal(v.efer & EFER_SVME, EFER_SVME);
 }
 
-static void test_plain_registers(void **state)
-{
+static void test_plain_registers(void **state) {
     (void)state;
     svm_write(&cpu, REG_CR3, 0x1234000);
     assert_int_equal(svm_read(&cpu, REG_CR3), 0x1234000);
@@ -127,8 +121,7 @@ static void test_plain_registers(void **state)
     assert_int_equal(v.host.dirty & all, all);
 }
 
-static void test_segment_formats(void **state)
-{
+static void test_segment_formats(void **state) {
     (void)state;
     static const struct {
         u32 vmx, limit;
@@ -156,8 +149,7 @@ static void test_segment_formats(void **state)
     assert_true(v.host.dirty & VMCB_CLEAN_SEGMENTS);
 }
 
-static void test_unusable_segments(void **state)
-{
+static void test_unusable_segments(void **state) {
     (void)state;
     struct basalt_segment s = {.attributes = 0x100f3};
     svm_write_segment(&cpu, BASALT_FS, &s);
@@ -165,8 +157,7 @@ static void test_unusable_segments(void **state)
     assert_int_equal(svm_read_segment(&cpu, BASALT_FS).attributes & 0x10080, 0x10000);
 }
 
-static void test_cpl_is_ss_dpl(void **state)
-{
+static void test_cpl_is_ss_dpl(void **state) {
     (void)state;
     struct basalt_segment s = {.limit = 0xffffffff, .attributes = 0xc0f3};
     svm_write_segment(&cpu, BASALT_DS, &s);
@@ -179,8 +170,7 @@ static void test_cpl_is_ss_dpl(void **state)
     assert_int_equal(svm_read_segment(&cpu, BASALT_TR).attributes, 0x8b);
 }
 
-static void test_msrs(void **state)
-{
+static void test_msrs(void **state) {
     (void)state;
     static const u32 mine[] = {MSR_STAR,        MSR_LSTAR,        MSR_CSTAR,    MSR_FMASK,
                                MSR_FS_BASE,     MSR_GS_BASE,      MSR_PAT,      MSR_KERNEL_GS_BASE,
@@ -199,23 +189,20 @@ static void test_msrs(void **state)
 }
 
 // What svm_run() does around the world switch, with the processor's part in between.
-static void enter(void)
-{
+static void enter(void) {
     v.rip = cpu.rip;
     v.next_rip = 0;
     svm_inject(&cpu);
 }
 
-static void leave(u64 code, u64 int_info)
-{
+static void leave(u64 code, u64 int_info) {
     v.exit_code = code;
     v.exit_int_info = int_info;
     svm_events_after_exit(&cpu);
     cpu.rip = v.rip;
 }
 
-static void test_injection(void **state)
-{
+static void test_injection(void **state) {
     (void)state;
     enter();
     assert_int_equal(v.event_inject, 0);
@@ -236,8 +223,7 @@ static void test_injection(void **state)
     assert_int_equal(v.event_inject, 0x0000123480000b0d);
 }
 
-static void test_interrupt_gates(void **state)
-{
+static void test_interrupt_gates(void **state) {
     (void)state;
     assert_false(svm_can_interrupt(&cpu));
     cpu.rflags |= RFLAGS_IF;
@@ -250,8 +236,7 @@ static void test_interrupt_gates(void **state)
     assert_true(svm_can_nmi(&cpu));
 }
 
-static void test_irq_window(void **state)
-{
+static void test_irq_window(void **state) {
     (void)state;
     v.int_control = V_INTR_MASKING | 5;
     svm_irq_window(&cpu, true);
@@ -266,14 +251,12 @@ static void test_irq_window(void **state)
     assert_int_equal(v.host.dirty, 0);
 }
 
-static void queue_nmi(void)
-{
+static void queue_nmi(void) {
     cpu.queued = (struct event){.valid = true, .vector = 2, .type = EVENT_NMI};
     enter();
 }
 
-static void test_nmi_blocking(void **state)
-{
+static void test_nmi_blocking(void **state) {
     (void)state;
     assert_true(svm_can_nmi(&cpu));
     queue_nmi();
@@ -296,8 +279,7 @@ static void test_nmi_blocking(void **state)
     assert_true(svm_can_nmi(&cpu));
 }
 
-static void test_nmi_not_delivered(void **state)
-{
+static void test_nmi_not_delivered(void **state) {
     (void)state;
     queue_nmi();
     leave(0x400, 0x80000202);
@@ -305,8 +287,7 @@ static void test_nmi_not_delivered(void **state)
     assert_false(vmcb_intercepts(&v, EXIT_IRET));
 }
 
-static void test_nmi_again_between_iret_and_its_end(void **state)
-{
+static void test_nmi_again_between_iret_and_its_end(void **state) {
     (void)state;
     queue_nmi();
     leave(EXIT_IRET, 0);
@@ -318,8 +299,7 @@ static void test_nmi_again_between_iret_and_its_end(void **state)
     assert_true(vmcb_intercepts(&v, EXIT_IRET));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_after_init, fresh),
         cmocka_unit_test_setup(test_cr0, fresh),
