@@ -164,7 +164,8 @@ static struct vcpu *pick(struct runqueue *q) {
     spin_lock(&q->lock);
     struct sched_entity *e = sched_pick(&q->queue);
     q->current = e ? container_of(e, struct vcpu, sched) : NULL;
-    q->slice_end = e && q->queue.count ? rdtsc() + sched_slice(&q->queue, e) : ~0ull;
+    bool limited = e && (q->queue.count || e->cap); // a cap holds for who runs alone, too
+    q->slice_end = limited ? rdtsc() + sched_slice(&q->queue, e) : ~0ull;
     q->resched = false;
     spin_unlock(&q->lock);
     return q->current;

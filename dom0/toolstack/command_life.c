@@ -14,27 +14,23 @@
 
 #define WAIT_SECONDS_MAX 86400u
 
-struct domain *command_domain(const struct shell_call *call)
-{
+struct domain *command_domain(const struct shell_call *call) {
     struct domain *d = domain_find(call->words[0]);
     if (!d)
         shell_error("there is no domain \"%s\"; \"list\" shows them", call->words[0]);
     return d;
 }
 
-static enum shell_result result(int r, const char *error)
-{
+static enum shell_result result(int r, const char *error) {
     return r < 0 ? shell_error("%s", error) : SHELL_DONE;
 }
 
-static void report(void *context, const char *sentence)
-{
+static void report(void *context, const char *sentence) {
     (void)context;
     shell_error("%s", sentence);
 }
 
-enum shell_result command_create(const struct shell_call *call)
-{
+enum shell_result command_create(const struct shell_call *call) {
     char error[DOMAIN_ERROR_SIZE];
     struct domain *d = domain_find(call->words[0]);
     if (!d)
@@ -53,23 +49,20 @@ static struct domain *awaited; // NULL: none, or all
 static bool awaiting_all;
 static struct timer wait_timer;
 
-static void stop_waiting(void)
-{
+static void stop_waiting(void) {
     timer_cancel(&wait_timer);
     awaited = NULL;
     awaiting_all = false;
 }
 
-static bool all_over(void)
-{
+static bool all_over(void) {
     for (struct domain *d = domain_first(); d; d = d->next)
         if (!domain_over(d))
             return false;
     return true;
 }
 
-void shell_domain_changed(struct domain *d)
-{
+void shell_domain_changed(struct domain *d) {
     if (awaiting_all ? !all_over() : d != awaited || !domain_over(d))
         return;
     if (!awaiting_all)
@@ -78,8 +71,7 @@ void shell_domain_changed(struct domain *d)
     shell_done();
 }
 
-static void wait_is_over(void *context)
-{
+static void wait_is_over(void *context) {
     (void)context;
     if (awaited)
         shell_error("%s is %s still", awaited->config.name, domain_state_name(awaited));
@@ -90,8 +82,7 @@ static void wait_is_over(void *context)
 }
 
 // `seconds` 0: for ever.
-static enum shell_result begin_wait(u64 seconds)
-{
+static enum shell_result begin_wait(u64 seconds) {
     wait_timer.handler = wait_is_over;
     shell_set_cancel(stop_waiting);
     if (seconds)
@@ -99,8 +90,7 @@ static enum shell_result begin_wait(u64 seconds)
     return SHELL_PENDING;
 }
 
-enum shell_result command_wait(const struct shell_call *call)
-{
+enum shell_result command_wait(const struct shell_call *call) {
     bool all = strcmp(call->words[0], "all") == 0;
     struct domain *d = all ? NULL : command_domain(call);
     u64 seconds = 0;
@@ -116,8 +106,7 @@ enum shell_result command_wait(const struct shell_call *call)
     return begin_wait(seconds);
 }
 
-enum shell_result command_sleep(const struct shell_call *call)
-{
+enum shell_result command_sleep(const struct shell_call *call) {
     u64 seconds;
     if (!text_number(call->words[0], WAIT_SECONDS_MAX, &seconds) || seconds == 0)
         return shell_error("expected seconds (1 to %u), found \"%s\"", WAIT_SECONDS_MAX,
@@ -128,8 +117,7 @@ enum shell_result command_sleep(const struct shell_call *call)
 
 // ---- ending ----
 
-enum shell_result command_shutdown(const struct shell_call *call)
-{
+enum shell_result command_shutdown(const struct shell_call *call) {
     char error[DOMAIN_ERROR_SIZE];
     enum shell_result worst = SHELL_DONE;
     if (strcmp(call->words[0], "all") == 0) {
@@ -143,8 +131,7 @@ enum shell_result command_shutdown(const struct shell_call *call)
 }
 
 // Returns when everything is given back.
-enum shell_result command_destroy(const struct shell_call *call)
-{
+enum shell_result command_destroy(const struct shell_call *call) {
     char error[DOMAIN_ERROR_SIZE];
     bool all = strcmp(call->words[0], "all") == 0;
     struct domain *only = all ? NULL : command_domain(call);
@@ -162,22 +149,19 @@ enum shell_result command_destroy(const struct shell_call *call)
     return begin_wait(0);
 }
 
-enum shell_result command_pause(const struct shell_call *call)
-{
+enum shell_result command_pause(const struct shell_call *call) {
     char error[DOMAIN_ERROR_SIZE];
     struct domain *d = command_domain(call);
     return d ? result(domain_pause(d, error), error) : SHELL_FAILED;
 }
 
-enum shell_result command_resume(const struct shell_call *call)
-{
+enum shell_result command_resume(const struct shell_call *call) {
     char error[DOMAIN_ERROR_SIZE];
     struct domain *d = command_domain(call);
     return d ? result(domain_resume(d, error), error) : SHELL_FAILED;
 }
 
-enum shell_result command_console(const struct shell_call *call)
-{
+enum shell_result command_console(const struct shell_call *call) {
     struct domain *d = command_domain(call);
     if (!d)
         return SHELL_FAILED;

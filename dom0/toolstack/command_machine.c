@@ -21,16 +21,14 @@ typedef unsigned long long ull;
 
 // ---- mem ----
 
-static void mem_row(struct table *t, const char *name, u64 bytes)
-{
+static void mem_row(struct table *t, const char *name, u64 bytes) {
     char text[TEXT_SIZE_MAX];
     table_text(t, name);
     table_number(t, bytes);
     table_value(t, (double)bytes, text_of_size(text, bytes));
 }
 
-enum shell_result command_mem(const struct shell_call *call)
-{
+enum shell_result command_mem(const struct shell_call *call) {
     static const struct table_column columns[] = {
         {"what", "WHAT", false}, {"bytes", "BYTES", true}, {NULL, "ABOUT", true}};
     struct basalt_memory_info info = {0};
@@ -61,8 +59,7 @@ enum shell_result command_mem(const struct shell_call *call)
 #define LOG_COPY      65536u
 
 // Prints the last `lines` lines of `text`, without control characters.
-static void print_tail(char *text, size_t bytes, u64 lines)
-{
+static void print_tail(char *text, size_t bytes, u64 lines) {
     size_t at = bytes;
     if (at > 0 && text[at - 1] == '\n')
         at--;
@@ -84,8 +81,7 @@ static void print_tail(char *text, size_t bytes, u64 lines)
 }
 
 // Copies what the kernel's ring holds to `text`; returns the count. The kernel may write meanwhile.
-static size_t kernel_log(char *text, size_t size)
-{
+static size_t kernel_log(char *text, size_t size) {
     const struct basalt_log *log = (const struct basalt_log *)(uintptr_t)boot_info->log_base;
     u64 head = __atomic_load_n(&log->head, __ATOMIC_ACQUIRE), bytes = log->bytes;
     if (!boot_info->log_base || bytes == 0 || bytes & (bytes - 1) || bytes > boot_info->log_size)
@@ -98,8 +94,7 @@ static size_t kernel_log(char *text, size_t size)
     return used;
 }
 
-static size_t dom0_log(char *text, size_t size)
-{
+static size_t dom0_log(char *text, size_t size) {
     u64 cursor = 0;
     size_t used = 0, n;
     while (used < size && (n = log_read(&cursor, text + used, size - used)) > 0)
@@ -107,8 +102,7 @@ static size_t dom0_log(char *text, size_t size)
     return used;
 }
 
-enum shell_result command_log(const struct shell_call *call)
-{
+enum shell_result command_log(const struct shell_call *call) {
     static char text[LOG_COPY + 1];
     u64 lines = 20;
     bool dom0 = call->count && strcmp(call->words[0], "dom0") == 0;
@@ -124,8 +118,7 @@ enum shell_result command_log(const struct shell_call *call)
 
 #define TRACE_MAX 500u
 
-static const char *event_name(u16 event)
-{
+static const char *event_name(u16 event) {
     static const char *const events[] = {"none",   "switch",    "block",   "wake",
                                          "inject", "hypercall", "request", "doorbell",
                                          "irq",    "timer",     "domain"};
@@ -137,15 +130,13 @@ static const char *event_name(u16 event)
     return event < ARRAY_SIZE(events) ? events[event] : "?";
 }
 
-static void number16_cell(struct table *t, u64 value)
-{
+static void number16_cell(struct table *t, u64 value) {
     char text[24];
     snprintf(text, sizeof(text), "%llx", (ull)value);
     table_text(t, text);
 }
 
-static void trace_row(struct table *t, const struct basalt_trace_record *r)
-{
+static void trace_row(struct table *t, const struct basalt_trace_record *r) {
     u64 ns = time_ns_of_ticks(r->tsc);
     char text[TEXT_SIZE_MAX];
     snprintf(text, sizeof(text), "%llu.%06llu", (ull)(ns / NS_PER_S), (ull)(ns % NS_PER_S / 1000));
@@ -158,8 +149,7 @@ static void trace_row(struct table *t, const struct basalt_trace_record *r)
     number16_cell(t, r->args[1]);
 }
 
-enum shell_result command_trace(const struct shell_call *call)
-{
+enum shell_result command_trace(const struct shell_call *call) {
     static const struct table_column columns[] = {
         {"seconds", "SECONDS", true}, {"kind", "KIND", false}, {"name", "NAME", false},
         {"domain", "DOM", true},      {"vcpu", "VCPU", true},  {"arg0", "ARG 0", true},
@@ -188,8 +178,7 @@ enum shell_result command_trace(const struct shell_call *call)
 
 // ---- version, power ----
 
-enum shell_result command_version(const struct shell_call *call)
-{
+enum shell_result command_version(const struct shell_call *call) {
     u64 version = hc_version();
     if (call->json)
         shell_print("{\"abi\":%u,\"kernel_abi\":%llu,\"restarts\":%u}\n", BASALT_ABI_VERSION,
@@ -200,15 +189,13 @@ enum shell_result command_version(const struct shell_call *call)
     return SHELL_DONE;
 }
 
-enum shell_result command_reboot(const struct shell_call *call)
-{
+enum shell_result command_reboot(const struct shell_call *call) {
     (void)call;
     power_down(true);
     return SHELL_DONE;
 }
 
-enum shell_result command_poweroff(const struct shell_call *call)
-{
+enum shell_result command_poweroff(const struct shell_call *call) {
     (void)call;
     power_down(false);
     return SHELL_DONE;

@@ -43,8 +43,7 @@ const struct shell_command shell_commands[] = {
     {NULL, NULL, NULL, NULL, 0, 0, false, NONE},
 };
 
-static void print_help(const struct shell_command *c)
-{
+static void print_help(const struct shell_command *c) {
     char usage[48];
     size_t used = strlen(c->name);
     memcpy(usage, c->name, used);
@@ -54,8 +53,7 @@ static void print_help(const struct shell_command *c)
     shell_print("  %-24s %s%s\n", usage, c->help, c->json ? " (-j: JSON)" : "");
 }
 
-enum shell_result command_help(const struct shell_call *call)
-{
+enum shell_result command_help(const struct shell_call *call) {
     for (const struct shell_command *c = shell_commands; c->name; c++) {
         if (call->count == 0)
             print_help(c);

@@ -19,22 +19,19 @@
 typedef unsigned long long ull;
 
 // The kernel's view of a domain; zeros if it has none.
-static struct basalt_domain_info info_of(const struct domain *d)
-{
+static struct basalt_domain_info info_of(const struct domain *d) {
     struct basalt_domain_info info = {0};
     if (d->handle)
         hc_domain_info(d->handle, &info);
     return info;
 }
 
-static void size_cell(struct table *t, u64 bytes)
-{
+static void size_cell(struct table *t, u64 bytes) {
     char text[TEXT_SIZE_MAX];
     table_value(t, (double)bytes, text_of_size(text, bytes));
 }
 
-static void seconds_cell(struct table *t, u64 ns)
-{
+static void seconds_cell(struct table *t, u64 ns) {
     char text[TEXT_SIZE_MAX];
     snprintf(text, sizeof(text), "%llu.%llu s", (ull)(ns / NS_PER_S),
              (ull)(ns % NS_PER_S / (NS_PER_S / 10)));
@@ -42,8 +39,7 @@ static void seconds_cell(struct table *t, u64 ns)
 }
 
 // From its start to now, or to its end.
-static void uptime_cell(struct table *t, const struct domain *d)
-{
+static void uptime_cell(struct table *t, const struct domain *d) {
     bool lives = d->state == DOMAIN_RUNNING || d->state == DOMAIN_PAUSED;
     if (lives || d->ended > d->started)
         seconds_cell(t, (lives ? time_ns() : d->ended) - d->started);
@@ -51,8 +47,7 @@ static void uptime_cell(struct table *t, const struct domain *d)
         table_empty(t);
 }
 
-enum shell_result command_list(const struct shell_call *call)
-{
+enum shell_result command_list(const struct shell_call *call) {
     static const struct table_column columns[] = {
         {"number", "#", true},          {"name", "NAME", false},
         {"state", "STATE", false},      {"vcpus", "VCPUS", true},
@@ -89,8 +84,7 @@ enum shell_result command_list(const struct shell_call *call)
 static cJSON *object; // NULL: text
 
 __attribute__((format(printf, 3, 4))) static void line(const char *key, const char *title,
-                                                       const char *format, ...)
-{
+                                                       const char *format, ...) {
     char text[CONFIG_CMDLINE_SIZE + 32];
     va_list args;
     va_start(args, format);
@@ -102,8 +96,7 @@ __attribute__((format(printf, 3, 4))) static void line(const char *key, const ch
         shell_print("  %-18s %s\n", title, text);
 }
 
-static void size_line(const char *key, const char *title, u64 bytes)
-{
+static void size_line(const char *key, const char *title, u64 bytes) {
     char text[TEXT_SIZE_MAX];
     if (object)
         cJSON_AddNumberToObject(object, key, (double)bytes);
@@ -111,16 +104,14 @@ static void size_line(const char *key, const char *title, u64 bytes)
         line(key, title, "%s (%llu bytes)", text_of_size(text, bytes), (ull)bytes);
 }
 
-static void number_line(const char *key, const char *title, u64 value)
-{
+static void number_line(const char *key, const char *title, u64 value) {
     if (object)
         cJSON_AddNumberToObject(object, key, (double)value);
     else
         line(key, title, "%llu", (ull)value);
 }
 
-static void config_lines(const struct domain *d)
-{
+static void config_lines(const struct domain *d) {
     const struct domain_config *c = &d->config;
     line("name", "name", "%s", c->name);
     line("state", "state", "%s", domain_state_name(d));
@@ -142,8 +133,7 @@ static void config_lines(const struct domain *d)
         line("end_reason", "reason", "%s", domain_end_reason_name(d->end.end_reason));
 }
 
-static void disk_line(const struct domain *d, u32 index)
-{
+static void disk_line(const struct domain *d, u32 index) {
     const struct config_disk *disk = &d->config.disks[index];
     const struct block_device *device = d->claims[index].device;
     struct machine_disk_stats s = {0};
@@ -161,8 +151,7 @@ static void disk_line(const struct domain *d, u32 index)
          (ull)s.flushes, (ull)s.errors, s.broken ? ", stopped: its ring was malformed" : "");
 }
 
-static void kernel_lines(const struct domain *d)
-{
+static void kernel_lines(const struct domain *d) {
     struct basalt_domain_info info = info_of(d);
     if (!d->handle)
         return;
@@ -175,8 +164,7 @@ static void kernel_lines(const struct domain *d)
 }
 
 // Exits of all its vCPUs by kind, those that happened.
-static void exit_lines(const struct domain *d)
-{
+static void exit_lines(const struct domain *d) {
 #define EXIT_NAME(kind, name) name,
     static const char *const names[] = {BASALT_EXITS(EXIT_NAME)};
 #undef EXIT_NAME
@@ -198,8 +186,7 @@ static void exit_lines(const struct domain *d)
     }
 }
 
-enum shell_result command_info(const struct shell_call *call)
-{
+enum shell_result command_info(const struct shell_call *call) {
     struct domain *d = command_domain(call);
     if (!d)
         return SHELL_FAILED;
@@ -225,21 +212,18 @@ static u64 top_begun;
 static bool top_json;
 static struct top_sample dom0_sample;
 
-static struct top_sample sample(const struct basalt_domain_info *info)
-{
+static struct top_sample sample(const struct basalt_domain_info *info) {
     return (struct top_sample){info->run_tsc, info->exits};
 }
 
-static struct basalt_domain_info dom0_info(void)
-{
+static struct basalt_domain_info dom0_info(void) {
     struct basalt_domain_info info = {0};
     hc_domain_info(BASALT_HANDLE_SELF, &info);
     return info;
 }
 
 static void top_row(struct table *t, const char *name, const char *state,
-                    const struct basalt_domain_info *now, const struct top_sample *before, u64 ns)
-{
+                    const struct basalt_domain_info *now, const struct top_sample *before, u64 ns) {
     char text[TEXT_SIZE_MAX];
     u64 ran = time_ns_of_ticks(now->run_tsc - MIN(now->run_tsc, before->run_tsc));
     u64 exits = now->exits - MIN(now->exits, before->exits);
@@ -252,8 +236,7 @@ static void top_row(struct table *t, const char *name, const char *state,
     size_cell(t, now->memory_bytes);
 }
 
-static void top_print(void *context)
-{
+static void top_print(void *context) {
     static const struct table_column columns[] = {
         {"name", "NAME", false},      {"state", "STATE", false},
         {"cpu_percent", "CPU", true}, {"exits_per_second", "EXITS/S", true},
@@ -276,8 +259,7 @@ static void top_print(void *context)
 
 static void top_cancel(void) { timer_cancel(&top_timer); }
 
-enum shell_result command_top(const struct shell_call *call)
-{
+enum shell_result command_top(const struct shell_call *call) {
     u64 seconds = 1;
     if (call->count && (!text_number(call->words[0], 3600, &seconds) || seconds == 0))
         return shell_error("expected seconds (1 to 3600), found \"%s\"", call->words[0]);

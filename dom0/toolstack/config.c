@@ -18,10 +18,8 @@ const char *config_action_name(enum config_action action) { return actions[actio
 
 const char *config_protocol_name(enum config_protocol protocol) { return protocols[protocol]; }
 
-#define KEY(key, kind, ...)                                     \
-    {                                                           \
-        .name = #key, .parse = config_value_##kind, __VA_ARGS__ \
-    }
+#define KEY(key, kind, ...) \
+    { .name = #key, .parse = config_value_##kind, __VA_ARGS__ }
 #define ONE(field) .offset = offsetof(struct domain_config, field)
 #define MANY(field, n)                                      \
     ONE(field), .count = offsetof(struct domain_config, n), \
@@ -62,8 +60,8 @@ struct parser {
 };
 
 // Reports one mistake at the current line.
-__attribute__((format(printf, 2, 3))) static void mistake(struct parser *p, const char *format, ...)
-{
+__attribute__((format(printf, 2, 3))) static void mistake(struct parser *p, const char *format,
+                                                          ...) {
     char text[320];
     size_t used = p->line ? (size_t)snprintf(text, sizeof(text), "%s:%u: ", p->file, p->line)
                           : (size_t)snprintf(text, sizeof(text), "%s: ", p->file);
@@ -81,14 +79,12 @@ __attribute__((format(printf, 2, 3))) static void mistake(struct parser *p, cons
 
 static bool is_space(char c) { return c == ' ' || c == '\t'; }
 
-static bool is_key_char(char c)
-{
+static bool is_key_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
            c == '-';
 }
 
-static char *skip_spaces(char *text)
-{
+static char *skip_spaces(char *text) {
     while (is_space(*text))
         text++;
     return text;
@@ -96,8 +92,7 @@ static char *skip_spaces(char *text)
 
 // Damerau's distance of two short words (neighbours swapped count once); both at most 15 letters,
 // else "far".
-static unsigned distance(const char *a, const char *b)
-{
+static unsigned distance(const char *a, const char *b) {
     enum { LONGEST = 15 };
     unsigned d[LONGEST + 1][LONGEST + 1];
     size_t m = strlen(a), n = strlen(b);
@@ -118,8 +113,7 @@ static unsigned distance(const char *a, const char *b)
     return d[m][n];
 }
 
-const char *config_nearest(const char *word, const char *const *names, size_t count)
-{
+const char *config_nearest(const char *word, const char *const *names, size_t count) {
     const char *best = NULL;
     unsigned least = (unsigned)MAX(strlen(word) / 3, 1) + 1;
     for (size_t i = 0; i < count; i++) {
@@ -134,8 +128,7 @@ const char *config_nearest(const char *word, const char *const *names, size_t co
 
 // ---- lines ----
 
-static const struct config_key *find_key(struct parser *p, const char *name)
-{
+static const struct config_key *find_key(struct parser *p, const char *name) {
     const char *names[KEYS];
     for (size_t i = 0; i < KEYS; i++) {
         if (strcmp(keys[i].name, name) == 0)
@@ -152,8 +145,7 @@ static const struct config_key *find_key(struct parser *p, const char *name)
 
 // Takes the quotes off the text at `text`, in place (\" and \\ stand for " and \). Returns what
 // follows the closing quote, NULL if there is none; *out is where the text's NUL belongs.
-static char *unquote(char *text, char **out)
-{
+static char *unquote(char *text, char **out) {
     char *from = text + 1, *to = text;
     for (; *from && *from != '"'; from++) {
         if (*from == '\\' && (from[1] == '"' || from[1] == '\\'))
@@ -166,8 +158,7 @@ static char *unquote(char *text, char **out)
 
 // Cuts a value out of `text`, in place: a text in quotes or one bare word, with nothing but a
 // comment behind it. Returns NULL after a mistake.
-static char *cut_value(struct parser *p, const char *key, char *text)
-{
+static char *cut_value(struct parser *p, const char *key, char *text) {
     bool quoted = *text == '"';
     char *rest = text + strcspn(text, " \t#\""), *end = rest;
     if (quoted && !(rest = unquote(text, &end))) {
@@ -188,16 +179,14 @@ static char *cut_value(struct parser *p, const char *key, char *text)
     return text;
 }
 
-static void *field_of(struct parser *p, const struct config_key *key)
-{
+static void *field_of(struct parser *p, const struct config_key *key) {
     char *base = (char *)p->config + key->offset;
     if (!key->count)
         return base;
     return base + *(u32 *)((char *)p->config + key->count) * key->element;
 }
 
-static bool may_use(struct parser *p, const struct config_key *key)
-{
+static bool may_use(struct parser *p, const struct config_key *key) {
     unsigned *seen = &p->seen[key - keys];
     if (!key->count && *seen) {
         mistake(p, "%s: given already in line %u", key->name, *seen);
@@ -212,8 +201,7 @@ static bool may_use(struct parser *p, const struct config_key *key)
     return true;
 }
 
-static void parse_pair(struct parser *p, const char *name, char *text)
-{
+static void parse_pair(struct parser *p, const char *name, char *text) {
     const struct config_key *key = find_key(p, name);
     if (!key || !may_use(p, key))
         return;
@@ -229,8 +217,7 @@ static void parse_pair(struct parser *p, const char *name, char *text)
 }
 
 // A line, NUL-terminated, without its end.
-static void parse_line(struct parser *p, char *line)
-{
+static void parse_line(struct parser *p, char *line) {
     char *name = skip_spaces(line), *end = name;
     if (!*name || *name == '#')
         return;
@@ -246,8 +233,7 @@ static void parse_line(struct parser *p, char *line)
 }
 
 // Copies a line if nothing is wrong with its bytes.
-static bool copy_line(struct parser *p, const char *text, size_t length, char *line)
-{
+static bool copy_line(struct parser *p, const char *text, size_t length, char *line) {
     if (length && text[length - 1] == '\r')
         length--;
     if (length > CONFIG_LINE_MAX) {
@@ -267,8 +253,7 @@ static bool copy_line(struct parser *p, const char *text, size_t length, char *l
     return true;
 }
 
-static void check_required(struct parser *p)
-{
+static void check_required(struct parser *p) {
     p->line = 0;
     for (size_t i = 0; i < KEYS; i++)
         if (keys[i].required && !p->seen[i])
@@ -282,8 +267,7 @@ static void check_required(struct parser *p)
 }
 
 unsigned config_parse(const char *file, const char *text, size_t bytes,
-                      struct domain_config *config, config_report report, void *context)
-{
+                      struct domain_config *config, config_report report, void *context) {
     static char line[CONFIG_LINE_MAX + 1];
     struct parser p = {.file = file, .config = config, .report = report, .context = context};
     *config = (struct domain_config){.vcpus = 1,

@@ -9,15 +9,13 @@
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-static bool is_name_char(char c)
-{
+static bool is_name_char(char c) {
     return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
            c == '_' || c == '.';
 }
 
 // A decimal number at *text, which is moved behind it. False when there is none or it doesn't fit.
-static bool read_number(const char **text, u64 *value)
-{
+static bool read_number(const char **text, u64 *value) {
     const char *p = *text;
     u64 n = 0;
     for (; is_digit(*p); p++)
@@ -30,8 +28,7 @@ static bool read_number(const char **text, u64 *value)
 }
 
 // The unit's shift; -1 for an unknown one.
-static int unit_shift(const char *unit)
-{
+static int unit_shift(const char *unit) {
     static const char letters[] = "KMGT";
     const char *at = *unit ? strchr(letters, *unit & ~0x20) : NULL;
     if (!at)
@@ -41,8 +38,7 @@ static int unit_shift(const char *unit)
     return whole ? 10 * (int)(at - letters + 1) : -1;
 }
 
-const char *config_value_size(const struct config_key *key, const char *text, void *field)
-{
+const char *config_value_size(const struct config_key *key, const char *text, void *field) {
     static const char wanted[] = "a size such as 256M";
     u64 value;
     if (!read_number(&text, &value))
@@ -58,8 +54,7 @@ const char *config_value_size(const struct config_key *key, const char *text, vo
     return NULL;
 }
 
-const char *config_value_number(const struct config_key *key, const char *text, void *field)
-{
+const char *config_value_number(const struct config_key *key, const char *text, void *field) {
     static char wanted[64];
     u64 value;
     bool ok = read_number(&text, &value) && !*text && value >= key->least && value <= key->most;
@@ -71,8 +66,7 @@ const char *config_value_number(const struct config_key *key, const char *text, 
     return NULL;
 }
 
-const char *config_value_name(const struct config_key *key, const char *text, void *field)
-{
+const char *config_value_name(const struct config_key *key, const char *text, void *field) {
     size_t length = strlen(text);
     if (length == 0 || length > key->most)
         return "a name of 1 to 31 characters";
@@ -87,8 +81,7 @@ const char *config_value_name(const struct config_key *key, const char *text, vo
     return NULL;
 }
 
-const char *config_value_text(const struct config_key *key, const char *text, void *field)
-{
+const char *config_value_text(const struct config_key *key, const char *text, void *field) {
     static char wanted[64];
     size_t length = strlen(text);
     snprintf(wanted, sizeof(wanted), "a text of %llu to %llu bytes", (unsigned long long)key->least,
@@ -99,8 +92,7 @@ const char *config_value_text(const struct config_key *key, const char *text, vo
     return NULL;
 }
 
-const char *config_value_switch(const struct config_key *key, const char *text, void *field)
-{
+const char *config_value_switch(const struct config_key *key, const char *text, void *field) {
     static const char *const words[] = {"off", "on", "no", "yes", "false", "true", "0", "1"};
     (void)key;
     for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
@@ -112,8 +104,7 @@ const char *config_value_switch(const struct config_key *key, const char *text, 
     return "yes or no (or on, off)";
 }
 
-const char *config_value_choice(const struct config_key *key, const char *text, void *field)
-{
+const char *config_value_choice(const struct config_key *key, const char *text, void *field) {
     static char wanted[96];
     size_t used = 0;
     wanted[0] = 0;
@@ -129,8 +120,7 @@ const char *config_value_choice(const struct config_key *key, const char *text, 
     return wanted;
 }
 
-const char *config_value_disk(const struct config_key *key, const char *text, void *field)
-{
+const char *config_value_disk(const struct config_key *key, const char *text, void *field) {
     static const struct {
         const char *prefix;
         enum config_disk_source source;
@@ -161,8 +151,7 @@ const char *config_value_disk(const struct config_key *key, const char *text, vo
     return NULL;
 }
 
-const char *config_value_module(const struct config_key *key, const char *text, void *field)
-{
+const char *config_value_module(const struct config_key *key, const char *text, void *field) {
     size_t length = strlen(text), word = strcspn(text, " ");
     (void)key;
     if (word == 0 || word >= CONFIG_TEXT_SIZE || length >= sizeof(struct config_module))

@@ -16,18 +16,18 @@
 static struct domain *domains; // in order of their numbers
 static void (*listener)(struct domain *d);
 
-struct domain *domain_first(void) { return domains; }
+struct domain *domain_first(void) {
+    return domains;
+}
 
-struct domain *domain_find(const char *name)
-{
+struct domain *domain_find(const char *name) {
     struct domain *d = domains;
     while (d && strcmp(d->config.name, name) != 0)
         d = d->next;
     return d;
 }
 
-struct domain *domain_by_number(unsigned number)
-{
+struct domain *domain_by_number(unsigned number) {
     struct domain *d = domains;
     while (d && d->number != number)
         d = d->next;
@@ -36,22 +36,19 @@ struct domain *domain_by_number(unsigned number)
 
 void domain_set_listener(void (*function)(struct domain *d)) { listener = function; }
 
-void domain_set_state(struct domain *d, enum domain_state state)
-{
+void domain_set_state(struct domain *d, enum domain_state state) {
     d->state = state;
     if (listener)
         listener(d);
 }
 
-const char *domain_state_name(const struct domain *d)
-{
+const char *domain_state_name(const struct domain *d) {
     static const char *const names[] = {"stopped", "running",   "paused",
                                         "ending",  "preserved", "waiting"};
     return d->state == DOMAIN_RUNNING && d->shutdown_asked ? "stopping" : names[d->state];
 }
 
-const char *domain_cause_name(const struct domain *d)
-{
+const char *domain_cause_name(const struct domain *d) {
     static const char *const names[] = {"",        "powered off", "rebooted",
                                         "crashed", "destroyed",   "not started"};
     return names[d->cause];
@@ -59,14 +56,12 @@ const char *domain_cause_name(const struct domain *d)
 
 // ---- known domains ----
 
-static size_t screen_input(void *context, const char *bytes, size_t length)
-{
+static size_t screen_input(void *context, const char *bytes, size_t length) {
     struct domain *d = context;
     return d->machine ? machine_console_input(d->machine, bytes, length) : length;
 }
 
-static struct domain *add(void)
-{
+static struct domain *add(void) {
     struct domain **link = &domains, *d = calloc(1, sizeof(*d));
     if (!d)
         return NULL;
@@ -85,8 +80,7 @@ static struct domain *add(void)
     return d;
 }
 
-struct domain *domain_define(const struct domain_config *config, const char *source, char *error)
-{
+struct domain *domain_define(const struct domain_config *config, const char *source, char *error) {
     struct domain *d = domain_find(config->name);
     if (d && strcmp(d->source, source) != 0) {
         snprintf(error, DOMAIN_ERROR_SIZE,
@@ -110,15 +104,13 @@ struct domain *domain_define(const struct domain_config *config, const char *sou
 
 // ---- operations ----
 
-static int refuse(const struct domain *d, const char *what, char *error)
-{
+static int refuse(const struct domain *d, const char *what, char *error) {
     snprintf(error, DOMAIN_ERROR_SIZE, "%s is %s: it can't be %s", d->config.name,
              domain_state_name(d), what);
     return -BASALT_EINVAL;
 }
 
-static void shutdown_late(void *context)
-{
+static void shutdown_late(void *context) {
     struct domain *d = context;
     if (d->state != DOMAIN_RUNNING)
         return;
@@ -128,8 +120,7 @@ static void shutdown_late(void *context)
     domain_set_state(d, d->state);
 }
 
-int domain_shutdown(struct domain *d, char *error)
-{
+int domain_shutdown(struct domain *d, char *error) {
     if (d->state != DOMAIN_RUNNING)
         return refuse(d, "shut down", error);
     if (!machine_power_button(d->machine)) {
@@ -146,8 +137,7 @@ int domain_shutdown(struct domain *d, char *error)
     return 0;
 }
 
-int domain_destroy(struct domain *d, char *error)
-{
+int domain_destroy(struct domain *d, char *error) {
     if (d->state == DOMAIN_STOPPED || d->state == DOMAIN_ENDING)
         return refuse(d, "destroyed", error);
     timer_cancel(&d->timer);
@@ -168,8 +158,8 @@ int domain_destroy(struct domain *d, char *error)
     return 0;
 }
 
-static int control(struct domain *d, enum basalt_domain_op op, enum domain_state state, char *error)
-{
+static int control(struct domain *d, enum basalt_domain_op op, enum domain_state state,
+                   char *error) {
     i64 r = hc_domain_control(d->handle, op);
     if (r < 0) {
         snprintf(error, DOMAIN_ERROR_SIZE, "%s: the kernel refuses: %s", d->config.name,
@@ -180,15 +170,13 @@ static int control(struct domain *d, enum basalt_domain_op op, enum domain_state
     return 0;
 }
 
-int domain_pause(struct domain *d, char *error)
-{
+int domain_pause(struct domain *d, char *error) {
     if (d->state != DOMAIN_RUNNING)
         return refuse(d, "paused", error);
     return control(d, BASALT_OP_PAUSE, DOMAIN_PAUSED, error);
 }
 
-int domain_resume(struct domain *d, char *error)
-{
+int domain_resume(struct domain *d, char *error) {
     if (d->state != DOMAIN_PAUSED)
         return refuse(d, "resumed", error);
     return control(d, BASALT_OP_RESUME, DOMAIN_RUNNING, error);

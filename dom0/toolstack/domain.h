@@ -91,14 +91,12 @@ must_check int domain_pause(struct domain *d, char *error);
 must_check int domain_resume(struct domain *d, char *error);
 
 /// Whether it holds anything.
-static inline bool domain_alive(const struct domain *d)
-{
+static inline bool domain_alive(const struct domain *d) {
     return d->state != DOMAIN_STOPPED && d->state != DOMAIN_WAITING;
 }
 
 /// Whether nothing more will happen by itself: stopped for good, or preserved.
-static inline bool domain_over(const struct domain *d)
-{
+static inline bool domain_over(const struct domain *d) {
     return d->state == DOMAIN_STOPPED || d->state == DOMAIN_PRESERVED;
 }
 

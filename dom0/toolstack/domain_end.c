@@ -16,8 +16,7 @@
 
 // ---- taking apart ----
 
-static void start_again(void *context)
-{
+static void start_again(void *context) {
     struct domain *d = context;
     char error[DOMAIN_ERROR_SIZE];
     if (domain_start(d, error) < 0)
@@ -25,8 +24,7 @@ static void start_again(void *context)
 }
 
 // The first restart comes at once; quick ends in a row double the wait.
-static void wait_for_restart(struct domain *d)
-{
+static void wait_for_restart(struct domain *d) {
     char text[TEXT_SIZE_MAX];
     d->quick_ends = d->ended - d->started < QUICK_END_NS ? d->quick_ends + 1 : 0;
     u64 wait = d->quick_ends == 0 ? 0 : BACK_OFF_NS << MIN(d->quick_ends - 1, BACK_OFF_SHIFT);
@@ -40,8 +38,7 @@ static void wait_for_restart(struct domain *d)
     domain_set_state(d, DOMAIN_WAITING);
 }
 
-static void taken_apart(struct domain *d)
-{
+static void taken_apart(struct domain *d) {
     event_port_free(d->port);
     d->port = -1;
     for (u32 i = 0; i < CONFIG_DISKS_MAX; i++)
@@ -55,8 +52,7 @@ static void taken_apart(struct domain *d)
     domain_set_state(d, DOMAIN_STOPPED);
 }
 
-static void destroy_step(void *context)
-{
+static void destroy_step(void *context) {
     struct domain *d = context;
     i64 r = d->handle ? hc_domain_destroy_step(d->handle) : 0;
     if (r == -BASALT_EINTR) {
@@ -69,15 +65,13 @@ static void destroy_step(void *context)
     taken_apart(d);
 }
 
-static void machine_gone(void *context)
-{
+static void machine_gone(void *context) {
     struct domain *d = context;
     d->machine = NULL;
     destroy_step(d);
 }
 
-void domain_take_apart(struct domain *d)
-{
+void domain_take_apart(struct domain *d) {
     timer_cancel(&d->timer);
     d->destroy_work = (struct work){.handler = destroy_step, .context = d};
     domain_set_state(d, DOMAIN_ENDING);
@@ -89,13 +83,11 @@ void domain_take_apart(struct domain *d)
 
 // ---- seeing the end ----
 
-static bool lives(const struct domain *d)
-{
+static bool lives(const struct domain *d) {
     return d->state == DOMAIN_RUNNING || d->state == DOMAIN_PAUSED;
 }
 
-static void end(struct domain *d, enum domain_cause cause)
-{
+static void end(struct domain *d, enum domain_cause cause) {
     if (!lives(d) || d->cause != DOMAIN_CAUSE_NONE)
         return;
     d->cause = cause;
@@ -104,8 +96,7 @@ static void end(struct domain *d, enum domain_cause cause)
 }
 
 // The guest is stopped at once, so that it does nothing after its last word.
-static void end_by_guest(struct domain *d, enum domain_cause cause)
-{
+static void end_by_guest(struct domain *d, enum domain_cause cause) {
     if (!lives(d) || d->cause != DOMAIN_CAUSE_NONE)
         return;
     end(d, cause);
@@ -118,8 +109,7 @@ void domain_power_off(void *d) { end_by_guest(d, DOMAIN_CAUSE_POWER_OFF); }
 
 void domain_reset(void *d) { end_by_guest(d, DOMAIN_CAUSE_REBOOT); }
 
-void domain_rung(void *context)
-{
+void domain_rung(void *context) {
     struct domain *d = context;
     struct basalt_domain_info info = {0};
     if (!lives(d) || hc_domain_info(d->handle, &info) < 0 || info.status != BASALT_STATUS_ENDED)
@@ -127,8 +117,7 @@ void domain_rung(void *context)
     end(d, DOMAIN_CAUSE_CRASH);
 }
 
-void domain_end_work(void *context)
-{
+void domain_end_work(void *context) {
     struct domain *d = context;
     if (!lives(d))
         return;

@@ -14,8 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool find_file(const char *what, const char *name, struct loader_file *file, char *error)
-{
+static bool find_file(const char *what, const char *name, struct loader_file *file, char *error) {
     const struct basalt_boot_module *module = boot_module_find(name);
     if (!module) {
         domain_fail(
@@ -32,8 +31,8 @@ static bool find_file(const char *what, const char *name, struct loader_file *fi
 
 // Modules of a Multiboot guest: the file is named by the first word, the guest is told the whole
 // text.
-static bool find_modules(const struct domain_config *config, struct loader_file *files, char *error)
-{
+static bool find_modules(const struct domain_config *config, struct loader_file *files,
+                         char *error) {
     static char names[CONFIG_MODULES_MAX][CONFIG_TEXT_SIZE];
     for (u32 i = 0; i < config->module_count; i++) {
         snprintf(names[i], sizeof(names[i]), "%.*s", (int)strcspn(config->modules[i].text, " "),
@@ -45,8 +44,7 @@ static bool find_modules(const struct domain_config *config, struct loader_file 
     return true;
 }
 
-static int load_kernel(struct domain *d, struct loader_plan *plan, char *error)
-{
+static int load_kernel(struct domain *d, struct loader_plan *plan, char *error) {
     struct loader_file modules[CONFIG_MODULES_MAX];
     struct machine_memory_range map[MACHINE_MEMORY_RANGES];
     u8 rsdp[LOADER_RSDP_SIZE];
@@ -71,8 +69,7 @@ static int load_kernel(struct domain *d, struct loader_plan *plan, char *error)
     return 0;
 }
 
-int domain_load(struct domain *d, char *error)
-{
+int domain_load(struct domain *d, char *error) {
     static struct loader_plan plan;
     int r = load_kernel(d, &plan, error);
     if (r < 0)

@@ -15,8 +15,7 @@
 
 typedef unsigned long long ull;
 
-const char *domain_end_reason_name(enum basalt_end_reason reason)
-{
+const char *domain_end_reason_name(enum basalt_end_reason reason) {
     switch (reason) {
     case BASALT_END_NONE: return "none";
     case BASALT_END_CONTROL: return "ended by dom0";
@@ -29,14 +28,12 @@ const char *domain_end_reason_name(enum basalt_end_reason reason)
     return "unknown";
 }
 
-static void say_line(void *context, const char *text)
-{
+static void say_line(void *context, const char *text) {
     const struct domain *d = context;
     log_info(d->config.name, "| %s", text);
 }
 
-static void say_registers(const struct domain *d, const struct basalt_vcpu_state *s)
-{
+static void say_registers(const struct domain *d, const struct basalt_vcpu_state *s) {
     static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                         "r8 ", "r9 ", "r10", "r11", "r12", "r13", "r14", "r15"};
     log_info(d->config.name, "  rip %016llx  rflags %08llx  cs %04x  cr0 %08llx  cr2 %016llx",
@@ -50,8 +47,7 @@ static void say_registers(const struct domain *d, const struct basalt_vcpu_state
                  (ull)s->gprs[i + 2], names[i + 3], (ull)s->gprs[i + 3]);
 }
 
-static void say_instruction(const struct domain *d)
-{
+static void say_instruction(const struct domain *d) {
     char text[3 * sizeof(d->end.end_insn) + 1] = "";
     u32 length = (u32)MIN(d->end.end_insn_length, sizeof(d->end.end_insn));
     for (u32 i = 0; i < length; i++)
@@ -59,8 +55,7 @@ static void say_instruction(const struct domain *d)
     log_info(d->config.name, "  instruction%s", length ? text : ": can't be read");
 }
 
-static void say_fault(const struct domain *d)
-{
+static void say_fault(const struct domain *d) {
     static struct basalt_vcpu_state state;
     i64 r = hc_vcpu_get(d->handle, d->end.end_vcpu, &state);
     if (r < 0)
@@ -70,8 +65,7 @@ static void say_fault(const struct domain *d)
     say_instruction(d);
 }
 
-void domain_report_end(struct domain *d)
-{
+void domain_report_end(struct domain *d) {
     char ran[TEXT_SIZE_MAX];
     text_of_duration(ran, d->ended - d->started);
     if (d->cause != DOMAIN_CAUSE_CRASH) {

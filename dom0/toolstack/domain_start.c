@@ -17,8 +17,7 @@
 #define VCPU_BYTES  (32 * KIB) // at most, for the kernel's pages of one
 #define FIXED_BYTES (256 * KIB)
 
-int domain_fail(i64 code, char *error, const char *format, ...)
-{
+int domain_fail(i64 code, char *error, const char *format, ...) {
     va_list args;
     va_start(args, format);
     vsnprintf(error, DOMAIN_ERROR_SIZE, format, args);
@@ -29,8 +28,7 @@ int domain_fail(i64 code, char *error, const char *format, ...)
 // ---- disks ----
 
 // The RAM disk that dom0/drivers made of a module: a disk whose label is the module's name.
-static struct block_device *find_ramdisk(const char *module, char *error)
-{
+static struct block_device *find_ramdisk(const char *module, char *error) {
     for (struct block_device *d = block_first(); d; d = block_next(d))
         if (!d->disk && strncmp(d->name, "ram", 3) == 0 && strcmp(d->label, module) == 0)
             return d;
@@ -42,8 +40,7 @@ static struct block_device *find_ramdisk(const char *module, char *error)
     return NULL;
 }
 
-static struct block_device *find_disk(const struct config_disk *disk, char *error)
-{
+static struct block_device *find_disk(const struct config_disk *disk, char *error) {
     static const char *const prefixes[] = {"", "label:", "guid:"};
     char name[CONFIG_TEXT_SIZE + 8];
     if (disk->source == CONFIG_DISK_MODULE)
@@ -52,8 +49,7 @@ static struct block_device *find_disk(const struct config_disk *disk, char *erro
     return block_find(name, error, DOMAIN_ERROR_SIZE);
 }
 
-static int claim_disks(struct domain *d, struct machine_config *machine, char *error)
-{
+static int claim_disks(struct domain *d, struct machine_config *machine, char *error) {
     for (u32 i = 0; i < d->config.disk_count; i++) {
         const struct config_disk *disk = &d->config.disks[i];
         char reason[DOMAIN_ERROR_SIZE];
@@ -77,13 +73,11 @@ static int claim_disks(struct domain *d, struct machine_config *machine, char *e
 
 // Guest memory, the kernel's tables for it (4 KiB for 2 MiB at most, and dom0's share of it), its
 // pages and ours.
-u64 domain_quota(const struct domain_config *config)
-{
+u64 domain_quota(const struct domain_config *config) {
     return config->memory + config->memory / 256 + config->vcpus * VCPU_BYTES + FIXED_BYTES;
 }
 
-static int out_of_memory(const struct domain *d, i64 code, char *error)
-{
+static int out_of_memory(const struct domain *d, i64 code, char *error) {
     struct basalt_memory_info info = {0};
     char wanted[TEXT_SIZE_MAX], most[TEXT_SIZE_MAX], left[TEXT_SIZE_MAX];
     hc_memory_info(&info);
@@ -96,8 +90,7 @@ static int out_of_memory(const struct domain *d, i64 code, char *error)
         text_of_size(left, info.free));
 }
 
-static int check_memory(const struct domain *d, char *error)
-{
+static int check_memory(const struct domain *d, char *error) {
     struct basalt_memory_info info = {0};
     i64 r = hc_memory_info(&info);
     if (r < 0)
@@ -108,8 +101,7 @@ static int check_memory(const struct domain *d, char *error)
 
 // ---- the domain and its machine ----
 
-static int create_domain(struct domain *d, char *error)
-{
+static int create_domain(struct domain *d, char *error) {
     struct basalt_domain_config config = {
         .memory_quota = domain_quota(&d->config), .weight = d->config.weight, .cap = d->config.cap};
     snprintf(config.name, sizeof(config.name), "%s", d->config.name);
@@ -122,15 +114,13 @@ static int create_domain(struct domain *d, char *error)
     return r < 0 ? domain_fail(r, error, "no event port for it: %s", error_text(r)) : 0;
 }
 
-static void console_output(void *context, const char *bytes, size_t length)
-{
+static void console_output(void *context, const char *bytes, size_t length) {
     screen_write(&((struct domain *)context)->screen, bytes, length);
 }
 
 static void console_room(void *context) { screen_room(&((struct domain *)context)->screen); }
 
-static int create_machine(struct domain *d, struct machine_config *config, char *error)
-{
+static int create_machine(struct domain *d, struct machine_config *config, char *error) {
     config->name = d->config.name;
     config->domain = d->handle;
     config->vcpus = d->config.vcpus;
@@ -148,8 +138,7 @@ static int create_machine(struct domain *d, struct machine_config *config, char 
 
 // ---- all together ----
 
-static int start(struct domain *d, char *error)
-{
+static int start(struct domain *d, char *error) {
     struct machine_config machine = {0};
     int r = claim_disks(d, &machine, error);
     if (r == 0)
@@ -167,8 +156,7 @@ static int start(struct domain *d, char *error)
                        : 0;
 }
 
-int domain_start(struct domain *d, char *error)
-{
+int domain_start(struct domain *d, char *error) {
     if (d->state != DOMAIN_STOPPED && d->state != DOMAIN_WAITING)
         return domain_fail(-BASALT_EBUSY, error, "%s is %s already", d->config.name,
                            domain_state_name(d));

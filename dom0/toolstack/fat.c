@@ -33,8 +33,7 @@ static u16 get16(const u8 *p) { return (u16)(p[0] | p[1] << 8); }
 static u32 get32(const u8 *p) { return (u32)get16(p) | (u32)get16(p + 2) << 16; }
 
 // Copies bytes of the file system, sector by sector.
-static bool read_bytes(struct fat *f, u64 offset, u32 bytes, void *to)
-{
+static bool read_bytes(struct fat *f, u64 offset, u32 bytes, void *to) {
     u8 *out = to;
     if (offset > f->source->bytes || bytes > f->source->bytes - offset)
         return false;
@@ -55,8 +54,7 @@ static bool read_bytes(struct fat *f, u64 offset, u32 bytes, void *to)
     return true;
 }
 
-static const char *read_header(struct fat *f)
-{
+static const char *read_header(struct fat *f) {
     u8 b[SECTOR];
     if (!read_bytes(f, 0, SECTOR, b))
         return "its first sector can't be read";
@@ -84,8 +82,7 @@ static const char *read_header(struct fat *f)
 }
 
 // The cluster after `cluster`; 0 at the chain's end and where it is damaged.
-static u32 next_cluster(struct fat *f, u32 cluster)
-{
+static u32 next_cluster(struct fat *f, u32 cluster) {
     u8 b[4] = {0};
     u64 bit = (u64)cluster * f->width;
     if (!read_bytes(f, f->table + bit / 8, f->width == 32 ? 4 : 2, b))
@@ -98,8 +95,7 @@ static u32 next_cluster(struct fat *f, u32 cluster)
 }
 
 // Copies up to `bytes` bytes of a chain; returns how many there were.
-static u32 read_chain(struct fat *f, u32 cluster, u32 bytes, u8 *to)
-{
+static u32 read_chain(struct fat *f, u32 cluster, u32 bytes, u8 *to) {
     u32 done = 0;
     while (done < bytes && cluster >= 2 && cluster < f->clusters + 2) {
         u32 piece = MIN(bytes - done, f->cluster_bytes);
@@ -114,8 +110,7 @@ static u32 read_chain(struct fat *f, u32 cluster, u32 bytes, u8 *to)
 // ---- names ----
 
 // A part of a long name; they come last part first.
-static void take_long_part(struct fat *f, const u8 *e)
-{
+static void take_long_part(struct fat *f, const u8 *e) {
     static const u8 places[LONG_LETTERS] = {1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30};
     unsigned number = e[0] & 0x1f;
     if (e[0] & 0x40) {
@@ -137,8 +132,7 @@ static void take_long_part(struct fat *f, const u8 *e)
 }
 
 // The name of an entry: the long one that came before it, or its own eight and three letters.
-static void make_name(struct fat *f, const u8 *e)
-{
+static void make_name(struct fat *f, const u8 *e) {
     size_t used = 0;
     if (f->parts_left == 1)
         return;
@@ -153,8 +147,7 @@ static void make_name(struct fat *f, const u8 *e)
 
 // ---- the root folder ----
 
-static bool ends_in(const char *name, const char *suffix)
-{
+static bool ends_in(const char *name, const char *suffix) {
     size_t n = strlen(name), s = strlen(suffix);
     return n > s && strcasecmp(name + n - s, suffix) == 0;
 }
@@ -166,8 +159,7 @@ struct wanted {
     void *context;
 };
 
-static void take_file(struct fat *f, const u8 *e, const struct wanted *w)
-{
+static void take_file(struct fat *f, const u8 *e, const struct wanted *w) {
     u32 bytes = get32(e + 28), cluster = (u32)get16(e + 20) << 16 | get16(e + 26);
     make_name(f, e);
     if (!ends_in(f->name, w->suffix))
@@ -182,8 +174,7 @@ static void take_file(struct fat *f, const u8 *e, const struct wanted *w)
 const char *fat_read_root(const struct fat_source *source, const char *suffix, u32 most,
                           void (*file)(void *context, const char *name, const char *data,
                                        u32 bytes),
-                          void *context)
-{
+                          void *context) {
     struct fat f = {.source = source, .cached = ~0ull};
     struct wanted w = {suffix, most, file, context};
     const char *wrong = read_header(&f);

@@ -14,8 +14,7 @@ enum { ESCAPE_NONE, ESCAPE_BEGUN, ESCAPE_BRACKET, ESCAPE_O };
 
 static void put(struct lineedit *e, const char *text) { e->output(e->context, text, strlen(text)); }
 
-static void draw(struct lineedit *e)
-{
+static void draw(struct lineedit *e) {
     char back[24];
     put(e, "\r");
     put(e, e->prompt);
@@ -27,8 +26,7 @@ static void draw(struct lineedit *e)
     put(e, back);
 }
 
-static void set_text(struct lineedit *e, const char *text)
-{
+static void set_text(struct lineedit *e, const char *text) {
     e->length = strnlen(text, LINEEDIT_SIZE - 1);
     memmove(e->text, text, e->length);
     e->text[e->length] = 0;
@@ -36,8 +34,7 @@ static void set_text(struct lineedit *e, const char *text)
 }
 
 // After a finished line, an empty one.
-static void begin(struct lineedit *e)
-{
+static void begin(struct lineedit *e) {
     if (!e->finished)
         return;
     set_text(e, "");
@@ -45,15 +42,13 @@ static void begin(struct lineedit *e)
     e->browsing = 0;
 }
 
-void lineedit_show(struct lineedit *e)
-{
+void lineedit_show(struct lineedit *e) {
     begin(e);
     e->visible = true;
     draw(e);
 }
 
-void lineedit_hide(struct lineedit *e)
-{
+void lineedit_hide(struct lineedit *e) {
     if (e->visible)
         put(e, "\r\x1b[K");
     e->visible = false;
@@ -61,8 +56,7 @@ void lineedit_hide(struct lineedit *e)
 
 // ---- changes ----
 
-static void insert(struct lineedit *e, const char *text, size_t bytes)
-{
+static void insert(struct lineedit *e, const char *text, size_t bytes) {
     if (e->length + bytes >= LINEEDIT_SIZE) {
         put(e, "\a");
         return;
@@ -74,15 +68,13 @@ static void insert(struct lineedit *e, const char *text, size_t bytes)
 }
 
 // Takes out [from, to) and puts the cursor there.
-static void cut(struct lineedit *e, size_t from, size_t to)
-{
+static void cut(struct lineedit *e, size_t from, size_t to) {
     memmove(e->text + from, e->text + to, e->length - to + 1);
     e->length -= to - from;
     e->cursor = from;
 }
 
-static size_t word_start(const struct lineedit *e)
-{
+static size_t word_start(const struct lineedit *e) {
     size_t at = e->cursor;
     while (at > 0 && e->text[at - 1] == ' ')
         at--;
@@ -93,8 +85,7 @@ static size_t word_start(const struct lineedit *e)
 
 // ---- history ----
 
-static void remember(struct lineedit *e)
-{
+static void remember(struct lineedit *e) {
     const char *last = e->history[(e->history_count + LINEEDIT_HISTORY - 1) % LINEEDIT_HISTORY];
     e->browsing = 0;
     if (e->length == 0 || (e->history_count && strcmp(last, e->text) == 0))
@@ -102,8 +93,7 @@ static void remember(struct lineedit *e)
     memcpy(e->history[e->history_count++ % LINEEDIT_HISTORY], e->text, e->length + 1);
 }
 
-static void browse(struct lineedit *e, u32 to)
-{
+static void browse(struct lineedit *e, u32 to) {
     if (to > MIN(e->history_count, LINEEDIT_HISTORY)) {
         put(e, "\a");
         return;
@@ -116,8 +106,7 @@ static void browse(struct lineedit *e, u32 to)
 
 // ---- completion ----
 
-void lineedit_offer(struct lineedit *e, const char *word)
-{
+void lineedit_offer(struct lineedit *e, const char *word) {
     size_t start = e->cursor;
     while (start > 0 && e->text[start - 1] != ' ')
         start--;
@@ -138,8 +127,7 @@ void lineedit_offer(struct lineedit *e, const char *word)
     e->common[same] = 0;
 }
 
-static void complete(struct lineedit *e)
-{
+static void complete(struct lineedit *e) {
     size_t start = e->cursor;
     while (start > 0 && e->text[start - 1] != ' ')
         start--;
@@ -172,14 +160,12 @@ static void left(struct lineedit *e) { e->cursor -= e->cursor > 0; }
 
 static void right(struct lineedit *e) { e->cursor += e->cursor < e->length; }
 
-static void delete (struct lineedit *e)
-{
+static void delete (struct lineedit *e) {
     if (e->cursor < e->length)
         cut(e, e->cursor, e->cursor + 1);
 }
 
-static void control_key(struct lineedit *e, char c)
-{
+static void control_key(struct lineedit *e, char c) {
     switch (c) {
     case CTRL('A'): e->cursor = 0; break;
     case CTRL('E'): e->cursor = e->length; break;
@@ -207,8 +193,7 @@ static void control_key(struct lineedit *e, char c)
 }
 
 // The last byte of a terminal's key sequence.
-static void sequence_key(struct lineedit *e, char c)
-{
+static void sequence_key(struct lineedit *e, char c) {
     static const struct {
         char final, control;
     } keys[] = {{'A', CTRL('P')}, {'B', CTRL('N')}, {'C', CTRL('F')},
@@ -224,8 +209,7 @@ static void sequence_key(struct lineedit *e, char c)
         control_key(e, by_number[e->parameter]);
 }
 
-static void feed_escape(struct lineedit *e, char c)
-{
+static void feed_escape(struct lineedit *e, char c) {
     if (e->escape == ESCAPE_BEGUN) {
         e->escape = c == '[' ? ESCAPE_BRACKET : c == 'O' ? ESCAPE_O : ESCAPE_NONE;
         e->parameter = 0;
@@ -241,8 +225,7 @@ static void feed_escape(struct lineedit *e, char c)
     sequence_key(e, c);
 }
 
-static enum lineedit_event finish(struct lineedit *e, const char *mark, enum lineedit_event event)
-{
+static enum lineedit_event finish(struct lineedit *e, const char *mark, enum lineedit_event event) {
     put(e, mark);
     put(e, "\r\n");
     e->visible = false;
@@ -250,8 +233,7 @@ static enum lineedit_event finish(struct lineedit *e, const char *mark, enum lin
     return event;
 }
 
-enum lineedit_event lineedit_feed(struct lineedit *e, char c)
-{
+enum lineedit_event lineedit_feed(struct lineedit *e, char c) {
     char before = e->last;
     begin(e);
     if (c == '\n' && before == '\r') { // one Enter that came as two bytes

@@ -24,8 +24,7 @@ static const struct {
     {CONFIG_MULTIBOOT, loader_is_multiboot, loader_multiboot, "a file with a Multiboot header"},
 };
 
-bool loader_fail(struct loader_plan *plan, const char *format, ...)
-{
+bool loader_fail(struct loader_plan *plan, const char *format, ...) {
     va_list args;
     va_start(args, format);
     vsnprintf(plan->error, sizeof(plan->error), format, args);
@@ -33,8 +32,7 @@ bool loader_fail(struct loader_plan *plan, const char *format, ...)
     return false;
 }
 
-bool loader_make_plan(const struct loader_input *input, struct loader_plan *plan)
-{
+bool loader_make_plan(const struct loader_input *input, struct loader_plan *plan) {
     memset(plan, 0, sizeof(*plan));
     for (unsigned i = 0; i < ARRAY_SIZE(loaders); i++) {
         bool is = loaders[i].is(&input->kernel);
@@ -54,8 +52,7 @@ bool loader_make_plan(const struct loader_input *input, struct loader_plan *plan
         input->kernel.name, (unsigned long long)input->kernel.bytes);
 }
 
-bool loader_carry_out(struct loader_plan *plan, struct guest_memory *memory)
-{
+bool loader_carry_out(struct loader_plan *plan, struct guest_memory *memory) {
     for (u32 i = 0; i < plan->count; i++) {
         const struct loader_placement *p = &plan->placements[i];
         if (!guest_write(memory, p->gpa, p->source, p->source_bytes) ||
@@ -68,22 +65,19 @@ bool loader_carry_out(struct loader_plan *plan, struct guest_memory *memory)
 
 // ---- placement ----
 
-static bool overlap(u64 a, u64 a_bytes, u64 b, u64 b_bytes)
-{
+static bool overlap(u64 a, u64 a_bytes, u64 b, u64 b_bytes) {
     return a < b + b_bytes && b < a + a_bytes;
 }
 
 // A placement that [gpa, gpa + bytes) overlaps; NULL if there is none.
-static const struct loader_placement *taken(const struct loader_plan *plan, u64 gpa, u64 bytes)
-{
+static const struct loader_placement *taken(const struct loader_plan *plan, u64 gpa, u64 bytes) {
     for (u32 i = 0; i < plan->count; i++)
         if (overlap(gpa, bytes, plan->placements[i].gpa, plan->placements[i].bytes))
             return &plan->placements[i];
     return NULL;
 }
 
-static bool in_ram(const struct loader_input *input, u64 gpa, u64 bytes)
-{
+static bool in_ram(const struct loader_input *input, u64 gpa, u64 bytes) {
     for (unsigned i = 0; i < input->map_count; i++) {
         const struct machine_memory_range *r = &input->map[i];
         if (r->type == MACHINE_RAM && gpa >= r->base && gpa - r->base < r->size &&
@@ -94,8 +88,7 @@ static bool in_ram(const struct loader_input *input, u64 gpa, u64 bytes)
 }
 
 bool loader_place(const struct loader_input *input, struct loader_plan *plan, const char *what,
-                  u64 gpa, u64 bytes, const u8 *source, u64 source_bytes)
-{
+                  u64 gpa, u64 bytes, const u8 *source, u64 source_bytes) {
     char size[TEXT_SIZE_MAX], memory[TEXT_SIZE_MAX];
     if (bytes == 0)
         return true;
@@ -118,8 +111,7 @@ bool loader_place(const struct loader_input *input, struct loader_plan *plan, co
 }
 
 // The lowest free place in [low, high).
-static u64 find_up(const struct loader_plan *plan, u64 bytes, u64 align, u64 low, u64 high)
-{
+static u64 find_up(const struct loader_plan *plan, u64 bytes, u64 align, u64 low, u64 high) {
     for (u64 at = ALIGN_UP(low, align); at < high && bytes <= high - at;) {
         const struct loader_placement *p = taken(plan, at, bytes);
         if (!p)
@@ -129,8 +121,7 @@ static u64 find_up(const struct loader_plan *plan, u64 bytes, u64 align, u64 low
     return LOADER_NOWHERE;
 }
 
-static u64 find_down(const struct loader_plan *plan, u64 bytes, u64 align, u64 low, u64 high)
-{
+static u64 find_down(const struct loader_plan *plan, u64 bytes, u64 align, u64 low, u64 high) {
     while (high >= low && bytes <= high - low) {
         u64 at = ALIGN_DOWN(high - bytes, align);
         const struct loader_placement *p = at < low ? NULL : taken(plan, at, bytes);
@@ -142,8 +133,7 @@ static u64 find_down(const struct loader_plan *plan, u64 bytes, u64 align, u64 l
 }
 
 u64 loader_find(const struct loader_input *input, const struct loader_plan *plan, u64 bytes,
-                u64 align, u64 least, u64 limit, bool from_top)
-{
+                u64 align, u64 least, u64 limit, bool from_top) {
     u64 best = LOADER_NOWHERE;
     for (unsigned i = 0; i < input->map_count; i++) {
         const struct machine_memory_range *r = &input->map[i];
@@ -159,8 +149,7 @@ u64 loader_find(const struct loader_input *input, const struct loader_plan *plan
 }
 
 bool loader_place_file(const struct loader_input *input, struct loader_plan *plan,
-                       const struct loader_file *file, u64 limit, bool from_top, u64 *gpa)
-{
+                       const struct loader_file *file, u64 limit, bool from_top, u64 *gpa) {
     char size[TEXT_SIZE_MAX], memory[TEXT_SIZE_MAX], kernel[TEXT_SIZE_MAX];
     u64 bytes = MAX(file->bytes, 1), used = 0;
     *gpa = loader_find(input, plan, bytes, PAGE_SIZE, MIB, limit, from_top);
@@ -178,8 +167,7 @@ bool loader_place_file(const struct loader_input *input, struct loader_plan *pla
 
 // ---- the area ----
 
-bool loader_place_area(const struct loader_input *input, struct loader_plan *plan)
-{
+bool loader_place_area(const struct loader_input *input, struct loader_plan *plan) {
     plan->area_gpa =
         loader_find(input, plan, LOADER_AREA_SIZE, PAGE_SIZE, PAGE_SIZE, 4 * GIB, false);
     if (plan->area_gpa == LOADER_NOWHERE)
@@ -190,8 +178,7 @@ bool loader_place_area(const struct loader_input *input, struct loader_plan *pla
                         plan->area, LOADER_AREA_SIZE);
 }
 
-void *loader_area(struct loader_plan *plan, u64 bytes, u64 align, u64 *gpa)
-{
+void *loader_area(struct loader_plan *plan, u64 bytes, u64 align, u64 *gpa) {
     u64 at = ALIGN_UP(plan->area_used, align);
     if (bytes > LOADER_AREA_SIZE || at > LOADER_AREA_SIZE - bytes) {
         loader_fail(plan,
@@ -204,8 +191,7 @@ void *loader_area(struct loader_plan *plan, u64 bytes, u64 align, u64 *gpa)
     return plan->area + at;
 }
 
-u64 loader_area_text(struct loader_plan *plan, const char *text)
-{
+u64 loader_area_text(struct loader_plan *plan, const char *text) {
     u64 gpa = 0;
     char *to = loader_area(plan, strlen(text) + 1, 1, &gpa);
     if (!to)
@@ -233,8 +219,7 @@ u64 loader_area_text(struct loader_plan *plan, const char *text)
 #define SELECTOR_CODE      0x10u // Linux's __BOOT_CS
 #define SELECTOR_DATA      0x18u // Linux's __BOOT_DS
 
-static void set_segments(struct basalt_vcpu_state *s, u32 code_attributes)
-{
+static void set_segments(struct basalt_vcpu_state *s, u32 code_attributes) {
     for (unsigned i = BASALT_ES; i <= BASALT_GS; i++)
         s->segments[i] = (struct basalt_segment){
             .limit = 0xffffffff, .selector = SELECTOR_DATA, .attributes = ATTRIBUTES_DATA};
@@ -244,8 +229,7 @@ static void set_segments(struct basalt_vcpu_state *s, u32 code_attributes)
     s->segments[BASALT_TR] = (struct basalt_segment){.limit = 0x67, .attributes = ATTRIBUTES_TSS};
 }
 
-void loader_state_32(struct basalt_vcpu_state *state, u64 entry)
-{
+void loader_state_32(struct basalt_vcpu_state *state, u64 entry) {
     *state = (struct basalt_vcpu_state){
         .rip = entry, .rflags = 2, .cr0 = CR0_PE | CR0_ET, .dr6 = 0xffff0ff0, .dr7 = 0x400};
     set_segments(state, ATTRIBUTES_CODE_32);
@@ -257,8 +241,7 @@ void loader_state_32(struct basalt_vcpu_state *state, u64 entry)
 
 // Four GiB one to one in 2 MiB pages: PML4, PDPT, four page directories. Returns CR3, 0 without
 // room.
-static u64 identity_tables(struct loader_plan *plan)
-{
+static u64 identity_tables(struct loader_plan *plan) {
     u64 gpa;
     u64 *table = loader_area(plan, 6 * PAGE_SIZE, PAGE_SIZE, &gpa);
     if (!table)
@@ -272,8 +255,7 @@ static u64 identity_tables(struct loader_plan *plan)
     return gpa;
 }
 
-bool loader_state_64(struct loader_plan *plan, u64 entry)
-{
+bool loader_state_64(struct loader_plan *plan, u64 entry) {
     static const u64 descriptors[] = {0, 0, 0x00af9b000000ffffull,
                                       0x00cf93000000ffffull}; // null, -, code, data
     struct basalt_vcpu_state *s = &plan->state;

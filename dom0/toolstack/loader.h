@@ -83,19 +83,16 @@ __attribute__((format(printf, 2, 3))) bool loader_fail(struct loader_plan *plan,
                                                        ...);
 
 /// Whether [offset, offset + bytes) lies in the file.
-static inline bool loader_in_file(const struct loader_file *file, u64 offset, u64 bytes)
-{
+static inline bool loader_in_file(const struct loader_file *file, u64 offset, u64 bytes) {
     return offset <= file->bytes && bytes <= file->bytes - offset;
 }
 
 /// Little-endian fields of a file; the caller has checked the range.
 static inline u16 loader_u16(const u8 *p) { return (u16)(p[0] | p[1] << 8); }
-static inline u32 loader_u32(const u8 *p)
-{
+static inline u32 loader_u32(const u8 *p) {
     return (u32)loader_u16(p) | (u32)loader_u16(p + 2) << 16;
 }
-static inline u64 loader_u64(const u8 *p)
-{
+static inline u64 loader_u64(const u8 *p) {
     return (u64)loader_u32(p) | (u64)loader_u32(p + 4) << 32;
 }
 

@@ -13,8 +13,7 @@
 #define EM_386    3
 #define EM_X86_64 62
 
-bool elf_is(const struct loader_file *file)
-{
+bool elf_is(const struct loader_file *file) {
     if (!loader_in_file(file, 0, EHDR_32) || memcmp(file->data, "\177ELF", 4) != 0)
         return false;
     u8 width = file->data[4], order = file->data[5];
@@ -22,8 +21,7 @@ bool elf_is(const struct loader_file *file)
     return (width == 1 || width == 2) && order == 1 && (machine == EM_386 || machine == EM_X86_64);
 }
 
-static struct elf_segment read_segment(const u8 *p, bool wide)
-{
+static struct elf_segment read_segment(const u8 *p, bool wide) {
     if (wide)
         return (struct elf_segment){loader_u32(p),      loader_u64(p + 8),  loader_u64(p + 16),
                                     loader_u64(p + 24), loader_u64(p + 32), loader_u64(p + 40)};
@@ -32,8 +30,7 @@ static struct elf_segment read_segment(const u8 *p, bool wide)
 }
 
 // NULL, or what is wrong with a segment.
-static const char *check_segment(const struct loader_file *file, const struct elf_segment *s)
-{
+static const char *check_segment(const struct loader_file *file, const struct elf_segment *s) {
     if (s->type != ELF_PT_LOAD && s->type != ELF_PT_NOTE)
         return NULL;
     if (!loader_in_file(file, s->offset, s->file_bytes))
@@ -44,8 +41,7 @@ static const char *check_segment(const struct loader_file *file, const struct el
     return NULL;
 }
 
-const char *elf_read(const struct loader_file *file, struct elf_image *image)
-{
+const char *elf_read(const struct loader_file *file, struct elf_image *image) {
     *image = (struct elf_image){.file = file};
     if (!elf_is(file))
         return "is no x86 ELF file";
@@ -72,8 +68,7 @@ const char *elf_read(const struct loader_file *file, struct elf_image *image)
 }
 
 bool elf_place(const struct loader_input *input, struct loader_plan *plan,
-               const struct elf_image *image, u64 offset)
-{
+               const struct elf_image *image, u64 offset) {
     for (u32 i = 0; i < image->count; i++) {
         const struct elf_segment *s = &image->segments[i];
         if (s->type == ELF_PT_LOAD &&
@@ -84,8 +79,7 @@ bool elf_place(const struct loader_input *input, struct loader_plan *plan,
     return true;
 }
 
-bool elf_range(const struct elf_image *image, u64 *low, u64 *high)
-{
+bool elf_range(const struct elf_image *image, u64 *low, u64 *high) {
     *low = ~0ull;
     *high = 0;
     for (u32 i = 0; i < image->count; i++) {
@@ -98,8 +92,7 @@ bool elf_range(const struct elf_image *image, u64 *low, u64 *high)
     return *low < *high;
 }
 
-u64 elf_physical_entry(const struct elf_image *image)
-{
+u64 elf_physical_entry(const struct elf_image *image) {
     for (u32 i = 0; i < image->count; i++) {
         const struct elf_segment *s = &image->segments[i];
         if (s->type == ELF_PT_LOAD && image->entry >= s->vaddr &&
@@ -110,8 +103,7 @@ u64 elf_physical_entry(const struct elf_image *image)
 }
 
 // One note at `at` of [at, end): its whole length, 0 if it is damaged; `value` if it is the one.
-static u64 read_note(const u8 *at, u64 left, const char *name, u32 type, u64 *value, bool *found)
-{
+static u64 read_note(const u8 *at, u64 left, const char *name, u32 type, u64 *value, bool *found) {
     if (left < 12)
         return 0;
     u64 name_bytes = loader_u32(at), value_bytes = loader_u32(at + 4);
@@ -125,8 +117,7 @@ static u64 read_note(const u8 *at, u64 left, const char *name, u32 type, u64 *va
     return MIN(whole, left);
 }
 
-bool elf_note(const struct elf_image *image, const char *name, u32 type, u64 *value)
-{
+bool elf_note(const struct elf_image *image, const char *name, u32 type, u64 *value) {
     for (u32 i = 0; i < image->count; i++) {
         const struct elf_segment *s = &image->segments[i];
         if (s->type != ELF_PT_NOTE)

@@ -60,16 +60,14 @@ struct image {
     bool relocatable;
 };
 
-bool loader_is_linux(const struct loader_file *kernel)
-{
+bool loader_is_linux(const struct loader_file *kernel) {
     return loader_in_file(kernel, 0, VERSION + 2) &&
            loader_u32(kernel->data + HEADER_MAGIC) == MAGIC_HDRS;
 }
 
 // Everything about the file that has to be right before it is placed.
 static bool check_image(const struct loader_input *input, struct loader_plan *plan,
-                        struct image *image)
-{
+                        struct image *image) {
     const struct loader_file *file = &input->kernel;
     const u8 *h = image->header = file->data;
     unsigned version = loader_u16(h + VERSION);
@@ -101,8 +99,7 @@ static bool check_image(const struct loader_input *input, struct loader_plan *pl
 }
 
 static bool check_layout(const struct loader_input *input, struct loader_plan *plan,
-                         struct image *image)
-{
+                         struct image *image) {
     const u8 *h = image->header;
     image->relocatable = h[RELOCATABLE] != 0;
     image->alignment = loader_u32(h + KERNEL_ALIGNMENT);
@@ -122,8 +119,7 @@ static bool check_layout(const struct loader_input *input, struct loader_plan *p
 }
 
 static bool place_kernel(const struct loader_input *input, struct loader_plan *plan,
-                         const struct image *image, u64 *load)
-{
+                         const struct image *image, u64 *load) {
     char size[TEXT_SIZE_MAX], memory[TEXT_SIZE_MAX];
     u64 at = loader_find(input, plan, image->init_size, 1, image->preferred, 4 * GIB, false);
     if (at != image->preferred)
@@ -142,14 +138,12 @@ static bool place_kernel(const struct loader_input *input, struct loader_plan *p
                         input->kernel.data + image->setup_bytes, image->code_bytes);
 }
 
-static void put_u32(u8 *at, u64 value)
-{
+static void put_u32(u8 *at, u64 value) {
     u32 v = (u32)value;
     memcpy(at, &v, sizeof(v));
 }
 
-static void put_memory_map(const struct loader_input *input, u8 *zero_page)
-{
+static void put_memory_map(const struct loader_input *input, u8 *zero_page) {
     for (unsigned i = 0; i < input->map_count; i++) {
         const struct machine_memory_range *r = &input->map[i];
         struct e820_entry entry = {r->base, r->size, r->type};
@@ -160,8 +154,7 @@ static void put_memory_map(const struct loader_input *input, u8 *zero_page)
 
 // The zero page and the command line; the vCPU's RSI.
 static bool put_parameters(const struct loader_input *input, struct loader_plan *plan,
-                           const struct image *image, u64 initrd)
-{
+                           const struct image *image, u64 initrd) {
     u64 gpa;
     u8 *zero_page = loader_area(plan, PAGE_SIZE, PAGE_SIZE, &gpa);
     u64 cmdline = loader_area_text(plan, input->cmdline);
@@ -181,8 +174,7 @@ static bool put_parameters(const struct loader_input *input, struct loader_plan 
     return true;
 }
 
-bool loader_linux(const struct loader_input *input, struct loader_plan *plan)
-{
+bool loader_linux(const struct loader_input *input, struct loader_plan *plan) {
     struct image image = {0};
     u64 load = 0, initrd = 0;
     if (!check_image(input, plan, &image) || !check_layout(input, plan, &image) ||

@@ -47,8 +47,7 @@ struct info_range {
 SIZE_ASSERT(struct info_range, 24);
 
 // Offset of the header; LOADER_NOWHERE if there is none.
-static u64 find_header(const struct loader_file *kernel)
-{
+static u64 find_header(const struct loader_file *kernel) {
     for (u64 at = 0; at + HEADER_BYTES <= MIN(kernel->bytes, HEADER_SEARCH); at += 4) {
         const u8 *p = kernel->data + at;
         if (loader_u32(p) == HEADER_MAGIC &&
@@ -58,15 +57,13 @@ static u64 find_header(const struct loader_file *kernel)
     return LOADER_NOWHERE;
 }
 
-bool loader_is_multiboot(const struct loader_file *kernel)
-{
+bool loader_is_multiboot(const struct loader_file *kernel) {
     return find_header(kernel) != LOADER_NOWHERE;
 }
 
 // Places what the header's addresses describe.
 static bool place_addresses(const struct loader_input *input, struct loader_plan *plan, u64 at,
-                            u64 *entry)
-{
+                            u64 *entry) {
     const struct loader_file *file = &input->kernel;
     if (!loader_in_file(file, at, HEADER_ADDRESSES))
         return loader_fail(plan, "kernel \"%s\" is cut short: it ends within its Multiboot header",
@@ -89,8 +86,7 @@ static bool place_addresses(const struct loader_input *input, struct loader_plan
     return loader_place(input, plan, "the code", load, whole, file->data + offset, bytes);
 }
 
-static bool place_elf(const struct loader_input *input, struct loader_plan *plan, u64 *entry)
-{
+static bool place_elf(const struct loader_input *input, struct loader_plan *plan, u64 *entry) {
     struct elf_image image;
     const char *wrong = elf_read(&input->kernel, &image);
     if (wrong)
@@ -101,8 +97,7 @@ static bool place_elf(const struct loader_input *input, struct loader_plan *plan
 
 // The initial RAM disk, if there is one, is the first module.
 static bool put_modules(const struct loader_input *input, struct loader_plan *plan,
-                        struct info *info)
-{
+                        struct info *info) {
     u32 count = input->module_count + (input->initrd.data != NULL);
     u64 list_gpa = 0, start;
     struct info_module *list = count ? loader_area(plan, count * sizeof(*list), 4, &list_gpa)
@@ -125,8 +120,7 @@ static bool put_modules(const struct loader_input *input, struct loader_plan *pl
 }
 
 static bool put_memory(const struct loader_input *input, struct loader_plan *plan,
-                       struct info *info)
-{
+                       struct info *info) {
     u64 gpa;
     struct info_range *map = loader_area(plan, input->map_count * sizeof(*map), 4, &gpa);
     if (!map)
@@ -145,8 +139,7 @@ static bool put_memory(const struct loader_input *input, struct loader_plan *pla
     return true;
 }
 
-static bool put_info(const struct loader_input *input, struct loader_plan *plan)
-{
+static bool put_info(const struct loader_input *input, struct loader_plan *plan) {
     u64 gpa;
     struct info *info = loader_area(plan, sizeof(*info), 8, &gpa);
     u64 cmdline = loader_area_text(plan, input->cmdline), name = loader_area_text(plan, "Basalt");
@@ -160,8 +153,7 @@ static bool put_info(const struct loader_input *input, struct loader_plan *plan)
     return put_memory(input, plan, info) && put_modules(input, plan, info);
 }
 
-bool loader_multiboot(const struct loader_input *input, struct loader_plan *plan)
-{
+bool loader_multiboot(const struct loader_input *input, struct loader_plan *plan) {
     u64 at = find_header(&input->kernel), entry = 0;
     if (at == LOADER_NOWHERE)
         return loader_fail(plan, "kernel \"%s\" has no Multiboot header", input->kernel.name);

@@ -52,8 +52,7 @@ struct tag_header {
 };
 
 // Offset of the header; LOADER_NOWHERE if there is none.
-static u64 find_header(const struct loader_file *kernel)
-{
+static u64 find_header(const struct loader_file *kernel) {
     for (u64 at = 0; at + HEADER_BYTES <= MIN(kernel->bytes, HEADER_SEARCH); at += 8) {
         const u8 *p = kernel->data + at;
         u32 sum = loader_u32(p) + loader_u32(p + 4) + loader_u32(p + 8) + loader_u32(p + 12);
@@ -63,15 +62,13 @@ static u64 find_header(const struct loader_file *kernel)
     return LOADER_NOWHERE;
 }
 
-bool loader_is_multiboot2(const struct loader_file *kernel)
-{
+bool loader_is_multiboot2(const struct loader_file *kernel) {
     return find_header(kernel) != LOADER_NOWHERE;
 }
 
 // ---- the header ----
 
-static bool information_known(const u8 *tag, u32 size)
-{
+static bool information_known(const u8 *tag, u32 size) {
     for (u32 at = 8; at + 4 <= size; at += 4) {
         u32 type = loader_u32(tag + at);
         bool known = (type >= INFO_CMDLINE && type <= INFO_MEMORY) || type == INFO_MAP ||
@@ -83,8 +80,7 @@ static bool information_known(const u8 *tag, u32 size)
 }
 
 // Takes note of one tag; false if it is one that must be met and can't.
-static bool take_tag(struct header *h, const u8 *tag, u32 size)
-{
+static bool take_tag(struct header *h, const u8 *tag, u32 size) {
     bool optional = loader_u16(tag + 2) & TAG_OPTIONAL;
     switch (loader_u16(tag)) {
     case TAG_INFORMATION: return optional || information_known(tag, size);
@@ -102,8 +98,7 @@ static bool take_tag(struct header *h, const u8 *tag, u32 size)
 }
 
 static bool read_header(const struct loader_input *input, struct loader_plan *plan,
-                        struct header *h)
-{
+                        struct header *h) {
     const struct loader_file *file = &input->kernel;
     *h = (struct header){.at = find_header(file)};
     if (h->at == LOADER_NOWHERE)
@@ -135,8 +130,7 @@ static bool read_header(const struct loader_input *input, struct loader_plan *pl
 // ---- placing ----
 
 static bool place_addresses(const struct loader_input *input, struct loader_plan *plan,
-                            const struct header *h)
-{
+                            const struct header *h) {
     const struct loader_file *file = &input->kernel;
     u64 header = loader_u32(h->address + 8), load = loader_u32(h->address + 12);
     u64 load_end = loader_u32(h->address + 16), bss_end = loader_u32(h->address + 20);
@@ -160,8 +154,7 @@ static bool place_addresses(const struct loader_input *input, struct loader_plan
 // How far up an ELF kernel is moved: 0 if it fits where it is, LOADER_NOWHERE if it can't be placed
 // at all.
 static u64 choose_offset(const struct loader_input *input, struct loader_plan *plan,
-                         const struct elf_image *image, const u8 *relocatable)
-{
+                         const struct elf_image *image, const u8 *relocatable) {
     u64 low, high;
     if (!elf_range(image, &low, &high) || !relocatable)
         return 0;
@@ -177,8 +170,7 @@ static u64 choose_offset(const struct loader_input *input, struct loader_plan *p
 
 // *base: where a kernel that can be relocated lies, else 0.
 static bool place(const struct loader_input *input, struct loader_plan *plan,
-                  const struct header *h, u64 *entry, u64 *base)
-{
+                  const struct header *h, u64 *entry, u64 *base) {
     struct elf_image image;
     *base = 0;
     if (h->address) {
@@ -200,8 +192,7 @@ static bool place(const struct loader_input *input, struct loader_plan *plan,
 // ---- the information ----
 
 // A tag with room for `bytes` after its head; NULL without room.
-static void *put_tag(struct loader_plan *plan, enum info_tag type, u64 bytes)
-{
+static void *put_tag(struct loader_plan *plan, enum info_tag type, u64 bytes) {
     u64 gpa;
     struct tag_header *tag = loader_area(plan, sizeof(*tag) + bytes, 8, &gpa);
     if (!tag)
@@ -210,8 +201,7 @@ static void *put_tag(struct loader_plan *plan, enum info_tag type, u64 bytes)
     return tag + 1;
 }
 
-static bool put_bytes(struct loader_plan *plan, enum info_tag type, const void *data, u64 bytes)
-{
+static bool put_bytes(struct loader_plan *plan, enum info_tag type, const void *data, u64 bytes) {
     void *tag = put_tag(plan, type, bytes);
     if (tag)
         memcpy(tag, data, bytes);
@@ -219,8 +209,7 @@ static bool put_bytes(struct loader_plan *plan, enum info_tag type, const void *
 }
 
 static bool put_module(const struct loader_input *input, struct loader_plan *plan,
-                       const struct loader_file *file)
-{
+                       const struct loader_file *file) {
     const char *text = file->cmdline[0] ? file->cmdline : file->name;
     u64 start = 0;
     u32 *tag = put_tag(plan, INFO_MODULE, 8 + strlen(text) + 1);
@@ -232,8 +221,7 @@ static bool put_module(const struct loader_input *input, struct loader_plan *pla
     return true;
 }
 
-static bool put_memory(const struct loader_input *input, struct loader_plan *plan)
-{
+static bool put_memory(const struct loader_input *input, struct loader_plan *plan) {
     u64 bytes = input->map_count * sizeof(*input->map);
     u32 *memory = put_tag(plan, INFO_MEMORY, 8), *map = put_tag(plan, INFO_MAP, 8 + bytes);
     if (!memory || !map)
@@ -251,8 +239,7 @@ static bool put_memory(const struct loader_input *input, struct loader_plan *pla
     return true;
 }
 
-static bool put_rsdp(const struct loader_input *input, struct loader_plan *plan)
-{
+static bool put_rsdp(const struct loader_input *input, struct loader_plan *plan) {
     if (!input->rsdp_copy)
         return true;
     bool new = input->rsdp_copy[15] >= 2;
@@ -260,8 +247,7 @@ static bool put_rsdp(const struct loader_input *input, struct loader_plan *plan)
                      new ? LOADER_RSDP_SIZE : 20);
 }
 
-static bool put_modules(const struct loader_input *input, struct loader_plan *plan)
-{
+static bool put_modules(const struct loader_input *input, struct loader_plan *plan) {
     if (input->initrd.data && !put_module(input, plan, &input->initrd))
         return false;
     for (u32 i = 0; i < input->module_count; i++)
@@ -270,8 +256,7 @@ static bool put_modules(const struct loader_input *input, struct loader_plan *pl
     return true;
 }
 
-static bool put_info(const struct loader_input *input, struct loader_plan *plan, u64 base)
-{
+static bool put_info(const struct loader_input *input, struct loader_plan *plan, u64 base) {
     u64 gpa;
     u32 load_base = (u32)base, *head = loader_area(plan, 8, 8, &gpa); // total size, reserved
     if (!head || !put_bytes(plan, INFO_CMDLINE, input->cmdline, strlen(input->cmdline) + 1) ||
@@ -285,8 +270,7 @@ static bool put_info(const struct loader_input *input, struct loader_plan *plan,
     return true;
 }
 
-bool loader_multiboot2(const struct loader_input *input, struct loader_plan *plan)
-{
+bool loader_multiboot2(const struct loader_input *input, struct loader_plan *plan) {
     struct header h;
     u64 entry = 0, base = 0;
     if (!read_header(input, plan, &h) || !place(input, plan, &h, &entry, &base) ||

@@ -25,14 +25,12 @@ SIZE_ASSERT(struct start_module, 32);
 
 SIZE_ASSERT(struct machine_memory_range, 24); // is the memory map's entry, with the same types
 
-static bool find_entry(const struct loader_file *kernel, struct elf_image *image, u64 *entry)
-{
+static bool find_entry(const struct loader_file *kernel, struct elf_image *image, u64 *entry) {
     return elf_is(kernel) && !elf_read(kernel, image) &&
            elf_note(image, "Xen", NOTE_PHYS32_ENTRY, entry);
 }
 
-bool loader_is_pvh(const struct loader_file *kernel)
-{
+bool loader_is_pvh(const struct loader_file *kernel) {
     struct elf_image image;
     u64 entry;
     return find_entry(kernel, &image, &entry);
@@ -40,8 +38,7 @@ bool loader_is_pvh(const struct loader_file *kernel)
 
 // The initial RAM disk and the modules, in this order.
 static bool put_modules(const struct loader_input *input, struct loader_plan *plan,
-                        struct start_info *info)
-{
+                        struct start_info *info) {
     u32 count = input->module_count + (input->initrd.data != NULL);
     if (count == 0)
         return true;
@@ -65,8 +62,7 @@ static bool put_modules(const struct loader_input *input, struct loader_plan *pl
     return true;
 }
 
-static bool put_start_info(const struct loader_input *input, struct loader_plan *plan)
-{
+static bool put_start_info(const struct loader_input *input, struct loader_plan *plan) {
     u64 gpa;
     struct start_info *info = loader_area(plan, sizeof(*info), 8, &gpa);
     if (!info)
@@ -85,8 +81,7 @@ static bool put_start_info(const struct loader_input *input, struct loader_plan 
     return put_modules(input, plan, info);
 }
 
-bool loader_pvh(const struct loader_input *input, struct loader_plan *plan)
-{
+bool loader_pvh(const struct loader_input *input, struct loader_plan *plan) {
     struct elf_image image;
     u64 entry = 0;
     if (!find_entry(&input->kernel, &image, &entry))

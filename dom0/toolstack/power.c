@@ -33,32 +33,27 @@ static struct work work;
 #define SLP_EN       ((u16)(1 << 13))
 #define BOCHS_PORT   0x8900
 
-static inline void out16(u16 port, u16 value)
-{
+static inline void out16(u16 port, u16 value) {
     __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port));
 }
 
-static inline u16 in16(u16 port)
-{
+static inline u16 in16(u16 port) {
     u16 value;
     __asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
     return value;
 }
 
-static inline void out8(u16 port, u8 value)
-{
+static inline void out8(u16 port, u8 value) {
     __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
 }
 
-static u32 field32(const u8 *table, u32 offset)
-{
+static u32 field32(const u8 *table, u32 offset) {
     u32 value;
     memcpy(&value, table + offset, sizeof(value));
     return value;
 }
 
-static u64 field64(const u8 *table, u32 offset)
-{
+static u64 field64(const u8 *table, u32 offset) {
     u64 value;
     memcpy(&value, table + offset, sizeof(value));
     return value;
@@ -66,8 +61,7 @@ static u64 field64(const u8 *table, u32 offset)
 
 // A table at `address` with the given signature and a right checksum; its length goes to *bytes.
 // NULL otherwise.
-static const u8 *table_at(u64 address, const char *signature, u32 *bytes)
-{
+static const u8 *table_at(u64 address, const char *signature, u32 *bytes) {
     const u8 *table = address ? phys_map(address, TABLE_HEADER) : NULL;
     if (!table || memcmp(table, signature, 4) != 0)
         return NULL;
@@ -81,8 +75,7 @@ static const u8 *table_at(u64 address, const char *signature, u32 *bytes)
 }
 
 // The table that RSDT or XSDT points to.
-static const u8 *find_table(const char *signature, u32 *bytes)
-{
+static const u8 *find_table(const char *signature, u32 *bytes) {
     const u8 *rsdp = boot_info->rsdp ? phys_map(boot_info->rsdp, TABLE_HEADER) : NULL;
     if (!rsdp || memcmp(rsdp, "RSD PTR ", 8) != 0)
         return NULL;
@@ -98,8 +91,7 @@ static const u8 *find_table(const char *signature, u32 *bytes)
     return NULL;
 }
 
-static void sleep_type(u32 port, u8 type)
-{
+static void sleep_type(u32 port, u8 type) {
     if (port == 0 || port > 0xffff)
         return;
     u16 value = in16((u16)port) & (u16) ~(SLP_TYP_MASK | SLP_EN);
@@ -108,8 +100,7 @@ static void sleep_type(u32 port, u8 type)
 }
 
 // Returns why it did not work.
-static const char *acpi_off(void)
-{
+static const char *acpi_off(void) {
     u32 fadt_bytes = 0, dsdt_bytes = 0;
     u8 type_a = 0, type_b = 0;
     const u8 *fadt = find_table("FACP", &fadt_bytes), *dsdt = NULL;
@@ -129,16 +120,14 @@ static const char *acpi_off(void)
 
 // What dom0 has handed to the kernel lies in its transmit ring, which a serial line takes a while to
 // empty.
-static void let_text_leave(void)
-{
+static void let_text_leave(void) {
     console_flush(2000);
     u64 end = time_ns() + KERNEL_RING_NS;
     while (time_ns() < end)
         hc_yield();
 }
 
-void power_off_machine(void)
-{
+void power_off_machine(void) {
     log_info("power", "switching the machine off");
     let_text_leave();
     const char *why = acpi_off();
@@ -148,8 +137,7 @@ void power_off_machine(void)
     log_error("power", "%s: it is safe to switch it off by hand now", why);
 }
 
-static void reset_machine(void)
-{
+static void reset_machine(void) {
     log_info("power", "starting the machine anew");
     console_flush(2000);
     i64 r = hc_reset(BASALT_RESET_COLD);
@@ -158,16 +146,14 @@ static void reset_machine(void)
 
 // ---- guests first ----
 
-static bool any_alive(void)
-{
+static bool any_alive(void) {
     for (struct domain *d = domain_first(); d; d = d->next)
         if (domain_alive(d) || d->state == DOMAIN_WAITING)
             return true;
     return false;
 }
 
-static void end_one(struct domain *d, bool at_once)
-{
+static void end_one(struct domain *d, bool at_once) {
     char error[DOMAIN_ERROR_SIZE];
     if (d->state == DOMAIN_STOPPED || d->state == DOMAIN_ENDING)
         return;
@@ -180,14 +166,12 @@ static void end_one(struct domain *d, bool at_once)
         log_error(d->config.name, "%s", error);
 }
 
-static void end_all(bool at_once)
-{
+static void end_all(bool at_once) {
     for (struct domain *d = domain_first(); d; d = d->next)
         end_one(d, at_once);
 }
 
-static void go_on(void *context)
-{
+static void go_on(void *context) {
     (void)context;
     end_all(last_step);
     if (any_alive())
@@ -200,16 +184,14 @@ static void go_on(void *context)
         power_off_machine();
 }
 
-static void late(void *context)
-{
+static void late(void *context) {
     (void)context;
     log_warning("power", "guests that have not shut down are ended");
     last_step = true;
     work_queue(&work);
 }
 
-void power_down(bool reboot)
-{
+void power_down(bool reboot) {
     last_step = going_down; // asked twice
     going_down = true;
     reboot_wanted = reboot;
@@ -221,8 +203,7 @@ void power_down(bool reboot)
 
 bool power_going_down(void) { return going_down; }
 
-void power_domain_changed(void)
-{
+void power_domain_changed(void) {
     if (going_down)
         work_queue(&work);
 }

@@ -25,16 +25,14 @@ struct reader {
 static int next(struct reader *r) { return r->at < r->end ? r->aml[r->at++] : -1; }
 
 // A small constant; -1 if there is none.
-static int constant(struct reader *r)
-{
+static int constant(struct reader *r) {
     int op = next(r);
     int value = op == BYTE_PREFIX ? next(r) : op == ZERO_OP || op == ONE_OP ? op : -1;
     return value <= SLP_TYP_MOST ? value : -1;
 }
 
 // The package behind the name.
-static bool read_package(struct reader r, u8 *type_a, u8 *type_b)
-{
+static bool read_package(struct reader r, u8 *type_a, u8 *type_b) {
     if (next(&r) != PACKAGE_OP)
         return false;
     int lead = next(&r);
@@ -49,8 +47,7 @@ static bool read_package(struct reader r, u8 *type_a, u8 *type_b)
     return true;
 }
 
-bool power_find_s5(const u8 *aml, size_t bytes, u8 *type_a, u8 *type_b)
-{
+bool power_find_s5(const u8 *aml, size_t bytes, u8 *type_a, u8 *type_b) {
     for (size_t i = 1; i + 4 < bytes; i++) {
         if (memcmp(aml + i, "_S5_", 4) != 0)
             continue;

@@ -17,8 +17,7 @@
 // What a guest prints is its own affair while it is shown; it must not spoil what is shown after
 // it. This ends a sequence that it left open (CAN, ST), and takes back character set, modes,
 // colours, reports of the mouse and the alternate screen.
-#define TERMINAL_RESET \
-    "\x18\x1b\\\x0f\x1b[!p\x1b[0m\x1b[?1000;1002;1003;1004;1006;2004l\x1b[?47l"
+#define TERMINAL_RESET "\x18\x1b\\\x0f\x1b[!p\x1b[0m\x1b[?1000;1002;1003;1004;1006;2004l\x1b[?47l"
 
 static struct screen *screens; // in order of their numbers
 static struct screen *shown;
@@ -26,8 +25,7 @@ static u64 digit_until;
 
 static u64 oldest(const struct screen *s) { return s->head > s->size ? s->head - s->size : 0; }
 
-void screen_write(struct screen *s, const char *bytes, size_t length)
-{
+void screen_write(struct screen *s, const char *bytes, size_t length) {
     for (size_t i = 0; i < length; i++)
         s->ring[s->head++ % s->size] = bytes[i];
     if (s == shown) {
@@ -37,8 +35,7 @@ void screen_write(struct screen *s, const char *bytes, size_t length)
 }
 
 // Sends [from, head) of the ring to the console.
-static void replay(struct screen *s, u64 from)
-{
+static void replay(struct screen *s, u64 from) {
     while (from < s->head) {
         u64 at = from % s->size, piece = MIN(s->head - from, s->size - at);
         console_write(s->ring + at, piece);
@@ -48,16 +45,14 @@ static void replay(struct screen *s, u64 from)
 }
 
 // Where the last line begins, no more than CONTEXT_BYTES back.
-static u64 last_line(const struct screen *s)
-{
+static u64 last_line(const struct screen *s) {
     u64 least = MAX(oldest(s), s->head > CONTEXT_BYTES ? s->head - CONTEXT_BYTES : 0), at = s->head;
     while (at > least && s->ring[(at - 1) % s->size] != '\n')
         at--;
     return at;
 }
 
-static void announce(const struct screen *s, u64 lost)
-{
+static void announce(const struct screen *s, u64 lost) {
     char text[128];
     int n =
         snprintf(text, sizeof(text), "\r\n--- %s (Ctrl-] for the next console) ---\r\n", s->name);
@@ -69,8 +64,7 @@ static void announce(const struct screen *s, u64 lost)
     console_write(text, (size_t)n);
 }
 
-void screen_show(struct screen *s)
-{
+void screen_show(struct screen *s) {
     if (s == shown)
         return;
     struct screen *before = shown;
@@ -88,10 +82,11 @@ void screen_show(struct screen *s)
         s->shown(s->context, true);
 }
 
-struct screen *screen_shown(void) { return shown; }
+struct screen *screen_shown(void) {
+    return shown;
+}
 
-void screen_add(struct screen *s)
-{
+void screen_add(struct screen *s) {
     if (s->added)
         return;
     struct screen **link = &screens;
@@ -105,8 +100,7 @@ void screen_add(struct screen *s)
         shown = s;
 }
 
-void screen_remove(struct screen *s)
-{
+void screen_remove(struct screen *s) {
     if (!s->added)
         return;
     struct screen **link = &screens;
@@ -120,8 +114,7 @@ void screen_remove(struct screen *s)
 
 // ---- input ----
 
-void screen_room(struct screen *s)
-{
+void screen_room(struct screen *s) {
     u32 count = s->typed_count;
     s->typed_count = 0;
     u32 taken = (u32)s->input(s->context, s->typed, count);
@@ -130,14 +123,12 @@ void screen_room(struct screen *s)
 }
 
 // Queues one byte for the shown screen; a full queue drops it, as a serial line does.
-static void type(char c)
-{
+static void type(char c) {
     if (shown->typed_count < SCREEN_TYPED_MAX)
         shown->typed[shown->typed_count++] = c;
 }
 
-static bool choose_digit(char c)
-{
+static bool choose_digit(char c) {
     struct screen *s = screens;
     while (s && s->number != (unsigned)(c - '0'))
         s = s->next;
@@ -146,8 +137,7 @@ static bool choose_digit(char c)
     return s != NULL;
 }
 
-void screen_typed(void *context, const u8 *data, size_t bytes)
-{
+void screen_typed(void *context, const u8 *data, size_t bytes) {
     (void)context;
     for (size_t i = 0; shown && i < bytes; i++) {
         char c = (char)data[i];
@@ -171,8 +161,7 @@ void screen_typed(void *context, const u8 *data, size_t bytes)
 
 void screen_begin(struct screen *s) { s->begun = s->head; }
 
-static void make_line(const struct screen *s, u64 from, u64 to, char *text)
-{
+static void make_line(const struct screen *s, u64 from, u64 to, char *text) {
     u32 used = 0;
     for (u64 at = from; at < to && used + 1 < LINE_BYTES; at++) {
         char c = s->ring[at % s->size];
@@ -189,8 +178,7 @@ static void make_line(const struct screen *s, u64 from, u64 to, char *text)
 }
 
 void screen_tail(const struct screen *s, unsigned lines,
-                 void (*line)(void *context, const char *text), void *context)
-{
+                 void (*line)(void *context, const char *text), void *context) {
     u64 end = s->head, first = MAX(oldest(s), s->begun);
     if (end > first && s->ring[(end - 1) % s->size] == '\n')
         end--;

@@ -30,8 +30,7 @@ static void complete(void *context, struct lineedit *e, size_t start);
 static struct screen screen = {
     .name = "dom0", .ring = ring, .size = RING_BYTES, .input = input, .shown = was_shown};
 
-static void editor_output(void *context, const char *bytes, size_t length)
-{
+static void editor_output(void *context, const char *bytes, size_t length) {
     (void)context;
     screen_write(&screen, bytes, length);
 }
@@ -43,8 +42,7 @@ static struct lineedit editor = {
 
 // Text may come from a disk or a domain file: no control character of it reaches the terminal,
 // neither ASCII's nor U+0080 to U+009F.
-static void write_printable(const char *text, size_t bytes)
-{
+static void write_printable(const char *text, size_t bytes) {
     size_t start = 0; // of what is not written yet
     for (size_t i = 0; i < bytes; i++) {
         unsigned char c = (unsigned char)text[i];
@@ -60,8 +58,7 @@ static void write_printable(const char *text, size_t bytes)
         screen_write(&screen, text + start, bytes - start);
 }
 
-static void write_lines(const char *text, size_t bytes)
-{
+static void write_lines(const char *text, size_t bytes) {
     for (size_t start = 0; start < bytes;) {
         const char *end = memchr(text + start, '\n', bytes - start);
         size_t length = end ? (size_t)(end - (text + start)) : bytes - start;
@@ -72,8 +69,7 @@ static void write_lines(const char *text, size_t bytes)
     }
 }
 
-void shell_sink(const char *text, size_t bytes)
-{
+void shell_sink(const char *text, size_t bytes) {
     bool editing = editor.visible;
     if (editing)
         lineedit_hide(&editor);
@@ -82,8 +78,7 @@ void shell_sink(const char *text, size_t bytes)
         lineedit_show(&editor);
 }
 
-void shell_print(const char *format, ...)
-{
+void shell_print(const char *format, ...) {
     char text[600];
     va_list args;
     va_start(args, format);
@@ -92,14 +87,12 @@ void shell_print(const char *format, ...)
     write_lines(text, strlen(text));
 }
 
-void shell_print_line(const char *line)
-{
+void shell_print_line(const char *line) {
     write_lines(line, strlen(line));
     write_lines("\n", 1);
 }
 
-enum shell_result shell_error(const char *format, ...)
-{
+enum shell_result shell_error(const char *format, ...) {
     char text[600];
     va_list args;
     va_start(args, format);
@@ -115,8 +108,7 @@ void shell_set_cancel(void (*function)(void)) { cancel = function; }
 
 bool shell_in_script(void) { return in_script; }
 
-static void run(char *line)
-{
+static void run(char *line) {
     char *words[SHELL_WORDS_MAX], error[160];
     struct shell_call call;
     const struct shell_command *command = shell_parse(line, words, &call, error, sizeof(error));
@@ -132,8 +124,7 @@ static void run(char *line)
 }
 
 // The script's next command, or the prompt.
-static void next(void *context)
-{
+static void next(void *context) {
     (void)context;
     if (pending)
         return;
@@ -155,8 +146,7 @@ static void next(void *context)
     work_queue(&next_work);
 }
 
-void shell_done(void)
-{
+void shell_done(void) {
     if (!pending)
         return;
     pending = false;
@@ -164,8 +154,7 @@ void shell_done(void)
     work_queue(&next_work);
 }
 
-static void give_up(void)
-{
+static void give_up(void) {
     script_next = NULL;
     if (pending && cancel) {
         cancel();
@@ -176,8 +165,7 @@ static void give_up(void)
 
 // ---- input ----
 
-static size_t input(void *context, const char *bytes, size_t length)
-{
+static size_t input(void *context, const char *bytes, size_t length) {
     (void)context;
     for (size_t i = 0; i < length; i++) {
         if (pending || script_next) {
@@ -200,16 +188,14 @@ static size_t input(void *context, const char *bytes, size_t length)
     return length;
 }
 
-static void was_shown(void *context, bool now_shown)
-{
+static void was_shown(void *context, bool now_shown) {
     (void)context;
     if (now_shown && editor.visible)
         lineedit_show(&editor);
 }
 
 // Completes the first word as a command, others as the command's row says.
-static void complete(void *context, struct lineedit *e, size_t start)
-{
+static void complete(void *context, struct lineedit *e, size_t start) {
     (void)context;
     size_t first = strspn(e->text, " ");
     size_t length = strcspn(e->text + first, " ");
@@ -225,15 +211,13 @@ static void complete(void *context, struct lineedit *e, size_t start)
             lineedit_offer(e, d->config.name);
 }
 
-void shell_init(void)
-{
+void shell_init(void) {
     next_work.handler = next;
     screen_add(&screen);
     work_queue(&next_work);
 }
 
-void shell_run_script(const char *commands, void (*ended)(void))
-{
+void shell_run_script(const char *commands, void (*ended)(void)) {
     script_end = ended;
     in_script = true;
     snprintf(script, sizeof(script), "%s", commands);

@@ -12,8 +12,7 @@
 
 #define COMMANDS_MAX 64u
 
-static const struct shell_command *find(const char *name, char *error, size_t size)
-{
+static const struct shell_command *find(const char *name, char *error, size_t size) {
     const char *names[COMMANDS_MAX];
     size_t count = 0;
     for (const struct shell_command *c = shell_commands; c->name && count < COMMANDS_MAX; c++) {
@@ -30,8 +29,7 @@ static const struct shell_command *find(const char *name, char *error, size_t si
 }
 
 // Takes -j out of the words.
-static bool take_json(char **words, int *count)
-{
+static bool take_json(char **words, int *count) {
     bool json = false;
     int kept = 0;
     for (int i = 0; i < *count; i++) {
@@ -45,8 +43,7 @@ static bool take_json(char **words, int *count)
 }
 
 const struct shell_command *shell_parse(char *line, char **words, struct shell_call *call,
-                                        char *error, size_t size)
-{
+                                        char *error, size_t size) {
     int count = text_split(line, words, SHELL_WORDS_MAX);
     *call = (struct shell_call){0};
     error[0] = 0;

@@ -29,15 +29,13 @@ struct text {
 static struct text *texts, **texts_end = &texts;
 static unsigned text_count;
 
-static bool is_domain_file(const char *name)
-{
+static bool is_domain_file(const char *name) {
     size_t length = strlen(name), suffix = strlen(SUFFIX);
     return length > suffix && strcmp(name + length - suffix, SUFFIX) == 0;
 }
 
 static struct domain *define(const char *file, const char *text, size_t bytes,
-                             void (*report)(void *context, const char *sentence), char *error)
-{
+                             void (*report)(void *context, const char *sentence), char *error) {
     struct domain_config *config = malloc(sizeof(*config));
     struct domain *d = NULL;
     if (!config) {
@@ -55,8 +53,7 @@ static struct domain *define(const char *file, const char *text, size_t bytes,
 }
 
 struct domain *source_load(const char *file, void (*report)(void *context, const char *sentence),
-                           char *error)
-{
+                           char *error) {
     const struct basalt_boot_module *module = boot_module_find(file);
     if (module)
         return define(file, boot_module_data(module), module->size, report, error);
@@ -68,14 +65,12 @@ struct domain *source_load(const char *file, void (*report)(void *context, const
     return NULL;
 }
 
-static void report_to_log(void *context, const char *sentence)
-{
+static void report_to_log(void *context, const char *sentence) {
     (void)context;
     log_error("config", "%s", sentence);
 }
 
-static void load(const char *file)
-{
+static void load(const char *file) {
     char error[DOMAIN_ERROR_SIZE];
     if (!source_load(file, report_to_log, error))
         log_error("config", "%s", error);
@@ -83,8 +78,7 @@ static void load(const char *file)
 
 // ---- the partition ----
 
-static bool read_partition(void *context, u64 offset, u32 bytes, void *buffer)
-{
+static bool read_partition(void *context, u64 offset, u32 bytes, void *buffer) {
     struct block_device *device = context;
     u64 end = offset + bytes, first = ALIGN_DOWN(offset, device->sector_size);
     u64 whole = ALIGN_UP(end, device->sector_size) - first;
@@ -97,8 +91,7 @@ static bool read_partition(void *context, u64 offset, u32 bytes, void *buffer)
     return ok;
 }
 
-static void keep_file(void *context, const char *name, const char *data, u32 bytes)
-{
+static void keep_file(void *context, const char *name, const char *data, u32 bytes) {
     (void)context;
     struct text *t = data && text_count < FILES_MAX ? malloc(sizeof(*t) + bytes) : NULL;
     if (!t) {
@@ -116,8 +109,7 @@ static void keep_file(void *context, const char *name, const char *data, u32 byt
     text_count++;
 }
 
-static void read_files(void)
-{
+static void read_files(void) {
     char error[DOMAIN_ERROR_SIZE];
     struct block_claim claim = {0};
     struct block_device *device = block_find("label:" PARTITION, error, sizeof(error));
@@ -135,8 +127,7 @@ static void read_files(void)
 }
 
 // The modules describe what is to run this time; the partition, what runs when they say nothing.
-void source_load_all(void)
-{
+void source_load_all(void) {
     bool any = false;
     for (u32 i = 0; boot_module(i); i++) {
         char name[sizeof(boot_module(i)->name)];

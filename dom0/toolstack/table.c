@@ -12,16 +12,14 @@
 #define LINE_SIZE (TABLE_COLUMNS_MAX * (TABLE_CELL_SIZE + 2))
 
 void table_begin(struct table *t, const struct table_column *columns, unsigned column_count,
-                 bool json)
-{
+                 bool json) {
     *t = (struct table){.columns = columns, .column_count = MIN(column_count, TABLE_COLUMNS_MAX)};
     if (json)
         t->failed = !(t->json = cJSON_CreateArray());
 }
 
 // Room for the next cell, NULL without memory.
-static char *next_cell(struct table *t)
-{
+static char *next_cell(struct table *t) {
     if (t->cell_count == t->cell_room) {
         u32 room = t->cell_room ? 2 * t->cell_room : 64;
         void *larger = realloc(t->cells, room * sizeof(*t->cells));
@@ -36,8 +34,7 @@ static char *next_cell(struct table *t)
 }
 
 // `item` is taken over.
-static void add(struct table *t, const char *text, cJSON *item)
-{
+static void add(struct table *t, const char *text, cJSON *item) {
     unsigned column = t->cell_count % t->column_count;
     char *cell = next_cell(t);
     if (cell)
@@ -54,18 +51,15 @@ static void add(struct table *t, const char *text, cJSON *item)
         cJSON_Delete(item);
 }
 
-void table_text(struct table *t, const char *text)
-{
+void table_text(struct table *t, const char *text) {
     add(t, text, t->json ? cJSON_CreateString(text) : NULL);
 }
 
-void table_value(struct table *t, double value, const char *text)
-{
+void table_value(struct table *t, double value, const char *text) {
     add(t, text, t->json ? cJSON_CreateNumber(value) : NULL);
 }
 
-void table_number(struct table *t, u64 value)
-{
+void table_number(struct table *t, u64 value) {
     char text[24];
     snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
     table_value(t, (double)value, text);
@@ -73,8 +67,7 @@ void table_number(struct table *t, u64 value)
 
 void table_empty(struct table *t) { add(t, "-", t->json ? cJSON_CreateNull() : NULL); }
 
-static void measure(const struct table *t, int *widths)
-{
+static void measure(const struct table *t, int *widths) {
     for (unsigned c = 0; c < t->column_count; c++) {
         widths[c] = (int)strlen(t->columns[c].title);
         for (u32 i = c; i < t->cell_count; i += t->column_count)
@@ -85,18 +78,16 @@ static void measure(const struct table *t, int *widths)
 }
 
 static size_t put_cell(char *line, size_t used, const struct table *t, unsigned column, int width,
-                       const char *text)
-{
+                       const char *text) {
     int n = snprintf(line + used, LINE_SIZE - used, "%*s%s",
                      t->columns[column].right ? width : -width, text,
                      column + 1 == t->column_count ? "" : "  ");
     return MIN(used + (size_t)MAX(n, 0), LINE_SIZE - 1);
 }
 
-static void print_text(const struct table *t, void (*print)(const char *line))
-{
+static void print_text(const struct table *t, void (*print)(const char *line)) {
     char line[LINE_SIZE];
-    int widths[TABLE_COLUMNS_MAX];
+    int widths[TABLE_COLUMNS_MAX] = {0};
     size_t used = 0;
     measure(t, widths);
     for (unsigned c = 0; c < t->column_count; c++)
@@ -112,8 +103,7 @@ static void print_text(const struct table *t, void (*print)(const char *line))
     }
 }
 
-void table_end(struct table *t, void (*print)(const char *line))
-{
+void table_end(struct table *t, void (*print)(const char *line)) {
     char *json = t->json ? cJSON_PrintUnformatted(t->json) : NULL;
     if (t->failed || (t->json && !json))
         print("error: dom0 has no memory left for this listing");

@@ -9,8 +9,7 @@
 
 typedef unsigned long long ull;
 
-const char *text_of_size(char *text, u64 bytes)
-{
+const char *text_of_size(char *text, u64 bytes) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     unsigned unit = 0;
     while (unit + 1 < ARRAY_SIZE(units) && bytes >> (10 * (unit + 1)))
@@ -23,8 +22,7 @@ const char *text_of_size(char *text, u64 bytes)
     return text;
 }
 
-const char *text_of_duration(char *text, u64 ns)
-{
+const char *text_of_duration(char *text, u64 ns) {
     ull s = ns / 1000000000;
     if (s < 60)
         snprintf(text, TEXT_SIZE_MAX, "%llu s", s);
@@ -37,8 +35,7 @@ const char *text_of_duration(char *text, u64 ns)
 
 // Copies one word of a command line without its quotes to `word`, cut to `size`; returns what
 // follows it.
-static const char *next_word(const char *text, char *word, size_t size)
-{
+static const char *next_word(const char *text, char *word, size_t size) {
     char quote = 0;
     size_t used = 0;
     while (*text == ' ' || *text == '\t')
@@ -61,8 +58,7 @@ static const char *next_word(const char *text, char *word, size_t size)
     return text;
 }
 
-bool text_option(const char *cmdline, const char *name, char *value, size_t size)
-{
+bool text_option(const char *cmdline, const char *name, char *value, size_t size) {
     static char word[1024];
     size_t length = strlen(name);
     for (;;) {
@@ -78,8 +74,7 @@ bool text_option(const char *cmdline, const char *name, char *value, size_t size
     }
 }
 
-int text_split(char *line, char **words, unsigned most)
-{
+int text_split(char *line, char **words, unsigned most) {
     unsigned count = 0;
     for (;;) {
         while (*line == ' ' || *line == '\t')
@@ -98,8 +93,7 @@ int text_split(char *line, char **words, unsigned most)
     }
 }
 
-bool text_number(const char *word, u64 most, u64 *value)
-{
+bool text_number(const char *word, u64 most, u64 *value) {
     u64 n = 0;
     if (!*word)
         return false;

@@ -24,8 +24,7 @@ static struct work idle_work, start_work;
 static struct domain *next_to_start;         // of those that start by themselves; NULL: all were
 static char first_console[BASALT_NAME_SIZE]; // to be shown as soon as it is there
 
-static bool all_over(void)
-{
+static bool all_over(void) {
     for (struct domain *d = domain_first(); d; d = d->next)
         if (!domain_over(d))
             return false;
@@ -33,8 +32,7 @@ static bool all_over(void)
 }
 
 // Runs once the loop has nothing more urgent: a script may start another domain.
-static void idle_check(void *context)
-{
+static void idle_check(void *context) {
     (void)context;
     if (!exit_when_idle || !any_tried || !all_over() || next_to_start || script_waits ||
         power_going_down() || shell_in_script())
@@ -44,8 +42,7 @@ static void idle_check(void *context)
     power_down(false);
 }
 
-static void domain_changed(struct domain *d)
-{
+static void domain_changed(struct domain *d) {
     any_tried |= d->state != DOMAIN_STOPPED;
     shell_domain_changed(d);
     power_domain_changed();
@@ -57,8 +54,7 @@ static void domain_changed(struct domain *d)
     }
 }
 
-static void banner(void)
-{
+static void banner(void) {
     log_text("\n", 1);
     log_info("toolstack",
              "Ctrl-] switches between dom0 and the guests' consoles; \"help\" lists the commands");
@@ -67,8 +63,7 @@ static void banner(void)
 static void script_ended(void) { work_queue(&idle_work); }
 
 // The script finds the domains started that start by themselves.
-static void begin_script(void)
-{
+static void begin_script(void) {
     if (script_waits)
         shell_run_script(script, script_ended);
     script_waits = false;
@@ -76,8 +71,7 @@ static void begin_script(void)
 
 // One domain per pass of the event loop, and none while another is being taken apart: a domain that
 // could not be started must not hold the memory that the next one needs.
-static void start_next(void *context)
-{
+static void start_next(void *context) {
     char error[DOMAIN_ERROR_SIZE];
     (void)context;
     if (power_going_down())
@@ -100,8 +94,7 @@ static void start_next(void *context)
         log_info(d->config.name, "runs");
 }
 
-static bool autostart_wanted(void)
-{
+static bool autostart_wanted(void) {
     char value[16];
     if (!text_option(boot_info->cmdline, "autostart", value, sizeof(value)) ||
         strcmp(value, "yes") == 0)
@@ -112,8 +105,7 @@ static bool autostart_wanted(void)
     return true;
 }
 
-int toolstack_main(void)
-{
+int toolstack_main(void) {
     char value[16];
     idle_work.handler = idle_check;
     start_work.handler = start_next;

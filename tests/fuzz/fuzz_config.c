@@ -13,14 +13,12 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
 static unsigned reports;
 
-static void require(bool condition)
-{
+static void require(bool condition) {
     if (!condition)
         abort();
 }
 
-static void report(void *context, const char *sentence)
-{
+static void report(void *context, const char *sentence) {
     (void)context;
     reports++;
     require(strncmp(sentence, "f.conf:", 7) == 0 && strlen(sentence) < 320);
@@ -28,8 +26,7 @@ static void report(void *context, const char *sentence)
         require((unsigned char)*c >= 0x20 || *c == '\t');
 }
 
-static void check(const struct domain_config *c)
-{
+static void check(const struct domain_config *c) {
     require(c->name[0] && memchr(c->name, 0, sizeof(c->name)));
     require(c->memory >= MIB && c->memory <= MIB << 20 && c->memory % PAGE_SIZE == 0);
     require(c->vcpus >= 1 && c->vcpus <= BASALT_VCPUS_MAX);
@@ -45,8 +42,7 @@ static void check(const struct domain_config *c)
             config_protocol_name(c->protocol));
 }
 
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     static struct domain_config config;
     char *copy = malloc(size ? size : 1);
     memcpy(copy, data, size);

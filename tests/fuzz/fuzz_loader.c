@@ -15,27 +15,23 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
 static u8 file_bytes[2][8 * MIB];
 
-static void require(bool condition)
-{
+static void require(bool condition) {
     if (!condition)
         abort();
 }
 
-bool guest_write(struct guest_memory *m, u64 gpa, const void *from, u64 bytes)
-{
+bool guest_write(struct guest_memory *m, u64 gpa, const void *from, u64 bytes) {
     (void)m, (void)gpa, (void)from, (void)bytes;
     return true;
 }
 
-bool guest_fill(struct guest_memory *m, u64 gpa, u8 value, u64 bytes)
-{
+bool guest_fill(struct guest_memory *m, u64 gpa, u8 value, u64 bytes) {
     (void)m, (void)gpa, (void)value, (void)bytes;
     return true;
 }
 
 // Puts magic numbers where a loader looks for them, so that the fuzzer need not find them itself.
-static void disguise(u8 *kernel, size_t bytes, unsigned as)
-{
+static void disguise(u8 *kernel, size_t bytes, unsigned as) {
     if (as == 1 && bytes > 0x264) {
         memcpy(kernel + 0x202, "HdrS", 4);
         image_put(kernel + 0x1fe, 0xaa55, 2);
@@ -60,8 +56,7 @@ static void disguise(u8 *kernel, size_t bytes, unsigned as)
     }
 }
 
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     static struct loader_plan plan;
     static const u64 memories[] = {MIB,     2 * MIB, 16 * MIB, 64 * MIB,
                                    3 * GIB, 4 * GIB, 8 * GIB,  1024 * GIB};

@@ -3,7 +3,7 @@
 which a guest can end."""
 
 import pytest
-from conftest import PROMPT, hello_config, memory, shell, to_console, to_dom0
+from conftest import PROMPT, hello_config, memory, shell, shell_json, to_console, to_dom0
 
 PROTOCOLS = [("pvh", "PVH"), ("multiboot", "Multiboot 1"), ("multiboot2", "Multiboot 2")]
 
@@ -83,7 +83,8 @@ def ends(machine, *spinning, triple_fault=True):
 
 def ends_image(image, hello):
     guests = {name: hello_config(name) for name in ("poweroff", "reset", "triple")}
-    guests |= {"halts": hello_config(""), "spins": hello_config("spin"), "deaf": hello_config("deaf"), "waits": hello_config("type")}
+    guests |= {"halts": hello_config(""), "spins": hello_config("spin"), "deaf": hello_config("deaf"),
+               "waits": hello_config("type")}
     return image(linux=False, guests=guests, modules=[(hello, "hello")])
 
 
@@ -96,3 +97,30 @@ def test_ends_on_qemu(qemu, image, hello):
 def test_ends_on_bochs(bochs, image, hello, cpu):
     # Bochs' SVM panics at a guest's triple fault instead of leaving the guest: QEMU has to show that one.
     ends(bochs(ends_image(image, hello), cpu=cpu, memory=256), "spins", triple_fault=cpu != "ryzen")
+
+
+def test_policies(qemu, image, hello):
+    """on_reboot and on_crash: restart (with a growing pause when ends come quickly), preserve, destroy."""
+    guests = {"again": hello_config("reset", on_reboot="restart"), "crashes": hello_config("triple", on_crash="restart"),
+              "kept": hello_config("triple", on_crash="preserve"), "halts": hello_config("")}
+    machine = qemu(image(linux=False, guests=guests, modules=[(hello, "hello")]), memory="256M")
+    machine.expect(PROMPT)
+    shell(machine, "create halts")
+    shell(machine, "destroy halts")
+    before = memory(machine)
+    for name in ("again", "crashes"):
+        shell(machine, f"create {name}")
+        for times, pause in ((1, 1), (2, 2)):
+            machine.expect(rf"^{name}: ended after less than 10 s, {times} time\(s\) in a row: starts again in {pause} s")
+        machine.expect(PROMPT)
+        assert {"waiting", "running", "ending"} & {row["state"] for row in shell_json(machine, "list -j")}
+        shell(machine, f"destroy {name}")
+        shell(machine, f"wait {name}")
+    shell(machine, "create kept")
+    machine.expect(r'^kept: kept as it is; "destroy kept" gives its memory back')
+    machine.expect(PROMPT)
+    info = shell_json(machine, "info kept -j")
+    assert info["state"] == "preserved" and info["end_reason"] == "triple fault"
+    assert memory(machine)["free"] <= before["free"] - (8 << 20)
+    shell(machine, "destroy kept")
+    assert memory(machine) == before

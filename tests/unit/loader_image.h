@@ -11,8 +11,7 @@
 #include <string.h>
 
 // The map that dom0/devices gives a guest of `memory` bytes. Returns the count of ranges.
-static inline unsigned image_memory_map(struct machine_memory_range *map, u64 memory)
-{
+static inline unsigned image_memory_map(struct machine_memory_range *map, u64 memory) {
     unsigned n = 0;
     map[n++] = (struct machine_memory_range){0, MACHINE_EBDA, MACHINE_RAM, 0};
     map[n++] = (struct machine_memory_range){MACHINE_EBDA, MACHINE_LOW_END - MACHINE_EBDA,
@@ -29,15 +28,13 @@ static inline unsigned image_memory_map(struct machine_memory_range *map, u64 me
     return n;
 }
 
-static inline bool image_inside(const u8 *p, u64 bytes, const u8 *of, u64 of_bytes)
-{
+static inline bool image_inside(const u8 *p, u64 bytes, const u8 *of, u64 of_bytes) {
     return p >= of && bytes <= of_bytes && (u64)(p - of) <= of_bytes - bytes;
 }
 
 // Whether a placement's source is part of one of the input's files or of the plan's own area.
 static inline bool image_source_known(const struct loader_input *in, const struct loader_plan *plan,
-                                      const struct loader_placement *p)
-{
+                                      const struct loader_placement *p) {
     if (p->source_bytes == 0 ||
         image_inside(p->source, p->source_bytes, in->kernel.data, in->kernel.bytes) ||
         image_inside(p->source, p->source_bytes, plan->area, LOADER_AREA_SIZE) ||
@@ -49,8 +46,7 @@ static inline bool image_source_known(const struct loader_input *in, const struc
     return false;
 }
 
-static inline bool image_in_ram(const struct loader_input *in, u64 gpa, u64 bytes)
-{
+static inline bool image_in_ram(const struct loader_input *in, u64 gpa, u64 bytes) {
     for (unsigned i = 0; i < in->map_count; i++)
         if (in->map[i].type == MACHINE_RAM && gpa >= in->map[i].base && gpa + bytes >= gpa &&
             gpa + bytes <= in->map[i].base + in->map[i].size)
@@ -59,8 +55,7 @@ static inline bool image_in_ram(const struct loader_input *in, u64 gpa, u64 byte
 }
 
 // Whether a plan keeps the promises of loader.h.
-static inline bool image_plan_sound(const struct loader_input *in, const struct loader_plan *plan)
-{
+static inline bool image_plan_sound(const struct loader_input *in, const struct loader_plan *plan) {
     if (plan->count > LOADER_PLACEMENTS_MAX || plan->area_used > LOADER_AREA_SIZE ||
         plan->protocol == CONFIG_AUTO)
         return false;
@@ -77,8 +72,7 @@ static inline bool image_plan_sound(const struct loader_input *in, const struct 
     return true;
 }
 
-static inline void image_put(u8 *at, u64 value, unsigned bytes)
-{
+static inline void image_put(u8 *at, u64 value, unsigned bytes) {
     for (unsigned i = 0; i < bytes; i++)
         at[i] = (u8)(value >> 8 * i);
 }
@@ -87,8 +81,7 @@ static inline void image_put(u8 *at, u64 value, unsigned bytes)
 #define IMAGE_LINUX_BYTES (5 * 512 + IMAGE_LINUX_CODE)
 
 // A bzImage of protocol 2.15 that wants 1 MiB at 16 MiB.
-static inline void image_make_linux(u8 *k)
-{
+static inline void image_make_linux(u8 *k) {
     memset(k, 0, IMAGE_LINUX_BYTES);
     k[0x1f1] = 4;
     image_put(k + 0x1f4, IMAGE_LINUX_CODE / 16, 4);

@@ -22,16 +22,14 @@
 static char said[16384];
 static struct domain_config config;
 
-static void say(void *context, const char *sentence)
-{
+static void say(void *context, const char *sentence) {
     (void)context;
     size_t used = strlen(said);
     snprintf(said + used, sizeof(said) - used, "%s\n", sentence);
 }
 
 // Parses a copy that has exactly its size, so that the sanitizer sees every read beyond it.
-static unsigned parse_bytes(const char *text, size_t bytes)
-{
+static unsigned parse_bytes(const char *text, size_t bytes) {
     char *copy = malloc(bytes ? bytes : 1);
     memcpy(copy, text, bytes);
     said[0] = 0;
@@ -43,8 +41,7 @@ static unsigned parse_bytes(const char *text, size_t bytes)
 static unsigned parse(const char *text) { return parse_bytes(text, strlen(text)); }
 
 // One line after BASE makes exactly one mistake, which is reported as `sentence`.
-static void expect_mistake(const char *line, const char *sentence)
-{
+static void expect_mistake(const char *line, const char *sentence) {
     char text[8192], expected[600];
     snprintf(text, sizeof(text), BASE "%s\n", line);
     snprintf(expected, sizeof(expected), "f.conf:4: %s\n", sentence);
@@ -52,8 +49,7 @@ static void expect_mistake(const char *line, const char *sentence)
     assert_string_equal(said, expected);
 }
 
-static void test_whole_file(void **state)
-{
+static void test_whole_file(void **state) {
     (void)state;
     static const char text[] =
         "# a comment\n"
@@ -103,8 +99,7 @@ static void test_whole_file(void **state)
     assert_string_equal(config.modules[1].text, "mod2");
 }
 
-static void test_defaults(void **state)
-{
+static void test_defaults(void **state) {
     (void)state;
     assert_int_equal(parse(BASE), 0);
     assert_int_equal(config.vcpus, 1);
@@ -119,8 +114,7 @@ static void test_defaults(void **state)
     assert_string_equal(config.cmdline, "");
 }
 
-static void test_sizes(void **state)
-{
+static void test_sizes(void **state) {
     (void)state;
     static const struct {
         const char *text;
@@ -163,8 +157,7 @@ static void test_sizes(void **state)
     assert_string_equal(said, "f.conf:3: memory: expected a multiple of 4K, found \"1030K\"\n");
 }
 
-static void test_values(void **state)
-{
+static void test_values(void **state) {
     (void)state;
     expect_mistake("vcpus = 0", "vcpus: expected a number from 1 to 63, found \"0\"");
     expect_mistake("vcpus = 64", "vcpus: expected a number from 1 to 63, found \"64\"");
@@ -193,8 +186,7 @@ static void test_values(void **state)
     assert_non_null(strstr(said, "f.conf:4: module: expected a module's name"));
 }
 
-static void test_names(void **state)
-{
+static void test_names(void **state) {
     (void)state;
     static const struct {
         const char *name, *expected;
@@ -215,8 +207,7 @@ static void test_names(void **state)
     assert_int_equal(parse("memory = 1M\nkernel = k\nname = a234567890123456789012345678901\n"), 0);
 }
 
-static void test_lines(void **state)
-{
+static void test_lines(void **state) {
     (void)state;
     expect_mistake("just words", "expected \"key = value\", found \"just words\"");
     expect_mistake("= 5", "expected \"key = value\", found \"= 5\"");
@@ -242,8 +233,7 @@ static void test_lines(void **state)
     assert_int_equal(config.weight, 7); // what follows is read all the same
 }
 
-static void test_hints(void **state)
-{
+static void test_hints(void **state) {
     (void)state;
     expect_mistake("memroy = 5M", "memroy: no such key; did you mean \"memory\"?");
     expect_mistake("kernal = x", "kernal: no such key; did you mean \"kernel\"?");
@@ -256,8 +246,7 @@ static void test_hints(void **state)
         "averyveryverylongkeythatnobodyknowsofand: no such key; docs/domain-file.md lists them");
 }
 
-static void test_missing(void **state)
-{
+static void test_missing(void **state) {
     (void)state;
     assert_int_equal(parse(""), 3);
     assert_string_equal(
@@ -267,8 +256,7 @@ static void test_missing(void **state)
     assert_int_equal(parse("name = g\nmemory = lots\nkernel = k\n"), 1);
 }
 
-static void test_all_mistakes(void **state)
-{
+static void test_all_mistakes(void **state) {
     (void)state;
     assert_int_equal(parse("name = 5\nmemory = lots\nvcpus = 0\nfoo = 1\nkernel\n"), 6);
     assert_non_null(strstr(said, "f.conf:1: name"));
@@ -280,8 +268,7 @@ static void test_all_mistakes(void **state)
     assert_non_null(strstr(said, "f.conf: the key \"kernel\" is missing"));
 }
 
-static void test_bounds(void **state)
-{
+static void test_bounds(void **state) {
     (void)state;
     // Lines of the most length, and one more.
     char *text = malloc(3 * CONFIG_FILE_MAX);
@@ -327,8 +314,7 @@ static void test_bounds(void **state)
 }
 
 // Every cut of a good file is parsed without harm, and never as complete without its required keys.
-static void test_every_cut(void **state)
-{
+static void test_every_cut(void **state) {
     (void)state;
     static const char text[] =
         "name = \"g\"\nmemory = 64M\nkernel = \"k\"\ndisk = \"gpt:a,ro\"\ncmdline = \"x\\\"y\"\n";
@@ -337,8 +323,7 @@ static void test_every_cut(void **state)
             assert_true(n >= strlen("name = \"g\"\nmemory = 64M\nkernel = \"k\""));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_file),   cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_sizes),        cmocka_unit_test(test_values),

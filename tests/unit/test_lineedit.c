@@ -28,8 +28,7 @@ static size_t column;
 static unsigned bells, lines;
 static char listed[2048]; // all lines that were left behind
 
-static void terminal_control(const char **bytes, const char *end)
-{
+static void terminal_control(const char **bytes, const char *end) {
     unsigned n = 0;
     const char *p = *bytes + 2; // behind ESC [
     for (; p < end && *p >= '0' && *p <= '9'; p++)
@@ -45,8 +44,7 @@ static void terminal_control(const char **bytes, const char *end)
     *bytes = p;
 }
 
-static void terminal(void *context, const char *bytes, size_t length)
-{
+static void terminal(void *context, const char *bytes, size_t length) {
     (void)context;
     for (const char *p = bytes, *end = bytes + length; p < end; p++) {
         if (*p == '\r')
@@ -74,8 +72,7 @@ static void terminal(void *context, const char *bytes, size_t length)
 static struct lineedit *e;
 static enum lineedit_event last;
 
-static void complete(void *context, struct lineedit *editor, size_t start)
-{
+static void complete(void *context, struct lineedit *editor, size_t start) {
     static const char *const words[] = {"list",   "log",    "pause", "poweroff",
                                         "resume", "guest1", "guest2"};
     (void)context;
@@ -84,8 +81,7 @@ static void complete(void *context, struct lineedit *editor, size_t start)
         lineedit_offer(editor, words[i]);
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     e = calloc(1, sizeof(*e));
     e->prompt = PROMPT;
@@ -98,15 +94,13 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     (void)state;
     free(e);
     return 0;
 }
 
-static void check_screen(void)
-{
+static void check_screen(void) {
     char expected[LINEEDIT_SIZE + 32];
     assert_true(e->cursor <= e->length && e->length < LINEEDIT_SIZE);
     assert_int_equal(strlen(e->text), e->length);
@@ -117,8 +111,7 @@ static void check_screen(void)
     assert_int_equal(column, strlen(PROMPT) + e->cursor);
 }
 
-static void type(const char *keys)
-{
+static void type(const char *keys) {
     for (; *keys; keys++) {
         last = lineedit_feed(e, *keys);
         if (!e->escape)
@@ -127,8 +120,7 @@ static void type(const char *keys)
 }
 
 // Types a line with Enter; it must come out as `text`.
-static void line(const char *keys, const char *text)
-{
+static void line(const char *keys, const char *text) {
     type(keys);
     type("\r");
     assert_int_equal(last, LINEEDIT_LINE);
@@ -145,8 +137,7 @@ static void line(const char *keys, const char *text)
 #define END    "\x1bOF"
 #define DELETE "\x1b[3~"
 
-static void test_typing(void **state)
-{
+static void test_typing(void **state) {
     (void)state;
     line("list", "list");
     line("", "");
@@ -156,8 +147,7 @@ static void test_typing(void **state)
     line("\x01\x02\x05\x06\x0b\x15\x17\x0e\x1f", ""); // on an empty line they do nothing
 }
 
-static void test_moving(void **state)
-{
+static void test_moving(void **state) {
     (void)state;
     line("ist" HOME "l", "list");
     line("ist\x01l\x05 all", "list all");
@@ -171,8 +161,7 @@ static void test_moving(void **state)
     line("a\x1b[1;5Cb", "ab"); // Ctrl-right is a right
 }
 
-static void test_cutting(void **state)
-{
+static void test_cutting(void **state) {
     (void)state;
     line("one two three\x17", "one two ");
     line("one two  \x17", "one ");
@@ -183,8 +172,7 @@ static void test_cutting(void **state)
     line("one two\x02\x02\x02\x17", "two");
 }
 
-static void test_history(void **state)
-{
+static void test_history(void **state) {
     (void)state;
     line("first", "first");
     line("second", "second");
@@ -208,8 +196,7 @@ static void test_history(void **state)
     line(" more", "first more"); // the oldest, changed
 }
 
-static void test_history_is_bounded(void **state)
-{
+static void test_history_is_bounded(void **state) {
     (void)state;
     char text[16];
     for (unsigned i = 0; i < 3 * LINEEDIT_HISTORY; i++) {
@@ -224,8 +211,7 @@ static void test_history_is_bounded(void **state)
     assert_string_equal(e->text, text);
 }
 
-static void test_completion(void **state)
-{
+static void test_completion(void **state) {
     (void)state;
     line("li\t", "list ");
     line("pause g\t1", "pause guest1"); // as far as it is common
@@ -244,8 +230,7 @@ static void test_completion(void **state)
     line("li\t", "li");
 }
 
-static void test_cancel(void **state)
-{
+static void test_cancel(void **state) {
     (void)state;
     type("some text\x03");
     assert_int_equal(last, LINEEDIT_CANCEL);
@@ -255,8 +240,7 @@ static void test_cancel(void **state)
     line("list", "list");
 }
 
-static void test_enter_in_all_ways(void **state)
-{
+static void test_enter_in_all_ways(void **state) {
     (void)state;
     type("a\r");
     assert_int_equal(last, LINEEDIT_LINE);
@@ -273,8 +257,7 @@ static void test_enter_in_all_ways(void **state)
     assert_int_equal(last, LINEEDIT_LINE);
 }
 
-static void test_hide(void **state)
-{
+static void test_hide(void **state) {
     (void)state;
     type("text" LEFT LEFT);
     lineedit_hide(e);
@@ -286,8 +269,7 @@ static void test_hide(void **state)
     line("", "text");
 }
 
-static void test_too_long(void **state)
-{
+static void test_too_long(void **state) {
     (void)state;
     for (unsigned i = 0; i < 2 * LINEEDIT_SIZE; i++)
         type("x");
@@ -299,8 +281,7 @@ static void test_too_long(void **state)
     assert_int_equal(last, LINEEDIT_LINE);
 }
 
-static void test_any_bytes(void **state)
-{
+static void test_any_bytes(void **state) {
     (void)state;
     u32 seed = 1;
     for (unsigned i = 0; i < 100000; i++) {
@@ -316,8 +297,7 @@ static void test_any_bytes(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_typing),

@@ -30,8 +30,7 @@ static struct loader_input input;
 static u8 *ram;
 static u64 ram_bytes;
 
-bool guest_write(struct guest_memory *m, u64 gpa, const void *from, u64 bytes)
-{
+bool guest_write(struct guest_memory *m, u64 gpa, const void *from, u64 bytes) {
     (void)m;
     if (gpa > ram_bytes || bytes > ram_bytes - gpa)
         return false;
@@ -40,8 +39,7 @@ bool guest_write(struct guest_memory *m, u64 gpa, const void *from, u64 bytes)
     return true;
 }
 
-bool guest_fill(struct guest_memory *m, u64 gpa, u8 value, u64 bytes)
-{
+bool guest_fill(struct guest_memory *m, u64 gpa, u8 value, u64 bytes) {
     (void)m;
     if (gpa > ram_bytes || bytes > ram_bytes - gpa)
         return false;
@@ -49,8 +47,7 @@ bool guest_fill(struct guest_memory *m, u64 gpa, u8 value, u64 bytes)
     return true;
 }
 
-static void carry_out(void)
-{
+static void carry_out(void) {
     free(ram);
     ram_bytes = input.memory;
     ram = malloc(ram_bytes);
@@ -60,8 +57,7 @@ static void carry_out(void)
 
 // ---- making kernels ----
 
-static void begin(u64 memory)
-{
+static void begin(u64 memory) {
     input = (struct loader_input){.kernel = {.name = "kernel", .cmdline = ""},
                                   .cmdline = "console=ttyS0 quiet",
                                   .memory = memory,
@@ -71,8 +67,7 @@ static void begin(u64 memory)
     input.map_count = image_memory_map(map, memory);
 }
 
-static bool load(const u8 *kernel, u64 bytes)
-{
+static bool load(const u8 *kernel, u64 bytes) {
     u8 *copy = malloc(bytes ? bytes : 1); // exactly its size: the sanitizer sees reads beyond it
     memcpy(copy, kernel, bytes);
     input.kernel.data = copy;
@@ -88,8 +83,7 @@ static bool load(const u8 *kernel, u64 bytes)
     return ok;
 }
 
-static void refused(const u8 *kernel, u64 bytes, const char *part)
-{
+static void refused(const u8 *kernel, u64 bytes, const char *part) {
     assert_false(load(kernel, bytes));
     if (!strstr(plan.error, part))
         fail_msg("expected \"%s\" in: %s", part, plan.error);
@@ -98,8 +92,7 @@ static void refused(const u8 *kernel, u64 bytes, const char *part)
 #define ELF_BYTES 0x3000u
 
 // An ELF with two segments at 1 MiB and 2 MiB (the latter with .bss), and a PVH note.
-static void make_elf(u8 *k, bool wide)
-{
+static void make_elf(u8 *k, bool wide) {
     u32 header = wide ? 64 : 52, size = wide ? 56 : 32;
     memset(k, 0, ELF_BYTES);
     memcpy(k, "\177ELF", 4);
@@ -135,8 +128,7 @@ static u64 at32(u64 gpa) { return loader_u32(ram + gpa); }
 
 static u64 at64(u64 gpa) { return loader_u64(ram + gpa); }
 
-static void check_flat_32(u64 rip)
-{
+static void check_flat_32(u64 rip) {
     const struct basalt_vcpu_state *s = &plan.state;
     assert_int_equal(s->rip, rip);
     assert_int_equal(s->rflags, 2);
@@ -159,8 +151,7 @@ static void check_flat_32(u64 rip)
 
 static u8 kernel[IMAGE_LINUX_BYTES > ELF_BYTES ? IMAGE_LINUX_BYTES : ELF_BYTES];
 
-static void test_linux(void **state)
-{
+static void test_linux(void **state) {
     (void)state;
     static const u8 initrd[5000] = {0x1f, 0x8b};
     begin(MEMORY);
@@ -195,8 +186,7 @@ static void test_linux(void **state)
 }
 
 // Walks the tables that a guest begins with: everything below 4 GiB is mapped to itself.
-static void test_identity_tables(void **state)
-{
+static void test_identity_tables(void **state) {
     (void)state;
     begin(MEMORY);
     image_make_linux(kernel);
@@ -214,8 +204,7 @@ static void test_identity_tables(void **state)
     assert_int_equal(plan.state.gdt_limit, 31);
 }
 
-static void test_linux_refused(void **state)
-{
+static void test_linux_refused(void **state) {
     (void)state;
     static char long_line[3000];
     begin(MEMORY);
@@ -249,8 +238,7 @@ static void test_linux_refused(void **state)
     assert_true(load(kernel, IMAGE_LINUX_BYTES));
 }
 
-static void test_linux_memory(void **state)
-{
+static void test_linux_memory(void **state) {
     (void)state;
     image_make_linux(kernel);
     // It is moved down when its place is not there.
@@ -282,8 +270,7 @@ static void test_linux_memory(void **state)
     assert_int_equal(plan.state.rip, 0x200200);
 }
 
-static void test_initrd(void **state)
-{
+static void test_initrd(void **state) {
     (void)state;
     u8 *big = calloc(1, 64 * MIB);
     image_make_linux(kernel);
@@ -316,8 +303,7 @@ static void test_initrd(void **state)
     free(big);
 }
 
-static void test_linux_truncated(void **state)
-{
+static void test_linux_truncated(void **state) {
     (void)state;
     begin(MEMORY);
     image_make_linux(kernel);
@@ -325,8 +311,7 @@ static void test_linux_truncated(void **state)
         assert_false(load(kernel, n));
 }
 
-static void test_real_kernel(void **state)
-{
+static void test_real_kernel(void **state) {
     (void)state;
     static const char *const names[] = {"build/guest/vmlinuz", "build/guest/initrd.img"};
     u8 *data[2];
@@ -360,16 +345,14 @@ static const u8 module_data[3][100] = {"first", "second", "third"};
 static const struct loader_file modules[2] = {{"m1", module_data[1], 100, "m1 with words"},
                                               {"m2", module_data[2], 99, "m2"}};
 
-static void with_modules(void)
-{
+static void with_modules(void) {
     input.modules = modules;
     input.module_count = 2;
     input.initrd =
         (struct loader_file){.name = "initrd", .data = module_data[0], .bytes = 100, .cmdline = ""};
 }
 
-static void test_pvh(void **state)
-{
+static void test_pvh(void **state) {
     (void)state;
     for (unsigned wide = 0; wide < 2; wide++) {
         begin(MEMORY);
@@ -399,8 +382,7 @@ static void test_pvh(void **state)
     }
 }
 
-static void test_elf_refused(void **state)
-{
+static void test_elf_refused(void **state) {
     (void)state;
     begin(MEMORY);
     make_elf(kernel, true);
@@ -436,8 +418,7 @@ static void test_elf_refused(void **state)
     assert_false(load(kernel, ELF_BYTES));
 }
 
-static void test_elf_truncated(void **state)
-{
+static void test_elf_truncated(void **state) {
     (void)state;
     begin(MEMORY);
     for (unsigned wide = 0; wide < 2; wide++) {
@@ -449,23 +430,20 @@ static void test_elf_truncated(void **state)
 
 // ---- Multiboot ----
 
-static void put_header(u8 *at, u32 flags)
-{
+static void put_header(u8 *at, u32 flags) {
     image_put(at, 0x1badb002, 4);
     image_put(at + 4, flags, 4);
     image_put(at + 8, 0u - 0x1badb002 - flags, 4);
 }
 
 // The ELF without its PVH note.
-static void make_multiboot_elf(u8 *k, bool wide, u32 flags)
-{
+static void make_multiboot_elf(u8 *k, bool wide, u32 flags) {
     make_elf(k, wide);
     k[0x2900 + 36] = 'Y';
     put_header(k + 0x1004, flags);
 }
 
-static void test_multiboot(void **state)
-{
+static void test_multiboot(void **state) {
     (void)state;
     for (unsigned wide = 0; wide < 2; wide++) {
         begin(MEMORY);
@@ -493,8 +471,7 @@ static void test_multiboot(void **state)
     }
 }
 
-static void test_multiboot_addresses(void **state)
-{
+static void test_multiboot_addresses(void **state) {
     (void)state;
     begin(MEMORY);
     memset(kernel, 0x5a, ELF_BYTES);
@@ -526,8 +503,7 @@ static void test_multiboot_addresses(void **state)
     refused(kernel, ELF_BYTES, "raise `memory`");
 }
 
-static void test_multiboot_refused(void **state)
-{
+static void test_multiboot_refused(void **state) {
     (void)state;
     begin(MEMORY);
     make_multiboot_elf(kernel, false, 0x23);
@@ -543,16 +519,14 @@ static void test_multiboot_refused(void **state)
 
 static u8 *header2;
 
-static void begin_header2(u8 *at)
-{
+static void begin_header2(u8 *at) {
     header2 = at;
     image_put(at, 0xe85250d6, 4);
     image_put(at + 4, 0, 4);
     image_put(at + 8, 16, 4);
 }
 
-static u8 *tag2(unsigned type, unsigned flags, u32 size)
-{
+static u8 *tag2(unsigned type, unsigned flags, u32 size) {
     u8 *at = header2 + loader_u32(header2 + 8);
     image_put(at, type, 2);
     image_put(at + 2, flags, 2);
@@ -561,22 +535,19 @@ static u8 *tag2(unsigned type, unsigned flags, u32 size)
     return at;
 }
 
-static void end_header2(void)
-{
+static void end_header2(void) {
     tag2(0, 0, 8);
     image_put(header2 + 12, 0u - 0xe85250d6 - loader_u32(header2 + 8), 4);
 }
 
-static void make_multiboot2(u8 *k)
-{
+static void make_multiboot2(u8 *k) {
     make_elf(k, true);
     k[0x2900 + 36] = 'Y';
     begin_header2(k + 0x1010);
 }
 
 // The information's tag `type`; 0 if it is not there.
-static u64 info2(u32 type)
-{
+static u64 info2(u32 type) {
     u64 info = plan.state.gprs[BASALT_RBX];
     for (u64 at = info + 8; at < info + at32(info); at += ALIGN_UP(at32(at + 4), 8))
         if (at32(at) == type)
@@ -584,8 +555,7 @@ static u64 info2(u32 type)
     return 0;
 }
 
-static void test_multiboot2(void **state)
-{
+static void test_multiboot2(void **state) {
     (void)state;
     begin(MEMORY);
     with_modules();
@@ -615,8 +585,7 @@ static void test_multiboot2(void **state)
     assert_int_equal(end + 8, plan.state.gprs[BASALT_RBX] + at32(plan.state.gprs[BASALT_RBX]));
 }
 
-static void test_multiboot2_addresses(void **state)
-{
+static void test_multiboot2_addresses(void **state) {
     (void)state;
     begin(MEMORY);
     memset(kernel, 0x5a, ELF_BYTES);
@@ -642,8 +611,7 @@ static void test_multiboot2_addresses(void **state)
     refused(kernel, ELF_BYTES, "has no Multiboot2 entry address");
 }
 
-static void test_multiboot2_relocated(void **state)
-{
+static void test_multiboot2_relocated(void **state) {
     (void)state;
     make_multiboot2(kernel);
     image_put(kernel + 64 + 24, 0x8100000, 8); // linked at 129 MiB
@@ -662,8 +630,7 @@ static void test_multiboot2_relocated(void **state)
     check_flat_32(0x8100010);
 }
 
-static void test_multiboot2_refused(void **state)
-{
+static void test_multiboot2_refused(void **state) {
     (void)state;
     begin(MEMORY);
     make_multiboot2(kernel);
@@ -691,8 +658,7 @@ static void test_multiboot2_refused(void **state)
 
 // ---- all ----
 
-static void test_area_is_full(void **state)
-{
+static void test_area_is_full(void **state) {
     (void)state;
     static char words[8][256];
     static struct loader_file many[8];
@@ -712,8 +678,7 @@ static void test_area_is_full(void **state)
     assert_true(load(kernel, ELF_BYTES));
 }
 
-static void test_tiny_guests(void **state)
-{
+static void test_tiny_guests(void **state) {
     (void)state;
     begin(MIB);
     image_make_linux(kernel);
@@ -725,8 +690,7 @@ static void test_tiny_guests(void **state)
     assert_true(load(kernel, ELF_BYTES));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linux),
         cmocka_unit_test(test_identity_tables),

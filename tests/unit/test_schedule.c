@@ -113,6 +113,8 @@ static struct exit sleep_of(struct guest *g) {
 static struct exit play(struct cpu_state *c) {
     struct guest *g = guest_of(c);
 
+    if (host_tsc >= end_of_time)
+        longjmp(done, 1);
     switches += last != g->v;
     last = g->v;
     if (c->queued.valid && c->queued.vector == 0x50) { // the timer it slept for
@@ -124,8 +126,6 @@ static struct exit play(struct cpu_state *c) {
         vcpu_apic_effect(g->v, &eoi);
     }
     c->queued.valid = false;
-    if (host_tsc >= end_of_time)
-        longjmp(done, 1);
     u64 left = host_until > host_tsc ? host_until - host_tsc : 0;
     if (g->behaviour == SLEEPER) {
         spend(g, g->work);
@@ -145,7 +145,10 @@ static void run_for(u64 ticks) {
     host_run = play;
     if (!setjmp(done))
         schedule_loop();
+    struct vcpu *v = this_queue()->current; // whose turn the test broke off
     this_queue()->current = NULL;
+    if (v && !v->blocked)
+        sched_requeue(&this_queue()->queue, &v->sched);
     host_run = NULL;
 }
 
@@ -221,9 +224,10 @@ static void test_caps(void **state unused) {
 
     run_for(50000 * MS);
     print_message("caps 25 and 10: %.2f %%, %.2f %%\n", 100 * share(a), 100 * share(c));
-    near(share(a), 0.25, 0.05);
-    near(share(c), 0.10, 0.06);
-    near(share(b), 0.65, 0.05);
+    // What a turn takes too much at the end of a period of 100 ms is not made up for.
+    assert_true(share(a) > 0.24 && share(a) < 0.25 + 0.04);
+    assert_true(share(c) > 0.095 && share(c) < 0.10 + 0.04);
+    assert_true(share(a) + share(b) + share(c) > 0.999);
 }
 
 // With nobody else, a capped one leaves the CPU idle, and goes on in its next period.
@@ -231,8 +235,9 @@ static void test_cap_alone(void **state unused) {
     struct guest *a = add(HOG, 256, 30);
 
     run_for(20000 * MS);
-    near(share(a), 0.30, 0.06);
-    near((double)this_queue()->idle_tsc, 0.70 * (double)(host_tsc - started), 0.05);
+    print_message("share %.4f\n", share(a));
+    assert_true(share(a) > 0.29 && share(a) < 0.30 + 0.04);
+    near((double)this_queue()->idle_tsc, (1 - share(a)) * (double)(host_tsc - started), 0.01);
 }
 
 static void test_yielding(void **state unused) {

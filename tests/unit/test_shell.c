@@ -24,8 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum shell_result nothing(const struct shell_call *call)
-{
+static enum shell_result nothing(const struct shell_call *call) {
     (void)call;
     return SHELL_DONE;
 }
@@ -43,20 +42,17 @@ static char line[256], error[160];
 static char *words[SHELL_WORDS_MAX];
 static struct shell_call call;
 
-static const struct shell_command *parse(const char *text)
-{
+static const struct shell_command *parse(const char *text) {
     snprintf(line, sizeof(line), "%s", text);
     return shell_parse(line, words, &call, error, sizeof(error));
 }
 
-static void refused(const char *text, const char *sentence)
-{
+static void refused(const char *text, const char *sentence) {
     assert_null(parse(text));
     assert_string_equal(error, sentence);
 }
 
-static void test_commands(void **state)
-{
+static void test_commands(void **state) {
     (void)state;
     assert_string_equal(parse("list")->name, "list");
     assert_false(call.json);
@@ -81,8 +77,7 @@ static void test_commands(void **state)
     refused("wait 1 2 3 4 5 6 7 8 9", "too many words");
 }
 
-static void test_split(void **state)
-{
+static void test_split(void **state) {
     (void)state;
     char *w[3], text[64];
     strcpy(text, " one\t\"two words\"  three ");
@@ -98,8 +93,7 @@ static void test_split(void **state)
     assert_string_equal(w[0], "");
 }
 
-static void test_options(void **state)
-{
+static void test_options(void **state) {
     (void)state;
     char value[32];
     static const char cmdline[] =
@@ -125,8 +119,7 @@ static void test_options(void **state)
     assert_false(text_option("", "a", value, sizeof(value)));
 }
 
-static void test_numbers(void **state)
-{
+static void test_numbers(void **state) {
     (void)state;
     u64 value;
     assert_true(text_number("0", 9, &value));
@@ -138,8 +131,7 @@ static void test_numbers(void **state)
         assert_false(text_number(bad[i], 4096, &value));
 }
 
-static void test_sizes_and_times(void **state)
-{
+static void test_sizes_and_times(void **state) {
     (void)state;
     char text[TEXT_SIZE_MAX];
     static const struct {
@@ -164,14 +156,12 @@ static void test_sizes_and_times(void **state)
 
 static char printed[4096];
 
-static void print(const char *text)
-{
+static void print(const char *text) {
     size_t used = strlen(printed);
     snprintf(printed + used, sizeof(printed) - used, "%s\n", text);
 }
 
-static void fill(bool json)
-{
+static void fill(bool json) {
     static const struct table_column columns[] = {
         {"name", "NAME", false}, {"bytes", "SIZE", true}, {"note", "NOTE", false}};
     struct table t;
@@ -186,8 +176,7 @@ static void fill(bool json)
     table_end(&t, print);
 }
 
-static void test_table(void **state)
-{
+static void test_table(void **state) {
     (void)state;
     fill(false);
     assert_string_equal(printed,
@@ -201,8 +190,7 @@ static void test_table(void **state)
     cJSON_Delete(parsed);
 }
 
-static void test_table_long(void **state)
-{
+static void test_table_long(void **state) {
     (void)state;
     static const struct table_column column = {"n", "N", true};
     struct table t;
@@ -222,8 +210,7 @@ static void test_table_long(void **state)
 
 // ---- soft-off ----
 
-static bool find_s5(const u8 *aml, size_t bytes, u8 *a, u8 *b)
-{
+static bool find_s5(const u8 *aml, size_t bytes, u8 *a, u8 *b) {
     u8 *copy = malloc(bytes ? bytes : 1);
     memcpy(copy, aml, bytes);
     bool found = power_find_s5(copy, bytes, a, b);
@@ -231,8 +218,7 @@ static bool find_s5(const u8 *aml, size_t bytes, u8 *a, u8 *b)
     return found;
 }
 
-static void test_s5(void **state)
-{
+static void test_s5(void **state) {
     (void)state;
     u8 a = 99, b = 99;
     // QEMU: Name (_S5, Package (0x04) {0, 0, 0, 0})
@@ -261,8 +247,7 @@ static void test_s5(void **state)
     assert_false(find_s5(nothing_there, 3, &a, &b));
 }
 
-static void test_nearest(void **state)
-{
+static void test_nearest(void **state) {
     (void)state;
     static const char *const names[] = {"list", "poweroff", "mem"};
     assert_string_equal(config_nearest("lsit", names, 3), "list");
@@ -274,8 +259,7 @@ static void test_nearest(void **state)
     assert_null(config_nearest("a-very-long-word-that-is-none", names, 3));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_commands),        cmocka_unit_test(test_split),
         cmocka_unit_test(test_options),         cmocka_unit_test(test_numbers),

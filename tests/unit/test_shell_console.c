@@ -40,8 +40,7 @@ static struct guest {
     struct domain domain;
 } guests[2];
 
-static size_t guest_input(void *context, const char *bytes, size_t length)
-{
+static size_t guest_input(void *context, const char *bytes, size_t length) {
     struct guest *g = context;
     size_t taken = MIN(length, g->room), used = strlen(g->typed);
     memcpy(g->typed + used, bytes, taken);
@@ -50,15 +49,16 @@ static size_t guest_input(void *context, const char *bytes, size_t length)
     return taken;
 }
 
-struct domain *domain_first(void) { return &guests[0].domain; }
+struct domain *domain_first(void) {
+    return &guests[0].domain;
+}
 
 // ---- commands ----
 
 static bool cancelled;
 static char ran[512];
 
-static enum shell_result note(const struct shell_call *call)
-{
+static enum shell_result note(const struct shell_call *call) {
     size_t used = strlen(ran);
     snprintf(ran + used, sizeof(ran) - used, "%s;", call->count ? call->words[0] : "-");
     shell_print("noted %s\n", call->count ? call->words[0] : "-");
@@ -67,15 +67,13 @@ static enum shell_result note(const struct shell_call *call)
 
 static void cancel(void) { cancelled = true; }
 
-static enum shell_result slow(const struct shell_call *call)
-{
+static enum shell_result slow(const struct shell_call *call) {
     note(call);
     shell_set_cancel(cancel);
     return SHELL_PENDING;
 }
 
-static enum shell_result show(const struct shell_call *call)
-{
+static enum shell_result show(const struct shell_call *call) {
     screen_show(&guests[call->words[0][0] - '1'].screen);
     return SHELL_DONE;
 }
@@ -92,8 +90,7 @@ const struct shell_command shell_commands[] = {
 static size_t read_to;
 
 // What came on the line since the last call, without what draws a line anew.
-static const char *new_output(void)
-{
+static const char *new_output(void) {
     static char text[65536];
     size_t used = 0;
     for (const char *p = host_console + read_to; *p; p++) {
@@ -109,32 +106,27 @@ static const char *new_output(void)
     return text;
 }
 
-static void settle(void)
-{
+static void settle(void) {
     for (unsigned i = 0; i < 40; i++)
         event_pass(false);
 }
 
-static void type(const char *keys)
-{
+static void type(const char *keys) {
     screen_typed(NULL, (const u8 *)keys, strlen(keys));
     settle();
 }
 
-static void output(unsigned guest, const char *text)
-{
+static void output(unsigned guest, const char *text) {
     screen_write(&guests[guest].screen, text, strlen(text));
 }
 
-static void expect_output(const char *part)
-{
+static void expect_output(const char *part) {
     const char *text = new_output();
     if (!strstr(text, part))
         fail_msg("expected \"%s\" in \"%s\"", part, text);
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     static bool begun;
     (void)state;
     if (!begun) {
@@ -173,8 +165,7 @@ static int setup(void **state)
     return 0;
 }
 
-static void test_commands(void **state)
-{
+static void test_commands(void **state) {
     (void)state;
     type("note a\r");
     assert_string_equal(ran, "a;");
@@ -187,8 +178,7 @@ static void test_commands(void **state)
     assert_string_equal(ran, "a;one;two;guest1;");
 }
 
-static void test_pending(void **state)
-{
+static void test_pending(void **state) {
     (void)state;
     new_output();
     type("slow x\r");
@@ -209,14 +199,12 @@ static void test_pending(void **state)
 
 static unsigned scripts_ended;
 
-static void script_ended(void)
-{
+static void script_ended(void) {
     assert_true(shell_in_script());
     scripts_ended++;
 }
 
-static void test_script(void **state)
-{
+static void test_script(void **state) {
     (void)state;
     shell_run_script(" note 1; slow 2 ;; note 3;bad; note \"4 5\"", script_ended);
     settle();
@@ -242,8 +230,7 @@ static void test_script(void **state)
     assert_int_equal(scripts_ended, 3);
 }
 
-static void test_messages(void **state)
-{
+static void test_messages(void **state) {
     (void)state;
     type("note ha");
     new_output();
@@ -259,8 +246,7 @@ static void test_messages(void **state)
     settle();
 }
 
-static void test_switching(void **state)
-{
+static void test_switching(void **state) {
     (void)state;
     type("\x1d");
     assert_ptr_equal(screen_shown(), &guests[0].screen);
@@ -291,8 +277,7 @@ static void test_switching(void **state)
     assert_ptr_equal(screen_shown(), &guests[1].screen);
 }
 
-static void test_kept_output(void **state)
-{
+static void test_kept_output(void **state) {
     (void)state;
     output(0, "line one\nline two\npart");
     assert_string_equal(new_output(), "");
@@ -329,8 +314,7 @@ static void test_kept_output(void **state)
     expect_output("dom0: quiet news\nbasalt> ");
 }
 
-static void test_typing(void **state)
-{
+static void test_typing(void **state) {
     (void)state;
     static char many[400];
     type("\x1d"
@@ -359,8 +343,7 @@ static void test_typing(void **state)
     assert_string_equal(guests[1].typed, "two");
 }
 
-static void test_removal(void **state)
-{
+static void test_removal(void **state) {
     (void)state;
     type("\x1d"
          "2");
@@ -382,8 +365,7 @@ static void test_removal(void **state)
 
 // A guest's open sequences and modes end with its being shown; what it has queued without end does
 // not keep dom0 waiting.
-static void test_terminal_given_back(void **state)
-{
+static void test_terminal_given_back(void **state) {
     (void)state;
     type("\x1d"
          "1");
@@ -416,11 +398,11 @@ static void test_terminal_given_back(void **state)
     assert_non_null(strstr(text, "--- dom0"));
 }
 
-static void test_no_control_characters(void **state)
-{
+static void test_no_control_characters(void **state) {
     (void)state;
     new_output();
-    shell_print("a\x1b[2Jb\x9f\xc2\x9b" "c\xc3\x9b d\te\n");
+    shell_print("a\x1b[2Jb\x9f\xc2\x9b"
+                "c\xc3\x9b d\te\n");
     expect_output("a?[2Jb\x9f?c\xc3\x9b d\te\n");
     log_info("disk", "x\x1b]0;\xc2\x9by");
     expect_output("disk: x?]0;??y\n");
@@ -428,15 +410,13 @@ static void test_no_control_characters(void **state)
 
 static char tail[512];
 
-static void tail_line(void *context, const char *text)
-{
+static void tail_line(void *context, const char *text) {
     (void)context;
     size_t used = strlen(tail);
     snprintf(tail + used, sizeof(tail) - used, "%s|", text);
 }
 
-static const char *tail_of(const char *text, unsigned lines)
-{
+static const char *tail_of(const char *text, unsigned lines) {
     static char ring[64];
     struct screen s = {.name = "x", .ring = ring, .size = sizeof(ring), .input = guest_input};
     memset(ring, 'Z', sizeof(ring));
@@ -446,8 +426,7 @@ static const char *tail_of(const char *text, unsigned lines)
     return tail;
 }
 
-static void test_tail(void **state)
-{
+static void test_tail(void **state) {
     (void)state;
     assert_string_equal(tail_of("", 3), "");
     assert_string_equal(tail_of("one", 3), "one|");
@@ -455,15 +434,18 @@ static void test_tail(void **state)
     assert_string_equal(tail_of("one\r\ntwo\r\nthree\r\n", 2), "two|three|");
     assert_string_equal(tail_of("\n\n\n", 2), "|");
     assert_string_equal(tail_of("\x1b[1;31mred\x1b[0m\x07 text\x1b[", 2), "red text|");
-    assert_string_equal(tail_of("a\x9b" "1m\xc2\x9b" "2m", 2), "a1m2m|"); // C1 controls
+    assert_string_equal(tail_of("a\x9b"
+                                "1m\xc2\x9b"
+                                "2m",
+                                2),
+                        "a1m2m|"); // C1 controls
     // The ring keeps 64 bytes: the long line has lost its beginning.
     tail_of("0123456789012345678901234567890123456789012345678901234567890123456789\nend", 5);
     assert_int_equal(strlen(tail), 60 + 1 + 3 + 1);
     assert_non_null(strstr(tail, "56789|end|"));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_commands, setup),
         cmocka_unit_test_setup(test_pending, setup),

@@ -24,8 +24,7 @@ static u8 *image;
 static u64 image_bytes;
 static char folder[64];
 
-static bool read_image(void *context, u64 offset, u32 bytes, void *buffer)
-{
+static bool read_image(void *context, u64 offset, u32 bytes, void *buffer) {
     (void)context;
     assert_true(offset % 512 == 0 && bytes % 512 == 0);
     if (offset > image_bytes || bytes > image_bytes - offset)
@@ -34,8 +33,7 @@ static bool read_image(void *context, u64 offset, u32 bytes, void *buffer)
     return true;
 }
 
-static void run(const char *format, ...)
-{
+static void run(const char *format, ...) {
     char command[512];
     va_list args;
     va_start(args, format);
@@ -44,8 +42,7 @@ static void run(const char *format, ...)
     assert_int_equal(system(command), 0);
 }
 
-static void write_file(const char *name, u32 bytes, char letter)
-{
+static void write_file(const char *name, u32 bytes, char letter) {
     char path[128];
     snprintf(path, sizeof(path), "%s/%s", folder, name);
     FILE *f = fopen(path, "wb");
@@ -55,8 +52,7 @@ static void write_file(const char *name, u32 bytes, char letter)
     run("cd %s && MTOOLS_SKIP_CHECK=1 mcopy -i image '%s' ::", folder, name);
 }
 
-static void make_image(u32 mib, const char *options)
-{
+static void make_image(u32 mib, const char *options) {
     if (system("command -v mformat > /dev/null") != 0)
         skip();
     snprintf(folder, sizeof(folder), "/tmp/test_fat_%d", (int)getpid());
@@ -85,8 +81,7 @@ static void make_image(u32 mib, const char *options)
 
 static char seen[1024];
 
-static void file(void *context, const char *name, const char *data, u32 bytes)
-{
+static void file(void *context, const char *name, const char *data, u32 bytes) {
     (void)context;
     size_t used = strlen(seen);
     snprintf(seen + used, sizeof(seen) - used, "%s %u %s\n", name, bytes, data ? "ok" : "no");
@@ -95,15 +90,13 @@ static void file(void *context, const char *name, const char *data, u32 bytes)
             fail_msg("%s: byte %u is wrong", name, i);
 }
 
-static const char *read_root(void)
-{
+static const char *read_root(void) {
     struct fat_source source = {image_bytes, read_image, NULL};
     seen[0] = 0;
     return fat_read_root(&source, ".conf", 65536, file, NULL);
 }
 
-static void check_files(void)
-{
+static void check_files(void) {
     assert_null(read_root());
     assert_string_equal(seen,
                         "guest1.conf 300 ok\n"
@@ -112,32 +105,28 @@ static void check_files(void)
                         "empty.conf 0 ok\n");
 }
 
-static void test_fat12(void **state)
-{
+static void test_fat12(void **state) {
     (void)state;
     make_image(2, "-c 1");
     assert_memory_equal(image + 54, "FAT12", 5);
     check_files();
 }
 
-static void test_fat16(void **state)
-{
+static void test_fat16(void **state) {
     (void)state;
     make_image(16, "-c 2");
     assert_memory_equal(image + 54, "FAT16", 5);
     check_files();
 }
 
-static void test_fat32(void **state)
-{
+static void test_fat32(void **state) {
     (void)state;
     make_image(40, "-F -c 1");
     assert_memory_equal(image + 82, "FAT32", 5);
     check_files();
 }
 
-static void test_damaged(void **state)
-{
+static void test_damaged(void **state) {
     (void)state;
     make_image(2, "-c 1");
     image_bytes = MIB; // the partition is too short
@@ -153,16 +142,14 @@ static void test_damaged(void **state)
     assert_string_equal(read_root(), "it holds no FAT file system");
 }
 
-static void random_file(void *context, const char *name, const char *data, u32 bytes)
-{
+static void random_file(void *context, const char *name, const char *data, u32 bytes) {
     (void)context;
     assert_non_null(memchr(name, 0, FAT_NAME_SIZE));
     for (u32 i = 0; data && i < bytes; i++)
         *(volatile char *)&seen[0] = data[i];
 }
 
-static void test_random_damage(void **state)
-{
+static void test_random_damage(void **state) {
     (void)state;
     make_image(2, "-c 1");
     u8 *good = malloc(image_bytes);
@@ -181,8 +168,7 @@ static void test_random_damage(void **state)
     free(good);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fat12),         cmocka_unit_test(test_fat16),
         cmocka_unit_test(test_fat32),         cmocka_unit_test(test_damaged),

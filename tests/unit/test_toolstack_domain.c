@@ -36,8 +36,7 @@
 static unsigned calls, fail_at; // the number of the call that fails; 0: none
 static bool failed;
 
-static bool fails(void)
-{
+static bool fails(void) {
     if (++calls != fail_at)
         return false;
     failed = true;
@@ -67,14 +66,12 @@ u64 phys_of(const void *p) { return (u64)(uintptr_t)p; }
 
 static void *pointer(u64 address) { return (void *)(uintptr_t)address; }
 
-static void ring(u32 port)
-{
+static void ring(u32 port) {
     event_page.pending[port / 64] |= BIT(port % 64);
     event_page.summary |= BIT(port / 64);
 }
 
-static i64 create(const struct basalt_domain_config *config)
-{
+static i64 create(const struct basalt_domain_config *config) {
     assert_int_equal(config->flags, 0);
     for (u32 h = 2; h < HANDLES; h++) {
         if (domains[h].used)
@@ -88,8 +85,7 @@ static i64 create(const struct basalt_domain_config *config)
     return -BASALT_ENOSPC;
 }
 
-static i64 control(u32 h, u32 op)
-{
+static i64 control(u32 h, u32 op) {
     if (domains[h].status == BASALT_STATUS_ENDED)
         return -BASALT_EINVAL;
     domains[h].status = op == BASALT_OP_RESUME  ? BASALT_STATUS_RUNNING
@@ -100,16 +96,14 @@ static i64 control(u32 h, u32 op)
     return 0;
 }
 
-static i64 destroy(u32 h)
-{
+static i64 destroy(u32 h) {
     if (domains[h].destroy_steps-- > 1)
         return -BASALT_EINTR;
     domains[h].used = false;
     return 0;
 }
 
-static i64 port_alloc(void)
-{
+static i64 port_alloc(void) {
     for (u32 p = 1; p < ARRAY_SIZE(ports); p++) {
         if (!ports[p]) {
             ports[p] = true;
@@ -119,8 +113,7 @@ static i64 port_alloc(void)
     return -BASALT_ENOSPC;
 }
 
-static void give_info(u32 h, struct basalt_domain_info *to)
-{
+static void give_info(u32 h, struct basalt_domain_info *to) {
     memset(to, 0, sizeof(*to));
     to->status = domains[h].status;
     to->end_reason = domains[h].reason;
@@ -130,8 +123,7 @@ static void give_info(u32 h, struct basalt_domain_info *to)
     to->end_detail = 0xfee1dead;
 }
 
-static i64 vcpu_get(struct basalt_vcpu_state *s)
-{
+static i64 vcpu_get(struct basalt_vcpu_state *s) {
     memset(s, 0, sizeof(*s));
     s->rip = 0xffffffff81234567;
     s->gprs[BASALT_R15] = 0x1515;
@@ -140,8 +132,7 @@ static i64 vcpu_get(struct basalt_vcpu_state *s)
 
 static bool handle_ok(u64 h) { return h < HANDLES && domains[h].used; }
 
-struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
-{
+struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
     struct hypercall_result r = {0, 0};
     (void)d, (void)e, (void)f;
     switch (number) {
@@ -206,8 +197,7 @@ static unsigned machines;
 static struct guest_machine *newest;
 static bool late_destroy; // machine_destroy() calls back later
 
-int machine_create(struct guest_machine **machine, const struct machine_config *config)
-{
+int machine_create(struct guest_machine **machine, const struct machine_config *config) {
     if (fails())
         return -BASALT_ENOMEM;
     *machine = newest = calloc(1, sizeof(**machine));
@@ -217,8 +207,7 @@ int machine_create(struct guest_machine **machine, const struct machine_config *
     return 0;
 }
 
-static void machine_ended(void *context)
-{
+static void machine_ended(void *context) {
     struct guest_machine *m = context;
     void (*done)(void *) = m->done;
     void *done_context = m->done_context;
@@ -227,8 +216,7 @@ static void machine_ended(void *context)
     done(done_context);
 }
 
-void machine_destroy(struct guest_machine *m, void (*done)(void *), void *context)
-{
+void machine_destroy(struct guest_machine *m, void (*done)(void *), void *context) {
     m->done = done;
     m->done_context = context;
     m->work = (struct work){.handler = machine_ended, .context = m};
@@ -238,40 +226,33 @@ void machine_destroy(struct guest_machine *m, void (*done)(void *), void *contex
         machine_ended(m);
 }
 
-struct guest_memory *machine_memory(struct guest_machine *m)
-{
+struct guest_memory *machine_memory(struct guest_machine *m) {
     (void)m;
     return NULL;
 }
-u64 machine_acpi_root(const struct guest_machine *m)
-{
+u64 machine_acpi_root(const struct guest_machine *m) {
     (void)m;
     return 0xe0000;
 }
 unsigned machine_memory_map(const struct guest_machine *m,
-                            struct machine_memory_range ranges[MACHINE_MEMORY_RANGES])
-{
+                            struct machine_memory_range ranges[MACHINE_MEMORY_RANGES]) {
     return image_memory_map(ranges, m->config.memory);
 }
 bool machine_power_button(struct guest_machine *m) { return m->button; }
-size_t machine_console_input(struct guest_machine *m, const char *bytes, size_t length)
-{
+size_t machine_console_input(struct guest_machine *m, const char *bytes, size_t length) {
     (void)m, (void)bytes;
     return length;
 }
 
-bool guest_write(struct guest_memory *m, u64 gpa, const void *from, u64 bytes)
-{
+bool guest_write(struct guest_memory *m, u64 gpa, const void *from, u64 bytes) {
     (void)m, (void)gpa, (void)from, (void)bytes;
     return !fails();
 }
-bool guest_fill(struct guest_memory *m, u64 gpa, u8 value, u64 bytes)
-{
+bool guest_fill(struct guest_memory *m, u64 gpa, u8 value, u64 bytes) {
     (void)m, (void)gpa, (void)value, (void)bytes;
     return !fails();
 }
-bool guest_read(struct guest_memory *m, u64 gpa, void *to, u64 bytes)
-{
+bool guest_read(struct guest_memory *m, u64 gpa, void *to, u64 bytes) {
     (void)m, (void)gpa;
     memset(to, 0, bytes);
     return true;
@@ -284,11 +265,14 @@ static struct block_device parts[3] = {
     {.name = "vda1", .label = "root1", .first_sector = 100, .sectors = 100},
     {.name = "vda2", .label = "root2", .first_sector = 200, .sectors = 100}};
 
-struct block_device *block_first(void) { return fails() ? NULL : &parts[0]; }
-struct block_device *block_next(struct block_device *device) { return device->next; }
+struct block_device *block_first(void) {
+    return fails() ? NULL : &parts[0];
+}
+struct block_device *block_next(struct block_device *device) {
+    return device->next;
+}
 
-static unsigned claims(void)
-{
+static unsigned claims(void) {
     unsigned n = 0;
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
         for (struct block_claim *c = parts[i].claims; c; c = c->next)
@@ -300,16 +284,14 @@ static unsigned claims(void)
 
 static char said[65536];
 
-size_t console_write(const void *data, size_t bytes)
-{
+size_t console_write(const void *data, size_t bytes) {
     (void)data;
     return bytes;
 }
 
 void console_drop(void) {}
 
-static void sink(const char *text, size_t bytes)
-{
+static void sink(const char *text, size_t bytes) {
     size_t used = strlen(said);
     snprintf(said + used, sizeof(said) - used, "%.*s", (int)bytes, text);
 }
@@ -320,30 +302,26 @@ static u8 kernel[IMAGE_LINUX_BYTES];
 static char dom0_ring[256];
 static u32 own_ports; // of the event loop itself
 
-static size_t no_input(void *context, const char *bytes, size_t length)
-{
+static size_t no_input(void *context, const char *bytes, size_t length) {
     (void)context, (void)bytes;
     return length;
 }
 static struct screen dom0_screen = {
     .name = "dom0", .ring = dom0_ring, .size = sizeof(dom0_ring), .input = no_input};
 
-static void settle(void)
-{
+static void settle(void) {
     for (unsigned i = 0; i < 30; i++)
         event_pass(false);
 }
 
-static void advance(u64 seconds)
-{
+static void advance(u64 seconds) {
     now_ticks += seconds * 1000000000; // 1 GHz
     if (timer_deadline && timer_deadline <= now_ticks)
         ring(timer_port);
     settle();
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     static bool begun;
     (void)state;
     fail_at = 0;
@@ -371,8 +349,7 @@ static int setup(void **state)
     return 0;
 }
 
-static void nothing_is_held(void)
-{
+static void nothing_is_held(void) {
     unsigned used = 0;
     for (u32 h = 0; h < HANDLES; h++)
         used += domains[h].used;
@@ -383,8 +360,7 @@ static void nothing_is_held(void)
         assert_true(!ports[p] || p <= own_ports);
 }
 
-static struct domain *define(const char *name, const char *disk)
-{
+static struct domain *define(const char *name, const char *disk) {
     struct domain_config c = {.memory = 64 * MIB,
                               .vcpus = 2,
                               .weight = 256,
@@ -406,16 +382,14 @@ static struct domain *define(const char *name, const char *disk)
     return d;
 }
 
-static void start(struct domain *d)
-{
+static void start(struct domain *d) {
     char error[DOMAIN_ERROR_SIZE];
     if (domain_start(d, error) < 0)
         fail_msg("%s", error);
     assert_int_equal(d->state, DOMAIN_RUNNING);
 }
 
-static void end(struct domain *d)
-{
+static void end(struct domain *d) {
     char error[DOMAIN_ERROR_SIZE];
     assert_int_equal(domain_destroy(d, error), 0);
     settle();
@@ -423,8 +397,7 @@ static void end(struct domain *d)
     nothing_is_held();
 }
 
-static void crash(struct domain *d, enum basalt_end_reason reason)
-{
+static void crash(struct domain *d, enum basalt_end_reason reason) {
     domains[d->handle].status = BASALT_STATUS_ENDED;
     domains[d->handle].reason = reason;
     ring(domains[d->handle].port);
@@ -434,8 +407,7 @@ static void crash(struct domain *d, enum basalt_end_reason reason)
 // ---- tests ----
 
 // Every call of a creation fails once.
-static void test_every_failure(void **state)
-{
+static void test_every_failure(void **state) {
     (void)state;
     struct domain *d = define("g", "root1");
     unsigned n = 0;
@@ -462,8 +434,7 @@ static void test_every_failure(void **state)
 }
 
 // And every call of a life with an end by the guest, with a restart.
-static void test_every_failure_at_the_end(void **state)
-{
+static void test_every_failure_at_the_end(void **state) {
     (void)state;
     struct domain *d = define("g", "root1");
     bool more = true;
@@ -492,8 +463,7 @@ static void test_every_failure_at_the_end(void **state)
     }
 }
 
-static void test_power_off(void **state)
-{
+static void test_power_off(void **state) {
     (void)state;
     struct domain *d = define("g", "root1");
     for (unsigned late = 0; late < 2; late++) {
@@ -512,8 +482,7 @@ static void test_power_off(void **state)
     assert_non_null(strstr(said, "g: powered off after 1 min 5 s\n"));
 }
 
-static void test_crash_report(void **state)
-{
+static void test_crash_report(void **state) {
     (void)state;
     struct domain *d = define("g", NULL);
     start(d);
@@ -546,8 +515,7 @@ static void test_crash_report(void **state)
     nothing_is_held();
 }
 
-static void test_preserve(void **state)
-{
+static void test_preserve(void **state) {
     (void)state;
     char error[DOMAIN_ERROR_SIZE];
     struct domain *d = define("g", "root1");
@@ -561,8 +529,7 @@ static void test_preserve(void **state)
     end(d);
 }
 
-static void test_restart(void **state)
-{
+static void test_restart(void **state) {
     (void)state;
     struct domain *d = define("g", "root1");
     start(d);
@@ -594,8 +561,7 @@ static void test_restart(void **state)
     assert_int_equal(d->state, DOMAIN_STOPPED);
 }
 
-static void test_reboot_as_told(void **state)
-{
+static void test_reboot_as_told(void **state) {
     (void)state;
     struct domain *d = define("g", NULL);
     d->config.on_reboot = CONFIG_DESTROY;
@@ -612,8 +578,7 @@ static void test_reboot_as_told(void **state)
     end(d);
 }
 
-static void test_same_partition(void **state)
-{
+static void test_same_partition(void **state) {
     (void)state;
     char error[DOMAIN_ERROR_SIZE];
     struct domain *a = define("a", "root1"), *b = define("b", "root1");
@@ -641,8 +606,7 @@ static void test_same_partition(void **state)
     nothing_is_held();
 }
 
-static void test_memory(void **state)
-{
+static void test_memory(void **state) {
     (void)state;
     char error[DOMAIN_ERROR_SIZE];
     struct domain *d = define("g", NULL);
@@ -657,8 +621,7 @@ static void test_memory(void **state)
     end(d);
 }
 
-static void test_missing_files(void **state)
-{
+static void test_missing_files(void **state) {
     (void)state;
     char error[DOMAIN_ERROR_SIZE];
     struct domain *d = define("g", NULL);
@@ -680,8 +643,7 @@ static void test_missing_files(void **state)
     nothing_is_held();
 }
 
-static void test_operations(void **state)
-{
+static void test_operations(void **state) {
     (void)state;
     char error[DOMAIN_ERROR_SIZE];
     struct domain *d = define("g", NULL);
@@ -709,8 +671,7 @@ static void test_operations(void **state)
     end(d);
 }
 
-static void test_definitions(void **state)
-{
+static void test_definitions(void **state) {
     (void)state;
     char error[DOMAIN_ERROR_SIZE];
     struct domain *d = define("unique", NULL);
@@ -726,8 +687,7 @@ static void test_definitions(void **state)
 }
 
 // A guest's callbacks after its end was seen change nothing any more.
-static void test_late_news(void **state)
-{
+static void test_late_news(void **state) {
     (void)state;
     struct domain *d = define("g", NULL);
     start(d);
@@ -745,8 +705,7 @@ static void test_late_news(void **state)
     nothing_is_held();
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_every_failure, setup),
         cmocka_unit_test_setup(test_every_failure_at_the_end, setup),
