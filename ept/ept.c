@@ -16,16 +16,18 @@
 
 #include <basalt/error.h>
 
-#define ENTRIES 512u
-#define LEVELS 4u
+#define ENTRIES      512u
+#define LEVELS       4u
 #define ADDRESS_MASK 0x000ffffffffff000ull
 #define POLICY_SHIFT 52
-#define POLICY_MASK (3ull << POLICY_SHIFT)
-#define FOREIGN BIT(54)
+#define POLICY_MASK  (3ull << POLICY_SHIFT)
+#define FOREIGN      BIT(54)
 
 static unsigned level_shift(unsigned level) { return PAGE_SHIFT + 9 * (level - 1); }
 static unsigned shift_level(unsigned shift) { return (shift - PAGE_SHIFT) / 9 + 1; }
-static unsigned index_of(u64 gpa, unsigned level) { return (gpa >> level_shift(level)) & (ENTRIES - 1); }
+static unsigned index_of(u64 gpa, unsigned level) {
+    return (gpa >> level_shift(level)) & (ENTRIES - 1);
+}
 
 static u64 present_bits(const struct ept_format *f) {
     return f->present | f->read | f->write | f->exec;
@@ -72,9 +74,12 @@ static u64 *table_of(const struct ept *ept, u64 entry) {
 
 static void write_entry(u64 *slot, u64 value) { __atomic_store_n(slot, value, __ATOMIC_RELEASE); }
 
-int ept_init(struct ept *ept, const struct ept_format *format, const struct ept_allocator *allocator,
-             void *context, unsigned max_shift) {
-    *ept = (struct ept){.format = format, .allocator = allocator, .context = context, .generation = 1,
+int ept_init(struct ept *ept, const struct ept_format *format,
+             const struct ept_allocator *allocator, void *context, unsigned max_shift) {
+    *ept = (struct ept){.format = format,
+                        .allocator = allocator,
+                        .context = context,
+                        .generation = 1,
                         .max_shift = (u8)max_shift};
     ept->root = allocator->alloc(context);
     return ept->root ? 0 : -BASALT_ENOMEM;
@@ -130,14 +135,15 @@ static int find_slot(struct ept *ept, u64 gpa, unsigned target, bool may_grow, u
 }
 
 static bool valid_leaf(const struct ept *ept, u64 gpa, unsigned shift) {
-    return (shift == 12 || shift == 21 || shift == 30) && shift <= ept->max_shift && gpa < EPT_LIMIT &&
-           !(gpa & (BIT(shift) - 1));
+    return (shift == 12 || shift == 21 || shift == 30) && shift <= ept->max_shift &&
+           gpa < EPT_LIMIT && !(gpa & (BIT(shift) - 1));
 }
 
 int ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, unsigned shift, u32 flags) {
     u64 *slot;
 
-    if (!valid_leaf(ept, gpa.v, shift) || hpa.v & ((BIT(shift) - 1) | ~ADDRESS_MASK) || !(flags & EPT_RWX))
+    if (!valid_leaf(ept, gpa.v, shift) || hpa.v & ((BIT(shift) - 1) | ~ADDRESS_MASK) ||
+        !(flags & EPT_RWX))
         return -BASALT_EINVAL;
     int error = find_slot(ept, gpa.v, shift_level(shift), true, &slot);
     if (error)

@@ -10,12 +10,12 @@
 #include "arch/types.h"
 
 // Permissions and memory type of a leaf.
-#define EPT_READ 0x1u
-#define EPT_WRITE 0x2u
-#define EPT_EXEC 0x4u
-#define EPT_RWX 0x7u
-#define EPT_UNCACHED 0x8u // device memory; write-back otherwise
-#define EPT_FOREIGN 0x10u // the frame is not owned by this table's domain (share, device)
+#define EPT_READ     0x1u
+#define EPT_WRITE    0x2u
+#define EPT_EXEC     0x4u
+#define EPT_RWX      0x7u
+#define EPT_UNCACHED 0x8u  // device memory; write-back otherwise
+#define EPT_FOREIGN  0x10u // the frame is not owned by this table's domain (share, device)
 
 // What an access to an entry without permission means.
 enum ept_policy { EPT_POLICY_TRAP, EPT_POLICY_POPULATE, EPT_POLICY_COPY, EPT_POLICY_LOG };
@@ -33,7 +33,7 @@ struct ept_format {
 extern const struct ept_format ept_format_ept, ept_format_npt, ept_format_vtd;
 
 struct ept_allocator {
-    void *(*alloc)(void *context);             // a zeroed kernel page, or NULL
+    void *(*alloc)(void *context); // a zeroed kernel page, or NULL
     void (*free)(void *context, void *page);
     hpa_t (*hpa)(const void *page);
     void *(*pointer)(hpa_t page);
@@ -42,27 +42,27 @@ struct ept_allocator {
 struct ept {
     const struct ept_format *format;
     const struct ept_allocator *allocator;
-    void *context;     // handed to the allocator
+    void *context; // handed to the allocator
     u64 *root;
-    u64 generation;    // counts changes that cached translations must not outlive
-    u64 cursor;        // of ept_pop
-    u8 max_shift;      // largest leaf that the processor takes: 12, 21 or 30
+    u64 generation; // counts changes that cached translations must not outlive
+    u64 cursor;     // of ept_pop
+    u8 max_shift;   // largest leaf that the processor takes: 12, 21 or 30
 };
 
 struct ept_leaf {
     bool present;
-    u8 shift;            // 12, 21, 30; of the hole where not present
-    u8 policy;           // enum ept_policy
-    u32 flags;           // EPT_*
-    u64 gpa;             // start of the leaf
-    hpa_t hpa;           // start of the frame
+    u8 shift;  // 12, 21, 30; of the hole where not present
+    u8 policy; // enum ept_policy
+    u32 flags; // EPT_*
+    u64 gpa;   // start of the leaf
+    hpa_t hpa; // start of the frame
 };
 
 #define EPT_LIMIT BIT(48)
 
 /// Sets up an empty table. -BASALT_ENOMEM when there is no page for the root. No lock: not yet visible.
-must_check int ept_init(struct ept *ept, const struct ept_format *format, const struct ept_allocator *allocator,
-                        void *context, unsigned max_shift);
+must_check int ept_init(struct ept *ept, const struct ept_format *format,
+                        const struct ept_allocator *allocator, void *context, unsigned max_shift);
 
 /// Maps one leaf of 1 << `shift` bytes. Both addresses are aligned to it. -BASALT_EEXIST if anything is mapped in
 /// the range, -BASALT_ENOMEM if a table can't be allocated (nothing is changed then but empty tables),

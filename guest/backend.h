@@ -15,17 +15,17 @@
 enum event_type {
     EVENT_INTERRUPT = 0,
     EVENT_NMI = 2,
-    EVENT_EXCEPTION = 3,     // hardware exception
-    EVENT_SOFT_INTERRUPT = 4, // INT n
+    EVENT_EXCEPTION = 3,       // hardware exception
+    EVENT_SOFT_INTERRUPT = 4,  // INT n
     EVENT_PRIVILEGED_SOFT = 5, // INT1 (ICEBP)
-    EVENT_SOFT_EXCEPTION = 6, // INT3, INTO
+    EVENT_SOFT_EXCEPTION = 6,  // INT3, INTO
 };
 
 struct event {
     bool valid;
     bool has_error;
     u8 vector;
-    u8 type; // enum event_type
+    u8 type;        // enum event_type
     u8 insn_length; // of the soft types, bytes
     u32 error;
 };
@@ -59,8 +59,8 @@ struct exit {
 
 enum cr_op { CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW, CR_OP_SMSW };
 
-#define CPU_DIRTY_RSP 0x1u    // gprs[RSP] changed by the kernel
-#define CPU_DIRTY_RFLAGS 0x2u // rflags changed by the kernel
+#define CPU_DIRTY_RSP     0x1u // gprs[RSP] changed by the kernel
+#define CPU_DIRTY_RFLAGS  0x2u // rflags changed by the kernel
 
 #define BACKEND_PAGES_MAX 4 // frames that one vCPU needs for control structures
 
@@ -71,31 +71,41 @@ struct cpu_state {
     u64 rip, rflags;
     u64 cr2;
     u32 dirty;
-    bool launched;      // VMX: VMLAUNCH was done on this CPU
-    bool debug_active;  // the guest's DR0-3 and DR6 are to be loaded around entries
+    bool launched;     // VMX: VMLAUNCH was done on this CPU
+    bool debug_active; // the guest's DR0-3 and DR6 are to be loaded around entries
     u64 dr[4], dr6;
-    void *pages[BACKEND_PAGES_MAX]; // kernel addresses of zeroed frames, from the caller of state_init
-    hpa_t second_level;  // root of the nested tables
-    u64 io_bitmap;       // physical address of 12 KiB (I/O permission bitmap, 1 = exit); 0: every port exits
-    u64 tsc_offset;      // guest TSC = host TSC + offset
-    u16 tag;             // VPID or ASID; 0: none
-    u64 tag_generation;  // of the CPU on which `tag` was given out (SVM)
+    void *pages
+        [BACKEND_PAGES_MAX]; // kernel addresses of zeroed frames, from the caller of state_init
+    hpa_t second_level;      // root of the nested tables
+    u64 io_bitmap; // physical address of 12 KiB (I/O permission bitmap, 1 = exit); 0: every port exits
+    u64 tsc_offset;       // guest TSC = host TSC + offset
+    u16 tag;              // VPID or ASID; 0: none
+    u64 tag_generation;   // of the CPU on which `tag` was given out (SVM)
     u64 flush_generation; // second-level generation that this state has flushed for
-    u64 cr0_guest, cr4_guest; // what the guest believes it wrote (the backend combines them with what hardware needs)
+    u64 cr0_guest,
+        cr4_guest; // what the guest believes it wrote (the backend combines them with what hardware needs)
     u64 efer_guest;
     struct event queued; // event to deliver at the next entry
 };
 
 enum backend_register {
-    REG_CR0, REG_CR3, REG_CR4, REG_EFER, REG_DR7, REG_CR8, // CR0, CR4, EFER as the guest sees them
-    REG_PDPTE0, REG_PDPTE1, REG_PDPTE2, REG_PDPTE3,
+    REG_CR0,
+    REG_CR3,
+    REG_CR4,
+    REG_EFER,
+    REG_DR7,
+    REG_CR8, // CR0, CR4, EFER as the guest sees them
+    REG_PDPTE0,
+    REG_PDPTE1,
+    REG_PDPTE2,
+    REG_PDPTE3,
 };
 
 // Optional processor features that a backend found; each has a fallback.
 struct backend_features {
     bool nrip_save, decode_assists, flush_by_asid, clean_bits, pause_filter; // SVM
-    bool vpid, ept_ad, ept_1g, ept_2m, invept_single, invvpid_single, preemption_timer, apicv, posted, pml,
-        unrestricted, xsaves, tsc_scaling, virtual_nmi;
+    bool vpid, ept_ad, ept_1g, ept_2m, invept_single, invvpid_single, preemption_timer, apicv,
+        posted, pml, unrestricted, xsaves, tsc_scaling, virtual_nmi;
     u32 tags;             // ASIDs or VPIDs
     u32 preemption_shift; // preemption timer counts TSC >> shift
     bool second_level_1g, second_level_2m;
@@ -108,8 +118,8 @@ struct refusal {
 };
 
 struct backend {
-    const char *name;        // "VMX", "SVM"
-    unsigned pages;          // frames wanted in cpu_state.pages
+    const char *name; // "VMX", "SVM"
+    unsigned pages;   // frames wanted in cpu_state.pages
     enum { CALL_VMCALL, CALL_VMMCALL } call_insn;
 
     /// Looks at this CPU, changing nothing. Returns 0, or -1 with *why filled when the machine can't be used.
@@ -132,9 +142,12 @@ struct backend {
     u64 (*read)(struct cpu_state *cpu, enum backend_register reg);
     void (*write)(struct cpu_state *cpu, enum backend_register reg, u64 value);
     struct basalt_segment (*read_segment)(struct cpu_state *cpu, unsigned index);
-    void (*write_segment)(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment);
-    void (*read_tables)(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base, u16 *idt_limit);
-    void (*write_tables)(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base, u16 idt_limit);
+    void (*write_segment)(struct cpu_state *cpu, unsigned index,
+                          const struct basalt_segment *segment);
+    void (*read_tables)(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
+                        u16 *idt_limit);
+    void (*write_tables)(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
+                         u16 idt_limit);
     /// Current privilege level, 0..3.
     unsigned (*cpl)(struct cpu_state *cpu);
 

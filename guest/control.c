@@ -17,8 +17,10 @@ static void set_gpr32(struct vcpu *v, unsigned number, u32 value) { v->cpu.gprs[
 
 static struct cr_state control_state(struct vcpu *v) {
     return (struct cr_state){
-        .cr0 = backend->read(&v->cpu, REG_CR0), .cr3 = backend->read(&v->cpu, REG_CR3),
-        .cr4 = backend->read(&v->cpu, REG_CR4), .efer = backend->read(&v->cpu, REG_EFER),
+        .cr0 = backend->read(&v->cpu, REG_CR0),
+        .cr3 = backend->read(&v->cpu, REG_CR3),
+        .cr4 = backend->read(&v->cpu, REG_CR4),
+        .efer = backend->read(&v->cpu, REG_EFER),
         .cs_long = backend->read_segment(&v->cpu, BASALT_CS).attributes & BIT(13),
         .tss16 = (backend->read_segment(&v->cpu, BASALT_TR).attributes & 0xd) == 1,
     };
@@ -28,7 +30,8 @@ static struct cr_state control_state(struct vcpu *v) {
 static bool load_pdptes(struct vcpu *v, u64 cr3) {
     u64 pdptes[4];
 
-    if (memory_read(v->domain, GPA(cr3 & 0xffffffe0), pdptes, sizeof(pdptes)) || !pdptes_legal(pdptes, &guest_cpuid)) {
+    if (memory_read(v->domain, GPA(cr3 & 0xffffffe0), pdptes, sizeof(pdptes)) ||
+        !pdptes_legal(pdptes, &guest_cpuid)) {
         vcpu_gp(v);
         return false;
     }
@@ -58,15 +61,9 @@ static bool write_cr(struct vcpu *v, unsigned cr, u64 value) {
     struct cr_outcome o;
 
     switch (cr) {
-    case 0:
-        o = cr0_write(&s, value);
-        return commit(v, REG_CR0, &o, s.cr3);
-    case 3:
-        o = cr3_write(&s, value, &guest_cpuid);
-        return commit(v, REG_CR3, &o, s.cr3);
-    case 4:
-        o = cr4_write(&s, value, &guest_cpuid);
-        return commit(v, REG_CR4, &o, s.cr3);
+    case 0: o = cr0_write(&s, value); return commit(v, REG_CR0, &o, s.cr3);
+    case 3: o = cr3_write(&s, value, &guest_cpuid); return commit(v, REG_CR3, &o, s.cr3);
+    case 4: o = cr4_write(&s, value, &guest_cpuid); return commit(v, REG_CR4, &o, s.cr3);
     case 8:
         if (value > 15) {
             vcpu_gp(v);
@@ -98,14 +95,13 @@ static bool complete_cr(struct vcpu *v, struct exit *e) {
     e->insn_length = i.length;
     e->gpr = i.rm;
     switch (i.op) {
-    case OP_CLTS:
-        e->cr_op = CR_OP_CLTS;
-        return true;
+    case OP_CLTS: e->cr_op = CR_OP_CLTS; return true;
     case OP_LMSW:
         if (i.memory) {
             u64 linear;
             struct walk_fault fault;
-            if (!guest_linear(v, i.segment, insn_offset(&i, v->cpu.gprs, v->cpu.rip + i.length), 2, false, &linear))
+            if (!guest_linear(v, i.segment, insn_offset(&i, v->cpu.gprs, v->cpu.rip + i.length), 2,
+                              false, &linear))
                 return false;
             if (guest_read_linear(v, linear, &e->lmsw, 2, false, false, &fault)) {
                 vcpu_walk_failed(v, &fault);
@@ -153,9 +149,13 @@ void handle_dr(struct vcpu *v, const struct exit *e unused) {
 
 void handle_cpuid(struct vcpu *v, const struct exit *e) {
     u64 *gprs = v->cpu.gprs;
-    struct cpuid_vcpu state = {.apic_id = v->index, .vcpus = v->domain->vcpu_count, .xcr0 = xstate_mask ? xgetbv(0) : 0,
-                               .cr4 = backend->read(&v->cpu, REG_CR4), .apic_on = vlapic_on(&v->lapic)};
-    struct cpuid r = cpuid_guest(&guest_cpuid, &state, (u32)gprs[BASALT_RAX], (u32)gprs[BASALT_RCX]);
+    struct cpuid_vcpu state = {.apic_id = v->index,
+                               .vcpus = v->domain->vcpu_count,
+                               .xcr0 = xstate_mask ? xgetbv(0) : 0,
+                               .cr4 = backend->read(&v->cpu, REG_CR4),
+                               .apic_on = vlapic_on(&v->lapic)};
+    struct cpuid r =
+        cpuid_guest(&guest_cpuid, &state, (u32)gprs[BASALT_RAX], (u32)gprs[BASALT_RCX]);
     set_gpr32(v, BASALT_RAX, r.eax);
     set_gpr32(v, BASALT_RBX, r.ebx);
     set_gpr32(v, BASALT_RCX, r.ecx);
@@ -167,8 +167,8 @@ static void unknown_msr(struct vcpu *v, u32 index, const char *what) {
     static u32 lines;
 
     if (lines++ < 64)
-        log_info("guest: '%s' vCPU %u: %s of unknown MSR 0x%x at 0x%llx gets #GP", v->domain->name, v->index, what,
-                 index, (unsigned long long)v->cpu.rip);
+        log_info("guest: '%s' vCPU %u: %s of unknown MSR 0x%x at 0x%llx gets #GP", v->domain->name,
+                 v->index, what, index, (unsigned long long)v->cpu.rip);
     vcpu_gp(v);
 }
 
@@ -191,7 +191,8 @@ void handle_rdmsr(struct vcpu *v, const struct exit *e) {
     enum msr_result result = msr_read(&v->msrs, &c, index, &value);
     if (result == MSR_UNKNOWN) {
         unknown_msr(v, index, "read");
-    } else if (result == MSR_FAULT || (result == MSR_BACKEND && !backend->read_msr(&v->cpu, index, &value))) {
+    } else if (result == MSR_FAULT ||
+               (result == MSR_BACKEND && !backend->read_msr(&v->cpu, index, &value))) {
         vcpu_gp(v);
     } else {
         set_gpr32(v, BASALT_RAX, (u32)value);
@@ -215,7 +216,8 @@ static void write_system_time(struct vcpu *v) {
 
 static void write_wall_clock(struct vcpu *v) {
     u32 version = 0;
-    u64 boot = boot_wall_clock_ns + tsc_to_ns(-v->domain->tsc_offset); // when this domain's TSC was 0
+    u64 boot = boot_wall_clock_ns +
+               tsc_to_ns(-v->domain->tsc_offset); // when this domain's TSC was 0
     struct pvclock_wall w = pvclock_wall(&version, boot, 0);
 
     if (memory_write(v->domain, GPA(v->msrs.wall_clock), &w, sizeof(w)))
@@ -223,7 +225,8 @@ static void write_wall_clock(struct vcpu *v) {
                  (unsigned long long)v->msrs.wall_clock);
 }
 
-static void carry_out(struct vcpu *v, u32 index, u64 value, const struct msr_effect *effect, u64 cr3) {
+static void carry_out(struct vcpu *v, u32 index, u64 value, const struct msr_effect *effect,
+                      u64 cr3) {
     if (effect->tsc) {
         v->cpu.tsc_offset += effect->tsc_delta;
         backend->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);
@@ -251,7 +254,8 @@ void handle_wrmsr(struct vcpu *v, const struct exit *e) {
     enum msr_result result = msr_write(&v->msrs, &c, index, value, &effect);
     if (result == MSR_UNKNOWN) {
         unknown_msr(v, index, "write");
-    } else if (result == MSR_FAULT || (result == MSR_BACKEND && !backend->write_msr(&v->cpu, index, value))) {
+    } else if (result == MSR_FAULT ||
+               (result == MSR_BACKEND && !backend->write_msr(&v->cpu, index, value))) {
         vcpu_gp(v);
     } else {
         vcpu_skip(v, e->insn_length);
@@ -264,7 +268,8 @@ void handle_xsetbv(struct vcpu *v, const struct exit *e) {
 
     if (!(backend->read(&v->cpu, REG_CR4) & CR4_OSXSAVE)) {
         vcpu_ud(v);
-    } else if (backend->cpl(&v->cpu) || !xcr0_legal((u32)v->cpu.gprs[BASALT_RCX], value, &guest_cpuid)) {
+    } else if (backend->cpl(&v->cpu) ||
+               !xcr0_legal((u32)v->cpu.gprs[BASALT_RCX], value, &guest_cpuid)) {
         vcpu_gp(v);
     } else {
         xsetbv(0, value); // saved with the rest of the state

@@ -11,7 +11,7 @@
     (CR0_PG | CR0_CD | CR0_NW | CR0_AM | CR0_WP | CR0_NE | CR0_ET | CR0_TS | CR0_EM | CR0_MP | \
      CR0_PE)
 #define CR3_PCID       0xfffull
-#define CR3_NO_FLUSH   BIT(63)       // with CR4.PCIDE: not stored
+#define CR3_NO_FLUSH   BIT(63)  // with CR4.PCIDE: not stored
 #define PDPTE_RESERVED 0x1e6ull // below the address
 
 static const struct cr_outcome fault = {.fault = true};

@@ -16,12 +16,12 @@ struct cr_state {
 };
 
 struct cr_outcome {
-    bool fault; // #GP(0); nothing else counts
-    bool load_pdptes; // read 4 entries at CR3[31:5], #GP unless pdptes_legal, then commit
-    bool flush; // forget this guest's linear translations
+    bool fault;        // #GP(0); nothing else counts
+    bool load_pdptes;  // read 4 entries at CR3[31:5], #GP unless pdptes_legal, then commit
+    bool flush;        // forget this guest's linear translations
     bool mode_changed; // paging or long mode went on or off: write EFER too
-    u64 value;        // what the register holds afterwards
-    u64 efer;         // EFER afterwards: LMA follows CR0.PG
+    u64 value;         // what the register holds afterwards
+    u64 efer;          // EFER afterwards: LMA follows CR0.PG
 };
 
 must_check struct cr_outcome cr0_write(const struct cr_state *old, u64 value);

@@ -101,13 +101,13 @@ struct insn {
     u8 rm_size;      ///< bytes of r/m: not operand_size for MOVZX, MOVSX, LMSW, CLFLUSH
     u8 address_size; ///< bytes: 2, 4, 8
     u8 segment;      ///< of the memory operand, by default or by prefix
-    u8 reg;   ///< register operand; 0 (the accumulator) where it is implied
-    u8 rm;    ///< r/m as a register, if !memory
-    u8 base;  ///< general register or INSN_NONE
-    u8 index; ///< general register or INSN_NONE
-    u8 scale; ///< factor of index: 1, 2, 4, 8
-    bool memory; ///< r/m is memory
-    bool to_rm;  ///< r/m is the first operand, which most operations write; else it is the source
+    u8 reg;          ///< register operand; 0 (the accumulator) where it is implied
+    u8 rm;           ///< r/m as a register, if !memory
+    u8 base;         ///< general register or INSN_NONE
+    u8 index;        ///< general register or INSN_NONE
+    u8 scale;        ///< factor of index: 1, 2, 4, 8
+    bool memory;     ///< r/m is memory
+    bool to_rm; ///< r/m is the first operand, which most operations write; else it is the source
     bool immediate_source; ///< `immediate` is the source, not `reg`
     bool reg_high;         ///< `reg` means bits 15:8 of that register: AH, CH, DH, BH
     bool rm_high;          ///< the same for `rm`

@@ -80,8 +80,14 @@ const struct opcode_row decode_two_byte[256] = {
 };
 
 const struct opcode_row decode_group[GROUP_COUNT][8] = {
-    [GROUP_1] = {{OP_ADD, 0, 0}, {OP_OR, 0, 0}, {OP_ADC, 0, 0}, {OP_SBB, 0, 0},
-                 {OP_AND, 0, 0}, {OP_SUB, 0, 0}, {OP_XOR, 0, 0}, {OP_CMP, 0, 0}},
+    [GROUP_1] = {{OP_ADD, 0, 0},
+                 {OP_OR, 0, 0},
+                 {OP_ADC, 0, 0},
+                 {OP_SBB, 0, 0},
+                 {OP_AND, 0, 0},
+                 {OP_SUB, 0, 0},
+                 {OP_XOR, 0, 0},
+                 {OP_CMP, 0, 0}},
     [GROUP_3] = {{OP_TEST, 0, IMM}, {OP_TEST, 0, IMM}, {OP_NOT, 0, 0}, {OP_NEG, 0, 0}},
     [GROUP_4] = {{OP_INC, 0, 0}, {OP_DEC, 0, 0}},
     [GROUP_5] = {{OP_INC, 0, 0}, {OP_DEC, 0, 0}},
@@ -91,9 +97,7 @@ const struct opcode_row decode_group[GROUP_COUNT][8] = {
 };
 
 const struct opcode_row decode_group7_register[64] = {
-    [0x01] = {OP_VMCALL, 0, 0},
-    [0x11] = {OP_XSETBV, 0, 0},
-    [0x19] = {OP_VMMCALL, 0, 0},
-    [0x20 ... 0x27] = {OP_SMSW, 0, TO_RM},
+    [0x01] = {OP_VMCALL, 0, 0},           [0x11] = {OP_XSETBV, 0, 0},
+    [0x19] = {OP_VMMCALL, 0, 0},          [0x20 ... 0x27] = {OP_SMSW, 0, TO_RM},
     [0x30 ... 0x37] = {OP_LMSW, 0, RM16},
 };

@@ -30,16 +30,7 @@ enum row_flag {
 
 /// Opcode extensions by ModRM.reg, numbered as in the SDM, "Opcode Extensions for One- and Two-byte
 /// Opcodes".
-enum row_group {
-    GROUP_1,
-    GROUP_3,
-    GROUP_4,
-    GROUP_5,
-    GROUP_7,
-    GROUP_11,
-    GROUP_15,
-    GROUP_COUNT
-};
+enum row_group { GROUP_1, GROUP_3, GROUP_4, GROUP_5, GROUP_7, GROUP_11, GROUP_15, GROUP_COUNT };
 
 struct opcode_row {
     u32 op : 6;     // enum insn_op

@@ -31,7 +31,8 @@ static bool apic_access(struct vcpu *v, gpa_t gpa, unsigned bytes, bool write, u
 
     if (vlapic_owns(&v->lapic, gpa)) {
         if (write) {
-            struct vlapic_effect effect = vlapic_write(&v->lapic, offset, bytes, (u32)*value, guest_tsc(v));
+            struct vlapic_effect effect =
+                vlapic_write(&v->lapic, offset, bytes, (u32)*value, guest_tsc(v));
             vcpu_apic_effect(v, &effect);
         } else {
             *value = vlapic_read(&v->lapic, offset, bytes, guest_tsc(v));
@@ -52,7 +53,8 @@ static bool apic_access(struct vcpu *v, gpa_t gpa, unsigned bytes, bool write, u
     return false;
 }
 
-bool device_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write, u64 *value) {
+bool device_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
+                   u64 *value) {
     if (space == BASALT_SPACE_MEMORY && apic_access(v, GPA(address), bytes, write, value))
         return true;
     if (write && doorbell_ring(v, space, address, bytes, *value))
@@ -79,7 +81,9 @@ static bool supported(const struct insn *i) { return i->memory && i->op <= OP_CL
 static u64 source(const struct vcpu *v, const struct insn *i) {
     if (i->immediate_source)
         return i->immediate & insn_mask(i->rm_size);
-    return gpr_read(v, i->reg, i->op == OP_MOVZX || i->op == OP_MOVSX ? i->operand_size : i->rm_size, i->reg_high);
+    return gpr_read(v, i->reg,
+                    i->op == OP_MOVZX || i->op == OP_MOVSX ? i->operand_size : i->rm_size,
+                    i->reg_high);
 }
 
 static void set_flags(struct vcpu *v, u64 flags) {
@@ -98,7 +102,8 @@ static u64 result_for_memory(struct vcpu *v, const struct insn *i) {
 
 // Registers and flags after an instruction whose memory operand was the destination.
 static void finish_write(struct vcpu *v, const struct insn *i) {
-    u64 old = v->io.old, accumulator = gpr_read(v, BASALT_RAX, i->rm_size, false), src = source(v, i);
+    u64 old = v->io.old, accumulator = gpr_read(v, BASALT_RAX, i->rm_size, false),
+        src = source(v, i);
 
     switch (i->op) {
     case OP_XCHG: gpr_write(v, i->reg, i->rm_size, i->reg_high, old); break;
@@ -112,8 +117,7 @@ static void finish_write(struct vcpu *v, const struct insn *i) {
             gpr_write(v, BASALT_RAX, i->rm_size, false, old);
         break;
     case OP_MOV: break;
-    default:
-        set_flags(v, alu((enum insn_op)i->op, old, src, i->rm_size, v->cpu.rflags).flags);
+    default: set_flags(v, alu((enum insn_op)i->op, old, src, i->rm_size, v->cpu.rflags).flags);
     }
 }
 
@@ -122,17 +126,16 @@ static void finish_read(struct vcpu *v, const struct insn *i) {
     u64 old = v->io.old, reg = source(v, i);
 
     switch (i->op) {
-    case OP_MOV: case OP_MOVZX:
-        gpr_write(v, i->reg, i->operand_size, i->reg_high, old);
-        break;
+    case OP_MOV:
+    case OP_MOVZX: gpr_write(v, i->reg, i->operand_size, i->reg_high, old); break;
     case OP_MOVSX:
         gpr_write(v, i->reg, i->operand_size, false, (u64)insn_signed(old, i->rm_size));
         break;
     case OP_CLFLUSH: break;
     default: {
         bool memory_first = i->to_rm;
-        struct alu_result r = alu((enum insn_op)i->op, memory_first ? old : reg, memory_first ? reg : old, i->rm_size,
-                                  v->cpu.rflags);
+        struct alu_result r = alu((enum insn_op)i->op, memory_first ? old : reg,
+                                  memory_first ? reg : old, i->rm_size, v->cpu.rflags);
         set_flags(v, r.flags);
         if (!memory_first && i->op != OP_CMP && i->op != OP_TEST)
             gpr_write(v, i->reg, i->operand_size, i->reg_high, r.value);
@@ -208,12 +211,14 @@ struct side {
     gpa_t gpa;
 };
 
-static bool string_side(struct vcpu *v, unsigned segment, unsigned reg, bool write, struct side *side) {
+static bool string_side(struct vcpu *v, unsigned segment, unsigned reg, bool write,
+                        struct side *side) {
     const struct insn *i = &v->io.insn;
     bool user = backend->cpl(&v->cpu) == 3;
     struct walk_fault fault;
 
-    if (!guest_linear(v, segment, gpr_read(v, reg, i->address_size, false), i->operand_size, write, &side->linear))
+    if (!guest_linear(v, segment, gpr_read(v, reg, i->address_size, false), i->operand_size, write,
+                      &side->linear))
         return false;
     if (!guest_translate(v, side->linear, write, user, false, &side->gpa, &fault))
         return true;

@@ -32,7 +32,8 @@ static void deliver_to(struct vcpu *v, const struct apic_message *m) {
 }
 
 // Whether `v` is meant by a message that `source` (NULL: a device) sent.
-static bool is_meant(const struct vcpu *v, const struct vcpu *source, const struct apic_message *m) {
+static bool is_meant(const struct vcpu *v, const struct vcpu *source,
+                     const struct apic_message *m) {
     if (m->shorthand == APIC_TO_ALL || m->shorthand == APIC_TO_OTHERS)
         return m->shorthand == APIC_TO_ALL || v != source;
     return vlapic_match(&v->lapic, m->dest, m->logical);

@@ -27,7 +27,8 @@ void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) 
     bool real = !(backend->read(&v->cpu, REG_CR0) & CR0_PE);
     struct event deferred = {0};
 
-    switch (event_queue_exception(&v->cpu.queued, NULL, (u8)vector, has_error && !real, error, &deferred)) {
+    switch (event_queue_exception(&v->cpu.queued, NULL, (u8)vector, has_error && !real, error,
+                                  &deferred)) {
     case EVENT_TRIPLE_FAULT:
         domain_end(v->domain, BASALT_END_TRIPLE_FAULT, v->index, vector);
         break;
@@ -77,7 +78,9 @@ static void handle_interrupt(struct vcpu *v unused, const struct exit *e) {
 }
 
 // schedule_due() looks at the clock; interrupts that the processor kept to itself come in here.
-static void handle_preemption(struct vcpu *v unused, const struct exit *e unused) { schedule_poll(); }
+static void handle_preemption(struct vcpu *v unused, const struct exit *e unused) {
+    schedule_poll();
+}
 
 static void handle_nothing(struct vcpu *v unused, const struct exit *e unused) {}
 
@@ -119,7 +122,8 @@ static void handle_memory(struct vcpu *v, const struct exit *e) {
             domain_end(v->domain, BASALT_END_MEMORY, v->index, e->gpa.v);
         return; // the access is tried again, with the event that it interrupted
     }
-    if (leaf.present && (!e->write || leaf.flags & EPT_WRITE) && (!e->fetch || leaf.flags & EPT_EXEC))
+    if (leaf.present && (!e->write || leaf.flags & EPT_WRITE) &&
+        (!e->fetch || leaf.flags & EPT_EXEC))
         return; // mapped meanwhile
     handle_device_memory(v, e);
 }
@@ -131,8 +135,8 @@ static void handle_triple_fault(struct vcpu *v, const struct exit *e unused) {
 static void handle_bad_state(struct vcpu *v, const struct exit *e) {
     const char *rule = backend->check(&v->cpu);
 
-    log_warn("guest: '%s' vCPU %u: the processor refuses its state (%s 0x%x): %s", v->domain->name, v->index,
-             backend->name, e->raw, rule ? rule : "no rule that the check knows");
+    log_warn("guest: '%s' vCPU %u: the processor refuses its state (%s 0x%x): %s", v->domain->name,
+             v->index, backend->name, e->raw, rule ? rule : "no rule that the check knows");
     domain_end(v->domain, BASALT_END_BAD_STATE, v->index, e->detail);
 }
 
@@ -164,7 +168,7 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     INSN_ROW(INVD, handle_skip),   // memory is write-back and coherent: nothing to do
     INSN_ROW(WBINVD, handle_skip), // the same
     EXIT_ROW(INVLPG, handle_unsupported),
-    EXIT_ROW(RDPMC, handle_gp), // no performance monitoring
+    EXIT_ROW(RDPMC, handle_gp),          // no performance monitoring
     EXIT_ROW(RDTSC, handle_unsupported), // not intercepted
     EXIT_ROW(RDTSCP, handle_ud),         // not in CPUID
     INSN_ROW(HYPERCALL, handle_hypercall),
@@ -217,8 +221,11 @@ void vcpu_run(struct vcpu *v) {
         }
         struct exit e = backend->run(&v->cpu, schedule_deadline());
         v->exits[e.kind]++;
-        trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip, e.kind == BASALT_EXIT_MEMORY ? e.gpa.v : e.raw);
-        if (unlikely(e.vectoring.valid)) // for the next entry; RIP still stands at the interrupted instruction
+        trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip,
+              e.kind == BASALT_EXIT_MEMORY ? e.gpa.v : e.raw);
+        if (unlikely(
+                e.vectoring
+                    .valid)) // for the next entry; RIP still stands at the interrupted instruction
             v->cpu.queued = e.vectoring;
         if (exit_rows[e.kind].length && !(e.insn_length = (u8)guest_insn_length(v, &e)))
             continue; // an exception was queued, or the domain ended

@@ -15,7 +15,7 @@
 
 #include <basalt/error.h>
 
-#define VPIDS 65536u
+#define VPIDS               65536u
 #define TIMER_PERIOD_MIN_US 100u // between two expiries of a periodic local APIC timer
 
 struct cpuid_policy guest_cpuid;
@@ -24,10 +24,15 @@ static u32 vpid_hint;
 
 void vcpu_setup(void) {
     struct cpuid_inputs inputs = {
-        .tsc_khz = (u32)tsc_khz, .phys_bits_max = 46, .xcr0 = xstate_mask, .invpcid = true, .rdtscp = false,
+        .tsc_khz = (u32)tsc_khz,
+        .phys_bits_max = 46,
+        .xcr0 = xstate_mask,
+        .invpcid = true,
+        .rdtscp = false,
     };
 
-    if (cpuid_count(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES && !rdmsr_safe(MSR_ARCH_CAPABILITIES, &inputs.arch_capabilities))
+    if (cpuid_count(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES &&
+        !rdmsr_safe(MSR_ARCH_CAPABILITIES, &inputs.arch_capabilities))
         inputs.arch_capabilities = 0;
     cpuid_setup(&guest_cpuid, &inputs, cpuid_count);
 }
@@ -69,7 +74,8 @@ static void lapic_timer_expired(struct timer *timer) {
     if (vlapic_timer_fire(&v->lapic, guest_tsc(v)))
         vcpu_unblock(v, BLOCK_HALT);
     // A periodic timer goes on; a period too short for the machine must not cost other domains their time.
-    u64 deadline = vlapic_timer_deadline(&v->lapic), earliest = rdtsc() + tsc_khz * TIMER_PERIOD_MIN_US / 1000;
+    u64 deadline = vlapic_timer_deadline(&v->lapic),
+        earliest = rdtsc() + tsc_khz * TIMER_PERIOD_MIN_US / 1000;
     if (deadline)
         timer_arm(&this_queue()->timers, timer, MAX(deadline - v->cpu.tsc_offset, earliest));
 }
@@ -160,9 +166,9 @@ void vcpu_destroy(struct vcpu *v) {
 static bool state_legal(const struct basalt_vcpu_state *s) {
     bool paging = s->cr0 & CR0_PG, long_mode = s->efer & EFER_LME;
 
-    return !(s->cr0 >> 32) && !(s->cr4 & ~guest_cpuid.cr4) && !(s->efer & ~(guest_cpuid.efer | EFER_LMA)) &&
-           s->cr8 <= 15 && s->activity <= 2 && (!paging || s->cr0 & CR0_PE) &&
-           (!(paging && long_mode) || s->cr4 & CR4_PAE);
+    return !(s->cr0 >> 32) && !(s->cr4 & ~guest_cpuid.cr4) &&
+           !(s->efer & ~(guest_cpuid.efer | EFER_LMA)) && s->cr8 <= 15 && s->activity <= 2 &&
+           (!paging || s->cr0 & CR0_PE) && (!(paging && long_mode) || s->cr4 & CR4_PAE);
 }
 
 static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
@@ -172,8 +178,9 @@ static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     backend->write(c, REG_CR4, s->cr4);
     backend->write(c, REG_CR3, s->cr3);
     backend->write(c, REG_CR0, s->cr0);
-    backend->write(c, REG_EFER, s->cr0 & CR0_PG && s->efer & EFER_LME ? s->efer | EFER_LMA
-                                                                      : s->efer & ~(u64)EFER_LMA);
+    backend->write(c, REG_EFER,
+                   s->cr0 & CR0_PG && s->efer & EFER_LME ? s->efer | EFER_LMA
+                                                         : s->efer & ~(u64)EFER_LMA);
     backend->write(c, REG_DR7, s->dr7 ? s->dr7 : 0x400);
     for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
         backend->write_segment(c, i, &s->segments[i]);
@@ -206,9 +213,16 @@ void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *s) {
     struct cpu_state *c = &v->cpu;
 
     *s = (struct basalt_vcpu_state){
-        .rip = c->rip, .rflags = c->rflags, .cr0 = backend->read(c, REG_CR0), .cr2 = c->cr2,
-        .cr3 = backend->read(c, REG_CR3), .cr4 = backend->read(c, REG_CR4), .cr8 = vlapic_get_cr8(&v->lapic),
-        .efer = backend->read(c, REG_EFER), .dr6 = c->dr6, .dr7 = backend->read(c, REG_DR7),
+        .rip = c->rip,
+        .rflags = c->rflags,
+        .cr0 = backend->read(c, REG_CR0),
+        .cr2 = c->cr2,
+        .cr3 = backend->read(c, REG_CR3),
+        .cr4 = backend->read(c, REG_CR4),
+        .cr8 = vlapic_get_cr8(&v->lapic),
+        .efer = backend->read(c, REG_EFER),
+        .dr6 = c->dr6,
+        .dr7 = backend->read(c, REG_DR7),
         .activity = v->blocked & (BLOCK_SIPI | BLOCK_NEW) ? 2 : v->halted,
     };
     memcpy(s->gprs, c->gprs, sizeof(s->gprs));
@@ -235,7 +249,9 @@ void vcpu_init_ipi(struct vcpu *v) {
 }
 
 void vcpu_startup_ipi(struct vcpu *v, u8 vector) {
-    struct basalt_segment cs = {.base = (u64)vector << 12, .limit = 0xffff, .selector = (u16)(vector << 8),
+    struct basalt_segment cs = {.base = (u64)vector << 12,
+                                .limit = 0xffff,
+                                .selector = (u16)(vector << 8),
                                 .attributes = 0x9b};
 
     if (!(v->blocked & BLOCK_SIPI))

@@ -20,27 +20,27 @@ struct domain;
 struct vcpu;
 
 // Why a vCPU does not run.
-#define BLOCK_NEW 0x01u     // has no state yet
-#define BLOCK_SIPI 0x02u    // waits for INIT/SIPI
-#define BLOCK_PAUSED 0x04u  // its domain is paused
-#define BLOCK_ENDED 0x08u   // its domain ended
-#define BLOCK_HALT 0x10u    // HLT
+#define BLOCK_NEW     0x01u // has no state yet
+#define BLOCK_SIPI    0x02u // waits for INIT/SIPI
+#define BLOCK_PAUSED  0x04u // its domain is paused
+#define BLOCK_ENDED   0x08u // its domain ended
+#define BLOCK_HALT    0x10u // HLT
 #define BLOCK_REQUEST 0x20u // waits for a request server
-#define BLOCK_EVENT 0x40u   // BASALT_HC_BLOCK
-#define BLOCK_CAP 0x80u     // used up its share of this period
+#define BLOCK_EVENT   0x40u // BASALT_HC_BLOCK
+#define BLOCK_CAP     0x80u // used up its share of this period
 
 // An instruction that touches an emulated device and goes on after the answer.
 struct io_state {
     void (*resume)(struct vcpu *v); // goes on with the instruction; NULL: none is being emulated
-    bool waiting;     // a request is out
-    bool answered;    // `data` holds what the device gave
-    u8 phase;         // resume's business
-    u8 server;        // of the last request, index in the domain's servers
-    u64 number;       // of the last request
-    u64 data;         // of the last answer
-    u64 old;          // resume's business
-    gpa_t gpa;        // of the device access
-    u64 linear;       // of the same, where known
+    bool waiting;                   // a request is out
+    bool answered;                  // `data` holds what the device gave
+    u8 phase;                       // resume's business
+    u8 server;                      // of the last request, index in the domain's servers
+    u64 number;                     // of the last request
+    u64 data;                       // of the last answer
+    u64 old;                        // resume's business
+    gpa_t gpa;                      // of the device access
+    u64 linear;                     // of the same, where known
     struct insn insn;
     struct exit exit; // of port I/O
 };
@@ -49,8 +49,8 @@ struct vcpu {
     struct cpu_state cpu;
     struct domain *domain;
     u16 index;
-    u32 blocked;        // BLOCK_*
-    u32 kicked;         // something to look at before the next entry
+    u32 blocked; // BLOCK_*
+    u32 kicked;  // something to look at before the next entry
     struct sched_entity sched;
     struct timer lapic_timer;
     struct timer cap_timer;
@@ -59,7 +59,7 @@ struct vcpu {
     struct msr_state msrs;
     struct io_state io;
     bool nmi_pending;
-    bool halted;      // in HLT until an interrupt or NMI can be taken
+    bool halted;                 // in HLT until an interrupt or NMI can be taken
     bool irq_window, nmi_window; // asked of the backend
     u64 xcr0;
     u64 run_tsc;
@@ -128,15 +128,15 @@ struct walk_fault {
 };
 /// Translates a linear address with the rights of CPL 3 (`user`) or 0. On failure *fault tells whether it is the guest's
 /// page fault (inject it) or an address where there is no memory.
-must_check int guest_translate(struct vcpu *v, u64 linear, bool write, bool user, bool fetch, gpa_t *gpa,
-                               struct walk_fault *fault);
+must_check int guest_translate(struct vcpu *v, u64 linear, bool write, bool user, bool fetch,
+                               gpa_t *gpa, struct walk_fault *fault);
 /// After a failed translation: queues the guest's page fault, or ends the domain that has no memory there.
 void vcpu_walk_failed(struct vcpu *v, const struct walk_fault *fault);
 /// Reads or writes guest memory (RAM only) by linear address.
-must_check int guest_read_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, bool user, bool fetch,
-                                 struct walk_fault *fault);
-must_check int guest_write_linear(struct vcpu *v, u64 linear, const void *buffer, unsigned bytes, bool user,
-                                  struct walk_fault *fault);
+must_check int guest_read_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes,
+                                 bool user, bool fetch, struct walk_fault *fault);
+must_check int guest_write_linear(struct vcpu *v, u64 linear, const void *buffer, unsigned bytes,
+                                  bool user, struct walk_fault *fault);
 /// The bytes at RIP, for decoding and for reports; returns how many (0 with *fault filled).
 unsigned guest_fetch(struct vcpu *v, u8 bytes[16], struct walk_fault *fault);
 /// Decodes the instruction at RIP. False: an exception was queued, or the domain ended.
@@ -145,15 +145,16 @@ must_check bool guest_decode(struct vcpu *v, struct insn *insn);
 must_check unsigned guest_insn_length(struct vcpu *v, const struct exit *e);
 enum cpu_mode guest_mode(struct vcpu *v);
 /// Linear address of `offset` in a segment; false: #GP or #SS was queued.
-must_check bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes, bool write, u64 *linear);
+must_check bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes,
+                             bool write, u64 *linear);
 
 // guest/emulate.c, guest/port.c
 /// Emulates the instruction at RIP that accessed device memory.
 void handle_device_memory(struct vcpu *v, const struct exit *e);
 void handle_port(struct vcpu *v, const struct exit *e);
 /// One access to a device. False: it waits for the answer; v->io.data then holds what was read.
-must_check bool device_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
-                              u64 *value);
+must_check bool device_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
+                              bool write, u64 *value);
 /// A general register's low bytes, and writing them as instructions do (32 bits clear the upper half).
 u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high);
 void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, bool high, u64 value);

@@ -53,9 +53,9 @@ static const struct vlapic_register {
     [REG_ICR] = {ALL, 0x000ccfff, 0},
     [REG_ICR_HIGH] = {RW, 0xff000000, 0},
     [REG_LVT_TIMER] = {ALL, 0x700ff, LVT_STATUS},
-    [REG_LVT_TIMER + LVT_THERMAL ... REG_LVT_TIMER + LVT_PERF] = {ALL, 0x107ff, LVT_STATUS},
-    [REG_LVT_TIMER + LVT_LINT0 ... REG_LVT_TIMER + LVT_LINT1] = {ALL, 0x1a7ff,
-                                                                LVT_STATUS | LVT_REMOTE_IRR},
+    [REG_LVT_TIMER + LVT_THERMAL... REG_LVT_TIMER + LVT_PERF] = {ALL, 0x107ff, LVT_STATUS},
+    [REG_LVT_TIMER + LVT_LINT0... REG_LVT_TIMER +
+        LVT_LINT1] = {ALL, 0x1a7ff, LVT_STATUS | LVT_REMOTE_IRR},
     [REG_LVT_ERROR] = {ALL, 0x100ff, LVT_STATUS},
     [REG_INITIAL] = {ALL, 0xffffffff, 0},
     [REG_CURRENT] = {R | XR, 0, 0},

@@ -11,11 +11,11 @@
 
 #include <basalt/error.h>
 
-#define SEGMENT_DB BIT(14)
+#define SEGMENT_DB   BIT(14)
 #define SEGMENT_LONG BIT(13)
-#define WALK_TRIES 8u // when other processors change the tables meanwhile
-#define RFLAGS_AC BIT(18)
-#define RFLAGS_VM BIT(17)
+#define WALK_TRIES   8u // when other processors change the tables meanwhile
+#define RFLAGS_AC    BIT(18)
+#define RFLAGS_VM    BIT(17)
 
 // One of the three formats of guest page tables.
 struct walk_format {
@@ -44,11 +44,12 @@ static struct walk_format format_of(u64 cr4, u64 efer) {
     return cr4 & CR4_PAE ? (struct walk_format){3, 8, 9} : (struct walk_format){2, 4, 10};
 }
 
-static int page_fault(u64 linear, bool present, const struct access *a, bool tells_fetch, struct walk_fault *fault) {
+static int page_fault(u64 linear, bool present, const struct access *a, bool tells_fetch,
+                      struct walk_fault *fault) {
     fault->faulted = true;
     fault->linear = linear;
-    fault->error = (u32)((present ? PF_PRESENT : 0) | (a->write ? PF_WRITE : 0) | (a->user ? PF_USER : 0) |
-                   (a->fetch && tells_fetch ? PF_FETCH : 0));
+    fault->error = (u32)((present ? PF_PRESENT : 0) | (a->write ? PF_WRITE : 0) |
+                         (a->user ? PF_USER : 0) | (a->fetch && tells_fetch ? PF_FETCH : 0));
     return -BASALT_EFAULT;
 }
 
@@ -75,15 +76,17 @@ static int set_bits(void *entry, unsigned bytes, u64 old, u64 bits, bool writabl
         return -BASALT_EFAULT;
     if (bytes == 4) {
         u32 expected = (u32)old;
-        done = __atomic_compare_exchange_n((u32 *)entry, &expected, (u32)(old | bits), false, __ATOMIC_SEQ_CST,
-                                           __ATOMIC_SEQ_CST);
+        done = __atomic_compare_exchange_n((u32 *)entry, &expected, (u32)(old | bits), false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     } else {
-        done = __atomic_compare_exchange_n((u64 *)entry, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        done = __atomic_compare_exchange_n((u64 *)entry, &old, old | bits, false, __ATOMIC_SEQ_CST,
+                                           __ATOMIC_SEQ_CST);
     }
     return done ? 0 : -BASALT_EAGAIN; // another processor changed it
 }
 
-static int walk(struct vcpu *v, u64 linear, const struct access *a, gpa_t *gpa, struct walk_fault *fault) {
+static int walk(struct vcpu *v, u64 linear, const struct access *a, gpa_t *gpa,
+                struct walk_fault *fault) {
     u64 cr4 = backend->read(&v->cpu, REG_CR4), efer = backend->read(&v->cpu, REG_EFER);
     struct walk_format f = format_of(cr4, efer);
     bool nx = efer & EFER_NXE && f.entry_bytes == 8, tells_fetch = nx || cr4 & CR4_SMEP;
@@ -105,11 +108,13 @@ static int walk(struct vcpu *v, u64 linear, const struct access *a, gpa_t *gpa, 
             rights &= entry;
             no_exec |= nx ? entry & PTE_NX : 0;
         }
-        bool leaf = level == 1 || (!pdpte && level < 4 && entry & PTE_LARGE && (f.entry_bytes == 8 || cr4 & CR4_PSE));
+        bool leaf = level == 1 || (!pdpte && level < 4 && entry & PTE_LARGE &&
+                                   (f.entry_bytes == 8 || cr4 & CR4_PSE));
         if (leaf && !allowed(v, rights, no_exec, a))
             return page_fault(linear, true, a, tells_fetch, fault);
-        int error = pdpte ? 0 : set_bits(slot, f.entry_bytes, entry,
-                                         PTE_ACCESSED | (leaf && a->write ? PTE_DIRTY : 0), writable);
+        int error = pdpte ? 0
+                          : set_bits(slot, f.entry_bytes, entry,
+                                     PTE_ACCESSED | (leaf && a->write ? PTE_DIRTY : 0), writable);
         if (error)
             return error;
         if (leaf) {
@@ -140,8 +145,8 @@ int guest_translate(struct vcpu *v, u64 linear, bool write, bool user, bool fetc
     return error;
 }
 
-static int copy_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, const struct access *a,
-                       struct walk_fault *fault) {
+static int copy_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes,
+                       const struct access *a, struct walk_fault *fault) {
     u8 *kernel = buffer;
 
     while (bytes) {
@@ -149,7 +154,8 @@ static int copy_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes,
         gpa_t gpa;
         int error = guest_translate(v, linear, a->write, a->user, a->fetch, &gpa, fault);
         if (!error)
-            error = a->write ? memory_write(v->domain, gpa, kernel, piece) : memory_read(v->domain, gpa, kernel, piece);
+            error = a->write ? memory_write(v->domain, gpa, kernel, piece)
+                             : memory_read(v->domain, gpa, kernel, piece);
         if (error)
             return error;
         kernel += piece;
@@ -159,14 +165,15 @@ static int copy_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes,
     return 0;
 }
 
-int guest_read_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, bool user, bool fetch,
-                      struct walk_fault *fault) {
+int guest_read_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, bool user,
+                      bool fetch, struct walk_fault *fault) {
     return copy_linear(v, linear, buffer, bytes, &(struct access){false, user, fetch}, fault);
 }
 
 int guest_write_linear(struct vcpu *v, u64 linear, const void *buffer, unsigned bytes, bool user,
                        struct walk_fault *fault) {
-    return copy_linear(v, linear, (void *)buffer, bytes, &(struct access){true, user, false}, fault);
+    return copy_linear(v, linear, (void *)buffer, bytes, &(struct access){true, user, false},
+                       fault);
 }
 
 enum cpu_mode guest_mode(struct vcpu *v) {
@@ -180,7 +187,8 @@ enum cpu_mode guest_mode(struct vcpu *v) {
 
 unsigned guest_fetch(struct vcpu *v, u8 bytes[16], struct walk_fault *fault) {
     bool user = backend->cpl(&v->cpu) == 3, wide = guest_mode(v) == MODE_64;
-    u64 linear = wide ? v->cpu.rip : (u32)(backend->read_segment(&v->cpu, BASALT_CS).base + v->cpu.rip);
+    u64 linear = wide ? v->cpu.rip
+                      : (u32)(backend->read_segment(&v->cpu, BASALT_CS).base + v->cpu.rip);
     unsigned first = (unsigned)MIN((u64)INSN_MAX_LENGTH, PAGE_SIZE - (linear & ~PAGE_MASK));
 
     if (guest_read_linear(v, linear, bytes, first, user, true, fault))
@@ -188,7 +196,8 @@ unsigned guest_fetch(struct vcpu *v, u8 bytes[16], struct walk_fault *fault) {
     // The next page is looked at only if it is there: the instruction may end before it.
     struct walk_fault ignored;
     if (first < INSN_MAX_LENGTH &&
-        !guest_read_linear(v, linear + first, bytes + first, INSN_MAX_LENGTH - first, user, true, &ignored))
+        !guest_read_linear(v, linear + first, bytes + first, INSN_MAX_LENGTH - first, user, true,
+                           &ignored))
         first = INSN_MAX_LENGTH;
     return first;
 }
@@ -204,12 +213,8 @@ bool guest_decode(struct vcpu *v, struct insn *insn) {
     }
     switch (insn_decode(bytes, valid, guest_mode(v), insn)) {
     case DECODE_OK: return true;
-    case DECODE_TOO_LONG:
-        vcpu_gp(v);
-        return false;
-    case DECODE_INVALID:
-        vcpu_ud(v);
-        return false;
+    case DECODE_TOO_LONG: vcpu_gp(v); return false;
+    case DECODE_INVALID: vcpu_ud(v); return false;
     case DECODE_TRUNCATED:
     case DECODE_UNSUPPORTED: break;
     }
@@ -225,7 +230,8 @@ unsigned guest_insn_length(struct vcpu *v, const struct exit *e) {
     return guest_decode(v, &insn) ? insn.length : 0;
 }
 
-bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes, bool write, u64 *linear) {
+bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes, bool write,
+                  u64 *linear) {
     struct basalt_segment s = backend->read_segment(&v->cpu, segment);
     bool stack = segment == BASALT_SS;
 
@@ -238,7 +244,8 @@ bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes, 
         u64 last = offset + bytes - 1, top = s.attributes & SEGMENT_DB ? 0xffffffff : 0xffff;
         bool inside = expand_down ? offset > s.limit && last <= top : last <= s.limit;
         bool real = !(backend->read(&v->cpu, REG_CR0) & CR0_PE) || v->cpu.rflags & RFLAGS_VM;
-        bool rights = real || (!(s.attributes & BIT(16)) && (write ? !code && s.attributes & 2 : !code || s.attributes & 2));
+        bool rights = real || (!(s.attributes & BIT(16)) &&
+                               (write ? !code && s.attributes & 2 : !code || s.attributes & 2));
         *linear = (u32)(s.base + offset);
         if (inside && rights)
             return true;

@@ -30,15 +30,15 @@
 #include <basalt/error.h>
 
 #define DOM0_MEMORY_DEFAULT (64 * MIB)
-#define DOM0_MEMORY_MIN (8 * MIB)
-#define DOM0_WEIGHT 1024u
-#define INFO_BYTES ALIGN_UP(sizeof(struct basalt_boot_info), PAGE_SIZE)
+#define DOM0_MEMORY_MIN     (8 * MIB)
+#define DOM0_WEIGHT         1024u
+#define INFO_BYTES          ALIGN_UP(sizeof(struct basalt_boot_info), PAGE_SIZE)
 
 static u8 io_bitmap[3 * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 
 static void allow_ports(u64 first, u64 count) {
     for (u64 port = first; port < first + count && port < 0x10000; port++)
-        io_bitmap[port / 8] &= (u8)~(1u << port % 8);
+        io_bitmap[port / 8] &= (u8) ~(1u << port % 8);
 }
 
 // Copies between two places in RAM that are not mapped.
@@ -58,20 +58,24 @@ static const char *read_plan(const struct boot_module *m, struct elf_plan *plan)
     return valid ? elf_read(slot_map(0, HPA(m->base)), valid, m->size, plan) : "it is empty";
 }
 
-static void load_image(const struct boot_module *m, const struct elf_plan *plan, u64 base, u64 size) {
+static void load_image(const struct boot_module *m, const struct elf_plan *plan, u64 base,
+                       u64 size) {
     // What lies between and after the segments is zeroed, so that nothing of former owners shows.
     memory_zero(HPA(base), size);
     for (unsigned i = 0; i < plan->count; i++)
-        copy_physical(base + plan->segments[i].address, m->base + plan->segments[i].offset, plan->segments[i].file_size);
+        copy_physical(base + plan->segments[i].address, m->base + plan->segments[i].offset,
+                      plan->segments[i].file_size);
 }
 
 // Maps memory that dom0 owns; `bytes` are charged.
 static int map_owned(struct domain *d, u64 base, u64 bytes) {
     for (u64 at = base; at < base + bytes;) {
-        bool big = !(at & (SUPERPAGE_SIZE - 1)) && base + bytes - at >= SUPERPAGE_SIZE && d->ept.max_shift >= 21;
+        bool big = !(at & (SUPERPAGE_SIZE - 1)) && base + bytes - at >= SUPERPAGE_SIZE &&
+                   d->ept.max_shift >= 21;
         unsigned shift = big ? SUPERPAGE_SHIFT : PAGE_SHIFT;
-        int error = domain_charge(d, BIT(shift)) ? ept_map(&d->ept, GPA(at), HPA(at), shift, EPT_RWX)
-                                                 : -BASALT_ENOSPC;
+        int error = domain_charge(d, BIT(shift))
+                        ? ept_map(&d->ept, GPA(at), HPA(at), shift, EPT_RWX)
+                        : -BASALT_ENOSPC;
         if (error)
             return error;
         at += BIT(shift);
@@ -79,7 +83,8 @@ static int map_owned(struct domain *d, u64 base, u64 bytes) {
     return 0;
 }
 
-static int give_modules(struct domain *d, const struct boot_params *boot, struct basalt_boot_info *info) {
+static int give_modules(struct domain *d, const struct boot_params *boot,
+                        struct basalt_boot_info *info) {
     for (u32 i = 1; i < boot->module_count && info->module_count < BASALT_BOOT_MODULES; i++) {
         const struct boot_module *m = &boot->modules[i];
         u64 end = ALIGN_UP(m->base + m->size, PAGE_SIZE);
@@ -127,8 +132,8 @@ static void give_devices(struct domain *d) {
             continue; // bridges stay the kernel's
         int error = device_assign(d, i);
         if (error) {
-            log_warn("dom0: PCI %02x:%02x.%u can't be given: error %d", fn->bdf >> 8, fn->bdf >> 3 & 31, fn->bdf & 7,
-                     -error);
+            log_warn("dom0: PCI %02x:%02x.%u can't be given: error %d", fn->bdf >> 8,
+                     fn->bdf >> 3 & 31, fn->bdf & 7, -error);
             continue;
         }
         for (unsigned bar = 0; bar < ARRAY_SIZE(fn->bars); bar++)
@@ -144,15 +149,24 @@ static void give_devices(struct domain *d) {
         allow_ports(0xf4, 4); // QEMU's debug exit
 }
 
-static void fill_info(struct basalt_boot_info *info, const struct domain *d, const struct elf_plan *plan, u64 base,
-                      u64 size) {
+static void fill_info(struct basalt_boot_info *info, const struct domain *d,
+                      const struct elf_plan *plan, u64 base, u64 size) {
     *info = (struct basalt_boot_info){
-        .magic = BASALT_BOOT_MAGIC, .abi_version = BASALT_ABI_VERSION, .size = sizeof(*info),
+        .magic = BASALT_BOOT_MAGIC,
+        .abi_version = BASALT_ABI_VERSION,
+        .size = sizeof(*info),
         .call_insn = backend->call_insn == CALL_VMMCALL ? BASALT_VMMCALL : BASALT_VMCALL,
-        .ram_base = base, .ram_size = size - INFO_BYTES, .image_size = ALIGN_UP(plan->size, PAGE_SIZE),
-        .event_page = pool_hpa(d->events).v, .log_base = kernel_virt_to_hpa(log_ring()).v,
-        .log_size = log_ring_size(), .trace_base = kernel_virt_to_hpa(this_cpu()->trace).v,
-        .trace_size = TRACE_PAGES * PAGE_SIZE, .rsdp = acpi.rsdp, .tsc_khz = tsc_khz, .cpus = 1,
+        .ram_base = base,
+        .ram_size = size - INFO_BYTES,
+        .image_size = ALIGN_UP(plan->size, PAGE_SIZE),
+        .event_page = pool_hpa(d->events).v,
+        .log_base = kernel_virt_to_hpa(log_ring()).v,
+        .log_size = log_ring_size(),
+        .trace_base = kernel_virt_to_hpa(this_cpu()->trace).v,
+        .trace_size = TRACE_PAGES * PAGE_SIZE,
+        .rsdp = acpi.rsdp,
+        .tsc_khz = tsc_khz,
+        .cpus = 1,
         .wall_clock_ns = boot_wall_clock_ns,
     };
 }
@@ -160,10 +174,12 @@ static void fill_info(struct basalt_boot_info *info, const struct domain *d, con
 static void entry_state(struct basalt_vcpu_state *s, u64 base, u64 entry, u64 info) {
     struct basalt_segment data = {.limit = 0xffffffff, .selector = 0x10, .attributes = 0xc093};
 
-    *s = (struct basalt_vcpu_state){.rip = base + entry, .rflags = 2, .cr0 = CR0_PE | CR0_ET | CR0_NE};
+    *s = (struct basalt_vcpu_state){
+        .rip = base + entry, .rflags = 2, .cr0 = CR0_PE | CR0_ET | CR0_NE};
     for (unsigned i = BASALT_ES; i <= BASALT_GS; i++)
         s->segments[i] = data;
-    s->segments[BASALT_CS] = (struct basalt_segment){.limit = 0xffffffff, .selector = 8, .attributes = 0xc09b};
+    s->segments[BASALT_CS] =
+        (struct basalt_segment){.limit = 0xffffffff, .selector = 8, .attributes = 0xc09b};
     s->segments[BASALT_LDTR] = (struct basalt_segment){.attributes = 0x10082, .limit = 0xffff};
     s->segments[BASALT_TR] = (struct basalt_segment){.attributes = 0x8b, .limit = 0xffff};
     s->gprs[BASALT_RAX] = BASALT_BOOT_MAGIC;
@@ -172,7 +188,8 @@ static void entry_state(struct basalt_vcpu_state *s, u64 base, u64 entry, u64 in
 }
 
 // Everything that is charged to dom0 and given to it, once its memory is there.
-static int furnish(struct domain *d, const struct boot_params *boot, const struct elf_plan *plan, u64 base, u64 size) {
+static int furnish(struct domain *d, const struct boot_params *boot, const struct elf_plan *plan,
+                   u64 base, u64 size) {
     static struct basalt_boot_info info;
     struct basalt_vcpu_state state;
     u64 info_address = base + size - INFO_BYTES;
@@ -194,7 +211,8 @@ static int furnish(struct domain *d, const struct boot_params *boot, const struc
     map_read_only(d, info.log_base, info.log_size);
     map_read_only(d, info.trace_base, info.trace_size);
     for (u64 at = 0; at < sizeof(info); at += PAGE_SIZE)
-        memcpy(slot_map(0, HPA(info_address + at)), (u8 *)&info + at, MIN(PAGE_SIZE, sizeof(info) - at));
+        memcpy(slot_map(0, HPA(info_address + at)), (u8 *)&info + at,
+               MIN(PAGE_SIZE, sizeof(info) - at));
     error = vcpu_create(d, 0);
     if (error)
         return error;
@@ -219,17 +237,21 @@ int dom0_build(const struct boot_params *boot, struct refusal *why) {
                       "add `module2 /boot/dom0.elf dom0` to the boot entry");
     const char *wrong = read_plan(&boot->modules[0], &plan);
     if (wrong) {
-        format(text, sizeof(text), "the first module (\"%.32s\") is no usable dom0: %s", boot->modules[0].cmdline, wrong);
-        return refuse(why, text, "make dom0.elf the first module, and copy it again if it was damaged");
+        format(text, sizeof(text), "the first module (\"%.32s\") is no usable dom0: %s",
+               boot->modules[0].cmdline, wrong);
+        return refuse(why, text,
+                      "make dom0.elf the first module, and copy it again if it was damaged");
     }
     u64 size = options.dom0_mem ? options.dom0_mem : DOM0_MEMORY_DEFAULT;
     size = ALIGN_UP(MAX(size, MAX(DOM0_MEMORY_MIN, plan.size + 4 * MIB)), SUPERPAGE_SIZE);
     config.memory_quota = frames_count().total;
     if (domain_create(&config, &d))
-        return refuse(why, "there is too little memory for dom0's structures", "give the machine more memory");
+        return refuse(why, "there is too little memory for dom0's structures",
+                      "give the machine more memory");
     hpa_t base = frame_alloc_run(d->owner, size, 4 * GIB);
     if (base.v == HPA_NONE.v) {
-        format(text, sizeof(text), "there are no %lu MiB of contiguous memory below 4 GiB for dom0", size / MIB);
+        format(text, sizeof(text), "there are no %lu MiB of contiguous memory below 4 GiB for dom0",
+               size / MIB);
         return refuse(why, text, "give the machine more memory, or dom0 less with dom0_mem=");
     }
     d->identity = true;
@@ -238,8 +260,9 @@ int dom0_build(const struct boot_params *boot, struct refusal *why) {
     d->io_bitmap = kernel_virt_to_hpa(io_bitmap).v;
     load_image(&boot->modules[0], &plan, base.v, size);
     if (furnish(d, boot, &plan, base.v, size))
-        return refuse(why, "there is too little memory for dom0's tables and modules", "give the machine more memory");
-    log_info("basalt: dom0: %lu MiB at 0x%lx, image %lu KiB, %u modules", size / MIB, base.v, plan.size / KIB,
-             boot->module_count - 1);
+        return refuse(why, "there is too little memory for dom0's tables and modules",
+                      "give the machine more memory");
+    log_info("basalt: dom0: %lu MiB at 0x%lx, image %lu KiB, %u modules", size / MIB, base.v,
+             plan.size / KIB, boot->module_count - 1);
     return domain_control(d, BASALT_OP_RESUME);
 }

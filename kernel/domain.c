@@ -115,10 +115,12 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
         frame_kernel_free(d);
         return -BASALT_ENOSPC;
     }
-    error = ept_init(&d->ept, backend_features.second_level_is_ept ? &ept_format_ept : &ept_format_npt,
-                     &domain_ept_allocator, d, backend_features.second_level_1g   ? 30
-                                               : backend_features.second_level_2m ? 21
-                                                                                  : 12);
+    error = ept_init(&d->ept,
+                     backend_features.second_level_is_ept ? &ept_format_ept : &ept_format_npt,
+                     &domain_ept_allocator, d,
+                     backend_features.second_level_1g   ? 30
+                     : backend_features.second_level_2m ? 21
+                                                        : 12);
     if (!error)
         error = enter_table(d);
     if (!error && !handle_create(d, d, BASALT_RIGHTS_SELF)) {
@@ -158,8 +160,8 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
     if (d->end_watcher.domain)
         event_ring(d->end_watcher.domain, d->end_watcher.port);
     else if (vcpu < BASALT_VCPUS_MAX && d->vcpus[vcpu] && reason != BASALT_END_CONTROL)
-        log_err("basalt: domain '%s' ended unwatched: reason %u at RIP 0x%lx, detail 0x%lx", d->name, reason,
-                d->vcpus[vcpu]->cpu.rip, detail);
+        log_err("basalt: domain '%s' ended unwatched: reason %u at RIP 0x%lx, detail 0x%lx",
+                d->name, reason, d->vcpus[vcpu]->cpu.rip, detail);
 }
 
 int domain_control(struct domain *d, enum basalt_domain_op op) {
@@ -174,19 +176,26 @@ int domain_control(struct domain *d, enum basalt_domain_op op) {
         d->status = BASALT_STATUS_RUNNING;
         each_vcpu(d, vcpu_unblock, BLOCK_PAUSED);
         return 0;
-    case BASALT_OP_END:
-        domain_end(d, BASALT_END_CONTROL, 0, 0);
-        return 0;
+    case BASALT_OP_END: domain_end(d, BASALT_END_CONTROL, 0, 0); return 0;
     }
     return -BASALT_EINVAL;
 }
 
 void domain_info(const struct domain *d, struct basalt_domain_info *out) {
     *out = (struct basalt_domain_info){
-        .id = d->id, .status = d->status, .end_reason = d->end_reason, .end_vcpu = d->end_vcpu,
-        .end_detail = d->end_detail, .memory_bytes = d->charged, .memory_quota = d->quota,
-        .run_tsc = d->run_tsc, .exits = d->exits, .vcpus = d->vcpu_count, .weight = d->weight,
-        .state_pages = d->state_count, .end_insn_length = d->end_insn_length,
+        .id = d->id,
+        .status = d->status,
+        .end_reason = d->end_reason,
+        .end_vcpu = d->end_vcpu,
+        .end_detail = d->end_detail,
+        .memory_bytes = d->charged,
+        .memory_quota = d->quota,
+        .run_tsc = d->run_tsc,
+        .exits = d->exits,
+        .vcpus = d->vcpu_count,
+        .weight = d->weight,
+        .state_pages = d->state_count,
+        .end_insn_length = d->end_insn_length,
     };
     memcpy(out->name, d->name, sizeof(out->name));
     memcpy(out->end_insn, d->end_insn, sizeof(out->end_insn));

@@ -17,15 +17,15 @@
 #include <basalt/hypercall.h>
 #include <basalt/request.h>
 
-#define DOMAINS_MAX 4096u
+#define DOMAINS_MAX      4096u
 #define HANDLES_PER_PAGE 64u
-#define HANDLE_PAGES 64u
-#define STATE_PAGES_MAX 512u
-#define DOORBELLS_MAX 128u
-#define SERVERS_MAX 4u
-#define ROUTES_MAX 128u
-#define PORTS_PER_PAGE 256u
-#define PORT_PAGES (BASALT_PORTS / PORTS_PER_PAGE)
+#define HANDLE_PAGES     64u
+#define STATE_PAGES_MAX  512u
+#define DOORBELLS_MAX    128u
+#define SERVERS_MAX      4u
+#define ROUTES_MAX       128u
+#define PORTS_PER_PAGE   256u
+#define PORT_PAGES       (BASALT_PORTS / PORTS_PER_PAGE)
 
 struct vcpu;
 struct domain;
@@ -52,12 +52,12 @@ SIZE_ASSERT(struct handle, 64);
 enum port_kind { PORT_FREE, PORT_ALLOCATED, PORT_OPEN, PORT_IRQ_MSI, PORT_IRQ_LINE };
 
 struct port {
-    u8 kind;     // enum port_kind
-    u8 vector;   // host vector of a bound interrupt
-    u16 gsi;     // of PORT_IRQ_LINE
+    u8 kind;      // enum port_kind
+    u8 vector;    // host vector of a bound interrupt
+    u16 gsi;      // of PORT_IRQ_LINE
     u32 function; // index of the PCI function, of both IRQ kinds
-    u32 entry;   // of PORT_IRQ_MSI
-    u32 sender;  // domain id that may ring a PORT_OPEN
+    u32 entry;    // of PORT_IRQ_MSI
+    u32 sender;   // domain id that may ring a PORT_OPEN
 };
 SIZE_ASSERT(struct port, 16);
 
@@ -84,12 +84,12 @@ struct request_server {
 };
 
 struct domain {
-    u32 id;       // unique in this boot
-    u16 slot;     // in the domain table
-    u16 owner;    // of its frames
+    u32 id;    // unique in this boot
+    u16 slot;  // in the domain table
+    u16 owner; // of its frames
     char name[BASALT_NAME_SIZE];
     struct spinlock lock;
-    u8 status;    // enum basalt_domain_status
+    u8 status; // enum basalt_domain_status
     u8 end_reason;
     bool identity; // its physical addresses are the machine's
     bool has_devices;
@@ -100,7 +100,10 @@ struct domain {
     struct ept ept;
     u64 quota, charged; // bytes
     u64 io_bitmap;      // physical address of its I/O permission bitmap, 0: none
-    struct { bool active; hpa_t chunk; } populating;
+    struct {
+        bool active;
+        hpa_t chunk;
+    } populating;
 
     u32 weight, cap;
     u32 vcpu_count;
@@ -125,11 +128,11 @@ struct domain {
     struct request_server servers[SERVERS_MAX];
     struct watcher line_eoi[VIOAPIC_PINS];
 
-    struct share *share_page;   // those that this domain granted
-    struct share *grants;       // list of those granted to it
+    struct share *share_page; // those that this domain granted
+    struct share *grants;     // list of those granted to it
     struct vioapic ioapic;
-    u64 exits, run_tsc;         // of vCPUs that are gone
-    u64 tsc_offset;             // guest TSC = host TSC + offset
+    u64 exits, run_tsc; // of vCPUs that are gone
+    u64 tsc_offset;     // guest TSC = host TSC + offset
 };
 _Static_assert(sizeof(struct domain) <= 4096, "a domain fits its page");
 

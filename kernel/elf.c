@@ -7,8 +7,8 @@
 #include "arch/string.h"
 
 #define ELF_SIZE_MAX (64 * MIB)
-#define PT_LOAD 1u
-#define EM_X86_64 62u
+#define PT_LOAD      1u
+#define EM_X86_64    62u
 
 struct elf_header {
     u8 ident[16];
@@ -26,7 +26,8 @@ struct program_header {
 };
 SIZE_ASSERT(struct program_header, 56);
 
-static const char *add_segment(const struct program_header *p, u64 file_size, struct elf_plan *plan) {
+static const char *add_segment(const struct program_header *p, u64 file_size,
+                               struct elf_plan *plan) {
     if (p->offset > file_size || p->filesz > file_size - p->offset)
         return "it is cut short: a segment reaches beyond the end of the file";
     if (p->filesz > p->memsz || p->memsz > ELF_SIZE_MAX || p->paddr > ELF_SIZE_MAX)
@@ -55,7 +56,8 @@ const char *elf_read(const u8 *header, u64 valid, u64 file_size, struct elf_plan
         return "it is not a 64-bit ELF file";
     if (h.machine != EM_X86_64 || h.type != 2 || h.phentsize != sizeof(struct program_header))
         return "it is not an x86-64 executable";
-    if (!h.phnum || h.phoff > valid || (u64)h.phnum * sizeof(struct program_header) > valid - h.phoff)
+    if (!h.phnum || h.phoff > valid ||
+        (u64)h.phnum * sizeof(struct program_header) > valid - h.phoff)
         return "its program headers are not at the start of the file";
     for (unsigned i = 0; i < h.phnum; i++) {
         struct program_header p;

@@ -21,8 +21,9 @@
 #endif
 
 #define FRAMES_PER_CHUNK 512u
-#define NO_CHUNK 0xffffffffu
-#define KERNEL_RESERVE 6 // free kernel frames kept for the page tables that map the next kernel chunk
+#define NO_CHUNK         0xffffffffu
+#define KERNEL_RESERVE \
+    6 // free kernel frames kept for the page tables that map the next kernel chunk
 
 enum chunk_use { CHUNK_NONE, CHUNK_FREE, CHUNK_WHOLE, CHUNK_SPLIT, CHUNK_KERNEL, CHUNK_USES };
 
@@ -30,8 +31,8 @@ struct chunk {
     u64 free_map[8]; // bit set: frame is free
     u32 previous, next;
     u16 free;
-    u8 node;         // NUMA node
-    u8 use;          // enum chunk_use; CHUNK_FREE, CHUNK_SPLIT and CHUNK_KERNEL with free frames are in a list
+    u8 node; // NUMA node
+    u8 use; // enum chunk_use; CHUNK_FREE, CHUNK_SPLIT and CHUNK_KERNEL with free frames are in a list
 };
 
 static struct frame *const frame_table = (struct frame *)FRAME_TABLE_BASE;
@@ -43,14 +44,16 @@ static u32 chunk_count;
 static u64 kernel_free;  // free frames in kernel chunks
 static u64 domain_free;  // free frames elsewhere
 static u64 total_frames; // of RAM
-static u32 growing_cpu;  // 1 + number of the CPU that maps a new kernel chunk, holding the lock; 0: none
+static u32
+    growing_cpu; // 1 + number of the CPU that maps a new kernel chunk, holding the lock; 0: none
 
 static struct frame *frame_of(hpa_t hpa) { return &frame_table[hpa.v >> PAGE_SHIFT]; }
 static u32 chunk_index(hpa_t hpa) { return (u32)(hpa.v >> SUPERPAGE_SHIFT); }
 static hpa_t chunk_hpa(u32 index) { return HPA((u64)index << SUPERPAGE_SHIFT); }
 
 static bool managed(hpa_t hpa) {
-    return hpa.v >> SUPERPAGE_SHIFT < chunk_count && chunk_table[chunk_index(hpa)].use != CHUNK_NONE;
+    return hpa.v >> SUPERPAGE_SHIFT < chunk_count &&
+           chunk_table[chunk_index(hpa)].use != CHUNK_NONE;
 }
 
 static void list_add(u32 index) {
@@ -198,10 +201,12 @@ void frame_kernel_free(void *page) {
     hpa_t hpa = pool_hpa(page);
 
     spin_lock(&frames_lock);
-    assert(managed(hpa) && frame_of(hpa)->owner == FRAME_OWNER_KERNEL, "freeing what is not a kernel page");
+    assert(managed(hpa) && frame_of(hpa)->owner == FRAME_OWNER_KERNEL,
+           "freeing what is not a kernel page");
     give_frame(hpa);
     u32 index = chunk_index(hpa);
-    if (chunk_table[index].free == FRAMES_PER_CHUNK && kernel_free - FRAMES_PER_CHUNK > KERNEL_RESERVE) {
+    if (chunk_table[index].free == FRAMES_PER_CHUNK &&
+        kernel_free - FRAMES_PER_CHUNK > KERNEL_RESERVE) {
         unmap_kernel((u64)pool_ptr(chunk_hpa(index)), SUPERPAGE_SIZE);
         close_kernel_chunk(index);
     }
@@ -299,7 +304,8 @@ struct frames_count frames_count(void) {
 
 static void map_table(u64 first, u64 last) {
     for (u64 va = first & PAGE_MASK; va < last; va += PAGE_SIZE)
-        if (kernel_virt_to_hpa((void *)va).v == HPA_NONE.v && map_kernel(va, early_frame(), PAGE_SIZE, MAP_WRITE))
+        if (kernel_virt_to_hpa((void *)va).v == HPA_NONE.v &&
+            map_kernel(va, early_frame(), PAGE_SIZE, MAP_WRITE))
             panic("no memory for the frame table");
 }
 
@@ -320,8 +326,10 @@ static void add_ram(u64 base, u64 end) {
         u32 index = chunk_index(HPA(pa));
         struct chunk *c = &chunk_table[index];
 
-        if (pa >= base && pa + SUPERPAGE_SIZE <= end && next_taken(pa).base >= pa + SUPERPAGE_SIZE) {
-            *c = (struct chunk){.use = CHUNK_FREE, .free = FRAMES_PER_CHUNK, .node = (u8)acpi_node_of(pa)};
+        if (pa >= base && pa + SUPERPAGE_SIZE <= end &&
+            next_taken(pa).base >= pa + SUPERPAGE_SIZE) {
+            *c = (struct chunk){
+                .use = CHUNK_FREE, .free = FRAMES_PER_CHUNK, .node = (u8)acpi_node_of(pa)};
             memset(c->free_map, 0xff, sizeof(c->free_map));
             list_add(index);
             domain_free += FRAMES_PER_CHUNK;

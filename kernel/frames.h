@@ -22,7 +22,8 @@ struct frame {
 SIZE_ASSERT(struct frame, 8);
 
 struct frames_count {
-    u64 total, free, kernel; // bytes; kernel: image, frame table and pages in use by the kernel for itself
+    u64 total, free,
+        kernel; // bytes; kernel: image, frame table and pages in use by the kernel for itself
 };
 
 /// Builds the frame table from the boot memory map; called once, before any other function here.

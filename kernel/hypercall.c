@@ -20,9 +20,9 @@
 
 #include <basalt/error.h>
 
-#define KVM_ENOSYS 1000
-#define KVM_NUMBERS 0x1000u // KVM's own hypercalls are below
-#define TEARDOWN_BUDGET 1024u
+#define KVM_ENOSYS       1000
+#define KVM_NUMBERS      0x1000u // KVM's own hypercalls are below
+#define TEARDOWN_BUDGET  1024u
 #define EXTENTS_PER_CALL 16u
 
 struct call {
@@ -54,7 +54,9 @@ static struct domain *domain_arg(const struct call *c, u64 index) {
     return h ? h->target : NULL;
 }
 
-static i64 hc_version(struct call *c unused) { return (i64)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION); }
+static i64 hc_version(struct call *c unused) {
+    return (i64)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION);
+}
 
 static i64 hc_block(struct call *c) {
     if (!c->caller->events || c->v->index)
@@ -72,7 +74,9 @@ static i64 hc_yield(struct call *c unused) {
     return 0;
 }
 
-static i64 hc_console_write(struct call *c) { return console_write(c->caller, GPA(c->args[1]), c->args[2]); }
+static i64 hc_console_write(struct call *c) {
+    return console_write(c->caller, GPA(c->args[1]), c->args[2]);
+}
 
 static i64 hc_console_read(struct call *c) {
     c->set_second = true;
@@ -88,7 +92,9 @@ static i64 hc_console_bind(struct call *c) {
 
 static i64 hc_memory_info(struct call *c) {
     struct frames_count f = frames_count();
-    struct basalt_memory_info info = {.total = f.total, .free = f.free, .domains = domains_charged(),
+    struct basalt_memory_info info = {.total = f.total,
+                                      .free = f.free,
+                                      .domains = domains_charged(),
                                       .domain_count = domain_count()};
     info.kernel = info.total - info.free - info.domains;
     return put(c, c->args[1], &info, sizeof(info));
@@ -102,8 +108,8 @@ static i64 hc_reset(struct call *c) {
 }
 
 static bool config_ok(const struct basalt_domain_config *config) {
-    if (config->name[sizeof(config->name) - 1] || !config->name[0] || config->flags || !config->weight ||
-        config->weight > SCHED_WEIGHT_MAX || config->cap > 6400)
+    if (config->name[sizeof(config->name) - 1] || !config->name[0] || config->flags ||
+        !config->weight || config->weight > SCHED_WEIGHT_MAX || config->cap > 6400)
         return false;
     for (const char *p = config->name; *p; p++)
         if (*p <= ' ' || *p > '~')
@@ -179,7 +185,8 @@ static i64 hc_memory_release(struct call *c) {
 static i64 hc_share_grant(struct call *c) {
     struct domain *grantee = domain_arg(c, c->args[4]);
 
-    return grantee ? share_grant(c->target, GPA(c->args[1]), c->args[2], c->args[3], grantee) : -BASALT_EBADF;
+    return grantee ? share_grant(c->target, GPA(c->args[1]), c->args[2], c->args[3], grantee)
+                   : -BASALT_EBADF;
 }
 
 static i64 hc_share_map(struct call *c) {
@@ -194,7 +201,8 @@ static i64 hc_share_extents(struct call *c) {
 
     if (!s || s->grantee != c->caller || !c->caller->identity)
         return -BASALT_ENOENT;
-    unsigned count = share_extents(s, c->args[1], extents, (unsigned)MIN(c->args[3], EXTENTS_PER_CALL));
+    unsigned count =
+        share_extents(s, c->args[1], extents, (unsigned)MIN(c->args[3], EXTENTS_PER_CALL));
     i64 error = put(c, c->args[2], extents, count * sizeof(*extents));
     return error ? error : count;
 }
@@ -236,8 +244,11 @@ static i64 hc_vcpu_get(struct call *c) {
 
 static i64 hc_vcpu_stats(struct call *c) {
     const struct vcpu *v = c->vcpu;
-    struct basalt_vcpu_stats stats = {.run_tsc = v->run_tsc, .requests = v->requests, .doorbells = v->doorbells,
-                                      .injections = v->injections, .wakeups = v->wakeups};
+    struct basalt_vcpu_stats stats = {.run_tsc = v->run_tsc,
+                                      .requests = v->requests,
+                                      .doorbells = v->doorbells,
+                                      .injections = v->injections,
+                                      .wakeups = v->wakeups};
 
     memcpy(stats.exits, v->exits, sizeof(stats.exits));
     return put(c, c->args[2], &stats, sizeof(stats));
@@ -294,7 +305,8 @@ static i64 hc_request_answer(struct call *c) {
     return request_answer(c->target, c->caller, c->args[1], c->args[2], c->args[3]);
 }
 
-static i64 doorbell(struct call *c, int (*act)(struct domain *, struct domain *, const struct basalt_doorbell *)) {
+static i64 doorbell(struct call *c,
+                    int (*act)(struct domain *, struct domain *, const struct basalt_doorbell *)) {
     struct basalt_doorbell bell;
     int error = memory_read(c->caller, GPA(c->args[1]), &bell, sizeof(bell));
 
@@ -312,10 +324,13 @@ static i64 hc_inject_line(struct call *c) {
 }
 
 static i64 hc_line_eoi_bind(struct call *c) {
-    return c->args[1] < VIOAPIC_PINS ? watch(c, &c->target->line_eoi[c->args[1]], c->args[2]) : -BASALT_EINVAL;
+    return c->args[1] < VIOAPIC_PINS ? watch(c, &c->target->line_eoi[c->args[1]], c->args[2])
+                                     : -BASALT_EINVAL;
 }
 
-static i64 hc_pci_read(struct call *c) { return device_config_read(c->caller, c->args[1], c->args[2], c->args[3]); }
+static i64 hc_pci_read(struct call *c) {
+    return device_config_read(c->caller, c->args[1], c->args[2], c->args[3]);
+}
 
 static i64 hc_pci_write(struct call *c) {
     return device_config_write(c->caller, c->args[1], c->args[2], c->args[3], c->args[4]);
@@ -356,15 +371,16 @@ static i64 hc_handle_next(struct call *c) {
 struct row {
     const char *name;
     i64 (*handler)(struct call *);
-    u32 rights;    // BASALT_RIGHT_* that the first argument's handle must carry; 0: not a handle
-    u8 flags;      // ROW_*
+    u32 rights; // BASALT_RIGHT_* that the first argument's handle must carry; 0: not a handle
+    u8 flags;   // ROW_*
 };
 
-#define ROW_SELF 0x1u  // the handle of the caller on itself will do
+#define ROW_SELF  0x1u // the handle of the caller on itself will do
 #define ROW_ENDED 0x2u // also on a domain that has ended
-#define ROW_VCPU 0x4u  // the second argument is one of its vCPUs
+#define ROW_VCPU  0x4u // the second argument is one of its vCPUs
 
-#define ROW(number, function, ...) [BASALT_HC_##number - BASALT_HC_BASE] = {#number, function, __VA_ARGS__}
+#define ROW(number, function, ...) \
+    [BASALT_HC_##number - BASALT_HC_BASE] = {#number, function, __VA_ARGS__}
 
 static const struct row rows[] = {
     ROW(VERSION, hc_version, 0, 0),
@@ -431,8 +447,10 @@ const char *hypercall_name(u64 number) {
 
 // Arguments are in other registers in 32-bit code, and only their low halves count.
 static void read_arguments(struct call *c, bool wide) {
-    static const u8 registers64[6] = {BASALT_RDI, BASALT_RSI, BASALT_RDX, BASALT_R10, BASALT_R8, BASALT_R9};
-    static const u8 registers32[6] = {BASALT_RBX, BASALT_RCX, BASALT_RDX, BASALT_RSI, BASALT_RDI, BASALT_RBP};
+    static const u8 registers64[6] = {BASALT_RDI, BASALT_RSI, BASALT_RDX,
+                                      BASALT_R10, BASALT_R8,  BASALT_R9};
+    static const u8 registers32[6] = {BASALT_RBX, BASALT_RCX, BASALT_RDX,
+                                      BASALT_RSI, BASALT_RDI, BASALT_RBP};
 
     for (unsigned i = 0; i < 6; i++)
         c->args[i] = wide ? c->v->cpu.gprs[registers64[i]] : (u32)c->v->cpu.gprs[registers32[i]];

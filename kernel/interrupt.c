@@ -12,9 +12,9 @@
 
 #include <basalt/error.h>
 
-#define VECTORS 256u
+#define VECTORS    256u
 #define LINE_USERS 4u
-#define GSI_NONE 0xffffu
+#define GSI_NONE   0xffffu
 
 // What a host vector stands for: users[0] alone for a message.
 struct vector {
@@ -73,12 +73,15 @@ int device_assign(struct domain *d, unsigned function) {
         return -BASALT_EBUSY;
     for (unsigned i = 0; i < ARRAY_SIZE(fn->bars); i++) {
         const struct pci_bar *bar = &fn->bars[i];
-        u64 base = ALIGN_DOWN(bar->base, PAGE_SIZE), end = ALIGN_UP(bar->base + bar->size, PAGE_SIZE);
+        u64 base = ALIGN_DOWN(bar->base, PAGE_SIZE),
+            end = ALIGN_UP(bar->base + bar->size, PAGE_SIZE);
         if (!bar->size || bar->io || !bar->base)
             continue;
-        for (; base < end; base += PAGE_SIZE) { // small BARs may share a page with another function's
+        for (; base < end;
+             base += PAGE_SIZE) { // small BARs may share a page with another function's
             u32 write = holds_msix_table(fn, i, base) ? 0 : EPT_WRITE;
-            int error = memory_map_identity(d, HPA(base), PAGE_SIZE, EPT_READ | write | EPT_UNCACHED);
+            int error =
+                memory_map_identity(d, HPA(base), PAGE_SIZE, EPT_READ | write | EPT_UNCACHED);
             if (error && error != -BASALT_EEXIST)
                 return error;
         }
@@ -106,7 +109,8 @@ int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
         vectors[vector] = (struct vector){0};
         return -BASALT_EINVAL;
     }
-    *p = (struct port){.kind = PORT_IRQ_MSI, .vector = (u8)vector, .function = (u32)bdf, .entry = (u32)entry};
+    *p = (struct port){
+        .kind = PORT_IRQ_MSI, .vector = (u8)vector, .function = (u32)bdf, .entry = (u32)entry};
     return 0;
 }
 
@@ -137,7 +141,8 @@ int interrupt_bind_line(struct domain *d, u64 bdf, u64 port) {
     }
     *user = (struct watcher){d, (u32)port};
     irq_level_vectors[vector / 64] |= BIT(vector % 64);
-    *p = (struct port){.kind = PORT_IRQ_LINE, .vector = (u8)vector, .gsi = gsi, .function = (u32)bdf};
+    *p = (struct port){
+        .kind = PORT_IRQ_LINE, .vector = (u8)vector, .gsi = gsi, .function = (u32)bdf};
     ioapic_unmask(gsi);
     return 0;
 }
@@ -191,7 +196,8 @@ void interrupts_release(struct domain *d) {
         if (fn->owner != d)
             continue;
         u32 command = pci_read(fn->bdf, PCI_COMMAND, 2);
-        pci_write(fn->bdf, PCI_COMMAND, 2, (command & ~(u32)PCI_COMMAND_MASTER) | PCI_COMMAND_INTX_OFF);
+        pci_write(fn->bdf, PCI_COMMAND, 2,
+                  (command & ~(u32)PCI_COMMAND_MASTER) | PCI_COMMAND_INTX_OFF);
         pci_msi_disable(fn);
         fn->owner = NULL;
     }
@@ -221,7 +227,8 @@ static bool inside(u64 offset, u64 bytes, u64 first, u64 length) {
 
 int device_config_write(struct domain *d, u64 bdf, u64 offset, u64 bytes, u64 value) {
     struct pci_function *fn = owned(d, bdf);
-    const u32 command_bits = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_OFF;
+    const u32 command_bits = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER |
+                             PCI_COMMAND_INTX_OFF;
 
     if (!fn)
         return -BASALT_ENODEV;

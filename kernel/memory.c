@@ -11,9 +11,9 @@
 
 #include <basalt/error.h>
 
-#define FRAMES_PER_CALL 64u
-#define FRAMES_PER_ENTRY 8u // frames freed for the price of one table entry looked at
-#define ZERO_PIECE 16u // pages zeroed between two looks at pending interrupts
+#define FRAMES_PER_CALL  64u
+#define FRAMES_PER_ENTRY 8u  // frames freed for the price of one table entry looked at
+#define ZERO_PIECE       16u // pages zeroed between two looks at pending interrupts
 
 void memory_zero(hpa_t base, u64 bytes) {
     for (u64 offset = 0; offset < bytes; offset += PAGE_SIZE) {
@@ -46,7 +46,8 @@ static int populate_leaf(struct domain *d, gpa_t gpa, unsigned shift) {
 }
 
 static bool range_ok(gpa_t gpa, u64 pages) {
-    return !(gpa.v & ~PAGE_MASK) && pages && gpa.v < EPT_LIMIT && pages <= (EPT_LIMIT - gpa.v) >> PAGE_SHIFT;
+    return !(gpa.v & ~PAGE_MASK) && pages && gpa.v < EPT_LIMIT &&
+           pages <= (EPT_LIMIT - gpa.v) >> PAGE_SHIFT;
 }
 
 static i64 populate_lazily(struct domain *d, gpa_t gpa, u64 pages) {
@@ -75,7 +76,8 @@ i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags) {
         return -BASALT_EINVAL;
     if (flags & BASALT_POPULATE_LAZY)
         return populate_lazily(d, gpa, pages);
-    if (!(gpa.v & (SUPERPAGE_SIZE - 1)) && pages >= SUPERPAGE_SIZE / PAGE_SIZE && d->ept.max_shift >= 21) {
+    if (!(gpa.v & (SUPERPAGE_SIZE - 1)) && pages >= SUPERPAGE_SIZE / PAGE_SIZE &&
+        d->ept.max_shift >= 21) {
         int error = populate_leaf(d, gpa, SUPERPAGE_SHIFT);
         if (!error)
             return SUPERPAGE_SIZE / PAGE_SIZE;
@@ -165,7 +167,8 @@ int memory_write(struct domain *d, gpa_t gpa, const void *buffer, u64 bytes) {
 int memory_map_identity(struct domain *d, hpa_t base, u64 bytes, u32 flags) {
     for (u64 offset = 0; offset < bytes;) {
         u64 at = base.v + offset;
-        bool big = !(at & (SUPERPAGE_SIZE - 1)) && bytes - offset >= SUPERPAGE_SIZE && d->ept.max_shift >= 21;
+        bool big = !(at & (SUPERPAGE_SIZE - 1)) && bytes - offset >= SUPERPAGE_SIZE &&
+                   d->ept.max_shift >= 21;
         unsigned shift = big ? SUPERPAGE_SHIFT : PAGE_SHIFT;
         int error = ept_map(&d->ept, GPA(at), HPA(at), shift, flags | EPT_FOREIGN);
         if (error) {
@@ -181,7 +184,8 @@ void memory_unmap_identity(struct domain *d, hpa_t base, u64 bytes) {
     for (u64 offset = 0; offset < bytes;) {
         u64 at = base.v + offset;
         struct ept_leaf leaf = ept_walk(&d->ept, GPA(at));
-        bool big = leaf.shift == SUPERPAGE_SHIFT && leaf.gpa == at && bytes - offset >= SUPERPAGE_SIZE;
+        bool big = leaf.shift == SUPERPAGE_SHIFT && leaf.gpa == at &&
+                   bytes - offset >= SUPERPAGE_SIZE;
         unsigned shift = big ? SUPERPAGE_SHIFT : PAGE_SHIFT;
         if (leaf.present && ept_unmap(&d->ept, GPA(at), shift, &leaf))
             return; // a table for the split is missing: the rest stays mapped until the domain ends
@@ -229,7 +233,8 @@ static int adopt_state(struct domain *d, struct domain *holder) {
     if (d->state_holder == holder)
         return 0;
     for (u32 i = 0; i < d->state_count; i++) {
-        int error = memory_map_identity(holder, HPA(d->state_pages[i]), PAGE_SIZE, EPT_READ | EPT_WRITE);
+        int error =
+            memory_map_identity(holder, HPA(d->state_pages[i]), PAGE_SIZE, EPT_READ | EPT_WRITE);
         if (error) {
             while (i--)
                 memory_unmap_identity(holder, HPA(d->state_pages[i]), PAGE_SIZE);

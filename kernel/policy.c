@@ -6,7 +6,7 @@
 #include "kernel/policy.h"
 
 #define FULL_SLICE_WEIGHT 64u // from this weight on a slice is whole
-#define WAKE_BONUS_SLOTS 3u // how far behind the queue a sleeper may be placed
+#define WAKE_BONUS_SLOTS  3u  // how far behind the queue a sleeper may be placed
 
 void sched_init(struct sched_queue *queue, u64 tsc_khz) {
     *queue = (struct sched_queue){.slice = tsc_khz * 4, .cap_period = tsc_khz * 100};
@@ -75,7 +75,8 @@ static struct sched_entity *first_waiting(const struct sched_queue *queue) {
 
     if (!queue->bitmap)
         return NULL;
-    u64 turned = start ? queue->bitmap >> start | queue->bitmap << (SCHED_SLOTS - start) : queue->bitmap;
+    u64 turned = start ? queue->bitmap >> start | queue->bitmap << (SCHED_SLOTS - start)
+                       : queue->bitmap;
     return queue->slots[(start + (unsigned)__builtin_ctzll(turned)) % SCHED_SLOTS];
 }
 
@@ -112,5 +113,7 @@ u64 sched_charge(const struct sched_queue *queue, struct sched_entity *entity, u
         entity->period_used = 0;
     }
     entity->period_used += ticks;
-    return entity->period_used < queue->cap_period / 100 * entity->cap ? 0 : entity->period_start + queue->cap_period;
+    return entity->period_used < queue->cap_period / 100 * entity->cap
+               ? 0
+               : entity->period_start + queue->cap_period;
 }

@@ -10,9 +10,9 @@
 
 #include "arch/types.h"
 
-#define SCHED_SLOTS 64u
+#define SCHED_SLOTS          64u
 #define SCHED_WEIGHT_DEFAULT 256u
-#define SCHED_WEIGHT_MAX 10000u
+#define SCHED_WEIGHT_MAX     10000u
 
 struct sched_entity {
     struct sched_entity *next, *previous; // in the slot's list
@@ -27,11 +27,11 @@ struct sched_entity {
 struct sched_queue {
     u64 bitmap; // slots that hold someone
     struct sched_entity *slots[SCHED_SLOTS];
-    u64 vtime;        // of the entity picked last: never goes back
-    u8 slot_shift;    // a slot spans 1 << slot_shift weighted ticks
+    u64 vtime;     // of the entity picked last: never goes back
+    u8 slot_shift; // a slot spans 1 << slot_shift weighted ticks
     u32 count;
-    u64 slice;        // TSC ticks that an entity may run while others wait
-    u64 cap_period;   // TSC ticks over which a cap is measured
+    u64 slice;      // TSC ticks that an entity may run while others wait
+    u64 cap_period; // TSC ticks over which a cap is measured
 };
 
 /// `tsc_khz`: TSC ticks per millisecond.

@@ -44,9 +44,10 @@ static u32 route_index(const struct domain *d, u8 space, u64 address) {
     return low;
 }
 
-int request_route(struct domain *d, const struct domain *caller, u64 id, u64 space, u64 first, u64 last) {
-    if (id >= SERVERS_MAX || d->servers[id].domain != caller || space > BASALT_SPACE_MEMORY || first > last ||
-        last >= (space == BASALT_SPACE_IO ? 0x10000 : EPT_LIMIT))
+int request_route(struct domain *d, const struct domain *caller, u64 id, u64 space, u64 first,
+                  u64 last) {
+    if (id >= SERVERS_MAX || d->servers[id].domain != caller || space > BASALT_SPACE_MEMORY ||
+        first > last || last >= (space == BASALT_SPACE_IO ? 0x10000 : EPT_LIMIT))
         return -BASALT_EINVAL;
     if (!d->routes && !(d->routes = domain_page_alloc(d)))
         return -BASALT_ENOSPC;
@@ -62,11 +63,13 @@ int request_route(struct domain *d, const struct domain *caller, u64 id, u64 spa
     if (d->route_count == ROUTES_MAX)
         return -BASALT_ENOSPC;
     memmove(&d->routes[at + 1], &d->routes[at], (d->route_count++ - at) * sizeof(*d->routes));
-    d->routes[at] = (struct route){.first = first, .last = last, .space = (u8)space, .server = (u8)id};
+    d->routes[at] =
+        (struct route){.first = first, .last = last, .space = (u8)space, .server = (u8)id};
     return 0;
 }
 
-bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write, u64 data) {
+bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
+                  u64 data) {
     struct domain *d = v->domain;
     u32 at = route_index(d, (u8)space, address);
 
@@ -78,8 +81,13 @@ bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned
     v->io.server = d->routes[at].server;
     v->io.waiting = true;
     s->page->slots[v->index] = (struct basalt_request){
-        .number = ++v->io.number, .address = address, .data = write ? data : 0, .space = (u8)space,
-        .write = write, .bytes = (u8)bytes, .vcpu = v->index,
+        .number = ++v->io.number,
+        .address = address,
+        .data = write ? data : 0,
+        .space = (u8)space,
+        .write = write,
+        .bytes = (u8)bytes,
+        .vcpu = v->index,
     };
     vcpu_block(v, BLOCK_REQUEST);
     v->requests++;
@@ -179,7 +187,8 @@ static bool same_trigger(const struct doorbell *a, const struct basalt_doorbell 
 int doorbell_bind(struct domain *d, struct domain *server, const struct basalt_doorbell *bell) {
     u64 limit = bell->space == BASALT_SPACE_IO ? 0x10000 : EPT_LIMIT;
 
-    if (bell->space > BASALT_SPACE_MEMORY || bell->address >= limit || bell->flags & ~BASALT_DOORBELL_MATCH ||
+    if (bell->space > BASALT_SPACE_MEMORY || bell->address >= limit ||
+        bell->flags & ~BASALT_DOORBELL_MATCH ||
         (bell->bytes != 1 && bell->bytes != 2 && bell->bytes != 4 && bell->bytes != 8) ||
         !port_find(server, bell->port))
         return -BASALT_EINVAL;
@@ -188,13 +197,20 @@ int doorbell_bind(struct domain *d, struct domain *server, const struct basalt_d
     if (d->doorbell_count == DOORBELLS_MAX)
         return -BASALT_ENOSPC;
     u32 at = doorbell_index(d, (u8)bell->space, bell->address);
-    for (u32 i = at; i < d->doorbell_count && !compare(&d->doorbells[i], (u8)bell->space, bell->address); i++)
+    for (u32 i = at;
+         i < d->doorbell_count && !compare(&d->doorbells[i], (u8)bell->space, bell->address); i++)
         if (same_trigger(&d->doorbells[i], bell))
             return -BASALT_EBUSY;
-    memmove(&d->doorbells[at + 1], &d->doorbells[at], (d->doorbell_count++ - at) * sizeof(*d->doorbells));
+    memmove(&d->doorbells[at + 1], &d->doorbells[at],
+            (d->doorbell_count++ - at) * sizeof(*d->doorbells));
     d->doorbells[at] = (struct doorbell){
-        .address = bell->address, .value = bell->value, .space = (u8)bell->space, .bytes = (u8)bell->bytes,
-        .match = bell->flags & BASALT_DOORBELL_MATCH, .port = bell->port, .server = server,
+        .address = bell->address,
+        .value = bell->value,
+        .space = (u8)bell->space,
+        .bytes = (u8)bell->bytes,
+        .match = bell->flags & BASALT_DOORBELL_MATCH,
+        .port = bell->port,
+        .server = server,
     };
     return 0;
 }
@@ -203,7 +219,8 @@ int doorbell_unbind(struct domain *d, struct domain *server, const struct basalt
     u32 at = bell->space > BASALT_SPACE_MEMORY ? d->doorbell_count
                                                : doorbell_index(d, (u8)bell->space, bell->address);
 
-    for (; at < d->doorbell_count && !compare(&d->doorbells[at], (u8)bell->space, bell->address); at++)
+    for (; at < d->doorbell_count && !compare(&d->doorbells[at], (u8)bell->space, bell->address);
+         at++)
         if (d->doorbells[at].server == server && same_trigger(&d->doorbells[at], bell)) {
             struct doorbell *old = &d->doorbells[at];
             memmove(old, old + 1, (--d->doorbell_count - at) * sizeof(*old));
@@ -212,7 +229,8 @@ int doorbell_unbind(struct domain *d, struct domain *server, const struct basalt
     return -BASALT_ENOENT;
 }
 
-bool doorbell_ring(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, u64 value) {
+bool doorbell_ring(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
+                   u64 value) {
     struct domain *d = v->domain;
     u32 at = doorbell_index(d, (u8)space, address);
 

@@ -17,12 +17,12 @@ struct runqueue {
     struct spinlock lock;
     struct sched_queue queue;
     struct timer_queue timers;
-    struct vcpu *current;  // running or about to; NULL in idle
-    struct vcpu *loaded;   // whose state is on the CPU
-    u64 slice_end;         // host TSC; ~0 when nobody else waits
-    u64 entered;           // TSC from which the current vCPU's time counts
-    u64 armed;             // deadline that the hardware timer is set to
-    bool resched;          // the current vCPU shall stop
+    struct vcpu *current; // running or about to; NULL in idle
+    struct vcpu *loaded;  // whose state is on the CPU
+    u64 slice_end;        // host TSC; ~0 when nobody else waits
+    u64 entered;          // TSC from which the current vCPU's time counts
+    u64 armed;            // deadline that the hardware timer is set to
+    bool resched;         // the current vCPU shall stop
     u64 idle_tsc;
 };
 

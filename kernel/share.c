@@ -9,13 +9,15 @@
 
 #include <basalt/error.h>
 
-#define PIECES_PER_CALL 32u // leaves mapped in one call
-#define EXTENT_STEPS 1024u  // leaves looked at in one call
+#define PIECES_PER_CALL 32u   // leaves mapped in one call
+#define EXTENT_STEPS    1024u // leaves looked at in one call
 
-i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions, struct domain *grantee) {
-    if (gpa.v & ~PAGE_MASK || !pages || gpa.v >= EPT_LIMIT || pages > (EPT_LIMIT - gpa.v) >> PAGE_SHIFT ||
-        !(permissions & BASALT_SHARE_READ) || permissions & ~(u64)(BASALT_SHARE_READ | BASALT_SHARE_WRITE) ||
-        owner == grantee || owner->status == BASALT_STATUS_ENDED)
+i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
+                struct domain *grantee) {
+    if (gpa.v & ~PAGE_MASK || !pages || gpa.v >= EPT_LIMIT ||
+        pages > (EPT_LIMIT - gpa.v) >> PAGE_SHIFT || !(permissions & BASALT_SHARE_READ) ||
+        permissions & ~(u64)(BASALT_SHARE_READ | BASALT_SHARE_WRITE) || owner == grantee ||
+        owner->status == BASALT_STATUS_ENDED)
         return -BASALT_EINVAL;
     if (!owner->share_page && !(owner->share_page = domain_page_alloc(owner)))
         return -BASALT_ENOSPC;
@@ -23,8 +25,12 @@ i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions, str
         struct share *s = &owner->share_page[i];
         if (s->owner)
             continue;
-        *s = (struct share){.owner = owner, .grantee = grantee, .gpa = gpa.v, .pages = pages,
-                            .permissions = (u32)permissions, .next = grantee->grants};
+        *s = (struct share){.owner = owner,
+                            .grantee = grantee,
+                            .gpa = gpa.v,
+                            .pages = pages,
+                            .permissions = (u32)permissions,
+                            .next = grantee->grants};
         if (s->next)
             s->next->previous = s;
         grantee->grants = s;
@@ -51,8 +57,8 @@ static u64 target_of(const struct share *s, u64 page, hpa_t hpa) {
 static unsigned piece_shift(const struct share *s, u64 page, const struct ept_leaf *leaf) {
     u64 at = s->gpa + page * PAGE_SIZE, size = BIT(leaf->shift);
 
-    if (leaf->shift == SUPERPAGE_SHIFT && at == leaf->gpa && s->pages - page >= size >> PAGE_SHIFT &&
-        !(target_of(s, page, leaf->hpa) & (size - 1)))
+    if (leaf->shift == SUPERPAGE_SHIFT && at == leaf->gpa &&
+        s->pages - page >= size >> PAGE_SHIFT && !(target_of(s, page, leaf->hpa) & (size - 1)))
         return SUPERPAGE_SHIFT;
     return PAGE_SHIFT;
 }
@@ -81,7 +87,8 @@ int share_map(struct share *s, u64 target) {
 
     if (s->ending || (s->mapping && s->target != target))
         return -BASALT_EBUSY;
-    if (identity != s->grantee->identity || (!identity && (target & ~PAGE_MASK || target >= EPT_LIMIT)))
+    if (identity != s->grantee->identity ||
+        (!identity && (target & ~PAGE_MASK || target >= EPT_LIMIT)))
         return -BASALT_EINVAL;
     s->target = target;
     s->mapping = true;

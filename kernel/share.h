@@ -20,7 +20,8 @@ struct share {
 
 #define SHARES_MAX (PAGE_SIZE / sizeof(struct share))
 
-i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions, struct domain *grantee);
+i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
+                struct domain *grantee);
 /// A share by its id, if `d` is its grantee or its owner.
 struct share *share_find(struct domain *d, u64 id);
 /// Maps the next pieces; -BASALT_EINTR when more are left.

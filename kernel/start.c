@@ -44,21 +44,37 @@ static const struct backend *choose_backend(struct refusal *why) {
     if (other.missing)
         *why = other;
     else
-        *why = (struct refusal){"the processor has neither VMX nor SVM",
-                                "use a processor with Intel VT-x or AMD-V; nested in QEMU: -cpu host,+vmx or +svm"};
+        *why = (struct refusal){
+            "the processor has neither VMX nor SVM",
+            "use a processor with Intel VT-x or AMD-V; nested in QEMU: -cpu host,+vmx or +svm"};
     return NULL;
 }
 
 static void report_features(void) {
     const struct backend_features *f = &backend_features;
-    const struct { const char *name; bool there; } vmx[] = {
-        {"VPID", f->vpid}, {"EPT-A/D", f->ept_ad}, {"EPT-1G", f->ept_1g}, {"preemption-timer", f->preemption_timer},
-        {"virtual-NMI", f->virtual_nmi}, {"APICv", f->apicv}, {"posted-interrupts", f->posted}, {"PML", f->pml},
-        {"XSAVES", f->xsaves}, {"TSC-scaling", f->tsc_scaling},
-    }, svm[] = {
-        {"NRIP-save", f->nrip_save}, {"decode-assists", f->decode_assists}, {"flush-by-ASID", f->flush_by_asid},
-        {"clean-bits", f->clean_bits}, {"pause-filter", f->pause_filter},
-    }, *table = backend == &vmx_backend ? vmx : svm;
+    const struct {
+        const char *name;
+        bool there;
+    } vmx[] =
+        {
+            {"VPID", f->vpid},
+            {"EPT-A/D", f->ept_ad},
+            {"EPT-1G", f->ept_1g},
+            {"preemption-timer", f->preemption_timer},
+            {"virtual-NMI", f->virtual_nmi},
+            {"APICv", f->apicv},
+            {"posted-interrupts", f->posted},
+            {"PML", f->pml},
+            {"XSAVES", f->xsaves},
+            {"TSC-scaling", f->tsc_scaling},
+        },
+      svm[] =
+          {
+              {"NRIP-save", f->nrip_save},         {"decode-assists", f->decode_assists},
+              {"flush-by-ASID", f->flush_by_asid}, {"clean-bits", f->clean_bits},
+              {"pause-filter", f->pause_filter},
+          },
+      *table = backend == &vmx_backend ? vmx : svm;
     unsigned count = backend == &vmx_backend ? ARRAY_SIZE(vmx) : ARRAY_SIZE(svm);
     char text[2][200] = {"", ""};
 
@@ -68,7 +84,8 @@ static void report_features(void) {
         format(line + used, sizeof(text[0]) - used, " %s", table[i].name);
     }
     log_info("basalt: %s with nested paging (%s); present:%s; missing:%s", backend->name,
-             f->second_level_is_ept ? "EPT" : "NPT", text[0][0] ? text[0] : " none", text[1][0] ? text[1] : " none");
+             f->second_level_is_ept ? "EPT" : "NPT", text[0][0] ? text[0] : " none",
+             text[1][0] ? text[1] : " none");
 }
 
 noreturn void basalt_start(const struct boot_params *boot) {

@@ -4,13 +4,13 @@
 
 #include "kernel/trace.h"
 
-
 #include <basalt/trace.h>
 
 static u8 boot_ring[TRACE_PAGES * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 
 int trace_init(struct cpu *cpu) {
-    struct basalt_trace *t = (struct basalt_trace *)boot_ring; // one CPU for now: its ring is in the image
+    struct basalt_trace *t =
+        (struct basalt_trace *)boot_ring; // one CPU for now: its ring is in the image
     u64 count = (sizeof(boot_ring) - sizeof(*t)) / sizeof(struct basalt_trace_record);
 
     if (cpu->id)

@@ -21,7 +21,11 @@ static inline void trace(unsigned event, unsigned domain, unsigned vcpu, u64 a, 
     if (unlikely(!t))
         return;
     struct basalt_trace_record *r = &t->records[t->head & (t->count - 1)];
-    *r = (struct basalt_trace_record){.tsc = rdtsc(), .event = (u16)event, .domain = (u16)domain,
-                                      .vcpu = (u16)vcpu, .sequence = (u16)t->head, .args = {a, b}};
+    *r = (struct basalt_trace_record){.tsc = rdtsc(),
+                                      .event = (u16)event,
+                                      .domain = (u16)domain,
+                                      .vcpu = (u16)vcpu,
+                                      .sequence = (u16)t->head,
+                                      .args = {a, b}};
     __atomic_store_n(&t->head, t->head + 1, __ATOMIC_RELEASE);
 }

@@ -75,8 +75,8 @@ int vmx_state_init(struct cpu_state *cpu) {
 }
 
 void vmx_init_host(const struct cpu *host) {
-    static const u32 zero[] = {HOST_DS_SELECTOR, HOST_ES_SELECTOR,  HOST_FS_SELECTOR,
-                               HOST_GS_SELECTOR, HOST_SYSENTER_CS,  HOST_SYSENTER_ESP,
+    static const u32 zero[] = {HOST_DS_SELECTOR,  HOST_ES_SELECTOR, HOST_FS_SELECTOR,
+                               HOST_GS_SELECTOR,  HOST_SYSENTER_CS, HOST_SYSENTER_ESP,
                                HOST_SYSENTER_EIP, HOST_FS_BASE};
 
     for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)

@@ -22,8 +22,7 @@ struct builder {
     uint64_t base;
 };
 
-static uint8_t checksum(const void *bytes, size_t length)
-{
+static uint8_t checksum(const void *bytes, size_t length) {
     uint8_t sum = 0;
     for (size_t i = 0; i < length; i++)
         sum = (uint8_t)(sum + ((const uint8_t *)bytes)[i]);
@@ -31,8 +30,7 @@ static uint8_t checksum(const void *bytes, size_t length)
 }
 
 // The next place for a table of `size` bytes, zeroed; NULL when there is none.
-static void *place(struct builder *b, size_t size, uint32_t *address)
-{
+static void *place(struct builder *b, size_t size, uint32_t *address) {
     size_t at = (b->used + TABLE_ALIGN - 1) & ~(size_t)(TABLE_ALIGN - 1);
     if (at > b->size || b->size - at < size)
         return NULL;
@@ -42,8 +40,7 @@ static void *place(struct builder *b, size_t size, uint32_t *address)
     return b->buffer + at;
 }
 
-static void seal(struct acpi_header *h, const char *signature, uint8_t revision, size_t length)
-{
+static void seal(struct acpi_header *h, const char *signature, uint8_t revision, size_t length) {
     memcpy(h->signature, signature, 4);
     memcpy(h->oem, "BASALT", 6);
     memcpy(h->oem_table, "BASALTVM", 8);
@@ -55,8 +52,7 @@ static void seal(struct acpi_header *h, const char *signature, uint8_t revision,
     h->checksum = checksum(h, length);
 }
 
-static uint32_t build_dsdt(struct builder *b, uint32_t vcpus)
-{
+static uint32_t build_dsdt(struct builder *b, uint32_t vcpus) {
     uint32_t address;
     struct acpi_header *h = place(b, sizeof(*h), &address);
     if (!h)
@@ -70,8 +66,7 @@ static uint32_t build_dsdt(struct builder *b, uint32_t vcpus)
     return address;
 }
 
-static uint32_t build_facs(struct builder *b)
-{
+static uint32_t build_facs(struct builder *b) {
     uint32_t address;
     struct acpi_facs *facs = place(b, sizeof(*facs), &address);
     if (!facs)
@@ -82,13 +77,11 @@ static uint32_t build_facs(struct builder *b)
     return address;
 }
 
-static struct acpi_address io_address(uint32_t port, uint8_t bytes)
-{
+static struct acpi_address io_address(uint32_t port, uint8_t bytes) {
     return (struct acpi_address){SPACE_IO, (uint8_t)(8 * bytes), 0, bytes == 4 ? 3 : bytes, port};
 }
 
-static void fadt_registers(struct acpi_fadt *f)
-{
+static void fadt_registers(struct acpi_fadt *f) {
     f->sci = PM_SCI;
     f->pm1a_event = PM_PORT + PM_EVENT;
     f->pm1a_control = PM_PORT + PM_CONTROL;
@@ -104,8 +97,7 @@ static void fadt_registers(struct acpi_fadt *f)
     f->reset_value = MACHINE_RESET_VALUE;
 }
 
-static uint32_t build_fadt(struct builder *b, uint32_t facs, uint32_t dsdt)
-{
+static uint32_t build_fadt(struct builder *b, uint32_t facs, uint32_t dsdt) {
     uint32_t address;
     struct acpi_fadt *f = place(b, sizeof(*f), &address);
     if (!f || !facs || !dsdt)
@@ -124,8 +116,7 @@ static uint32_t build_fadt(struct builder *b, uint32_t facs, uint32_t dsdt)
     return address;
 }
 
-static uint32_t build_madt(struct builder *b, uint32_t vcpus)
-{
+static uint32_t build_madt(struct builder *b, uint32_t vcpus) {
     uint32_t address;
     size_t length = offsetof(struct acpi_madt, lapics) + vcpus * sizeof(struct acpi_madt_lapic);
     struct acpi_madt *m = place(b, length, &address);
@@ -141,8 +132,7 @@ static uint32_t build_madt(struct builder *b, uint32_t vcpus)
     return address;
 }
 
-static uint32_t build_mcfg(struct builder *b)
-{
+static uint32_t build_mcfg(struct builder *b) {
     uint32_t address;
     struct acpi_mcfg *m = place(b, sizeof(*m), &address);
     if (!m)
@@ -153,8 +143,7 @@ static uint32_t build_mcfg(struct builder *b)
     return address;
 }
 
-static uint32_t build_xsdt(struct builder *b, uint32_t fadt, uint32_t madt, uint32_t mcfg)
-{
+static uint32_t build_xsdt(struct builder *b, uint32_t fadt, uint32_t madt, uint32_t mcfg) {
     uint32_t address;
     struct acpi_xsdt *x = place(b, sizeof(*x), &address);
     if (!x || !fadt || !madt || !mcfg)
@@ -166,8 +155,7 @@ static uint32_t build_xsdt(struct builder *b, uint32_t fadt, uint32_t madt, uint
     return address;
 }
 
-size_t acpi_build(uint8_t *buffer, size_t size, uint64_t base, uint32_t vcpus)
-{
+size_t acpi_build(uint8_t *buffer, size_t size, uint64_t base, uint32_t vcpus) {
     struct builder b = {buffer, size, 0, base};
     uint32_t address;
     struct acpi_rsdp *rsdp = place(&b, sizeof(*rsdp), &address);

@@ -46,8 +46,7 @@ static const uint8_t com1_resources[] = {IO_PORTS(UART_PORT, UART_PORTS), IRQ_LI
 static const uint8_t rtc_resources[] = {IO_PORTS(RTC_PORT, 2), IRQ_LINE(RTC_GSI)};
 
 static void device(struct aml *aml, const char *name, const char *id, uint32_t uid,
-                   const uint8_t *resources, size_t length)
-{
+                   const uint8_t *resources, size_t length) {
     aml_device(aml, name);
     aml_name_eisa(aml, "_HID", id);
     aml_name_integer(aml, "_UID", uid);
@@ -56,8 +55,7 @@ static void device(struct aml *aml, const char *name, const char *id, uint32_t u
 }
 
 // INTA of each slot goes straight to an IOAPIC pin: {address, pin, no link device, GSI}.
-static void interrupt_routing(struct aml *aml)
-{
+static void interrupt_routing(struct aml *aml) {
     aml_name(aml, "_PRT");
     aml_package(aml, VPCI_SLOTS);
     for (unsigned slot = 0; slot < VPCI_SLOTS; slot++) {
@@ -71,8 +69,7 @@ static void interrupt_routing(struct aml *aml)
     aml_close(aml);
 }
 
-static void root_bridge(struct aml *aml)
-{
+static void root_bridge(struct aml *aml) {
     device(aml, "PCI0", "PNP0A08", 0, root_resources, sizeof(root_resources));
     aml_name_eisa(aml, "_CID", "PNP0A03");
     aml_name_integer(aml, "_SEG", 0);
@@ -81,8 +78,7 @@ static void root_bridge(struct aml *aml)
     aml_close(aml);
 }
 
-static void processor(struct aml *aml, uint32_t id)
-{
+static void processor(struct aml *aml, uint32_t id) {
     static const char digits[] = "0123456789ABCDEF";
     const char name[5] = {'C', 'P', digits[id >> 4 & 15], digits[id & 15], 0};
     aml_device(aml, name);
@@ -92,8 +88,7 @@ static void processor(struct aml *aml, uint32_t id)
     aml_close(aml);
 }
 
-static void soft_off(struct aml *aml)
-{
+static void soft_off(struct aml *aml) {
     aml_name(aml, "\\_S5");
     aml_package(aml, 4);
     aml_integer(aml, PM_SLEEP_S5); // for PM1a
@@ -103,8 +98,7 @@ static void soft_off(struct aml *aml)
     aml_close(aml);
 }
 
-void acpi_dsdt(struct aml *aml, uint32_t vcpus)
-{
+void acpi_dsdt(struct aml *aml, uint32_t vcpus) {
     aml_scope(aml, "\\_SB");
     for (uint32_t i = 0; i < vcpus; i++)
         processor(aml, i);

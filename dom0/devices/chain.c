@@ -11,8 +11,7 @@
 
 bool virtqueue_map(struct virtqueue *queue, const struct virtqueue_chain *chain, bool write,
                    size_t offset, size_t length, struct host_segment *segments, unsigned max,
-                   unsigned *count, size_t *mapped)
-{
+                   unsigned *count, size_t *mapped) {
     unsigned i = write ? chain->readable : 0;
     unsigned end = write ? chain->count : chain->readable;
     *count = 0;
@@ -43,16 +42,14 @@ bool virtqueue_map(struct virtqueue *queue, const struct virtqueue_chain *chain,
     return true;
 }
 
-void virtqueue_unmap(struct virtqueue *queue, unsigned count)
-{
+void virtqueue_unmap(struct virtqueue *queue, unsigned count) {
     for (unsigned i = 0; i < count; i++)
         host_guest_unpin(queue->memory);
 }
 
 // Copies one mapped piece at a time. `bytes` is written to the guest or filled from it.
 static size_t copy(struct virtqueue *queue, const struct virtqueue_chain *chain, bool write,
-                   size_t offset, uint8_t *bytes, size_t length)
-{
+                   size_t offset, uint8_t *bytes, size_t length) {
     size_t done = 0;
     while (done < length) {
         struct host_segment segment;
@@ -74,13 +71,11 @@ static size_t copy(struct virtqueue *queue, const struct virtqueue_chain *chain,
 }
 
 size_t virtqueue_read(struct virtqueue *queue, const struct virtqueue_chain *chain, size_t offset,
-                      void *to, size_t length)
-{
+                      void *to, size_t length) {
     return copy(queue, chain, false, offset, to, length);
 }
 
 size_t virtqueue_write(struct virtqueue *queue, const struct virtqueue_chain *chain, size_t offset,
-                       const void *from, size_t length)
-{
+                       const void *from, size_t length) {
     return copy(queue, chain, true, offset, (uint8_t *)(uintptr_t)from, length);
 }

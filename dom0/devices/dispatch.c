@@ -8,8 +8,7 @@
 #include "dispatch.h"
 
 static const struct dispatch_range *find(const struct dispatch_range *ranges, unsigned count,
-                                         bool memory, uint64_t address)
-{
+                                         bool memory, uint64_t address) {
     unsigned low = 0;
     for (unsigned high = count; low < high;) {
         unsigned middle = (low + high) / 2;
@@ -24,8 +23,7 @@ static const struct dispatch_range *find(const struct dispatch_range *ranges, un
     return &ranges[low - 1];
 }
 
-static unsigned piece_bytes(const struct dispatch_range *range, uint64_t address, unsigned left)
-{
+static unsigned piece_bytes(const struct dispatch_range *range, uint64_t address, unsigned left) {
     unsigned piece = range ? range->width : 1;
     while (piece > 1 && (piece > left || address % piece || range->last - address < piece - 1))
         piece /= 2;
@@ -33,8 +31,7 @@ static unsigned piece_bytes(const struct dispatch_range *range, uint64_t address
 }
 
 uint64_t dispatch_read(const struct dispatch_range *ranges, unsigned count, void *context,
-                       bool memory, uint64_t address, unsigned bytes)
-{
+                       bool memory, uint64_t address, unsigned bytes) {
     uint64_t data = 0;
     for (unsigned done = 0, piece; done < bytes; done += piece) {
         uint64_t at = address + done, value = ~0ull;
@@ -48,8 +45,7 @@ uint64_t dispatch_read(const struct dispatch_range *ranges, unsigned count, void
 }
 
 void dispatch_write(const struct dispatch_range *ranges, unsigned count, void *context, bool memory,
-                    uint64_t address, unsigned bytes, uint64_t data)
-{
+                    uint64_t address, unsigned bytes, uint64_t data) {
     for (unsigned done = 0, piece; done < bytes; done += piece) {
         uint64_t at = address + done;
         const struct dispatch_range *range = find(ranges, count, memory, at);

@@ -18,8 +18,7 @@ static size_t until_reseed;
 
 static uint32_t rotate(uint32_t x, unsigned n) { return x << n | x >> (32 - n); }
 
-static void quarter(uint32_t *s, unsigned a, unsigned b, unsigned c, unsigned d)
-{
+static void quarter(uint32_t *s, unsigned a, unsigned b, unsigned c, unsigned d) {
     s[a] += s[b];
     s[d] = rotate(s[d] ^ s[a], 16);
     s[c] += s[d];
@@ -31,8 +30,7 @@ static void quarter(uint32_t *s, unsigned a, unsigned b, unsigned c, unsigned d)
 }
 
 void entropy_chacha_block(const uint32_t block_key[8], uint32_t counter, const uint32_t nonce[3],
-                          uint8_t out[64])
-{
+                          uint8_t out[64]) {
     uint32_t start[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574}; // "expand 32-byte k"
     uint32_t s[16];
     memcpy(start + 4, block_key, 32);
@@ -51,16 +49,14 @@ void entropy_chacha_block(const uint32_t block_key[8], uint32_t counter, const u
 }
 
 // The sample goes in as the nonce: the new key depends on it and on the old key.
-static void absorb(uint64_t sample)
-{
+static void absorb(uint64_t sample) {
     const uint32_t nonce[3] = {(uint32_t)sample, (uint32_t)(sample >> 32), 0x73656564};
     uint8_t block[64];
     entropy_chacha_block(key, 0, nonce, block);
     memcpy(key, block, sizeof(key));
 }
 
-static void seed(void)
-{
+static void seed(void) {
     for (unsigned i = 0; i < 8; i++) {
         uint64_t word;
         if (host_random(&word))
@@ -74,8 +70,7 @@ static void seed(void)
     until_reseed = RESEED_BYTES;
 }
 
-void entropy_fill(void *to, size_t bytes)
-{
+void entropy_fill(void *to, size_t bytes) {
     static const uint32_t nonce[3];
     uint8_t *out = to;
     uint8_t block[64];

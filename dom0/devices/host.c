@@ -22,15 +22,13 @@
 
 #define VIRTIO_SECTOR 512u
 
-int devices_init(void)
-{
+int devices_init(void) {
     return 0; // machines are made by the toolstack; there is nothing to do before
 }
 
 // ---- guest memory ----
 
-void *host_guest_pin(struct guest_memory *memory, uint64_t gpa, size_t *length, bool write)
-{
+void *host_guest_pin(struct guest_memory *memory, uint64_t gpa, size_t *length, bool write) {
     u64 contiguous = 0;
     void *pointer =
         guest_access(memory, gpa, *length, write ? GUEST_WRITE : GUEST_READ, &contiguous);
@@ -40,14 +38,12 @@ void *host_guest_pin(struct guest_memory *memory, uint64_t gpa, size_t *length, 
 
 void host_guest_unpin(struct guest_memory *memory) { guest_release(memory, 1); }
 
-bool host_guest_write(struct guest_memory *memory, uint64_t gpa, const void *bytes, size_t length)
-{
+bool host_guest_write(struct guest_memory *memory, uint64_t gpa, const void *bytes, size_t length) {
     return guest_write(memory, gpa, bytes, length);
 }
 
 int host_guest_memory_add(struct guest_memory **memory, uint32_t domain, uint64_t gpa,
-                          uint64_t pages)
-{
+                          uint64_t pages) {
     if (!*memory) {
         *memory = calloc(1, sizeof(**memory));
         if (!*memory)
@@ -58,16 +54,14 @@ int host_guest_memory_add(struct guest_memory **memory, uint32_t domain, uint64_
     return error < 0 ? (int)error : guest_memory_add(*memory, gpa, pages, GUEST_READ | GUEST_WRITE);
 }
 
-void host_guest_memory_free(struct guest_memory *memory)
-{
+void host_guest_memory_free(struct guest_memory *memory) {
     if (guest_memory_destroy(memory) < 0)
         log_error("devices", "guest memory is pinned at its end; leaked");
     else
         free(memory);
 }
 
-int host_state_alloc(uint32_t domain, unsigned count, void **pages)
-{
+int host_state_alloc(uint32_t domain, unsigned count, void **pages) {
     i64 first = hc_state_alloc(domain, count);
     for (unsigned i = 0; first >= 0 && i < count; i++) {
         i64 address = hc_state_address(domain, (u64)first + i);
@@ -83,8 +77,7 @@ int host_state_alloc(uint32_t domain, unsigned count, void **pages)
 // ---- requests, doorbells, interrupts ----
 
 int host_server_init(struct host_server *server, uint32_t domain, void (*handler)(void *),
-                     void *context)
-{
+                     void *context) {
     u64 page = 0;
     server->domain = domain;
     server->port = event_port_alloc(handler, context);
@@ -99,27 +92,23 @@ int host_server_init(struct host_server *server, uint32_t domain, void (*handler
     return id < 0 ? (int)id : -BASALT_ENOMEM;
 }
 
-void host_server_end(struct host_server *server)
-{
+void host_server_end(struct host_server *server) {
     event_port_free(server->port);
     server->port = -1;
 }
 
-int host_server_route(struct host_server *server, bool memory, uint64_t first, uint64_t last)
-{
+int host_server_route(struct host_server *server, bool memory, uint64_t first, uint64_t last) {
     return (int)hc_request_route(server->domain, (u32)server->id,
                                  memory ? BASALT_SPACE_MEMORY : BASALT_SPACE_IO, first, last);
 }
 
-void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t data)
-{
+void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t data) {
     // -ENOENT: the domain has ended meanwhile.
     (void)hc_request_answer(server->domain, vcpu, number, data);
 }
 
 int host_doorbell_bind(uint32_t domain, uint64_t address, uint32_t bytes, void (*ring)(void *),
-                       void *context)
-{
+                       void *context) {
     int port = event_port_alloc(ring, context);
     if (port < 0)
         return port;
@@ -131,20 +120,17 @@ int host_doorbell_bind(uint32_t domain, uint64_t address, uint32_t bytes, void (
     return (int)error;
 }
 
-void host_doorbell_unbind(uint32_t domain, uint64_t address, uint32_t bytes, int port)
-{
+void host_doorbell_unbind(uint32_t domain, uint64_t address, uint32_t bytes, int port) {
     struct basalt_doorbell doorbell = {.address = address, .bytes = bytes, .port = (u32)port};
     (void)hc_doorbell_unbind(domain, &doorbell); // fails only if the domain is gone
     event_port_free(port);
 }
 
-void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data)
-{
+void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data) {
     (void)hc_inject_msi(domain, address, data); // a wrong address is the guest's own affair
 }
 
-void host_inject_line(uint32_t domain, uint32_t gsi, bool level)
-{
+void host_inject_line(uint32_t domain, uint32_t gsi, bool level) {
     (void)hc_inject_line(domain, gsi, level);
 }
 
@@ -161,8 +147,7 @@ uint64_t host_time_ns(void) { return time_ns(); }
 
 uint64_t host_wall_ns(void) { return time_wall_ns(); }
 
-void host_timer_set(struct host_timer *timer, uint64_t deadline_ns)
-{
+void host_timer_set(struct host_timer *timer, uint64_t deadline_ns) {
     timer_set((struct timer *)timer, deadline_ns);
 }
 
@@ -172,8 +157,7 @@ void host_work_queue(struct host_work *work) { work_queue((struct work *)work); 
 
 void host_work_cancel(struct host_work *work) { work_cancel((struct work *)work); }
 
-bool host_random(uint64_t *word)
-{
+bool host_random(uint64_t *word) {
     unsigned a, b, c, d;
     bool rdrand = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_RDRND);
     for (unsigned tries = 0; rdrand && tries < 10; tries++) {
@@ -185,8 +169,7 @@ bool host_random(uint64_t *word)
     return false;
 }
 
-void host_log(const char *format, ...)
-{
+void host_log(const char *format, ...) {
     char line[200];
     va_list arguments;
     va_start(arguments, format);
@@ -211,8 +194,7 @@ _Static_assert(sizeof(struct host_segment) == sizeof(struct block_segment) &&
                    offsetof(struct host_segment, length) == offsetof(struct block_segment, bytes),
                "segments are handed on as they are");
 
-uint64_t host_disk_sectors(const struct block_device *device)
-{
+uint64_t host_disk_sectors(const struct block_device *device) {
     return device->sectors * (device->sector_size / VIRTIO_SECTOR);
 }
 
@@ -220,14 +202,12 @@ uint32_t host_disk_block_size(const struct block_device *device) { return device
 
 bool host_disk_read_only(const struct block_device *device) { return device->read_only; }
 
-static void disk_done(struct block_request *block)
-{
+static void disk_done(struct block_request *block) {
     struct host_disk_request *request = block->context;
     request->done(request, block->status == BLOCK_OK ? HOST_DISK_OK : HOST_DISK_ERROR);
 }
 
-void host_disk_submit(struct block_device *device, struct host_disk_request *request)
-{
+void host_disk_submit(struct block_device *device, struct host_disk_request *request) {
     static const enum block_op operations[] = {
         [HOST_DISK_READ] = BLOCK_READ,
         [HOST_DISK_WRITE] = BLOCK_WRITE,

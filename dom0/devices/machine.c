@@ -20,18 +20,15 @@
 
 _Static_assert(ACPI_ROOM <= MACHINE_TABLES_END - MACHINE_TABLES, "tables lie below 1 MiB");
 
-static unsigned functions(const struct machine_config *config)
-{
+static unsigned functions(const struct machine_config *config) {
     return SLOT_DISKS + config->disk_count;
 }
 
-uint64_t machine_overhead(const struct machine_config *config)
-{
+uint64_t machine_overhead(const struct machine_config *config) {
     return (1 + functions(config)) * (uint64_t)PAGE;
 }
 
-static bool acceptable(const struct machine_config *c)
-{
+static bool acceptable(const struct machine_config *c) {
     if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX || c->memory % PAGE)
         return false;
     if (c->vcpus < 1 || c->vcpus > BASALT_VCPUS_MAX || c->disk_count > MACHINE_DISKS_MAX ||
@@ -43,13 +40,11 @@ static bool acceptable(const struct machine_config *c)
     return true;
 }
 
-uint64_t machine_low_memory(const struct guest_machine *m)
-{
+uint64_t machine_low_memory(const struct guest_machine *m) {
     return m->config.memory < MACHINE_HOLE ? m->config.memory : MACHINE_HOLE;
 }
 
-static int make_memory(struct guest_machine *m)
-{
+static int make_memory(struct guest_machine *m) {
     uint64_t low = machine_low_memory(m), high = m->config.memory - low;
     int error = host_guest_memory_add(&m->memory, m->config.domain, 0, low / PAGE);
     if (error == 0 && high)
@@ -57,8 +52,7 @@ static int make_memory(struct guest_machine *m)
     return error;
 }
 
-static int make_tables(struct guest_machine *m)
-{
+static int make_tables(struct guest_machine *m) {
     uint8_t *buffer = host_alloc(ACPI_ROOM);
     if (!buffer)
         return -BASALT_ENOMEM;
@@ -68,13 +62,11 @@ static int make_tables(struct guest_machine *m)
     return written ? 0 : -BASALT_ENOMEM;
 }
 
-static void header(struct state_header *h, enum state_kind kind, size_t size, unsigned slot)
-{
+static void header(struct state_header *h, enum state_kind kind, size_t size, unsigned slot) {
     *h = (struct state_header){STATE_MAGIC, STATE_VERSION, (uint16_t)kind, (uint32_t)size, slot};
 }
 
-static int make_state(struct guest_machine *m)
-{
+static int make_state(struct guest_machine *m) {
     int error = host_state_alloc(m->config.domain, 1 + functions(&m->config), m->pages);
     if (error < 0)
         return error;
@@ -94,8 +86,7 @@ static int make_state(struct guest_machine *m)
     return 0;
 }
 
-static void free_all(struct guest_machine *m)
-{
+static void free_all(struct guest_machine *m) {
     for (unsigned i = 0; i < m->config.disk_count; i++)
         virtio_blk_free(&m->disks[i]);
     if (m->memory)
@@ -103,8 +94,7 @@ static void free_all(struct guest_machine *m)
     host_free(m);
 }
 
-int machine_create(struct guest_machine **machine, const struct machine_config *config)
-{
+int machine_create(struct guest_machine **machine, const struct machine_config *config) {
     if (!acceptable(config))
         return -BASALT_EINVAL;
     struct guest_machine *m = host_alloc(sizeof(*m));
@@ -137,8 +127,7 @@ int machine_create(struct guest_machine **machine, const struct machine_config *
     return 0;
 }
 
-static void disk_ended(void *context)
-{
+static void disk_ended(void *context) {
     struct guest_machine *m = context;
     if (--m->ending)
         return;
@@ -148,8 +137,7 @@ static void disk_ended(void *context)
     done(done_context);
 }
 
-void machine_destroy(struct guest_machine *m, void (*done)(void *context), void *context)
-{
+void machine_destroy(struct guest_machine *m, void (*done)(void *context), void *context) {
     host_server_end(&m->server);
     host_work_cancel(&m->end_work);
     host_work_cancel(&m->room_work);
@@ -165,17 +153,17 @@ void machine_destroy(struct guest_machine *m, void (*done)(void *context), void 
     disk_ended(m);
 }
 
-struct guest_memory *machine_memory(struct guest_machine *m) { return m->memory; }
+struct guest_memory *machine_memory(struct guest_machine *m) {
+    return m->memory;
+}
 
-uint64_t machine_acpi_root(const struct guest_machine *m)
-{
+uint64_t machine_acpi_root(const struct guest_machine *m) {
     (void)m;
     return MACHINE_TABLES; // the RSDP comes first
 }
 
 unsigned machine_memory_map(const struct guest_machine *m,
-                            struct machine_memory_range ranges[MACHINE_MEMORY_RANGES])
-{
+                            struct machine_memory_range ranges[MACHINE_MEMORY_RANGES]) {
     uint64_t low = machine_low_memory(m), high = m->config.memory - low;
     const struct machine_memory_range map[] = {
         {0, MACHINE_EBDA, MACHINE_RAM, 0},
@@ -195,8 +183,7 @@ unsigned machine_memory_map(const struct guest_machine *m,
 bool machine_power_button(struct guest_machine *m) { return pm_power_button(&m->pm); }
 
 int machine_disk_stats(const struct guest_machine *m, unsigned index,
-                       struct machine_disk_stats *stats)
-{
+                       struct machine_disk_stats *stats) {
     if (index >= m->config.disk_count)
         return -BASALT_ENOENT;
     const struct virtio_blk *disk = &m->disks[index];

@@ -9,15 +9,14 @@
 #define BRIDGE_DEVICE 0x0008u // generic PCIe host bridge
 #define BRIDGE_CLASS  0x060000u
 
-static uint64_t bridge_read(struct vpci_function *f, unsigned bar, uint32_t offset, unsigned bytes)
-{
+static uint64_t bridge_read(struct vpci_function *f, unsigned bar, uint32_t offset,
+                            unsigned bytes) {
     (void)f, (void)bar, (void)offset, (void)bytes;
     return ~0ull;
 }
 
 static void bridge_write(struct vpci_function *f, unsigned bar, uint32_t offset, unsigned bytes,
-                         uint64_t data)
-{
+                         uint64_t data) {
     (void)f, (void)bar, (void)offset, (void)bytes, (void)data;
 }
 
@@ -28,8 +27,7 @@ static const struct vpci_id bridge_id = {
     .class = BRIDGE_CLASS,
 };
 
-static void line_set(struct guest_machine *m, uint32_t gsi, bool level)
-{
+static void line_set(struct guest_machine *m, uint32_t gsi, bool level) {
     uint32_t bit = 1u << gsi;
     m->state->lines = level ? m->state->lines | bit : m->state->lines & ~bit;
     host_inject_line(m->config.domain, gsi, level);
@@ -43,8 +41,7 @@ static void sci_line(void *m, bool level) { line_set(m, PM_SCI, level); }
 
 static void power_off(void *m) { machine_ends(m, MACHINE_POWER_OFF); }
 
-void machine_ends(struct guest_machine *m, enum machine_end how)
-{
+void machine_ends(struct guest_machine *m, enum machine_end how) {
     if (m->state->end != MACHINE_GOES_ON)
         return;
     m->state->end = how;
@@ -52,8 +49,7 @@ void machine_ends(struct guest_machine *m, enum machine_end how)
 }
 
 // From the event loop: the callback may destroy the machine.
-static void end_now(void *context)
-{
+static void end_now(void *context) {
     struct guest_machine *m = context;
     if (m->state->end == MACHINE_POWER_OFF && m->config.on_power_off)
         m->config.on_power_off(m->config.context);
@@ -61,8 +57,7 @@ static void end_now(void *context)
         m->config.on_reset(m->config.context);
 }
 
-void machine_platform_init(struct guest_machine *m)
-{
+void machine_platform_init(struct guest_machine *m) {
     m->uart = (struct uart){
         .state = &m->state->uart,
         .output = machine_console_uart_output,
@@ -84,8 +79,7 @@ void machine_platform_init(struct guest_machine *m)
     m->room_work = (struct host_work){.handler = machine_console_has_room, .context = m};
 }
 
-int machine_pci_init(struct guest_machine *m)
-{
+int machine_pci_init(struct guest_machine *m) {
     struct virtio_function_state *page = m->pages[1 + SLOT_HOST_BRIDGE];
     vpci_bus_init(&m->pci, m->config.domain, m->state);
     vpci_add(&m->pci, &m->host_bridge, SLOT_HOST_BRIDGE, &page->pci, &bridge_id, &bridge_ops, true);

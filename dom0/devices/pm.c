@@ -25,16 +25,14 @@
 #define PM1_SLEEP_ENABLE 0x2000u
 #define PM1_CONTROL_KEPT 0x1c02u // SLP_TYP and BM_RLD
 
-static uint64_t timer_ticks(const struct pm_state *s)
-{
+static uint64_t timer_ticks(const struct pm_state *s) {
     unsigned __int128 ns = host_time_ns() - s->timer_base;
     return (uint64_t)(ns * TIMER_HZ / NS);
 }
 
 static uint8_t timer_msb(const struct pm_state *s) { return timer_ticks(s) >> 31 & 1; }
 
-static void update(struct pm *pm)
-{
+static void update(struct pm *pm) {
     struct pm_state *s = pm->state;
     if (timer_msb(s) != s->timer_msb) {
         s->timer_msb ^= 1;
@@ -47,8 +45,7 @@ static void update(struct pm *pm)
     pm->line(pm->context, level);
 }
 
-static void arm(struct pm *pm)
-{
+static void arm(struct pm *pm) {
     if (!(pm->state->enable & PM1_TIMER)) {
         host_timer_cancel(&pm->overflow);
         return;
@@ -57,15 +54,13 @@ static void arm(struct pm *pm)
     host_timer_set(&pm->overflow, host_time_ns() + left * NS / TIMER_HZ + 1000);
 }
 
-static void overflow(void *context)
-{
+static void overflow(void *context) {
     struct pm *pm = context;
     update(pm);
     arm(pm);
 }
 
-void pm_init(struct pm *pm, bool fresh)
-{
+void pm_init(struct pm *pm, bool fresh) {
     pm->overflow = (struct host_timer){.handler = overflow, .context = pm};
     if (fresh) {
         memset(pm->state, 0, sizeof(*pm->state));
@@ -76,8 +71,7 @@ void pm_init(struct pm *pm, bool fresh)
 
 void pm_end(struct pm *pm) { host_timer_cancel(&pm->overflow); }
 
-uint64_t pm_read(struct pm *pm, unsigned offset, unsigned bytes)
-{
+uint64_t pm_read(struct pm *pm, unsigned offset, unsigned bytes) {
     const struct pm_state *s = pm->state;
     update(pm);
     return access_part(offset, bytes, PM_EVENT, 2, s->status) |
@@ -86,15 +80,13 @@ uint64_t pm_read(struct pm *pm, unsigned offset, unsigned bytes)
            access_part(offset, bytes, PM_TIMER, 4, timer_ticks(s));
 }
 
-static void write_control(struct pm *pm, uint16_t value)
-{
+static void write_control(struct pm *pm, uint16_t value) {
     pm->state->control = value & PM1_CONTROL_KEPT;
     if ((value & PM1_SLEEP_ENABLE) && (value >> PM1_SLEEP_TYPE & 7) == PM_SLEEP_S5)
         pm->power_off(pm->context);
 }
 
-void pm_write(struct pm *pm, unsigned offset, unsigned bytes, uint64_t data)
-{
+void pm_write(struct pm *pm, unsigned offset, unsigned bytes, uint64_t data) {
     struct pm_state *s = pm->state;
     update(pm);
     if (access_touches(offset, bytes, PM_EVENT, 2)) // ones clear
@@ -109,8 +101,7 @@ void pm_write(struct pm *pm, unsigned offset, unsigned bytes, uint64_t data)
     update(pm);
 }
 
-bool pm_power_button(struct pm *pm)
-{
+bool pm_power_button(struct pm *pm) {
     pm->state->status |= PM1_POWER_BUTTON;
     update(pm);
     return pm->state->enable & PM1_POWER_BUTTON;

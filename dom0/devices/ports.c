@@ -17,59 +17,50 @@
 #define PCI_PORT_ENABLE   0x80000000u
 #define RESET_PULSE       0x04u
 
-static uint64_t read_uart(void *m, uint64_t offset, unsigned bytes)
-{
+static uint64_t read_uart(void *m, uint64_t offset, unsigned bytes) {
     (void)bytes;
     return uart_read(&((struct guest_machine *)m)->uart, (unsigned)offset);
 }
 
-static void write_uart(void *m, uint64_t offset, unsigned bytes, uint64_t data)
-{
+static void write_uart(void *m, uint64_t offset, unsigned bytes, uint64_t data) {
     (void)bytes;
     uart_write(&((struct guest_machine *)m)->uart, (unsigned)offset, (uint8_t)data);
 }
 
-static uint64_t read_rtc(void *m, uint64_t offset, unsigned bytes)
-{
+static uint64_t read_rtc(void *m, uint64_t offset, unsigned bytes) {
     (void)bytes;
     return rtc_read(&((struct guest_machine *)m)->rtc, (unsigned)offset);
 }
 
-static void write_rtc(void *m, uint64_t offset, unsigned bytes, uint64_t data)
-{
+static void write_rtc(void *m, uint64_t offset, unsigned bytes, uint64_t data) {
     (void)bytes;
     rtc_write(&((struct guest_machine *)m)->rtc, (unsigned)offset, (uint8_t)data);
 }
 
 // There is no keyboard controller: its status reads as ones. The reset command works, since it is
 // asked for everywhere.
-static void write_i8042(void *m, uint64_t offset, unsigned bytes, uint64_t data)
-{
+static void write_i8042(void *m, uint64_t offset, unsigned bytes, uint64_t data) {
     (void)offset;
     (void)bytes;
     if (data == I8042_PULSE_RESET)
         machine_ends(m, MACHINE_RESET);
 }
 
-static uint64_t read_pm(void *m, uint64_t offset, unsigned bytes)
-{
+static uint64_t read_pm(void *m, uint64_t offset, unsigned bytes) {
     return pm_read(&((struct guest_machine *)m)->pm, (unsigned)offset, bytes);
 }
 
-static void write_pm(void *m, uint64_t offset, unsigned bytes, uint64_t data)
-{
+static void write_pm(void *m, uint64_t offset, unsigned bytes, uint64_t data) {
     pm_write(&((struct guest_machine *)m)->pm, (unsigned)offset, bytes, data);
 }
 
 // Ports 0xcf8 to 0xcfb: the address as a whole, or the reset register in its second byte.
-static uint64_t read_pci_address(void *m, uint64_t offset, unsigned bytes)
-{
+static uint64_t read_pci_address(void *m, uint64_t offset, unsigned bytes) {
     return bytes == 4 ? ((struct guest_machine *)m)->state->pci_address
                       : access_mask(bytes) & (offset == 1 ? 0 : ~0ull);
 }
 
-static void write_pci_address(void *m, uint64_t offset, unsigned bytes, uint64_t data)
-{
+static void write_pci_address(void *m, uint64_t offset, unsigned bytes, uint64_t data) {
     struct guest_machine *machine = m;
     if (bytes == 4)
         machine->state->pci_address = (uint32_t)data & ~3u;
@@ -79,23 +70,20 @@ static void write_pci_address(void *m, uint64_t offset, unsigned bytes, uint64_t
 
 // Bus 0 only; function 0 only. `address` as in ECAM and, shifted, in port 0xcf8: bus, device,
 // function, offset.
-static bool config_slot(uint32_t bus, uint32_t device_function, unsigned *slot)
-{
+static bool config_slot(uint32_t bus, uint32_t device_function, unsigned *slot) {
     *slot = device_function >> 3;
     return bus == 0 && (device_function & 7) == 0;
 }
 
 static bool config_port(const struct guest_machine *m, uint64_t offset, unsigned *slot,
-                        unsigned *at)
-{
+                        unsigned *at) {
     uint32_t address = m->state->pci_address;
     *at = (address & 0xfc) + (unsigned)offset;
     return (address & PCI_PORT_ENABLE) &&
            config_slot(address >> 16 & 0xff, address >> 8 & 0xff, slot);
 }
 
-static uint64_t read_pci_data(void *m, uint64_t offset, unsigned bytes)
-{
+static uint64_t read_pci_data(void *m, uint64_t offset, unsigned bytes) {
     struct guest_machine *machine = m;
     unsigned slot, at;
     return config_port(machine, offset, &slot, &at)
@@ -103,16 +91,14 @@ static uint64_t read_pci_data(void *m, uint64_t offset, unsigned bytes)
                : ~0ull;
 }
 
-static void write_pci_data(void *m, uint64_t offset, unsigned bytes, uint64_t data)
-{
+static void write_pci_data(void *m, uint64_t offset, unsigned bytes, uint64_t data) {
     struct guest_machine *machine = m;
     unsigned slot, at;
     if (config_port(machine, offset, &slot, &at))
         vpci_config_write(&machine->pci, slot, at, bytes, data);
 }
 
-static uint64_t read_ecam(void *m, uint64_t offset, unsigned bytes)
-{
+static uint64_t read_ecam(void *m, uint64_t offset, unsigned bytes) {
     unsigned slot;
     if (!config_slot((uint32_t)offset >> 20, (uint32_t)offset >> 12 & 0xff, &slot))
         return ~0ull;
@@ -120,32 +106,27 @@ static uint64_t read_ecam(void *m, uint64_t offset, unsigned bytes)
                             bytes);
 }
 
-static void write_ecam(void *m, uint64_t offset, unsigned bytes, uint64_t data)
-{
+static void write_ecam(void *m, uint64_t offset, unsigned bytes, uint64_t data) {
     unsigned slot;
     if (config_slot((uint32_t)offset >> 20, (uint32_t)offset >> 12 & 0xff, &slot))
         vpci_config_write(&((struct guest_machine *)m)->pci, slot, (unsigned)offset & 0xfff, bytes,
                           data);
 }
 
-static uint64_t read_bar_io(void *m, uint64_t offset, unsigned bytes)
-{
+static uint64_t read_bar_io(void *m, uint64_t offset, unsigned bytes) {
     return vpci_bar_read(&((struct guest_machine *)m)->pci, true, MACHINE_PCI_IO + offset, bytes);
 }
 
-static void write_bar_io(void *m, uint64_t offset, unsigned bytes, uint64_t data)
-{
+static void write_bar_io(void *m, uint64_t offset, unsigned bytes, uint64_t data) {
     vpci_bar_write(&((struct guest_machine *)m)->pci, true, MACHINE_PCI_IO + offset, bytes, data);
 }
 
-static uint64_t read_bar_memory(void *m, uint64_t offset, unsigned bytes)
-{
+static uint64_t read_bar_memory(void *m, uint64_t offset, unsigned bytes) {
     return vpci_bar_read(&((struct guest_machine *)m)->pci, false, MACHINE_PCI_MEMORY + offset,
                          bytes);
 }
 
-static void write_bar_memory(void *m, uint64_t offset, unsigned bytes, uint64_t data)
-{
+static void write_bar_memory(void *m, uint64_t offset, unsigned bytes, uint64_t data) {
     vpci_bar_write(&((struct guest_machine *)m)->pci, false, MACHINE_PCI_MEMORY + offset, bytes,
                    data);
 }
@@ -163,8 +144,7 @@ static const struct dispatch_range ranges[] = {
 };
 #define RANGES (sizeof(ranges) / sizeof(ranges[0]))
 
-int machine_ports_route(struct guest_machine *machine)
-{
+int machine_ports_route(struct guest_machine *machine) {
     for (unsigned i = 0; i < RANGES; i++) {
         int error =
             host_server_route(&machine->server, ranges[i].memory, ranges[i].first, ranges[i].last);
@@ -174,20 +154,18 @@ int machine_ports_route(struct guest_machine *machine)
     return 0;
 }
 
-uint64_t machine_read(struct guest_machine *machine, bool memory, uint64_t address, unsigned bytes)
-{
+uint64_t machine_read(struct guest_machine *machine, bool memory, uint64_t address,
+                      unsigned bytes) {
     return dispatch_read(ranges, RANGES, machine, memory, address, bytes);
 }
 
 void machine_write(struct guest_machine *machine, bool memory, uint64_t address, unsigned bytes,
-                   uint64_t data)
-{
+                   uint64_t data) {
     dispatch_write(ranges, RANGES, machine, memory, address, bytes, data);
 }
 
 static void serve(struct guest_machine *machine, uint32_t vcpu,
-                  const struct basalt_request *request)
-{
+                  const struct basalt_request *request) {
     struct machine_state *s = machine->state;
     if (request->number != s->answered[vcpu]) {
         uint64_t answer = 0;
@@ -205,8 +183,7 @@ static void serve(struct guest_machine *machine, uint32_t vcpu,
         host_server_answer(&machine->server, vcpu, request->number, s->answers[vcpu]);
 }
 
-void machine_serve(void *context)
-{
+void machine_serve(void *context) {
     struct guest_machine *machine = context;
     struct basalt_request_page *page = machine->server.page;
     uint64_t pending = __atomic_exchange_n(&page->pending, 0, __ATOMIC_ACQ_REL);

@@ -44,8 +44,7 @@ enum {
 
 // The civil calendar (proleptic Gregorian), years beginning in March so that the leap day is the
 // last.
-static int64_t days_of(int64_t year, unsigned month, unsigned day)
-{
+static int64_t days_of(int64_t year, unsigned month, unsigned day) {
     year -= month <= 2;
     int64_t era = (year >= 0 ? year : year - 399) / 400;
     int64_t of_era = year - era * 400;
@@ -53,8 +52,7 @@ static int64_t days_of(int64_t year, unsigned month, unsigned day)
     return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
 }
 
-static void date_of(int64_t days, int64_t *year, unsigned *month, unsigned *day)
-{
+static void date_of(int64_t days, int64_t *year, unsigned *month, unsigned *day) {
     days += 719468;
     int64_t era = (days >= 0 ? days : days - 146096) / 146097;
     int64_t of_era = days - era * 146097;
@@ -66,40 +64,34 @@ static void date_of(int64_t days, int64_t *year, unsigned *month, unsigned *day)
     *year = years + era * 400 + (*month <= 2);
 }
 
-static int64_t clock_ns(const struct rtc_state *s)
-{
+static int64_t clock_ns(const struct rtc_state *s) {
     if (s->cmos[B] & B_SET)
         return s->stopped_ns;
     return (int64_t)host_wall_ns() + s->offset_ns;
 }
 
-static uint8_t encode(const struct rtc_state *s, unsigned value)
-{
+static uint8_t encode(const struct rtc_state *s, unsigned value) {
     return (uint8_t)(s->cmos[B] & B_BINARY ? value : value / 10 << 4 | value % 10);
 }
 
-static unsigned decode(const struct rtc_state *s, uint8_t value)
-{
+static unsigned decode(const struct rtc_state *s, uint8_t value) {
     return s->cmos[B] & B_BINARY ? value : (value >> 4) * 10u + (value & 15u);
 }
 
-static uint8_t encode_hour(const struct rtc_state *s, unsigned hour)
-{
+static uint8_t encode_hour(const struct rtc_state *s, unsigned hour) {
     if (s->cmos[B] & B_24H)
         return encode(s, hour);
     return encode(s, hour % 12 ? hour % 12 : 12) | (hour >= 12 ? HOUR_PM : 0);
 }
 
-static unsigned decode_hour(const struct rtc_state *s, uint8_t value)
-{
+static unsigned decode_hour(const struct rtc_state *s, uint8_t value) {
     if (s->cmos[B] & B_24H)
         return decode(s, value);
     return decode(s, value & 0x7f) % 12 + (value & HOUR_PM ? 12 : 0);
 }
 
 // Clock -> time registers.
-static void registers_load(struct rtc_state *s)
-{
+static void registers_load(struct rtc_state *s) {
     int64_t seconds = clock_ns(s) / NS, year;
     unsigned month, day, second = (unsigned)(seconds % 86400);
     date_of(seconds / 86400, &year, &month, &day);
@@ -115,8 +107,7 @@ static void registers_load(struct rtc_state *s)
 }
 
 // Time registers -> clock. Nonsense gives some date, never trouble.
-static int64_t registers_ns(const struct rtc_state *s)
-{
+static int64_t registers_ns(const struct rtc_state *s) {
     unsigned month = decode(s, s->cmos[MONTH]);
     int64_t year = decode(s, s->cmos[RTC_CENTURY]) * 100 + decode(s, s->cmos[YEAR]);
     int64_t days = days_of(year, month >= 1 && month <= 12 ? month : 1, decode(s, s->cmos[DAY]));
@@ -125,13 +116,11 @@ static int64_t registers_ns(const struct rtc_state *s)
     return seconds < 0 || seconds > LATEST ? 0 : seconds * NS;
 }
 
-static bool alarm_field(const struct rtc_state *s, unsigned alarm, unsigned value)
-{
+static bool alarm_field(const struct rtc_state *s, unsigned alarm, unsigned value) {
     return (s->cmos[alarm] & ALARM_ANY) == ALARM_ANY || s->cmos[alarm] == s->cmos[value];
 }
 
-static void update_line(struct rtc *rtc)
-{
+static void update_line(struct rtc *rtc) {
     struct rtc_state *s = rtc->state;
     bool level = s->cmos[C] & s->cmos[B] & (C_ALARM | C_UPDATE);
     s->cmos[C] = (uint8_t)((s->cmos[C] & ~C_REQUEST) | (level ? C_REQUEST : 0));
@@ -141,8 +130,7 @@ static void update_line(struct rtc *rtc)
     rtc->line(rtc->context, level);
 }
 
-static void arm(struct rtc *rtc)
-{
+static void arm(struct rtc *rtc) {
     struct rtc_state *s = rtc->state;
     if ((s->cmos[B] & B_SET) || !(s->cmos[B] & (B_ALARM | B_UPDATE))) {
         host_timer_cancel(&rtc->tick);
@@ -153,8 +141,7 @@ static void arm(struct rtc *rtc)
 }
 
 // Brings the flags of register C up to the present second.
-static void catch_up(struct rtc *rtc)
-{
+static void catch_up(struct rtc *rtc) {
     struct rtc_state *s = rtc->state;
     uint64_t now = (uint64_t)(clock_ns(s) / NS);
     if ((s->cmos[B] & B_SET) || now == s->checked)
@@ -168,15 +155,13 @@ static void catch_up(struct rtc *rtc)
     update_line(rtc);
 }
 
-static void tick(void *context)
-{
+static void tick(void *context) {
     struct rtc *rtc = context;
     catch_up(rtc);
     arm(rtc);
 }
 
-void rtc_init(struct rtc *rtc, bool fresh)
-{
+void rtc_init(struct rtc *rtc, bool fresh) {
     struct rtc_state *s = rtc->state;
     rtc->tick = (struct host_timer){.handler = tick, .context = rtc};
     if (fresh) {
@@ -191,14 +176,12 @@ void rtc_init(struct rtc *rtc, bool fresh)
 
 void rtc_end(struct rtc *rtc) { host_timer_cancel(&rtc->tick); }
 
-static bool is_time(unsigned index)
-{
+static bool is_time(unsigned index) {
     return index == SECONDS || index == MINUTES || index == HOURS ||
            (index >= WEEKDAY && index <= YEAR) || index == RTC_CENTURY;
 }
 
-uint8_t rtc_read(struct rtc *rtc, unsigned port)
-{
+uint8_t rtc_read(struct rtc *rtc, unsigned port) {
     struct rtc_state *s = rtc->state;
     if (port == 0)
         return 0xff; // the index is write-only
@@ -213,8 +196,7 @@ uint8_t rtc_read(struct rtc *rtc, unsigned port)
     return value;
 }
 
-static void write_b(struct rtc *rtc, uint8_t value)
-{
+static void write_b(struct rtc *rtc, uint8_t value) {
     struct rtc_state *s = rtc->state;
     if ((value & B_SET) && !(s->cmos[B] & B_SET)) {
         s->stopped_ns = clock_ns(s);
@@ -227,8 +209,7 @@ static void write_b(struct rtc *rtc, uint8_t value)
     arm(rtc);
 }
 
-static void write_time(struct rtc_state *s, uint8_t value)
-{
+static void write_time(struct rtc_state *s, uint8_t value) {
     bool running = !(s->cmos[B] & B_SET);
     if (running)
         registers_load(s);
@@ -237,8 +218,7 @@ static void write_time(struct rtc_state *s, uint8_t value)
         s->offset_ns = registers_ns(s) - (int64_t)host_wall_ns();
 }
 
-void rtc_write(struct rtc *rtc, unsigned port, uint8_t value)
-{
+void rtc_write(struct rtc *rtc, unsigned port, uint8_t value) {
     struct rtc_state *s = rtc->state;
     if (port == 0)
         s->index = value & 0x7f;

@@ -44,14 +44,12 @@ enum { RBR_THR = 0, IER = 1, IIR_FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SC
 #define MSR_RI                0x40u
 #define MSR_DCD               0x80u
 
-static unsigned trigger(const struct uart_state *s)
-{
+static unsigned trigger(const struct uart_state *s) {
     static const uint8_t levels[4] = {1, 4, 8, 14};
     return s->fcr & FCR_ENABLE ? levels[s->fcr >> 6] : 1;
 }
 
-static uint8_t cause(const struct uart_state *s)
-{
+static uint8_t cause(const struct uart_state *s) {
     if ((s->ier & IER_LINE_STATUS) && s->lsr_errors)
         return IIR_LINE_STATUS;
     if ((s->ier & IER_RECEIVED) && s->rx_count)
@@ -63,8 +61,7 @@ static uint8_t cause(const struct uart_state *s)
     return IIR_NONE;
 }
 
-static void update(struct uart *uart)
-{
+static void update(struct uart *uart) {
     struct uart_state *s = uart->state;
     bool level = cause(s) != IIR_NONE;
     if (level == s->line)
@@ -74,16 +71,14 @@ static void update(struct uart *uart)
 }
 
 // The modem's answers: always ready, or in loopback what the MCR says.
-static uint8_t modem(const struct uart_state *s)
-{
+static uint8_t modem(const struct uart_state *s) {
     if (!(s->mcr & MCR_LOOPBACK))
         return MSR_CTS | MSR_DSR | MSR_DCD;
     return (uint8_t)((s->mcr & MCR_RTS ? MSR_CTS : 0) | (s->mcr & MCR_DTR ? MSR_DSR : 0) |
                      (s->mcr & MCR_OUT1 ? MSR_RI : 0) | (s->mcr & MCR_OUT2 ? MSR_DCD : 0));
 }
 
-static bool receive(struct uart_state *s, uint8_t byte)
-{
+static bool receive(struct uart_state *s, uint8_t byte) {
     unsigned depth = s->fcr & FCR_ENABLE ? UART_FIFO : 1;
     if (s->rx_count >= depth)
         return false;
@@ -92,8 +87,7 @@ static bool receive(struct uart_state *s, uint8_t byte)
     return true;
 }
 
-static uint8_t take(struct uart_state *s)
-{
+static uint8_t take(struct uart_state *s) {
     if (s->rx_count == 0)
         return 0;
     uint8_t byte = s->rx[s->rx_first % UART_FIFO];
@@ -102,14 +96,12 @@ static uint8_t take(struct uart_state *s)
     return byte;
 }
 
-void uart_reset(struct uart *uart)
-{
+void uart_reset(struct uart *uart) {
     memset(uart->state, 0, sizeof(*uart->state));
     uart->state->dll = 12; // 9600 baud
 }
 
-static uint8_t read_received(struct uart *uart)
-{
+static uint8_t read_received(struct uart *uart) {
     struct uart_state *s = uart->state;
     uint8_t byte = take(s);
     if (s->rx_count == 0 && !(s->mcr & MCR_LOOPBACK))
@@ -117,31 +109,27 @@ static uint8_t read_received(struct uart *uart)
     return byte;
 }
 
-static uint8_t read_identification(struct uart_state *s)
-{
+static uint8_t read_identification(struct uart_state *s) {
     uint8_t why = cause(s);
     if (why == IIR_TRANSMITTER)
         s->thre_pending = 0;
     return why | (s->fcr & FCR_ENABLE ? IIR_FIFOS : 0);
 }
 
-static uint8_t read_line_status(struct uart_state *s)
-{
+static uint8_t read_line_status(struct uart_state *s) {
     uint8_t value =
         (uint8_t)(LSR_TRANSMITTER_EMPTY | s->lsr_errors | (s->rx_count ? LSR_READY : 0));
     s->lsr_errors = 0;
     return value;
 }
 
-static uint8_t read_modem_status(struct uart_state *s)
-{
+static uint8_t read_modem_status(struct uart_state *s) {
     uint8_t value = modem(s) | s->msr_delta;
     s->msr_delta = 0;
     return value;
 }
 
-static uint8_t read_register(struct uart *uart, unsigned reg)
-{
+static uint8_t read_register(struct uart *uart, unsigned reg) {
     struct uart_state *s = uart->state;
     bool divisor = s->lcr & LCR_DIVISOR;
     switch (reg & 7) {
@@ -156,15 +144,13 @@ static uint8_t read_register(struct uart *uart, unsigned reg)
     }
 }
 
-uint8_t uart_read(struct uart *uart, unsigned reg)
-{
+uint8_t uart_read(struct uart *uart, unsigned reg) {
     uint8_t value = read_register(uart, reg);
     update(uart);
     return value;
 }
 
-static void transmit(struct uart *uart, uint8_t byte)
-{
+static void transmit(struct uart *uart, uint8_t byte) {
     struct uart_state *s = uart->state;
     char out = (char)byte;
     if (!(s->mcr & MCR_LOOPBACK))
@@ -174,8 +160,7 @@ static void transmit(struct uart *uart, uint8_t byte)
     s->thre_pending = 1;
 }
 
-static void write_enable(struct uart *uart, uint8_t value)
-{
+static void write_enable(struct uart *uart, uint8_t value) {
     struct uart_state *s = uart->state;
     bool listens = value & ~s->ier & IER_RECEIVED;
     if (value & ~s->ier & IER_TRANSMITTER)
@@ -185,16 +170,14 @@ static void write_enable(struct uart *uart, uint8_t value)
         uart->room(uart->context);
 }
 
-static void write_fifo_control(struct uart_state *s, uint8_t value)
-{
+static void write_fifo_control(struct uart_state *s, uint8_t value) {
     bool toggled = (value ^ s->fcr) & FCR_ENABLE;
     if (toggled || (value & FCR_CLEAR_RX))
         s->rx_count = s->rx_first = 0;
     s->fcr = value & FCR_ENABLE ? value & (FCR_ENABLE | FCR_TRIGGER) : 0;
 }
 
-static void write_modem_control(struct uart_state *s, uint8_t value)
-{
+static void write_modem_control(struct uart_state *s, uint8_t value) {
     uint8_t before = modem(s);
     s->mcr = value & 0x1f;
     uint8_t changed = before ^ modem(s);
@@ -203,8 +186,7 @@ static void write_modem_control(struct uart_state *s, uint8_t value)
         s->msr_delta |= 0x04; // ring indicator counts at its end only
 }
 
-void uart_write(struct uart *uart, unsigned reg, uint8_t value)
-{
+void uart_write(struct uart *uart, unsigned reg, uint8_t value) {
     struct uart_state *s = uart->state;
     bool divisor = s->lcr & LCR_DIVISOR;
     switch (reg & 7) {
@@ -229,8 +211,7 @@ void uart_write(struct uart *uart, unsigned reg, uint8_t value)
     update(uart);
 }
 
-size_t uart_input(struct uart *uart, const char *bytes, size_t length)
-{
+size_t uart_input(struct uart *uart, const char *bytes, size_t length) {
     size_t done = 0;
     if (!(uart->state->mcr & MCR_LOOPBACK))
         while (done < length && receive(uart->state, (uint8_t)bytes[done]))

@@ -16,28 +16,24 @@
 
 #define COMPLAINTS 4u // a guest that breaks its rings for ever does not fill the log
 
-bool virtio_device_running(const struct virtio_device *device)
-{
+bool virtio_device_running(const struct virtio_device *device) {
     return (device->state->status & (VIRTIO_STATUS_DRIVER_OK | VIRTIO_STATUS_NEEDS_RESET)) ==
                VIRTIO_STATUS_DRIVER_OK &&
            !device->state->resetting && (vpci_command(&device->function) & PCI_COMMAND_MASTER);
 }
 
-void virtio_device_kick(struct virtio_device *device, unsigned queue)
-{
+void virtio_device_kick(struct virtio_device *device, unsigned queue) {
     if (queue < device->model->queues && device->queues[queue].mapped &&
         virtio_device_running(device))
         device->model->kick(device, queue);
 }
 
-void virtio_device_kick_all(struct virtio_device *device)
-{
+void virtio_device_kick_all(struct virtio_device *device) {
     for (unsigned i = 0; i < device->model->queues; i++)
         virtio_device_kick(device, i);
 }
 
-static void interrupt(struct virtio_device *device, uint16_t vector, uint8_t isr)
-{
+static void interrupt(struct virtio_device *device, uint16_t vector, uint8_t isr) {
     if (vpci_msix_enabled(&device->function)) {
         vpci_msix_send(&device->function, vector);
         return;
@@ -46,14 +42,12 @@ static void interrupt(struct virtio_device *device, uint16_t vector, uint8_t isr
     vpci_set_line(&device->function, true);
 }
 
-void virtio_device_used(struct virtio_device *device, unsigned queue)
-{
+void virtio_device_used(struct virtio_device *device, unsigned queue) {
     if (virtqueue_interrupt_wanted(&device->queues[queue]))
         interrupt(device, device->state->queues[queue].msix_vector, ISR_QUEUE);
 }
 
-void virtio_device_broken(struct virtio_device *device, const char *why)
-{
+void virtio_device_broken(struct virtio_device *device, const char *why) {
     struct virtio_state *s = device->state;
     if (s->status & VIRTIO_STATUS_NEEDS_RESET)
         return;
@@ -68,8 +62,7 @@ void virtio_device_broken(struct virtio_device *device, const char *why)
 }
 
 // What a driver finds after a reset.
-static void pristine(struct virtio_device *device)
-{
+static void pristine(struct virtio_device *device) {
     for (unsigned i = 0; i < device->model->queues; i++)
         virtqueue_reset(&device->queues[i]);
     struct virtio_state *s = device->state;
@@ -81,31 +74,27 @@ static void pristine(struct virtio_device *device)
     vpci_set_line(&device->function, false);
 }
 
-void virtio_device_drained(struct virtio_device *device)
-{
+void virtio_device_drained(struct virtio_device *device) {
     if (device->state->resetting)
         pristine(device);
     if (device->ended)
         device->ended(device->ended_context); // the device may be gone after this
 }
 
-void virtio_device_reset(struct virtio_device *device)
-{
+void virtio_device_reset(struct virtio_device *device) {
     device->state->resetting = 1;
     if (device->model->stop(device))
         pristine(device);
 }
 
-bool virtio_device_queue_enable(struct virtio_device *device, unsigned queue)
-{
+bool virtio_device_queue_enable(struct virtio_device *device, unsigned queue) {
     struct virtqueue *q = &device->queues[queue];
     q->event_idx = device->state->driver_features & VIRTIO_F_EVENT_IDX;
     q->indirect = device->state->driver_features & VIRTIO_F_INDIRECT_DESC;
     return virtqueue_enable(q);
 }
 
-static void resume(struct virtio_device *device)
-{
+static void resume(struct virtio_device *device) {
     for (unsigned i = 0; i < device->model->queues; i++) {
         if (!device->state->queues[i].enabled)
             continue;
@@ -122,8 +111,7 @@ static void resume(struct virtio_device *device)
 
 void virtio_device_init(struct virtio_device *device, const struct virtio_model *model,
                         struct vpci_bus *bus, unsigned slot, struct guest_memory *memory,
-                        struct virtio_function_state *page, uint64_t features, bool fresh)
-{
+                        struct virtio_function_state *page, uint64_t features, bool fresh) {
     device->model = model;
     device->page = page;
     device->state = &page->virtio;
@@ -144,8 +132,7 @@ void virtio_device_init(struct virtio_device *device, const struct virtio_model 
     }
 }
 
-bool virtio_device_end(struct virtio_device *device, void (*ended)(void *context), void *context)
-{
+bool virtio_device_end(struct virtio_device *device, void (*ended)(void *context), void *context) {
     virtio_pci_unbind(device);
     device->state->resetting = 1;
     bool stopped = device->model->stop(device);

@@ -26,8 +26,7 @@
 #define CONFIG_BLK_SIZE 20u
 
 // Starts up to BLK_BUDGET requests; returns whether there may be more.
-static bool start_available(struct virtio_blk *blk)
-{
+static bool start_available(struct virtio_blk *blk) {
     for (unsigned i = 0; i < BLK_BUDGET; i++) {
         struct virtio_blk_request *r = virtio_blk_obtain(blk);
         // Without memory a request is under way (init() made one), and its end goes on here.
@@ -47,8 +46,7 @@ static bool start_available(struct virtio_blk *blk)
     return true;
 }
 
-static void blk_kick(struct virtio_device *device, unsigned queue)
-{
+static void blk_kick(struct virtio_device *device, unsigned queue) {
     struct virtio_blk *blk = (struct virtio_blk *)device;
     (void)queue;
     virtqueue_kicks(virtio_blk_ring(blk), false);
@@ -56,30 +54,26 @@ static void blk_kick(struct virtio_device *device, unsigned queue)
         host_work_queue(&blk->more);
 }
 
-static void go_on(void *context)
-{
+static void go_on(void *context) {
     struct virtio_blk *blk = context;
     if (virtio_device_running(&blk->device))
         blk_kick(&blk->device, 0);
 }
 
-static void used(void *context)
-{
+static void used(void *context) {
     struct virtio_blk *blk = context;
     if (!blk->device.state->resetting)
         virtio_device_used(&blk->device, 0);
 }
 
-static bool blk_stop(struct virtio_device *device)
-{
+static bool blk_stop(struct virtio_device *device) {
     struct virtio_blk *blk = (struct virtio_blk *)device;
     host_work_cancel(&blk->more);
     host_work_cancel(&blk->used);
     return blk->in_flight == 0;
 }
 
-static void blk_resume(struct virtio_device *device)
-{
+static void blk_resume(struct virtio_device *device) {
     struct virtio_blk *blk = (struct virtio_blk *)device;
     for (uint16_t head = 0; head < VIRTQUEUE_SIZE; head++) {
         struct virtio_blk_request *r = virtio_blk_obtain(blk);
@@ -109,8 +103,7 @@ static const struct virtio_model blk_model = {
 
 int virtio_blk_init(struct virtio_blk *blk, const struct machine_disk *disk, struct vpci_bus *bus,
                     unsigned slot, struct guest_memory *memory, struct virtio_function_state *page,
-                    bool fresh)
-{
+                    bool fresh) {
     uint64_t features = BLK_F_SEG_MAX | BLK_F_BLK_SIZE | BLK_F_FLUSH;
     blk->disk = disk->device;
     blk->read_only = disk->read_only || host_disk_read_only(disk->device);
@@ -131,8 +124,7 @@ int virtio_blk_init(struct virtio_blk *blk, const struct machine_disk *disk, str
     return 0;
 }
 
-void virtio_blk_free(struct virtio_blk *blk)
-{
+void virtio_blk_free(struct virtio_blk *blk) {
     host_work_cancel(&blk->used);
     host_work_cancel(&blk->more);
     while (blk->idle) {

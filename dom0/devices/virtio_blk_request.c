@@ -19,14 +19,12 @@
 #define BLK_SLICE    (1024u * 1024u) // bytes that go to the disk at once, at most
 #define SECTOR       512u
 
-void virtio_blk_recycle(struct virtio_blk_request *r)
-{
+void virtio_blk_recycle(struct virtio_blk_request *r) {
     r->next = r->blk->idle;
     r->blk->idle = r;
 }
 
-struct virtio_blk_request *virtio_blk_obtain(struct virtio_blk *blk)
-{
+struct virtio_blk_request *virtio_blk_obtain(struct virtio_blk *blk) {
     struct virtio_blk_request *r = blk->idle;
     if (r)
         blk->idle = r->next;
@@ -40,8 +38,7 @@ struct virtio_blk_request *virtio_blk_obtain(struct virtio_blk *blk)
 static bool is_read(const struct virtio_blk_request *r) { return r->header.type == BLK_T_IN; }
 
 // The request has its answer. The status byte is the last one of the writable part.
-static void finish(struct virtio_blk_request *r, uint8_t status, uint32_t written)
-{
+static void finish(struct virtio_blk_request *r, uint8_t status, uint32_t written) {
     struct virtio_blk *blk = r->blk;
     blk->stats.errors += status == BLK_S_IOERR;
     virtqueue_write(virtio_blk_ring(blk), &r->chain, r->chain.write_bytes - 1, &status, 1);
@@ -52,8 +49,7 @@ static void finish(struct virtio_blk_request *r, uint8_t status, uint32_t writte
 
 static void slice_done(struct host_disk_request *disk, enum host_disk_result result);
 
-static void submit(struct virtio_blk_request *r, enum host_disk_operation operation)
-{
+static void submit(struct virtio_blk_request *r, enum host_disk_operation operation) {
     r->disk.operation = operation;
     r->disk.sector = r->header.sector + r->done_bytes / SECTOR;
     r->disk.segments = r->segments;
@@ -65,8 +61,7 @@ static void submit(struct virtio_blk_request *r, enum host_disk_operation operat
 
 // Drops what a mapped slice has beyond the last whole block: it goes with the next one. The end of
 // the request stays as it is.
-static size_t whole_blocks(struct virtio_blk_request *r, size_t mapped)
-{
+static size_t whole_blocks(struct virtio_blk_request *r, size_t mapped) {
     bool end = r->done_bytes + mapped == r->data_bytes;
     size_t surplus = end ? 0 : mapped % r->blk->block_size;
     while (surplus) {
@@ -83,8 +78,7 @@ static size_t whole_blocks(struct virtio_blk_request *r, size_t mapped)
     return mapped;
 }
 
-static bool submit_slice(struct virtio_blk_request *r)
-{
+static bool submit_slice(struct virtio_blk_request *r) {
     size_t left = r->data_bytes - r->done_bytes, mapped;
     size_t offset = r->done_bytes + (is_read(r) ? 0 : sizeof(r->header));
     if (!virtqueue_map(virtio_blk_ring(r->blk), &r->chain, is_read(r), offset,
@@ -100,8 +94,7 @@ static bool submit_slice(struct virtio_blk_request *r)
     return true;
 }
 
-static void slice_done(struct host_disk_request *disk, enum host_disk_result result)
-{
+static void slice_done(struct host_disk_request *disk, enum host_disk_result result) {
     struct virtio_blk_request *r = (struct virtio_blk_request *)disk;
     struct virtio_blk *blk = r->blk;
     virtqueue_unmap(virtio_blk_ring(blk), r->segment_count);
@@ -123,8 +116,7 @@ static void slice_done(struct host_disk_request *disk, enum host_disk_result res
         host_work_queue(&blk->more);
 }
 
-static void start_transfer(struct virtio_blk_request *r, uint32_t bytes)
-{
+static void start_transfer(struct virtio_blk_request *r, uint32_t bytes) {
     struct virtio_blk *blk = r->blk;
     uint64_t count = bytes / SECTOR;
     bool possible = bytes % SECTOR == 0 && count <= blk->sectors &&
@@ -142,16 +134,14 @@ static void start_transfer(struct virtio_blk_request *r, uint32_t bytes)
         finish(r, BLK_S_IOERR, 0);
 }
 
-static void answer_id(struct virtio_blk_request *r)
-{
+static void answer_id(struct virtio_blk_request *r) {
     uint32_t room = r->chain.write_bytes - 1;
     uint32_t bytes = room < MACHINE_SERIAL_SIZE ? room : MACHINE_SERIAL_SIZE;
     virtqueue_write(virtio_blk_ring(r->blk), &r->chain, 0, r->blk->serial, bytes);
     finish(r, BLK_S_OK, bytes);
 }
 
-bool virtio_blk_start(struct virtio_blk_request *r)
-{
+bool virtio_blk_start(struct virtio_blk_request *r) {
     struct virtio_blk *blk = r->blk;
     r->data_bytes = r->done_bytes = r->slice_bytes = 0;
     r->segment_count = 0;

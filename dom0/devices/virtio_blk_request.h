@@ -26,8 +26,7 @@ struct virtio_blk_request {
     struct virtqueue_chain chain;
 };
 
-static inline struct virtqueue *virtio_blk_ring(struct virtio_blk *blk)
-{
+static inline struct virtqueue *virtio_blk_ring(struct virtio_blk *blk) {
     return &blk->device.queues[0];
 }
 

@@ -49,20 +49,17 @@ static const struct {
 };
 _Static_assert(VIRTIO_COMMON_SIZE == 56, "the last field's end");
 
-static struct virtqueue_state *selected(struct virtio_device *device)
-{
+static struct virtqueue_state *selected(struct virtio_device *device) {
     unsigned queue = device->state->queue_select;
     return queue < device->model->queues ? &device->state->queues[queue] : NULL;
 }
 
-static uint64_t features_read(uint64_t features, uint32_t select)
-{
+static uint64_t features_read(uint64_t features, uint32_t select) {
     return select < 2 ? (uint32_t)(features >> (32 * select)) : 0;
 }
 
 static uint64_t queue_field(const struct virtqueue_state *q, unsigned queue,
-                            enum common_field field)
-{
+                            enum common_field field) {
     switch (field) {
     case QUEUE_SIZE: return q->size;
     case QUEUE_MSIX_VECTOR: return q->msix_vector;
@@ -78,8 +75,7 @@ static uint64_t queue_field(const struct virtqueue_state *q, unsigned queue,
     }
 }
 
-static uint64_t common_get(struct virtio_device *device, enum common_field field)
-{
+static uint64_t common_get(struct virtio_device *device, enum common_field field) {
     const struct virtio_state *s = device->state;
     const struct virtqueue_state *q = selected(device);
     switch (field) {
@@ -97,8 +93,7 @@ static uint64_t common_get(struct virtio_device *device, enum common_field field
     }
 }
 
-static void driver_features_set(struct virtio_state *s, uint32_t value)
-{
+static void driver_features_set(struct virtio_state *s, uint32_t value) {
     if (s->driver_feature_select >= 2 || (s->status & VIRTIO_STATUS_FEATURES_OK))
         return;
     unsigned shift = 32 * s->driver_feature_select;
@@ -106,8 +101,7 @@ static void driver_features_set(struct virtio_state *s, uint32_t value)
                                                                                 << shift;
 }
 
-static void status_set(struct virtio_device *device, uint8_t value)
-{
+static void status_set(struct virtio_device *device, uint8_t value) {
     struct virtio_state *s = device->state;
     if (value == 0) {
         virtio_device_reset(device);
@@ -128,13 +122,11 @@ static void status_set(struct virtio_device *device, uint8_t value)
         virtio_device_kick_all(device); // buffers made available before DRIVER_OK
 }
 
-static uint16_t vector_checked(const struct virtio_device *device, uint32_t vector)
-{
+static uint16_t vector_checked(const struct virtio_device *device, uint32_t vector) {
     return vector < device->function.vectors ? (uint16_t)vector : 0xffff;
 }
 
-static void queue_enable(struct virtio_device *device, struct virtqueue_state *q)
-{
+static void queue_enable(struct virtio_device *device, struct virtqueue_state *q) {
     if (!(device->state->status & VIRTIO_STATUS_FEATURES_OK))
         return;
     q->enabled = 1;
@@ -142,19 +134,16 @@ static void queue_enable(struct virtio_device *device, struct virtqueue_state *q
         virtio_device_broken(device, "a queue is not in guest memory");
 }
 
-static void low(uint64_t *address, uint32_t value)
-{
+static void low(uint64_t *address, uint32_t value) {
     *address = (*address & ~0xffffffffull) | value;
 }
 
-static void high(uint64_t *address, uint32_t value)
-{
+static void high(uint64_t *address, uint32_t value) {
     *address = (*address & 0xffffffffull) | (uint64_t)value << 32;
 }
 
 static void queue_set(struct virtio_device *device, struct virtqueue_state *q,
-                      enum common_field field, uint32_t v)
-{
+                      enum common_field field, uint32_t v) {
     if (field == QUEUE_MSIX_VECTOR)
         q->msix_vector = vector_checked(device, v);
     if (q->enabled)
@@ -178,8 +167,7 @@ static void queue_set(struct virtio_device *device, struct virtqueue_state *q,
     }
 }
 
-static void common_set(struct virtio_device *device, enum common_field field, uint32_t value)
-{
+static void common_set(struct virtio_device *device, enum common_field field, uint32_t value) {
     struct virtio_state *s = device->state;
     struct virtqueue_state *q = selected(device);
     switch (field) {
@@ -196,8 +184,7 @@ static void common_set(struct virtio_device *device, enum common_field field, ui
     }
 }
 
-uint64_t virtio_common_read(struct virtio_device *device, uint32_t offset, unsigned bytes)
-{
+uint64_t virtio_common_read(struct virtio_device *device, uint32_t offset, unsigned bytes) {
     uint64_t result = 0;
     for (unsigned i = 0; i < COMMON_FIELDS; i++) {
         unsigned start = common_fields[i].offset, size = common_fields[i].size;
@@ -209,8 +196,7 @@ uint64_t virtio_common_read(struct virtio_device *device, uint32_t offset, unsig
 }
 
 void virtio_common_write(struct virtio_device *device, uint32_t offset, unsigned bytes,
-                         uint64_t data)
-{
+                         uint64_t data) {
     for (unsigned i = 0; i < COMMON_FIELDS; i++) {
         unsigned start = common_fields[i].offset, size = common_fields[i].size;
         if (!access_touches(offset, bytes, start, size))

@@ -17,8 +17,7 @@
 #define CONSOLE_PIECE  512u
 
 // Prints from the chain; returns the budget that is left.
-static size_t print(struct virtio_console *console, size_t budget)
-{
+static size_t print(struct virtio_console *console, size_t budget) {
     struct virtqueue *tx = &console->device.queues[QUEUE_TX];
     char piece[CONSOLE_PIECE];
     while (budget && console->tx_done < console->tx.read_bytes) {
@@ -35,8 +34,7 @@ static size_t print(struct virtio_console *console, size_t budget)
     return budget;
 }
 
-static void transmit(struct virtio_console *console)
-{
+static void transmit(struct virtio_console *console) {
     struct virtqueue *tx = &console->device.queues[QUEUE_TX];
     size_t budget = CONSOLE_BUDGET;
     for (unsigned chains = 0; budget && chains < VIRTQUEUE_SIZE; chains++) {
@@ -61,15 +59,13 @@ static void transmit(struct virtio_console *console)
         host_work_queue(&console->more);
 }
 
-static void go_on(void *context)
-{
+static void go_on(void *context) {
     struct virtio_console *console = context;
     virtio_device_kick(&console->device, QUEUE_TX);
     virtio_device_kick(&console->device, QUEUE_RX);
 }
 
-static void console_kick(struct virtio_device *device, unsigned queue)
-{
+static void console_kick(struct virtio_device *device, unsigned queue) {
     struct virtio_console *console = (struct virtio_console *)device;
     if (queue == QUEUE_TX)
         transmit(console);
@@ -77,13 +73,11 @@ static void console_kick(struct virtio_device *device, unsigned queue)
         console->room(console->context);
 }
 
-bool virtio_console_open(const struct virtio_console *console)
-{
+bool virtio_console_open(const struct virtio_console *console) {
     return virtio_device_running(&console->device) && console->device.queues[QUEUE_RX].mapped;
 }
 
-size_t virtio_console_input(struct virtio_console *console, const char *bytes, size_t length)
-{
+size_t virtio_console_input(struct virtio_console *console, const char *bytes, size_t length) {
     struct virtqueue *rx = &console->device.queues[QUEUE_RX];
     size_t done = 0;
     if (!virtio_console_open(console))
@@ -104,16 +98,14 @@ size_t virtio_console_input(struct virtio_console *console, const char *bytes, s
     return done;
 }
 
-static bool console_stop(struct virtio_device *device)
-{
+static bool console_stop(struct virtio_device *device) {
     struct virtio_console *console = (struct virtio_console *)device;
     host_work_cancel(&console->more);
     console->tx_taken = false;
     return true;
 }
 
-static void console_resume(struct virtio_device *device)
-{
+static void console_resume(struct virtio_device *device) {
     struct virtio_console *console = (struct virtio_console *)device;
     for (unsigned queue = 0; queue < 2; queue++) {
         struct virtqueue *q = &device->queues[queue];
@@ -141,8 +133,7 @@ static const struct virtio_model console_model = {
 
 void virtio_console_init(struct virtio_console *console, struct vpci_bus *bus, unsigned slot,
                          struct guest_memory *memory, struct virtio_function_state *page,
-                         bool fresh)
-{
+                         bool fresh) {
     console->more = (struct host_work){.handler = go_on, .context = console};
     virtio_device_init(&console->device, &console_model, bus, slot, memory, page, 0, fresh);
 }

@@ -34,8 +34,7 @@
 #define CAP_DEVICE         4u
 #define CAP_PCI            5u
 
-static uint64_t isr_read(struct virtio_device *device)
-{
+static uint64_t isr_read(struct virtio_device *device) {
     uint8_t isr = device->state->isr;
     device->state->isr = 0;
     vpci_set_line(&device->function, false);
@@ -43,8 +42,7 @@ static uint64_t isr_read(struct virtio_device *device)
 }
 
 static uint64_t bar_read(struct vpci_function *function, unsigned bar, uint32_t offset,
-                         unsigned bytes)
-{
+                         unsigned bytes) {
     struct virtio_device *device = (struct virtio_device *)function;
     if (bar == BAR_NOTIFY)
         return 0;
@@ -58,8 +56,7 @@ static uint64_t bar_read(struct vpci_function *function, unsigned bar, uint32_t 
 }
 
 static void bar_write(struct vpci_function *function, unsigned bar, uint32_t offset, unsigned bytes,
-                      uint64_t data)
-{
+                      uint64_t data) {
     struct virtio_device *device = (struct virtio_device *)function;
     if (bar == BAR_NOTIFY)
         virtio_device_kick(device, offset / NOTIFY_MULTIPLIER); // where no doorbell could be had
@@ -67,19 +64,16 @@ static void bar_write(struct vpci_function *function, unsigned bar, uint32_t off
         virtio_common_write(device, offset, bytes, data);
 }
 
-static void bell_rung(void *context)
-{
+static void bell_rung(void *context) {
     struct virtio_bell *bell = context;
     virtio_device_kick(bell->device, bell->queue);
 }
 
-static uint64_t bell_port(const struct virtio_device *device, unsigned queue)
-{
+static uint64_t bell_port(const struct virtio_device *device, unsigned queue) {
     return device->bell_address + queue * NOTIFY_MULTIPLIER;
 }
 
-void virtio_pci_unbind(struct virtio_device *device)
-{
+void virtio_pci_unbind(struct virtio_device *device) {
     for (unsigned i = 0; i < device->model->queues; i++) {
         if (device->bells[i].doorbell >= 0)
             host_doorbell_unbind(device->domain, bell_port(device, i), NOTIFY_BYTES,
@@ -89,8 +83,7 @@ void virtio_pci_unbind(struct virtio_device *device)
     device->bell_address = 0;
 }
 
-static void decode_changed(struct vpci_function *function)
-{
+static void decode_changed(struct vpci_function *function) {
     struct virtio_device *device = (struct virtio_device *)function;
     uint32_t address = vpci_bar_address(function, BAR_NOTIFY);
     bool decoded = (vpci_command(function) & PCI_COMMAND_IO) && address >= MACHINE_PCI_IO &&
@@ -112,8 +105,7 @@ static void decode_changed(struct vpci_function *function)
 #define WINDOW_DATA   16u
 
 static bool window(const struct virtio_device *device, unsigned offset, unsigned bytes,
-                   unsigned *bar, uint32_t *at, unsigned *length)
-{
+                   unsigned *bar, uint32_t *at, unsigned *length) {
     const uint8_t *cap = device->function.state->config + device->window;
     *bar = cap[WINDOW_BAR];
     *at = (uint32_t)access_load(cap + WINDOW_OFFSET, 4);
@@ -127,8 +119,7 @@ static bool window(const struct virtio_device *device, unsigned offset, unsigned
            *at < device->function.bar_size[*bar];
 }
 
-static void config_reading(struct vpci_function *function, unsigned offset, unsigned bytes)
-{
+static void config_reading(struct vpci_function *function, unsigned offset, unsigned bytes) {
     struct virtio_device *device = (struct virtio_device *)function;
     unsigned bar, length;
     uint32_t at;
@@ -137,8 +128,7 @@ static void config_reading(struct vpci_function *function, unsigned offset, unsi
                      vpci_function_read(function, bar, at, length));
 }
 
-static void config_written(struct vpci_function *function, unsigned offset, unsigned bytes)
-{
+static void config_written(struct vpci_function *function, unsigned offset, unsigned bytes) {
     struct virtio_device *device = (struct virtio_device *)function;
     unsigned bar, length;
     uint32_t at;
@@ -157,8 +147,7 @@ static const struct vpci_ops virtio_pci_ops = {
 };
 
 static unsigned add_capability(struct virtio_device *device, unsigned type, unsigned bar,
-                               uint32_t offset, uint32_t length, bool fresh)
-{
+                               uint32_t offset, uint32_t length, bool fresh) {
     unsigned size = type == CAP_NOTIFY || type == CAP_PCI ? 20 : 16;
     uint8_t body[18] = {(uint8_t)size, (uint8_t)type, (uint8_t)bar};
     uint8_t writable[18] = {0};
@@ -173,8 +162,8 @@ static unsigned add_capability(struct virtio_device *device, unsigned type, unsi
     return vpci_add_capability(&device->function, CAP_VENDOR, size, body, writable, fresh);
 }
 
-void virtio_pci_init(struct virtio_device *device, struct vpci_bus *bus, unsigned slot, bool fresh)
-{
+void virtio_pci_init(struct virtio_device *device, struct vpci_bus *bus, unsigned slot,
+                     bool fresh) {
     const struct virtio_model *model = device->model;
     struct vpci_function *f = &device->function;
     const struct vpci_id id = {

@@ -17,8 +17,7 @@
 
 static uint64_t *allowance(struct virtio_rng *rng) { return &rng->device.page->device[0]; }
 
-static void refill(struct virtio_rng *rng)
-{
+static void refill(struct virtio_rng *rng) {
     uint64_t *last = &rng->device.page->device[1];
     uint64_t now = host_time_ns();
     uint64_t elapsed = now > *last ? now - *last : 0;
@@ -31,8 +30,7 @@ static void refill(struct virtio_rng *rng)
         *allowance(rng) = RNG_BURST;
 }
 
-static uint32_t fill(struct virtio_rng *rng)
-{
+static uint32_t fill(struct virtio_rng *rng) {
     uint8_t piece[RNG_PIECE];
     uint32_t done = 0;
     while (done < rng->chain.write_bytes && *allowance(rng)) {
@@ -49,8 +47,7 @@ static uint32_t fill(struct virtio_rng *rng)
     return done;
 }
 
-static void serve(struct virtio_rng *rng)
-{
+static void serve(struct virtio_rng *rng) {
     struct virtqueue *queue = &rng->device.queues[0];
     enum virtqueue_result taken = VIRTQUEUE_EMPTY;
     refill(rng);
@@ -67,27 +64,23 @@ static void serve(struct virtio_rng *rng)
         host_timer_set(&rng->refill, host_time_ns() + RNG_REFILL_NS);
 }
 
-static void rng_kick(struct virtio_device *device, unsigned queue)
-{
+static void rng_kick(struct virtio_device *device, unsigned queue) {
     (void)queue;
     serve((struct virtio_rng *)device);
 }
 
-static void refill_due(void *context)
-{
+static void refill_due(void *context) {
     struct virtio_rng *rng = context;
     if (virtio_device_running(&rng->device) && rng->device.queues[0].mapped)
         serve(rng);
 }
 
-static bool rng_stop(struct virtio_device *device)
-{
+static bool rng_stop(struct virtio_device *device) {
     host_timer_cancel(&((struct virtio_rng *)device)->refill);
     return true;
 }
 
-static void rng_resume(struct virtio_device *device)
-{
+static void rng_resume(struct virtio_device *device) {
     struct virtio_rng *rng = (struct virtio_rng *)device;
     for (uint16_t head = 0; head < VIRTQUEUE_SIZE; head++)
         if (virtqueue_resume(&device->queues[0], head, &rng->chain) == VIRTQUEUE_CHAIN_TAKEN)
@@ -106,8 +99,7 @@ static const struct virtio_model rng_model = {
 };
 
 void virtio_rng_init(struct virtio_rng *rng, struct vpci_bus *bus, unsigned slot,
-                     struct guest_memory *memory, struct virtio_function_state *page, bool fresh)
-{
+                     struct guest_memory *memory, struct virtio_function_state *page, bool fresh) {
     rng->refill = (struct host_timer){.handler = refill_due, .context = rng};
     if (fresh)
         page->device[0] = RNG_BURST;

@@ -19,8 +19,7 @@
 #define RING_SUPPRESS  1u
 #define NOT_COMPLETING 0xffffu
 
-static void area_unmap(struct virtqueue *queue, struct virtqueue_area *area)
-{
+static void area_unmap(struct virtqueue *queue, struct virtqueue_area *area) {
     for (unsigned i = 0; i < 2; i++)
         if (area->pieces[i])
             host_guest_unpin(queue->memory);
@@ -28,8 +27,7 @@ static void area_unmap(struct virtqueue *queue, struct virtqueue_area *area)
 }
 
 static bool area_map(struct virtqueue *queue, struct virtqueue_area *area, uint64_t gpa,
-                     size_t length, bool write)
-{
+                     size_t length, bool write) {
     memset(area, 0, sizeof(*area));
     for (unsigned i = 0; i < 2 && length; i++) {
         size_t piece = length;
@@ -45,33 +43,27 @@ static bool area_map(struct virtqueue *queue, struct virtqueue_area *area, uint6
     return length == 0;
 }
 
-static uint16_t load16(const struct virtqueue_area *area, size_t offset)
-{
+static uint16_t load16(const struct virtqueue_area *area, size_t offset) {
     return __atomic_load_n((const uint16_t *)virtqueue_area_at(area, offset), __ATOMIC_ACQUIRE);
 }
 
-static void store16(const struct virtqueue_area *area, size_t offset, uint16_t value)
-{
+static void store16(const struct virtqueue_area *area, size_t offset, uint16_t value) {
     __atomic_store_n((uint16_t *)virtqueue_area_at(area, offset), value, __ATOMIC_RELEASE);
 }
 
-static void store32(const struct virtqueue_area *area, size_t offset, uint32_t value)
-{
+static void store32(const struct virtqueue_area *area, size_t offset, uint32_t value) {
     __atomic_store_n((uint32_t *)virtqueue_area_at(area, offset), value, __ATOMIC_RELAXED);
 }
 
-static size_t driver_bytes(uint16_t size)
-{
+static size_t driver_bytes(uint16_t size) {
     return AVAIL_ENTRY + 2u * size + 2u; // with used_event
 }
 
-static size_t device_bytes(uint16_t size)
-{
+static size_t device_bytes(uint16_t size) {
     return USED_ENTRY + 8u * size + 2u; // with avail_event
 }
 
-bool virtqueue_enable(struct virtqueue *queue)
-{
+bool virtqueue_enable(struct virtqueue *queue) {
     const struct virtqueue_state *s = queue->state;
     if (s->size == 0 || s->size > VIRTQUEUE_SIZE || (s->size & (s->size - 1)))
         return false;
@@ -90,16 +82,14 @@ bool virtqueue_enable(struct virtqueue *queue)
     return false;
 }
 
-void virtqueue_disable(struct virtqueue *queue)
-{
+void virtqueue_disable(struct virtqueue *queue) {
     area_unmap(queue, &queue->desc);
     area_unmap(queue, &queue->driver);
     area_unmap(queue, &queue->device);
     queue->mapped = false;
 }
 
-void virtqueue_reset(struct virtqueue *queue)
-{
+void virtqueue_reset(struct virtqueue *queue) {
     virtqueue_disable(queue);
     memset(queue->state, 0, sizeof(*queue->state));
     queue->state->size = VIRTQUEUE_SIZE;
@@ -108,19 +98,16 @@ void virtqueue_reset(struct virtqueue *queue)
     queue->event_idx = queue->indirect = false;
 }
 
-static bool in_flight(const struct virtqueue_state *s, uint16_t head)
-{
+static bool in_flight(const struct virtqueue_state *s, uint16_t head) {
     return s->in_flight[head / 64] >> (head % 64) & 1;
 }
 
-static void set_in_flight(struct virtqueue_state *s, uint16_t head, bool out)
-{
+static void set_in_flight(struct virtqueue_state *s, uint16_t head, bool out) {
     uint64_t bit = 1ull << (head % 64);
     s->in_flight[head / 64] = out ? s->in_flight[head / 64] | bit : s->in_flight[head / 64] & ~bit;
 }
 
-enum virtqueue_result virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *chain)
-{
+enum virtqueue_result virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *chain) {
     struct virtqueue_state *s = queue->state;
     if (!queue->mapped)
         return VIRTQUEUE_EMPTY;
@@ -139,21 +126,18 @@ enum virtqueue_result virtqueue_pop(struct virtqueue *queue, struct virtqueue_ch
 }
 
 enum virtqueue_result virtqueue_resume(struct virtqueue *queue, uint16_t head,
-                                       struct virtqueue_chain *chain)
-{
+                                       struct virtqueue_chain *chain) {
     if (!queue->mapped || head >= queue->state->size || !in_flight(queue->state, head))
         return VIRTQUEUE_EMPTY;
     return virtqueue_walk(queue, head, chain) ? VIRTQUEUE_CHAIN_TAKEN : VIRTQUEUE_MALFORMED;
 }
 
-void virtqueue_unpop(struct virtqueue *queue, const struct virtqueue_chain *chain)
-{
+void virtqueue_unpop(struct virtqueue *queue, const struct virtqueue_chain *chain) {
     queue->state->last_avail--;
     set_in_flight(queue->state, chain->head, false);
 }
 
-void virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written)
-{
+void virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written) {
     struct virtqueue_state *s = queue->state;
     if (!queue->mapped || head >= s->size || !in_flight(s, head))
         return;
@@ -171,8 +155,7 @@ void virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written)
     s->completing = NOT_COMPLETING;
 }
 
-void virtqueue_recover(struct virtqueue *queue)
-{
+void virtqueue_recover(struct virtqueue *queue) {
     struct virtqueue_state *s = queue->state;
     if (!queue->mapped)
         return;
@@ -188,8 +171,7 @@ void virtqueue_recover(struct virtqueue *queue)
     s->completing = NOT_COMPLETING;
 }
 
-bool virtqueue_interrupt_wanted(struct virtqueue *queue)
-{
+bool virtqueue_interrupt_wanted(struct virtqueue *queue) {
     struct virtqueue_state *s = queue->state;
     if (!queue->mapped || s->used_idx == s->signalled)
         return false;
@@ -204,8 +186,7 @@ bool virtqueue_interrupt_wanted(struct virtqueue *queue)
     return (uint16_t)(s->used_idx - event - 1) < (uint16_t)(s->used_idx - before);
 }
 
-bool virtqueue_kicks(struct virtqueue *queue, bool wanted)
-{
+bool virtqueue_kicks(struct virtqueue *queue, bool wanted) {
     struct virtqueue_state *s = queue->state;
     if (!queue->mapped)
         return false;

@@ -17,8 +17,7 @@ struct table {
 };
 
 static bool table_fetch(const struct table *table, uint32_t index,
-                        struct virtqueue_descriptor *descriptor)
-{
+                        struct virtqueue_descriptor *descriptor) {
     if (index >= table->entries)
         return false;
     if (!table->indirect) {
@@ -40,8 +39,7 @@ static bool table_fetch(const struct table *table, uint32_t index,
     return true;
 }
 
-static bool chain_add(struct virtqueue_chain *chain, const struct virtqueue_descriptor *d)
-{
+static bool chain_add(struct virtqueue_chain *chain, const struct virtqueue_descriptor *d) {
     bool write = d->flags & VIRTQ_DESC_WRITE;
     uint32_t *total = write ? &chain->write_bytes : &chain->read_bytes;
     if (chain->count == VIRTQUEUE_CHAIN || d->address + d->length < d->address)
@@ -56,8 +54,7 @@ static bool chain_add(struct virtqueue_chain *chain, const struct virtqueue_desc
     return true;
 }
 
-static bool enter_indirect(struct table *table, const struct virtqueue_descriptor *d)
-{
+static bool enter_indirect(struct table *table, const struct virtqueue_descriptor *d) {
     if (!table->queue->indirect || table->indirect || (d->flags & VIRTQ_DESC_NEXT))
         return false;
     if (d->length == 0 || d->length % 16 || d->length / 16 > 65536 ||
@@ -69,8 +66,7 @@ static bool enter_indirect(struct table *table, const struct virtqueue_descripto
     return true;
 }
 
-bool virtqueue_walk(struct virtqueue *queue, uint16_t head, struct virtqueue_chain *chain)
-{
+bool virtqueue_walk(struct virtqueue *queue, uint16_t head, struct virtqueue_chain *chain) {
     struct table table = {.queue = queue, .entries = queue->state->size};
     struct virtqueue_descriptor d;
     uint32_t index = head;

@@ -8,8 +8,7 @@
 
 /// Bytes at `offset` of a ring's area. Accesses are naturally aligned and pieces end at page
 /// boundaries, so none straddles two pieces.
-static inline void *virtqueue_area_at(const struct virtqueue_area *area, size_t offset)
-{
+static inline void *virtqueue_area_at(const struct virtqueue_area *area, size_t offset) {
     return offset < area->lengths[0] ? area->pieces[0] + offset
                                      : area->pieces[1] + (offset - area->lengths[0]);
 }

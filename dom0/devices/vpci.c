@@ -16,13 +16,11 @@
      PCI_COMMAND_SERR | PCI_COMMAND_NO_INTX)
 #define PCI_CAPABILITY_FIRST 0x40u
 
-static void config_put(struct vpci_function *f, unsigned offset, unsigned bytes, uint64_t value)
-{
+static void config_put(struct vpci_function *f, unsigned offset, unsigned bytes, uint64_t value) {
     access_store(f->state->config + offset, bytes, value);
 }
 
-void vpci_bus_init(struct vpci_bus *bus, uint32_t domain, struct machine_state *machine)
-{
+void vpci_bus_init(struct vpci_bus *bus, uint32_t domain, struct machine_state *machine) {
     memset(bus, 0, sizeof(*bus));
     bus->domain = domain;
     bus->machine = machine;
@@ -31,8 +29,7 @@ void vpci_bus_init(struct vpci_bus *bus, uint32_t domain, struct machine_state *
 }
 
 void vpci_add(struct vpci_bus *bus, struct vpci_function *f, unsigned slot, struct pci_state *state,
-              const struct vpci_id *id, const struct vpci_ops *ops, bool fresh)
-{
+              const struct vpci_id *id, const struct vpci_ops *ops, bool fresh) {
     f->bus = bus;
     f->state = state;
     f->ops = ops;
@@ -54,8 +51,7 @@ void vpci_add(struct vpci_bus *bus, struct vpci_function *f, unsigned slot, stru
     config_put(f, PCI_INTERRUPT_LINE, 1, id->interrupt ? vpci_gsi(slot) : 0);
 }
 
-void vpci_add_bar(struct vpci_function *f, unsigned bar, uint32_t size, bool io, bool fresh)
-{
+void vpci_add_bar(struct vpci_function *f, unsigned bar, uint32_t size, bool io, bool fresh) {
     uint32_t *next = io ? &f->bus->next_io : &f->bus->next_memory;
     unsigned offset = PCI_BAR0 + 4 * bar;
     uint32_t address = (*next + size - 1) & ~(size - 1);
@@ -68,8 +64,7 @@ void vpci_add_bar(struct vpci_function *f, unsigned bar, uint32_t size, bool io,
 }
 
 unsigned vpci_add_capability(struct vpci_function *f, uint8_t id, unsigned length,
-                             const uint8_t *body, const uint8_t *writable, bool fresh)
-{
+                             const uint8_t *body, const uint8_t *writable, bool fresh) {
     unsigned offset = f->next_cap ? f->next_cap : PCI_CAPABILITY_FIRST;
     unsigned link = f->last_cap ? f->last_cap + 1u : PCI_CAPABILITIES;
     if (fresh) {
@@ -85,27 +80,23 @@ unsigned vpci_add_capability(struct vpci_function *f, uint8_t id, unsigned lengt
     return offset;
 }
 
-uint16_t vpci_command(const struct vpci_function *f)
-{
+uint16_t vpci_command(const struct vpci_function *f) {
     return (uint16_t)access_load(f->state->config + PCI_COMMAND, 2);
 }
 
-uint32_t vpci_bar_address(const struct vpci_function *f, unsigned bar)
-{
+uint32_t vpci_bar_address(const struct vpci_function *f, unsigned bar) {
     return (uint32_t)access_load(f->state->config + PCI_BAR0 + 4 * bar, 4) &
            ~(f->bar_size[bar] - 1);
 }
 
-static void insert(struct vpci_range *ranges, unsigned *count, const struct vpci_range *range)
-{
+static void insert(struct vpci_range *ranges, unsigned *count, const struct vpci_range *range) {
     unsigned i = (*count)++;
     for (; i > 0 && ranges[i - 1].first > range->first; i--)
         ranges[i] = ranges[i - 1];
     ranges[i] = *range;
 }
 
-static void decode_function(struct vpci_bus *bus, struct vpci_function *f)
-{
+static void decode_function(struct vpci_bus *bus, struct vpci_function *f) {
     uint16_t command = vpci_command(f);
     for (unsigned bar = 0; bar < VPCI_BARS; bar++) {
         if (!f->bar_size[bar] ||
@@ -120,24 +111,21 @@ static void decode_function(struct vpci_bus *bus, struct vpci_function *f)
     }
 }
 
-static void decode(struct vpci_bus *bus)
-{
+static void decode(struct vpci_bus *bus) {
     bus->io_count = bus->memory_count = 0;
     for (unsigned slot = 0; slot < VPCI_SLOTS; slot++)
         if (bus->functions[slot])
             decode_function(bus, bus->functions[slot]);
 }
 
-void vpci_ready(struct vpci_function *f)
-{
+void vpci_ready(struct vpci_function *f) {
     f->bus->functions[f->slot] = f;
     decode(f->bus);
     if (f->ops->decode_changed)
         f->ops->decode_changed(f);
 }
 
-uint64_t vpci_config_read(struct vpci_bus *bus, unsigned slot, unsigned offset, unsigned bytes)
-{
+uint64_t vpci_config_read(struct vpci_bus *bus, unsigned slot, unsigned offset, unsigned bytes) {
     struct vpci_function *f = slot < VPCI_SLOTS ? bus->functions[slot] : NULL;
     if (!f)
         return access_mask(bytes);
@@ -149,8 +137,7 @@ uint64_t vpci_config_read(struct vpci_bus *bus, unsigned slot, unsigned offset, 
 }
 
 void vpci_config_write(struct vpci_bus *bus, unsigned slot, unsigned offset, unsigned bytes,
-                       uint64_t data)
-{
+                       uint64_t data) {
     struct vpci_function *f = slot < VPCI_SLOTS ? bus->functions[slot] : NULL;
     if (!f || offset + bytes > PCI_CONFIG_SIZE)
         return;
@@ -170,8 +157,7 @@ void vpci_config_write(struct vpci_bus *bus, unsigned slot, unsigned offset, uns
 }
 
 static const struct vpci_range *find(const struct vpci_range *ranges, unsigned count,
-                                     uint64_t address)
-{
+                                     uint64_t address) {
     unsigned low = 0;
     for (unsigned high = count; low < high;) {
         unsigned middle = (low + high) / 2;
@@ -183,22 +169,20 @@ static const struct vpci_range *find(const struct vpci_range *ranges, unsigned c
     return low && address <= ranges[low - 1].last ? &ranges[low - 1] : NULL;
 }
 
-static const struct vpci_range *bus_find(const struct vpci_bus *bus, bool io, uint64_t address)
-{
+static const struct vpci_range *bus_find(const struct vpci_bus *bus, bool io, uint64_t address) {
     return io ? find(bus->io, bus->io_count, address)
               : find(bus->memory, bus->memory_count, address);
 }
 
-uint64_t vpci_bar_read(struct vpci_bus *bus, bool io, uint64_t address, unsigned bytes)
-{
+uint64_t vpci_bar_read(struct vpci_bus *bus, bool io, uint64_t address, unsigned bytes) {
     const struct vpci_range *range = bus_find(bus, io, address);
     if (!range)
         return access_mask(bytes);
     return vpci_function_read(range->function, range->bar, (uint32_t)address - range->first, bytes);
 }
 
-void vpci_bar_write(struct vpci_bus *bus, bool io, uint64_t address, unsigned bytes, uint64_t data)
-{
+void vpci_bar_write(struct vpci_bus *bus, bool io, uint64_t address, unsigned bytes,
+                    uint64_t data) {
     const struct vpci_range *range = bus_find(bus, io, address);
     if (range)
         vpci_function_write(range->function, range->bar, (uint32_t)address - range->first, bytes,

@@ -17,8 +17,7 @@
 #define MSIX_ENTRY_MASKED   1u
 
 void vpci_add_msix(struct vpci_function *f, unsigned vectors, unsigned bar, uint32_t table,
-                   uint32_t pba, bool fresh)
-{
+                   uint32_t pba, bool fresh) {
     uint8_t body[10], writable[10] = {0};
     access_store(body, 2, vectors - 1);
     access_store(body + 2, 4, table | bar);
@@ -33,22 +32,19 @@ void vpci_add_msix(struct vpci_function *f, unsigned vectors, unsigned bar, uint
         f->state->msix[i].control = MSIX_ENTRY_MASKED;
 }
 
-static uint16_t control(const struct vpci_function *f)
-{
+static uint16_t control(const struct vpci_function *f) {
     return f->msix ? (uint16_t)access_load(f->state->config + f->msix + MSIX_CONTROL, 2) : 0;
 }
 
 bool vpci_msix_enabled(const struct vpci_function *f) { return control(f) & MSIX_CONTROL_ENABLE; }
 
-static bool deliverable(const struct vpci_function *f, unsigned vector)
-{
+static bool deliverable(const struct vpci_function *f, unsigned vector) {
     return (control(f) & (MSIX_CONTROL_ENABLE | MSIX_CONTROL_MASK)) == MSIX_CONTROL_ENABLE &&
            !(f->state->msix[vector].control & MSIX_ENTRY_MASKED) &&
            (vpci_command(f) & PCI_COMMAND_MASTER);
 }
 
-void vpci_msix_send(struct vpci_function *f, unsigned vector)
-{
+void vpci_msix_send(struct vpci_function *f, unsigned vector) {
     if (vector >= f->vectors || !vpci_msix_enabled(f))
         return;
     if (!deliverable(f, vector)) {
@@ -59,15 +55,13 @@ void vpci_msix_send(struct vpci_function *f, unsigned vector)
     host_inject_msi(f->bus->domain, f->state->msix[vector].address, f->state->msix[vector].data);
 }
 
-static void send_pending(struct vpci_function *f)
-{
+static void send_pending(struct vpci_function *f) {
     for (unsigned i = 0; i < f->vectors; i++)
         if ((f->state->msix_pending >> i & 1) && deliverable(f, i))
             vpci_msix_send(f, i);
 }
 
-void vpci_msix_written(struct vpci_function *f, unsigned offset, unsigned bytes)
-{
+void vpci_msix_written(struct vpci_function *f, unsigned offset, unsigned bytes) {
     if (!f->msix)
         return;
     bool touched = access_touches(offset, bytes, f->msix + MSIX_CONTROL, 2);
@@ -79,19 +73,17 @@ void vpci_msix_written(struct vpci_function *f, unsigned offset, unsigned bytes)
     }
 }
 
-static bool in_table(const struct vpci_function *f, unsigned bar, uint32_t offset)
-{
+static bool in_table(const struct vpci_function *f, unsigned bar, uint32_t offset) {
     return f->msix && bar == f->msix_bar && offset >= f->msix_table &&
            offset - f->msix_table < 16u * f->vectors;
 }
 
-static bool in_pba(const struct vpci_function *f, unsigned bar, uint32_t offset)
-{
+static bool in_pba(const struct vpci_function *f, unsigned bar, uint32_t offset) {
     return f->msix && bar == f->msix_bar && offset >= f->msix_pba && offset - f->msix_pba < 8;
 }
 
-uint64_t vpci_function_read(struct vpci_function *f, unsigned bar, uint32_t offset, unsigned bytes)
-{
+uint64_t vpci_function_read(struct vpci_function *f, unsigned bar, uint32_t offset,
+                            unsigned bytes) {
     if (in_table(f, bar, offset))
         return access_load((const uint8_t *)f->state->msix + (offset - f->msix_table), bytes);
     if (in_pba(f, bar, offset))
@@ -101,8 +93,7 @@ uint64_t vpci_function_read(struct vpci_function *f, unsigned bar, uint32_t offs
 }
 
 void vpci_function_write(struct vpci_function *f, unsigned bar, uint32_t offset, unsigned bytes,
-                         uint64_t data)
-{
+                         uint64_t data) {
     if (in_pba(f, bar, offset))
         return; // read-only
     if (!in_table(f, bar, offset)) {
@@ -117,13 +108,11 @@ void vpci_function_write(struct vpci_function *f, unsigned bar, uint32_t offset,
         vpci_msix_send(f, vector);
 }
 
-static bool asserts(const struct vpci_function *f)
-{
+static bool asserts(const struct vpci_function *f) {
     return f->line && !vpci_msix_enabled(f) && !(vpci_command(f) & PCI_COMMAND_NO_INTX);
 }
 
-void vpci_set_line(struct vpci_function *f, bool level)
-{
+void vpci_set_line(struct vpci_function *f, bool level) {
     struct vpci_bus *bus = f->bus;
     uint32_t gsi = vpci_gsi(f->slot);
     bool any = false;

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define BASALT_BOOT_MAGIC 0xba5a1700u
+#define BASALT_BOOT_MAGIC   0xba5a1700u
 #define BASALT_BOOT_MODULES 32
 #define BASALT_BOOT_CMDLINE 1024
 
@@ -24,21 +24,21 @@ struct basalt_boot_module {
 
 struct basalt_boot_info {
     uint32_t magic, abi_version;
-    uint32_t size;        // of this structure, bytes
-    uint32_t call_insn;   // enum basalt_call_insn
-    uint64_t ram_base;    // one contiguous range, 2 MiB aligned; the image lies at its start
-    uint64_t ram_size;    // bytes
-    uint64_t image_size;  // bytes from ram_base that the image, with .bss, takes up
-    uint64_t event_page;  // struct basalt_event_page
-    uint64_t log_base;    // struct basalt_log, read-only
-    uint64_t log_size;    // bytes, header included
-    uint64_t trace_base;  // struct basalt_trace of CPU 0, read-only; CPU n at + n * trace_size
-    uint64_t trace_size;  // bytes of one
-    uint64_t rsdp;        // 0 if there is none
-    uint64_t tsc_khz;     // TSC ticks per millisecond
+    uint32_t size;       // of this structure, bytes
+    uint32_t call_insn;  // enum basalt_call_insn
+    uint64_t ram_base;   // one contiguous range, 2 MiB aligned; the image lies at its start
+    uint64_t ram_size;   // bytes
+    uint64_t image_size; // bytes from ram_base that the image, with .bss, takes up
+    uint64_t event_page; // struct basalt_event_page
+    uint64_t log_base;   // struct basalt_log, read-only
+    uint64_t log_size;   // bytes, header included
+    uint64_t trace_base; // struct basalt_trace of CPU 0, read-only; CPU n at + n * trace_size
+    uint64_t trace_size; // bytes of one
+    uint64_t rsdp;       // 0 if there is none
+    uint64_t tsc_khz;    // TSC ticks per millisecond
     uint32_t cpus;
-    uint32_t restarts;    // how often dom0 was started before in this boot
-    uint32_t iommu;       // 0: DMA of dom0's devices is not confined
+    uint32_t restarts; // how often dom0 was started before in this boot
+    uint32_t iommu;    // 0: DMA of dom0's devices is not confined
     uint32_t module_count;
     uint64_t wall_clock_ns; // nanoseconds since 1970 at TSC 0
     uint64_t reserved[8];
@@ -46,4 +46,5 @@ struct basalt_boot_info {
     struct basalt_boot_module modules[BASALT_BOOT_MODULES];
 };
 _Static_assert(sizeof(struct basalt_boot_module) == 128, "ABI");
-_Static_assert(sizeof(struct basalt_boot_info) == 16 + 10 * 8 + 16 + 8 + 64 + 1024 + 32 * 128, "ABI");
+_Static_assert(sizeof(struct basalt_boot_info) == 16 + 10 * 8 + 16 + 8 + 64 + 1024 + 32 * 128,
+               "ABI");

@@ -46,7 +46,7 @@ struct basalt_domain_info {
     uint64_t end_detail;   // emulation: faulting guest-physical address
     uint64_t memory_bytes; // frames held now, all charged
     uint64_t memory_quota;
-    uint64_t run_tsc;      // TSC ticks that its vCPUs ran
+    uint64_t run_tsc; // TSC ticks that its vCPUs ran
     uint64_t exits;
     uint32_t vcpus;
     uint32_t weight;
@@ -68,11 +68,32 @@ struct basalt_segment {
 };
 
 enum basalt_gpr { // as instructions encode them
-    BASALT_RAX, BASALT_RCX, BASALT_RDX, BASALT_RBX, BASALT_RSP, BASALT_RBP, BASALT_RSI, BASALT_RDI,
-    BASALT_R8, BASALT_R9, BASALT_R10, BASALT_R11, BASALT_R12, BASALT_R13, BASALT_R14, BASALT_R15,
+    BASALT_RAX,
+    BASALT_RCX,
+    BASALT_RDX,
+    BASALT_RBX,
+    BASALT_RSP,
+    BASALT_RBP,
+    BASALT_RSI,
+    BASALT_RDI,
+    BASALT_R8,
+    BASALT_R9,
+    BASALT_R10,
+    BASALT_R11,
+    BASALT_R12,
+    BASALT_R13,
+    BASALT_R14,
+    BASALT_R15,
 };
 enum basalt_segment_index { // as instructions encode them
-    BASALT_ES, BASALT_CS, BASALT_SS, BASALT_DS, BASALT_FS, BASALT_GS, BASALT_LDTR, BASALT_TR,
+    BASALT_ES,
+    BASALT_CS,
+    BASALT_SS,
+    BASALT_DS,
+    BASALT_FS,
+    BASALT_GS,
+    BASALT_LDTR,
+    BASALT_TR,
 };
 
 struct basalt_vcpu_state {

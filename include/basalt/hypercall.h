@@ -11,8 +11,8 @@
 
 #include <stdint.h>
 
-#define BASALT_ABI_VERSION 1u
-#define BASALT_HC_BASE 0xba5a0000u
+#define BASALT_ABI_VERSION   1u
+#define BASALT_HC_BASE       0xba5a0000u
 
 #define BASALT_VERSION_MAGIC 0x746c617361420000ull // "Basalt" above the version in bits 15:0
 
@@ -127,26 +127,26 @@ enum basalt_hypercall {
 };
 
 // Rights of a domain handle, each of them control over one aspect of the domain.
-#define BASALT_RIGHT_MEMORY 0x01u   // populate, release, share, state pages
-#define BASALT_RIGHT_IO 0x02u       // requests, doorbells, injection
-#define BASALT_RIGHT_LIFE 0x04u     // control, destroy, vCPUs
-#define BASALT_RIGHT_DEVICES 0x08u  // assign devices to it
-#define BASALT_RIGHT_QUOTA 0x10u    // schedule and quota
+#define BASALT_RIGHT_MEMORY   0x01u // populate, release, share, state pages
+#define BASALT_RIGHT_IO       0x02u // requests, doorbells, injection
+#define BASALT_RIGHT_LIFE     0x04u // control, destroy, vCPUs
+#define BASALT_RIGHT_DEVICES  0x08u // assign devices to it
+#define BASALT_RIGHT_QUOTA    0x10u // schedule and quota
 #define BASALT_RIGHT_DELEGATE 0x20u // delegate the other rights
-#define BASALT_RIGHTS_DOMAIN 0x3fu
+#define BASALT_RIGHTS_DOMAIN  0x3fu
 // Rights of the machine handle.
-#define BASALT_RIGHT_CREATE 0x100u  // create domains
-#define BASALT_RIGHT_CONSOLE 0x200u // console, memory information
-#define BASALT_RIGHT_PCI 0x400u     // PCI functions that are its own, their interrupts
-#define BASALT_RIGHT_POWER 0x800u   // reset the machine
+#define BASALT_RIGHT_CREATE   0x100u // create domains
+#define BASALT_RIGHT_CONSOLE  0x200u // console, memory information
+#define BASALT_RIGHT_PCI      0x400u // PCI functions that are its own, their interrupts
+#define BASALT_RIGHT_POWER    0x800u // reset the machine
 #define BASALT_RIGHTS_MACHINE 0xf20u
 
-#define BASALT_HANDLE_SELF 0u    // in every domain's table
+#define BASALT_HANDLE_SELF    0u // in every domain's table
 #define BASALT_HANDLE_MACHINE 1u // where the kernel gave one
 
-#define BASALT_POPULATE_LAZY 0x1u // frames come at the first touch
-#define BASALT_SHARE_READ 0x1u
-#define BASALT_SHARE_WRITE 0x2u
+#define BASALT_POPULATE_LAZY  0x1u // frames come at the first touch
+#define BASALT_SHARE_READ     0x1u
+#define BASALT_SHARE_WRITE    0x2u
 #define BASALT_SHARE_IDENTITY (~0ull)
 
 enum basalt_reset { BASALT_RESET_COLD = 0, BASALT_RESET_WARM = 1 };

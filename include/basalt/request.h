@@ -35,9 +35,9 @@ _Static_assert(sizeof(struct basalt_request_page) == 4096, "ABI");
 struct basalt_doorbell {
     uint64_t address;
     uint64_t value;
-    uint32_t space;    // enum basalt_space
-    uint32_t bytes;    // 1, 2, 4, 8
-    uint32_t flags;    // BASALT_DOORBELL_*
-    uint32_t port;     // of the caller
+    uint32_t space; // enum basalt_space
+    uint32_t bytes; // 1, 2, 4, 8
+    uint32_t flags; // BASALT_DOORBELL_*
+    uint32_t port;  // of the caller
 };
 _Static_assert(sizeof(struct basalt_doorbell) == 32, "ABI");

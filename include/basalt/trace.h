@@ -26,15 +26,15 @@ struct basalt_trace_record {
 _Static_assert(sizeof(struct basalt_trace_record) == 32, "ABI");
 
 struct basalt_trace {
-    uint64_t head;    // records ever written; record n lies at records[n % count]
-    uint64_t count;   // a power of two
+    uint64_t head;  // records ever written; record n lies at records[n % count]
+    uint64_t count; // a power of two
     uint64_t reserved[2];
     struct basalt_trace_record records[];
 };
 
 enum basalt_trace_event {
     BASALT_TRACE_NONE,
-    BASALT_TRACE_SWITCH,    // args: vCPU's virtual time
+    BASALT_TRACE_SWITCH, // args: vCPU's virtual time
     BASALT_TRACE_BLOCK,
     BASALT_TRACE_WAKE,
     BASALT_TRACE_INJECT,    // args: vector
@@ -43,25 +43,30 @@ enum basalt_trace_event {
     BASALT_TRACE_DOORBELL,  // args: address, port
     BASALT_TRACE_IRQ,       // args: vector
     BASALT_TRACE_TIMER,
-    BASALT_TRACE_DOMAIN,    // args: what happened
+    BASALT_TRACE_DOMAIN,       // args: what happened
     BASALT_TRACE_EXIT = 0x100, // + enum basalt_exit_kind; args: RIP, detail
 };
 
 // One row per kind of VM exit, the same for both vendors: X(kind, name).
-#define BASALT_EXITS(X)                                                                                      \
-    X(EXCEPTION, "exception") X(INTERRUPT, "interrupt") X(NMI, "nmi") X(SMI, "smi") X(INIT, "init")          \
-    X(IRQ_WINDOW, "irq-window") X(NMI_WINDOW, "nmi-window") X(TASK_SWITCH, "task-switch")                    \
-    X(CPUID, "cpuid") X(HLT, "hlt") X(INVD, "invd") X(WBINVD, "wbinvd") X(INVLPG, "invlpg")                  \
-    X(RDPMC, "rdpmc") X(RDTSC, "rdtsc") X(RDTSCP, "rdtscp") X(HYPERCALL, "hypercall") X(VIRT_INSN, "virt-insn") \
-    X(CR_ACCESS, "cr-access") X(DR_ACCESS, "dr-access") X(IO, "io") X(RDMSR, "rdmsr") X(WRMSR, "wrmsr")      \
-    X(BAD_STATE, "bad-state") X(MWAIT, "mwait") X(MONITOR, "monitor") X(PAUSE, "pause")                      \
-    X(MACHINE_CHECK, "machine-check") X(TPR, "tpr") X(APIC_ACCESS, "apic-access") X(APIC_WRITE, "apic-write") \
-    X(APIC_EOI, "apic-eoi") X(MEMORY, "memory") X(PREEMPTION, "preemption-timer") X(XSETBV, "xsetbv")        \
-    X(TRIPLE_FAULT, "triple-fault") X(PML_FULL, "pml-full") X(UNKNOWN, "unknown")
+#define BASALT_EXITS(X)                                                                           \
+    X(EXCEPTION, "exception")                                                                     \
+    X(INTERRUPT, "interrupt") X(NMI, "nmi") X(SMI, "smi") X(INIT, "init")                         \
+        X(IRQ_WINDOW, "irq-window") X(NMI_WINDOW, "nmi-window") X(TASK_SWITCH, "task-switch")     \
+            X(CPUID, "cpuid") X(HLT, "hlt") X(INVD, "invd") X(WBINVD, "wbinvd")                   \
+                X(INVLPG, "invlpg") X(RDPMC, "rdpmc") X(RDTSC, "rdtsc") X(RDTSCP, "rdtscp")       \
+                    X(HYPERCALL, "hypercall") X(VIRT_INSN, "virt-insn") X(CR_ACCESS, "cr-access") \
+                        X(DR_ACCESS, "dr-access") X(IO, "io") X(RDMSR, "rdmsr") X(WRMSR, "wrmsr") \
+                            X(BAD_STATE, "bad-state") X(MWAIT, "mwait") X(MONITOR, "monitor")     \
+                                X(PAUSE, "pause") X(MACHINE_CHECK, "machine-check") X(TPR, "tpr") \
+                                    X(APIC_ACCESS, "apic-access") X(APIC_WRITE, "apic-write")     \
+                                        X(APIC_EOI, "apic-eoi") X(MEMORY, "memory")               \
+                                            X(PREEMPTION, "preemption-timer") X(XSETBV, "xsetbv") \
+                                                X(TRIPLE_FAULT, "triple-fault")                   \
+                                                    X(PML_FULL, "pml-full") X(UNKNOWN, "unknown")
 
 enum basalt_exit_kind {
 #define BASALT_EXIT_ENUM(kind, name) BASALT_EXIT_##kind,
     BASALT_EXITS(BASALT_EXIT_ENUM)
 #undef BASALT_EXIT_ENUM
-    BASALT_EXIT_COUNT,
+        BASALT_EXIT_COUNT,
 };

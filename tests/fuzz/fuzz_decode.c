@@ -13,16 +13,14 @@
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
-static void require(bool condition)
-{
+static void require(bool condition) {
     if (!condition)
         abort();
 }
 
 // A copy of exactly `size` bytes, so that AddressSanitizer sees a read beyond them.
 static enum decode_status decode_exactly(const u8 *bytes, unsigned size, enum cpu_mode mode,
-                                         struct insn *insn)
-{
+                                         struct insn *insn) {
     u8 *copy = malloc(size);
     if (size)
         memcpy(copy, bytes, size);
@@ -31,8 +29,7 @@ static enum decode_status decode_exactly(const u8 *bytes, unsigned size, enum cp
     return status;
 }
 
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     if (!size)
         return 0;
     enum cpu_mode mode = data[0] % 3;

@@ -19,8 +19,7 @@
 
 static unsigned dones;
 
-static void output(void *context, const char *bytes, size_t length)
-{
+static void output(void *context, const char *bytes, size_t length) {
     (void)context;
     volatile char sink = 0;
     for (size_t i = 0; i < length; i++)
@@ -28,8 +27,7 @@ static void output(void *context, const char *bytes, size_t length)
     (void)sink;
 }
 
-static void done(void *context)
-{
+static void done(void *context) {
     (void)context;
     dones++;
 }
@@ -39,16 +37,14 @@ struct input {
     size_t size;
 };
 
-static uint64_t take(struct input *in, unsigned bytes)
-{
+static uint64_t take(struct input *in, unsigned bytes) {
     uint64_t value = 0;
     for (unsigned i = 0; i < bytes && in->size; i++, in->size--)
         value |= (uint64_t)*in->data++ << 8 * i;
     return value;
 }
 
-static uint64_t place(struct input *in, bool *memory)
-{
+static uint64_t place(struct input *in, bool *memory) {
     uint64_t where = take(in, 1), offset = take(in, 2);
     *memory = where & 1;
     switch (where >> 1 & 7) {
@@ -68,8 +64,7 @@ static uint64_t place(struct input *in, bool *memory)
     }
 }
 
-static void step(struct guest_machine *machine, struct block_device *disk, struct input *in)
-{
+static void step(struct guest_machine *machine, struct block_device *disk, struct input *in) {
     bool memory;
     unsigned op = (unsigned)take(in, 1), bytes = 1u << (op >> 6);
     uint64_t at;
@@ -107,8 +102,7 @@ static void step(struct guest_machine *machine, struct block_device *disk, struc
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct guest_machine *machine;
     static uint8_t bytes[64 * 512];
     struct block_device disk = {.sectors = 64, .bytes = bytes};

@@ -21,21 +21,18 @@
 
 static unsigned dones;
 
-static void output(void *context, const char *bytes, size_t length)
-{
+static void output(void *context, const char *bytes, size_t length) {
     (void)context, (void)bytes, (void)length;
 }
 
-static void done(void *context)
-{
+static void done(void *context) {
     (void)context;
     dones++;
 }
 
 // Records of 4 bytes and more: where (16-byte units from RING), how many bytes, the bytes; then
 // kick.
-static void rewrite(const uint8_t **data, size_t *size)
-{
+static void rewrite(const uint8_t **data, size_t *size) {
     uint64_t at = RING + 16ull * ((*data)[0] | ((*data)[1] & 3) << 8);
     size_t length = (*data)[2] & 31;
     *data += 3;
@@ -49,8 +46,7 @@ static void rewrite(const uint8_t **data, size_t *size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct guest_machine *machine;
     static uint8_t bytes[64 * 512];
     struct block_device disk = {.sectors = 64, .bytes = bytes};

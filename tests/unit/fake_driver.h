@@ -25,36 +25,31 @@ struct fake_driver {
     struct fake_queue queues[DRIVER_QUEUES];
 };
 
-static inline uint64_t mmio(struct fake_driver *d, uint64_t address, unsigned bytes)
-{
+static inline uint64_t mmio(struct fake_driver *d, uint64_t address, unsigned bytes) {
     return machine_read(d->machine, true, address, bytes);
 }
 
 static inline void mmio_write(struct fake_driver *d, uint64_t address, unsigned bytes,
-                              uint64_t value)
-{
+                              uint64_t value) {
     machine_write(d->machine, true, address, bytes, value);
 }
 
-static inline uint64_t cfg(struct fake_driver *d, unsigned offset, unsigned bytes)
-{
+static inline uint64_t cfg(struct fake_driver *d, unsigned offset, unsigned bytes) {
     return mmio(d, ECAM_SLOT(d->slot) + offset, bytes);
 }
 
-static inline void cfg_write(struct fake_driver *d, unsigned offset, unsigned bytes, uint64_t value)
-{
+static inline void cfg_write(struct fake_driver *d, unsigned offset, unsigned bytes,
+                             uint64_t value) {
     mmio_write(d, ECAM_SLOT(d->slot) + offset, bytes, value);
 }
 
-static inline uint64_t fake_bar(struct fake_driver *d, unsigned bar)
-{
+static inline uint64_t fake_bar(struct fake_driver *d, unsigned bar) {
     uint64_t value = cfg(d, PCI_BAR0 + 4 * bar, 4);
     return value & 1 ? value & ~3ull : value & ~15ull;
 }
 
 /// Finds the device of virtio type `type` and where its structures are. False if there is none.
-static inline bool fake_probe(struct fake_driver *d, struct guest_machine *machine, unsigned type)
-{
+static inline bool fake_probe(struct fake_driver *d, struct guest_machine *machine, unsigned type) {
     memset(d, 0, sizeof(*d));
     d->machine = machine;
     for (d->slot = 0; d->slot < 32; d->slot++)
@@ -86,16 +81,14 @@ static inline bool fake_probe(struct fake_driver *d, struct guest_machine *machi
 }
 
 static inline void fake_vector(struct fake_driver *d, unsigned vector, uint64_t address,
-                               uint32_t data)
-{
+                               uint32_t data) {
     mmio_write(d, d->table + 16 * vector, 8, address);
     mmio_write(d, d->table + 16 * vector + 8, 4, data);
     mmio_write(d, d->table + 16 * vector + 12, 4, 0);
 }
 
 /// Reset, acknowledge, take `wanted` of the offered features. Returns those that were offered.
-static inline uint64_t fake_negotiate(struct fake_driver *d, uint64_t wanted)
-{
+static inline uint64_t fake_negotiate(struct fake_driver *d, uint64_t wanted) {
     mmio_write(d, d->common + 20, 1, 0);
     mmio_write(d, d->common + 20, 1, 1);
     mmio_write(d, d->common + 20, 1, 3);
@@ -112,8 +105,7 @@ static inline uint64_t fake_negotiate(struct fake_driver *d, uint64_t wanted)
 }
 
 /// Queue `n` at `at` in guest memory (3 pages), interrupting with vector n + 1.
-static inline void fake_queue_setup(struct fake_driver *d, unsigned n, uint64_t at)
-{
+static inline void fake_queue_setup(struct fake_driver *d, unsigned n, uint64_t at) {
     struct fake_queue *q = &d->queues[n];
     mmio_write(d, d->common + 22, 2, n);
     *q = (struct fake_queue){
@@ -133,28 +125,24 @@ static inline void fake_queue_setup(struct fake_driver *d, unsigned n, uint64_t 
 static inline void fake_driver_ok(struct fake_driver *d) { mmio_write(d, d->common + 20, 1, 15); }
 
 static inline void fake_descriptor(struct fake_queue *q, unsigned i, uint64_t address,
-                                   uint32_t length, uint16_t flags, uint16_t next)
-{
+                                   uint32_t length, uint16_t flags, uint16_t next) {
     struct virtqueue_descriptor descriptor = {address, length, flags, next};
     fake_write(q->desc + 16 * i, &descriptor, 16);
 }
 
-static inline void fake_available(struct fake_queue *q, uint16_t head)
-{
+static inline void fake_available(struct fake_queue *q, uint16_t head) {
     fake_put(q->driver + 4 + 2 * (q->avail % q->size), 2, head);
     fake_put(q->driver + 2, 2, ++q->avail);
     fake_put(q->driver + 4 + 2 * q->size, 2, q->seen); // used_event: interrupt at the next one
 }
 
-static inline void fake_kick(struct fake_driver *d, unsigned n)
-{
+static inline void fake_kick(struct fake_driver *d, unsigned n) {
     if (!fake_ring(d->queues[n].notify, 2))
         machine_write(d->machine, false, d->queues[n].notify, 2, n);
 }
 
 /// The next used element: true if there is one.
-static inline bool fake_harvest(struct fake_queue *q, uint32_t *head, uint32_t *written)
-{
+static inline bool fake_harvest(struct fake_queue *q, uint32_t *head, uint32_t *written) {
     if ((uint16_t)fake_get(q->device + 2, 2) == q->seen)
         return false;
     *head = (uint32_t)fake_get(q->device + 4 + 8 * (q->seen % q->size), 4);

@@ -32,24 +32,21 @@ struct guest_memory {
 static struct guest_memory fake_memory;
 static bool fake_memory_used;
 
-static inline void fake_memory_init(uint64_t pages)
-{
+static inline void fake_memory_init(uint64_t pages) {
     fake_memory.count = pages < FAKE_PAGES ? pages : FAKE_PAGES;
     for (uint64_t i = 0; i < fake_memory.count; i++)
         if (!fake_memory.pages[i])
             fake_memory.pages[i] = calloc(1, FAKE_PAGE);
 }
 
-static inline void fake_memory_end(void)
-{
+static inline void fake_memory_end(void) {
     for (unsigned i = 0; i < FAKE_PAGES; i++)
         free(fake_memory.pages[i]);
     memset(&fake_memory, 0, sizeof(fake_memory));
     fake_memory_used = false;
 }
 
-void *host_guest_pin(struct guest_memory *memory, uint64_t gpa, size_t *length, bool write)
-{
+void *host_guest_pin(struct guest_memory *memory, uint64_t gpa, size_t *length, bool write) {
     (void)write;
     uint64_t page = gpa / FAKE_PAGE, offset = gpa % FAKE_PAGE;
     if (page >= memory->count || *length == 0)
@@ -60,14 +57,12 @@ void *host_guest_pin(struct guest_memory *memory, uint64_t gpa, size_t *length, 
     return memory->pages[page] + offset;
 }
 
-void host_guest_unpin(struct guest_memory *memory)
-{
+void host_guest_unpin(struct guest_memory *memory) {
     if (memory->pins-- == 0)
         abort();
 }
 
-bool host_guest_write(struct guest_memory *memory, uint64_t gpa, const void *bytes, size_t length)
-{
+bool host_guest_write(struct guest_memory *memory, uint64_t gpa, const void *bytes, size_t length) {
     for (size_t done = 0; done < length; done++) {
         if ((gpa + done) / FAKE_PAGE >= memory->count)
             return false;
@@ -77,8 +72,7 @@ bool host_guest_write(struct guest_memory *memory, uint64_t gpa, const void *byt
     return true;
 }
 
-static inline bool fake_read(uint64_t gpa, void *to, size_t length)
-{
+static inline bool fake_read(uint64_t gpa, void *to, size_t length) {
     for (size_t done = 0; done < length; done++) {
         if ((gpa + done) / FAKE_PAGE >= fake_memory.count)
             return false;
@@ -88,28 +82,24 @@ static inline bool fake_read(uint64_t gpa, void *to, size_t length)
     return true;
 }
 
-static inline bool fake_write(uint64_t gpa, const void *from, size_t length)
-{
+static inline bool fake_write(uint64_t gpa, const void *from, size_t length) {
     return host_guest_write(&fake_memory, gpa, from, length);
 }
 
-static inline uint64_t fake_get(uint64_t gpa, unsigned bytes)
-{
+static inline uint64_t fake_get(uint64_t gpa, unsigned bytes) {
     uint64_t value = 0;
     if (!fake_read(gpa, &value, bytes))
         abort();
     return value;
 }
 
-static inline void fake_put(uint64_t gpa, unsigned bytes, uint64_t value)
-{
+static inline void fake_put(uint64_t gpa, unsigned bytes, uint64_t value) {
     if (!fake_write(gpa, &value, bytes))
         abort();
 }
 
 int host_guest_memory_add(struct guest_memory **memory, uint32_t domain, uint64_t gpa,
-                          uint64_t pages)
-{
+                          uint64_t pages) {
     (void)domain;
     if (gpa == 0)
         fake_memory_init(pages);
@@ -118,8 +108,7 @@ int host_guest_memory_add(struct guest_memory **memory, uint32_t domain, uint64_
     return 0;
 }
 
-void host_guest_memory_free(struct guest_memory *memory)
-{
+void host_guest_memory_free(struct guest_memory *memory) {
     if (memory->pins)
         abort();
     fake_memory_used = false;
@@ -130,16 +119,14 @@ void host_guest_memory_free(struct guest_memory *memory)
 static void *fake_state[64];
 static unsigned fake_state_count;
 
-int host_state_alloc(uint32_t domain, unsigned count, void **pages)
-{
+int host_state_alloc(uint32_t domain, unsigned count, void **pages) {
     (void)domain;
     for (unsigned i = 0; i < count; i++)
         pages[i] = fake_state[fake_state_count++] = calloc(1, FAKE_PAGE);
     return 0;
 }
 
-static inline void fake_state_end(void)
-{
+static inline void fake_state_end(void) {
     while (fake_state_count)
         free(fake_state[--fake_state_count]);
 }
@@ -155,8 +142,7 @@ static uint64_t fake_answer, fake_answer_number;
 static unsigned fake_answers;
 
 int host_server_init(struct host_server *server, uint32_t domain, void (*handler)(void *),
-                     void *context)
-{
+                     void *context) {
     *server = (struct host_server){domain, 1, 1, &fake_requests};
     fake_server = handler;
     fake_server_context = context;
@@ -164,14 +150,12 @@ int host_server_init(struct host_server *server, uint32_t domain, void (*handler
     return 0;
 }
 
-void host_server_end(struct host_server *server)
-{
+void host_server_end(struct host_server *server) {
     server->port = -1;
     fake_server = NULL;
 }
 
-int host_server_route(struct host_server *server, bool memory, uint64_t first, uint64_t last)
-{
+int host_server_route(struct host_server *server, bool memory, uint64_t first, uint64_t last) {
     (void)server;
     fake_routes[fake_route_count][0] = memory;
     fake_routes[fake_route_count][1] = first;
@@ -179,8 +163,7 @@ int host_server_route(struct host_server *server, bool memory, uint64_t first, u
     return 0;
 }
 
-void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t data)
-{
+void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t data) {
     (void)server, (void)vcpu;
     fake_answer = data;
     fake_answer_number = number;
@@ -198,14 +181,12 @@ static unsigned fake_msi_count;
 static bool fake_lines[32];
 static unsigned fake_line_changes[32];
 
-void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data)
-{
+void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data) {
     (void)domain;
     fake_msis[fake_msi_count++ % 4096] = (struct fake_msi){address, data};
 }
 
-void host_inject_line(uint32_t domain, uint32_t gsi, bool level)
-{
+void host_inject_line(uint32_t domain, uint32_t gsi, bool level) {
     (void)domain;
     fake_lines[gsi] = level;
     fake_line_changes[gsi]++;
@@ -220,8 +201,7 @@ static struct {
 } fake_bells[64];
 
 int host_doorbell_bind(uint32_t domain, uint64_t address, uint32_t bytes, void (*ring)(void *),
-                       void *context)
-{
+                       void *context) {
     (void)domain;
     for (int i = 0; i < 64; i++)
         if (fake_bells[i].bound && fake_bells[i].address == address)
@@ -239,8 +219,7 @@ int host_doorbell_bind(uint32_t domain, uint64_t address, uint32_t bytes, void (
     return -BASALT_ENOSPC;
 }
 
-void host_doorbell_unbind(uint32_t domain, uint64_t address, uint32_t bytes, int doorbell)
-{
+void host_doorbell_unbind(uint32_t domain, uint64_t address, uint32_t bytes, int doorbell) {
     (void)domain, (void)bytes;
     if (doorbell < 0 || !fake_bells[doorbell].bound || fake_bells[doorbell].address != address)
         abort();
@@ -248,8 +227,7 @@ void host_doorbell_unbind(uint32_t domain, uint64_t address, uint32_t bytes, int
 }
 
 /// Writes to a port as a guest does: true if a doorbell took it.
-static inline bool fake_ring(uint64_t address, uint32_t bytes)
-{
+static inline bool fake_ring(uint64_t address, uint32_t bytes) {
     for (int i = 0; i < 64; i++) {
         if (!fake_bells[i].bound || fake_bells[i].address != address ||
             fake_bells[i].bytes != bytes)
@@ -260,8 +238,7 @@ static inline bool fake_ring(uint64_t address, uint32_t bytes)
     return false;
 }
 
-static inline unsigned fake_bell_count(void)
-{
+static inline unsigned fake_bell_count(void) {
     unsigned count = 0;
     for (int i = 0; i < 64; i++)
         count += fake_bells[i].bound;
@@ -279,15 +256,13 @@ uint64_t host_time_ns(void) { return fake_now; }
 
 uint64_t host_wall_ns(void) { return fake_wall + fake_now; }
 
-void host_timer_cancel(struct host_timer *timer)
-{
+void host_timer_cancel(struct host_timer *timer) {
     for (unsigned i = 0; i < 64; i++)
         if (fake_timers[i] == timer)
             fake_timers[i] = NULL;
 }
 
-void host_timer_set(struct host_timer *timer, uint64_t deadline_ns)
-{
+void host_timer_set(struct host_timer *timer, uint64_t deadline_ns) {
     host_timer_cancel(timer);
     timer->opaque[0] = deadline_ns;
     for (unsigned i = 0; i < 64; i++)
@@ -298,8 +273,7 @@ void host_timer_set(struct host_timer *timer, uint64_t deadline_ns)
     abort();
 }
 
-void host_work_queue(struct host_work *work)
-{
+void host_work_queue(struct host_work *work) {
     for (unsigned i = 0; i < fake_work_count; i++)
         if (fake_works[i] == work)
             return;
@@ -308,8 +282,7 @@ void host_work_queue(struct host_work *work)
     fake_works[fake_work_count++] = work;
 }
 
-void host_work_cancel(struct host_work *work)
-{
+void host_work_cancel(struct host_work *work) {
     unsigned kept = 0;
     for (unsigned i = 0; i < fake_work_count; i++)
         if (fake_works[i] != work)
@@ -318,8 +291,7 @@ void host_work_cancel(struct host_work *work)
 }
 
 /// Runs what is queued, and what that queues, at most `passes` items; returns how many.
-static inline unsigned fake_run(unsigned passes)
-{
+static inline unsigned fake_run(unsigned passes) {
     unsigned done = 0;
     while (fake_work_count && done < passes) {
         struct host_work *work = fake_works[0];
@@ -331,8 +303,7 @@ static inline unsigned fake_run(unsigned passes)
 }
 
 /// Lets `ns` pass; timers that become due are run.
-static inline void fake_pass(uint64_t ns)
-{
+static inline void fake_pass(uint64_t ns) {
     uint64_t end = fake_now + ns;
     for (;;) {
         struct host_timer *first = NULL;
@@ -349,8 +320,7 @@ static inline void fake_pass(uint64_t ns)
     fake_now = end;
 }
 
-bool host_random(uint64_t *word)
-{
+bool host_random(uint64_t *word) {
     static uint64_t x = 88172645463325252ull;
     x ^= x << 13;
     x ^= x >> 7;
@@ -361,8 +331,7 @@ bool host_random(uint64_t *word)
 
 static char fake_log[400];
 
-void host_log(const char *format, ...)
-{
+void host_log(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(fake_log, sizeof(fake_log), format, arguments);
@@ -372,8 +341,7 @@ void host_log(const char *format, ...)
 static unsigned fake_alloc_fails; // the next so many allocations fail after `fake_alloc_after` more
 static unsigned fake_alloc_after;
 
-void *host_alloc(size_t bytes)
-{
+void *host_alloc(size_t bytes) {
     if (fake_alloc_fails && fake_alloc_after == 0) {
         fake_alloc_fails--;
         return NULL;
@@ -399,15 +367,13 @@ struct block_device {
 
 uint64_t host_disk_sectors(const struct block_device *device) { return device->sectors; }
 
-uint32_t host_disk_block_size(const struct block_device *device)
-{
+uint32_t host_disk_block_size(const struct block_device *device) {
     return device->block_size ? device->block_size : 512;
 }
 
 bool host_disk_read_only(const struct block_device *device) { return device->read_only; }
 
-void host_disk_submit(struct block_device *device, struct host_disk_request *request)
-{
+void host_disk_submit(struct block_device *device, struct host_disk_request *request) {
     uint64_t bytes = 0;
     for (unsigned i = 0; i < request->segment_count; i++)
         bytes += request->segments[i].length;
@@ -420,8 +386,7 @@ void host_disk_submit(struct block_device *device, struct host_disk_request *req
 }
 
 /// Completes request `index` of those that wait.
-static inline void fake_disk_complete(struct block_device *d, unsigned index)
-{
+static inline void fake_disk_complete(struct block_device *d, unsigned index) {
     struct host_disk_request *r = d->waiting[index];
     uint64_t at = r->sector * 512;
     memmove(d->waiting + index, d->waiting + index + 1,
@@ -440,8 +405,7 @@ static inline void fake_disk_complete(struct block_device *d, unsigned index)
     r->done(r, d->failing ? HOST_DISK_ERROR : HOST_DISK_OK);
 }
 
-static inline void fake_disk_run(struct block_device *d)
-{
+static inline void fake_disk_run(struct block_device *d) {
     while (d->waiting_count)
         fake_disk_complete(d, 0);
 }

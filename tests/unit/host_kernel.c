@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-extern bool host_log_quiet;       // log_line() prints nothing
-extern unsigned host_log_errors;  // lines of level LOG_ERROR
+extern bool host_log_quiet;      // log_line() prints nothing
+extern unsigned host_log_errors; // lines of level LOG_ERROR
 
 u8 host_ram[HOST_RAM] __attribute__((aligned(0x200000)));
 u8 host_tables[32 * MIB] __attribute__((aligned(4096)));

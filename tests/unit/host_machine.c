@@ -73,7 +73,9 @@ hpa_t __wrap_frame_alloc(u16 owner);
 hpa_t __wrap_frame_alloc_chunk(u16 owner);
 void *__wrap_frame_kernel_alloc(void);
 hpa_t __wrap_frame_alloc(u16 owner) { return fails() ? HPA_NONE : __real_frame_alloc(owner); }
-hpa_t __wrap_frame_alloc_chunk(u16 owner) { return fails() ? HPA_NONE : __real_frame_alloc_chunk(owner); }
+hpa_t __wrap_frame_alloc_chunk(u16 owner) {
+    return fails() ? HPA_NONE : __real_frame_alloc_chunk(owner);
+}
 void *__wrap_frame_kernel_alloc(void) { return fails() ? NULL : __real_frame_kernel_alloc(); }
 
 // ---- The processor ----
@@ -122,7 +124,9 @@ static struct pci_function functions[] = {
 static u32 config_space[2][1024];
 
 unsigned pci_count(void) { return ARRAY_SIZE(functions); }
-struct pci_function *pci_at(unsigned index) { return &functions[index]; }
+struct pci_function *pci_at(unsigned index) {
+    return &functions[index];
+}
 struct pci_function *pci_find(u16 bdf) {
     for (unsigned i = 0; i < ARRAY_SIZE(functions); i++)
         if (functions[i].bdf == bdf)
@@ -134,7 +138,8 @@ static u8 *config(u16 bdf, unsigned offset, unsigned bytes) {
     struct pci_function *fn = pci_find(bdf);
 
     assert_non_null(fn);
-    assert_true((bytes == 1 || bytes == 2 || bytes == 4) && !(offset & (bytes - 1)) && offset < 4096);
+    assert_true((bytes == 1 || bytes == 2 || bytes == 4) && !(offset & (bytes - 1)) &&
+                offset < 4096);
     return (u8 *)config_space[fn - functions] + offset;
 }
 u32 pci_read(u16 bdf, unsigned offset, unsigned bytes) {
@@ -143,7 +148,9 @@ u32 pci_read(u16 bdf, unsigned offset, unsigned bytes) {
     memcpy(&value, config(bdf, offset, bytes), bytes);
     return value;
 }
-void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value) { memcpy(config(bdf, offset, bytes), &value, bytes); }
+void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value) {
+    memcpy(config(bdf, offset, bytes), &value, bytes);
+}
 int pci_msi_set(struct pci_function *fn, unsigned entry, u64 address unused, u32 data unused) {
     return entry < (fn->msix_cap ? fn->msix_count : fn->msi_count) ? 0 : -1;
 }
@@ -151,7 +158,8 @@ void pci_msi_mask(struct pci_function *fn, unsigned entry, bool masked unused) {
     assert_true(entry < (fn->msix_cap ? fn->msix_count : fn->msi_count));
 }
 void pci_msi_disable(struct pci_function *fn unused) {}
-int ioapic_route(u32 gsi, unsigned vector unused, u32 destination unused, bool level unused, bool low unused) {
+int ioapic_route(u32 gsi, unsigned vector unused, u32 destination unused, bool level unused,
+                 bool low unused) {
     return gsi < 24 ? 0 : -1;
 }
 void ioapic_mask(u32 gsi) { assert_true(gsi < 24); }
@@ -159,8 +167,13 @@ void ioapic_unmask(u32 gsi) { assert_true(gsi < 24); }
 
 bool uart_interrupt(void) { return true; }
 void uart_write(const char *text unused, size_t length unused) {}
-bool uart_rx(u8 *byte) { *byte = (u8)host_random(); return *byte < 200; }
-size_t uart_tx_space(void) { return host_random() % 1024; } // another processor may drain the ring at any time
+bool uart_rx(u8 *byte) {
+    *byte = (u8)host_random();
+    return *byte < 200;
+}
+size_t uart_tx_space(void) {
+    return host_random() % 1024;
+} // another processor may drain the ring at any time
 
 // ---- The backend ----
 
@@ -200,7 +213,9 @@ static struct exit fake_run(struct cpu_state *cpu, u64 until) {
     assert_non_null(host_run);
     return host_run(cpu);
 }
-static u64 fake_read(struct cpu_state *cpu, enum backend_register reg) { return only_loaded(cpu)->registers[reg]; }
+static u64 fake_read(struct cpu_state *cpu, enum backend_register reg) {
+    return only_loaded(cpu)->registers[reg];
+}
 static void fake_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
     only_loaded(cpu)->registers[reg] = value;
 }
@@ -208,11 +223,13 @@ static struct basalt_segment fake_read_segment(struct cpu_state *cpu, unsigned i
     assert_true(index < 8);
     return only_loaded(cpu)->segments[index];
 }
-static void fake_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment) {
+static void fake_write_segment(struct cpu_state *cpu, unsigned index,
+                               const struct basalt_segment *segment) {
     assert_true(index < 8);
     only_loaded(cpu)->segments[index] = *segment;
 }
-static void fake_read_tables(struct cpu_state *cpu, u64 *gdt, u16 *gdt_limit, u64 *idt, u16 *idt_limit) {
+static void fake_read_tables(struct cpu_state *cpu, u64 *gdt, u16 *gdt_limit, u64 *idt,
+                             u16 *idt_limit) {
     const struct host_vcpu *s = only_loaded(cpu);
 
     *gdt = s->gdt_base;
@@ -220,7 +237,8 @@ static void fake_read_tables(struct cpu_state *cpu, u64 *gdt, u16 *gdt_limit, u6
     *idt = s->idt_base;
     *idt_limit = s->idt_limit;
 }
-static void fake_write_tables(struct cpu_state *cpu, u64 gdt, u16 gdt_limit, u64 idt, u16 idt_limit) {
+static void fake_write_tables(struct cpu_state *cpu, u64 gdt, u16 gdt_limit, u64 idt,
+                              u16 idt_limit) {
     struct host_vcpu *s = only_loaded(cpu);
 
     s->gdt_base = gdt;
@@ -234,7 +252,9 @@ static bool fake_read_msr(struct cpu_state *cpu, u32 msr unused, u64 *value) {
     *value = 0;
     return true;
 }
-static bool fake_write_msr(struct cpu_state *cpu, u32 msr unused, u64 value unused) { return only_loaded(cpu); }
+static bool fake_write_msr(struct cpu_state *cpu, u32 msr unused, u64 value unused) {
+    return only_loaded(cpu);
+}
 static bool fake_can_interrupt(struct cpu_state *cpu) {
     return !only_loaded(cpu)->no_interrupt && cpu->rflags & BIT(9);
 }
@@ -242,24 +262,47 @@ static bool fake_can_nmi(struct cpu_state *cpu) { return !only_loaded(cpu)->no_n
 static void fake_irq_window(struct cpu_state *cpu, bool on) { only_loaded(cpu)->irq_window = on; }
 static void fake_nmi_window(struct cpu_state *cpu, bool on) { only_loaded(cpu)->nmi_window = on; }
 static void fake_clear_shadow(struct cpu_state *cpu) { only_loaded(cpu)->no_interrupt = false; }
-static void fake_intercept_dr(struct cpu_state *cpu, bool on) { only_loaded(cpu)->intercept_dr = on; }
-static void fake_set_tsc_offset(struct cpu_state *cpu, u64 offset) { only_loaded(cpu)->tsc_offset = offset; }
+static void fake_intercept_dr(struct cpu_state *cpu, bool on) {
+    only_loaded(cpu)->intercept_dr = on;
+}
+static void fake_set_tsc_offset(struct cpu_state *cpu, u64 offset) {
+    only_loaded(cpu)->tsc_offset = offset;
+}
 static void fake_flush(struct cpu_state *cpu) { only_loaded(cpu)->flushes++; }
 static const char *fake_check(struct cpu_state *cpu unused) { return NULL; }
 
 static const struct backend fake_backend = {
-    .name = "fake", .pages = 2, .call_insn = CALL_VMCALL,
-    .state_init = fake_state_init, .load = fake_load, .unload = fake_unload, .run = fake_run, .read = fake_read,
-    .write = fake_write, .read_segment = fake_read_segment, .write_segment = fake_write_segment,
-    .read_tables = fake_read_tables, .write_tables = fake_write_tables, .cpl = fake_cpl, .read_msr = fake_read_msr,
-    .write_msr = fake_write_msr, .can_interrupt = fake_can_interrupt, .can_nmi = fake_can_nmi,
-    .irq_window = fake_irq_window, .nmi_window = fake_nmi_window, .clear_shadow = fake_clear_shadow,
-    .intercept_dr = fake_intercept_dr, .set_tsc_offset = fake_set_tsc_offset, .flush_second_level = fake_flush,
-    .flush_linear = fake_flush, .check = fake_check,
+    .name = "fake",
+    .pages = 2,
+    .call_insn = CALL_VMCALL,
+    .state_init = fake_state_init,
+    .load = fake_load,
+    .unload = fake_unload,
+    .run = fake_run,
+    .read = fake_read,
+    .write = fake_write,
+    .read_segment = fake_read_segment,
+    .write_segment = fake_write_segment,
+    .read_tables = fake_read_tables,
+    .write_tables = fake_write_tables,
+    .cpl = fake_cpl,
+    .read_msr = fake_read_msr,
+    .write_msr = fake_write_msr,
+    .can_interrupt = fake_can_interrupt,
+    .can_nmi = fake_can_nmi,
+    .irq_window = fake_irq_window,
+    .nmi_window = fake_nmi_window,
+    .clear_shadow = fake_clear_shadow,
+    .intercept_dr = fake_intercept_dr,
+    .set_tsc_offset = fake_set_tsc_offset,
+    .flush_second_level = fake_flush,
+    .flush_linear = fake_flush,
+    .check = fake_check,
 };
 
 const struct backend *backend = &fake_backend;
-struct backend_features backend_features = {.vpid = true, .second_level_2m = true, .second_level_is_ept = true};
+struct backend_features backend_features = {
+    .vpid = true, .second_level_2m = true, .second_level_is_ept = true};
 
 // ---- The machine ----
 
@@ -276,7 +319,9 @@ void host_machine_init(void) {
     interrupts_init();
 }
 
-struct host_vcpu *host_vcpu(const struct vcpu *v) { return state_of(&v->cpu); }
+struct host_vcpu *host_vcpu(const struct vcpu *v) {
+    return state_of(&v->cpu);
+}
 
 void host_load(struct vcpu *v) {
     struct runqueue *q = this_queue();
@@ -291,13 +336,16 @@ void host_load(struct vcpu *v) {
 
 void host_set_mode(struct vcpu *v, enum cpu_mode mode) {
     struct host_vcpu *s = host_vcpu(v);
-    struct basalt_segment data = {.limit = mode == MODE_16 ? 0xffff : 0xffffffff, .attributes = 0x93};
+    struct basalt_segment data = {.limit = mode == MODE_16 ? 0xffff : 0xffffffff,
+                                  .attributes = 0x93};
 
     data.attributes |= mode == MODE_16 ? 0 : 0xc000;
     for (unsigned i = 0; i < 6; i++)
         s->segments[i] = data;
     s->segments[BASALT_CS].attributes = mode == MODE_64 ? 0xa09b : mode == MODE_32 ? 0xc09b : 0x9b;
-    s->registers[REG_CR0] = mode == MODE_16 ? 0x10 : mode == MODE_32 ? 0x11 : CR0_PG | CR0_WP | 0x11;
+    s->registers[REG_CR0] = mode == MODE_16   ? 0x10
+                            : mode == MODE_32 ? 0x11
+                                              : CR0_PG | CR0_WP | 0x11;
     s->registers[REG_CR4] = mode == MODE_64 ? CR4_PAE : 0;
     s->registers[REG_EFER] = mode == MODE_64 ? EFER_LME | EFER_LMA | EFER_NXE : 0;
 }
@@ -344,7 +392,8 @@ unsigned host_destroy(struct domain *d) {
 
 // The caller must be the loaded one, as it is when it makes a hypercall.
 i64 host_call(struct vcpu *v, u64 number, const u64 args[6], u64 *second) {
-    static const u8 registers[6] = {BASALT_RDI, BASALT_RSI, BASALT_RDX, BASALT_R10, BASALT_R8, BASALT_R9};
+    static const u8 registers[6] = {BASALT_RDI, BASALT_RSI, BASALT_RDX,
+                                    BASALT_R10, BASALT_R8,  BASALT_R9};
 
     for (unsigned i = 0; i < 6; i++)
         v->cpu.gprs[registers[i]] = args[i];

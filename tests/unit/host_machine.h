@@ -32,12 +32,13 @@ extern u64 host_fail_at;     // the n-th frame allocation from now on fails (1: 
 extern bool host_fail_rest;  // and all after it do too
 extern u64 host_allocations; // count of all
 extern bool host_state_init_fails;
-extern jmp_buf *host_reset;  // where machine_reset() jumps to
+extern jmp_buf *host_reset; // where machine_reset() jumps to
 
-extern struct exit (*host_run)(struct cpu_state *cpu); // plays the guest: takes what is queued, returns an exit
-extern u64 host_until;       // when that run has to end
-extern u64 host_tsc;         // the clock; 0: the real one
-extern u64 host_timer;       // what the local APIC's timer is set to
+extern struct exit (*host_run)(
+    struct cpu_state *cpu); // plays the guest: takes what is queued, returns an exit
+extern u64 host_until;      // when that run has to end
+extern u64 host_tsc;        // the clock; 0: the real one
+extern u64 host_timer;      // what the local APIC's timer is set to
 
 /// Frame allocator, CPU, scheduler and backend; once per program.
 void host_machine_init(void);
@@ -55,7 +56,8 @@ void host_load(struct vcpu *v);
 void host_set_mode(struct vcpu *v, enum cpu_mode mode);
 /// A hypercall by a loaded vCPU in 64-bit mode. *second: RDX, may be NULL.
 i64 host_call(struct vcpu *v, u64 number, const u64 args[6], u64 *second);
-#define HOST_CALL(v, number, ...) host_call(v, BASALT_HC_##number, (const u64[6]){__VA_ARGS__}, NULL)
+#define HOST_CALL(v, number, ...) \
+    host_call(v, BASALT_HC_##number, (const u64[6]){__VA_ARGS__}, NULL)
 /// Where a domain's memory is on the host; asserts that it is mapped.
 void *host_memory(struct domain *d, u64 gpa);
 /// A bit of randomness, repeatable from the seed that is printed.

@@ -30,16 +30,14 @@ static const struct cpuid_inputs everything = {
 };
 static const struct cpuid_inputs plain = {.tsc_khz = 2500000, .xcr0 = 7};
 
-static struct cpuid vendor(bool amd, u32 max)
-{
+static struct cpuid vendor(bool amd, u32 max) {
     return amd ? (struct cpuid){max, 0x68747541, 0x444d4163, 0x69746e65}  // AuthenticAMD
                : (struct cpuid){max, 0x756e6547, 0x6c65746e, 0x49656e69}; // GenuineIntel
 }
 
 static bool amd;
 
-static struct cpuid all_features(u32 leaf, u32 sub)
-{
+static struct cpuid all_features(u32 leaf, u32 sub) {
     if (leaf == 0)
         return vendor(amd, 0x20);
     if (leaf == EXT)
@@ -55,8 +53,7 @@ static struct cpuid all_features(u32 leaf, u32 sub)
     return (struct cpuid){~0u, ~0u, ~0u, ~0u};
 }
 
-static struct cpuid old_host(u32 leaf, u32 sub)
-{
+static struct cpuid old_host(u32 leaf, u32 sub) {
     (void)sub;
     if (leaf == 0)
         return vendor(false, 2);
@@ -72,14 +69,12 @@ static struct cpuid old_host(u32 leaf, u32 sub)
 
 static struct cpuid ask(u32 leaf, u32 sub) { return cpuid_guest(&policy, &vcpu, leaf, sub); }
 
-static void use(const struct cpuid_inputs *in, cpuid_host_fn host)
-{
+static void use(const struct cpuid_inputs *in, cpuid_host_fn host) {
     cpuid_setup(&policy, in, host);
     vcpu = (struct cpuid_vcpu){.apic_id = 0, .vcpus = 1, .xcr0 = 1, .apic_on = true};
 }
 
-static void assert_regs(struct cpuid r, u32 eax, u32 ebx, u32 ecx, u32 edx)
-{
+static void assert_regs(struct cpuid r, u32 eax, u32 ebx, u32 ecx, u32 edx) {
     assert_int_equal(r.eax, eax);
     assert_int_equal(r.ebx, ebx);
     assert_int_equal(r.ecx, ecx);
@@ -87,8 +82,7 @@ static void assert_regs(struct cpuid r, u32 eax, u32 ebx, u32 ecx, u32 edx)
 }
 
 // Each feature that must never show, by leaf, subleaf and register; reasons are in guest/cpuid.c.
-static void hidden_features(void **state)
-{
+static void hidden_features(void **state) {
     enum { EAX, EBX, ECX, EDX, END = 255 };
     static const struct {
         u32 leaf;
@@ -138,8 +132,7 @@ static void hidden_features(void **state)
     }
 }
 
-static void vendor_and_limits(void **state)
-{
+static void vendor_and_limits(void **state) {
     (void)state;
     amd = false;
     use(&everything, all_features);
@@ -158,8 +151,7 @@ static void vendor_and_limits(void **state)
     assert_int_equal(policy.phys_bits, 52);
 }
 
-static void emulated_features_show_anywhere(void **state)
-{
+static void emulated_features_show_anywhere(void **state) {
     static const cpuid_host_fn hosts[] = {all_features, old_host, cpuid_count};
 
     (void)state;
@@ -174,8 +166,7 @@ static void emulated_features_show_anywhere(void **state)
     }
 }
 
-static void old_hosts_leaves_are_empty(void **state)
-{
+static void old_hosts_leaves_are_empty(void **state) {
     (void)state;
     use(&everything, old_host);
     assert_regs(ask(7, 0), 0, CPUID_7_EBX_TSC_ADJUST, 0, 0);
@@ -189,8 +180,7 @@ static void old_hosts_leaves_are_empty(void **state)
     assert_false(policy.ibpb || policy.l1d_flush);
 }
 
-static void inputs_gate_features(void **state)
-{
+static void inputs_gate_features(void **state) {
     (void)state;
     amd = false;
     use(&everything, all_features);
@@ -210,8 +200,7 @@ static void inputs_gate_features(void **state)
     assert_int_equal(policy.arch_capabilities, 0);
 }
 
-static void no_avx_without_its_state(void **state)
-{
+static void no_avx_without_its_state(void **state) {
     struct cpuid_inputs in = everything;
 
     (void)state;
@@ -232,8 +221,7 @@ static void no_avx_without_its_state(void **state)
     assert_regs(ask(0xd, 1), 0, 0, 0, 0);
 }
 
-static void extended_state_sizes(void **state)
-{
+static void extended_state_sizes(void **state) {
     (void)state;
     amd = false;
     use(&everything, all_features);
@@ -248,8 +236,7 @@ static void extended_state_sizes(void **state)
         assert_regs(ask(0xd, sub), 0, 0, 0, 0);
 }
 
-static void live_bits(void **state)
-{
+static void live_bits(void **state) {
     (void)state;
     use(&everything, all_features);
     assert_false(ask(1, 0).ecx & CPUID_1_ECX_OSXSAVE);
@@ -259,8 +246,7 @@ static void live_bits(void **state)
     assert_false(ask(1, 0).edx & CPUID_1_EDX_APIC);
 }
 
-static u32 log2_up(u32 n)
-{
+static u32 log2_up(u32 n) {
     u32 bits = 0;
 
     while (1u << bits < n)
@@ -268,8 +254,7 @@ static u32 log2_up(u32 n)
     return bits;
 }
 
-static void topology(void **state)
-{
+static void topology(void **state) {
     (void)state;
     for (u32 vcpus = 1; vcpus <= 64; vcpus++) {
         u32 bits = log2_up(vcpus);
@@ -300,8 +285,7 @@ static void topology(void **state)
     }
 }
 
-static void frequencies(void **state)
-{
+static void frequencies(void **state) {
     (void)state;
     amd = false;
     use(&everything, all_features);
@@ -311,8 +295,7 @@ static void frequencies(void **state)
     assert_regs(ask(0x16, 0), 2500, 2500, 100, 0);
 }
 
-static void hypervisor_leaves(void **state)
-{
+static void hypervisor_leaves(void **state) {
     char text[13] = "";
 
     (void)state;
@@ -331,8 +314,7 @@ static void hypervisor_leaves(void **state)
     assert_regs(ask(0x40000200, 0), 0, 0, 0, 0);
 }
 
-static void control_bits_follow_features(void **state)
-{
+static void control_bits_follow_features(void **state) {
     (void)state;
     amd = false;
     use(&everything, all_features);
@@ -344,8 +326,7 @@ static void control_bits_follow_features(void **state)
 }
 
 // On the machine that runs the test: nothing but what it has, and what is made up on purpose.
-static void this_host(void **state)
-{
+static void this_host(void **state) {
     (void)state;
     use(&plain, cpuid_count);
     struct cpuid host = cpuid_count(1, 0), guest = ask(1, 0);
@@ -368,8 +349,7 @@ static void this_host(void **state)
         assert_regs(ask(0xd, 2), 256, 576, 0, 0);
 }
 
-static void any_leaf_is_answered(void **state)
-{
+static void any_leaf_is_answered(void **state) {
     (void)state;
     srand(2);
     amd = rand() & 1;
@@ -384,8 +364,7 @@ static void any_leaf_is_answered(void **state)
     ask(0x7fffffff, 0);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hidden_features),
         cmocka_unit_test(vendor_and_limits),

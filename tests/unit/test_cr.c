@@ -27,8 +27,7 @@ static const struct cpuid_policy policy = {
 #define RESET_CR0 (CR0_ET | CR0_NW | CR0_CD)
 #define PROTECTED (CR0_PE | CR0_ET | CR0_NE)
 
-static void into_long_mode_and_out(void **state)
-{
+static void into_long_mode_and_out(void **state) {
     struct cr_state s = {.cr0 = RESET_CR0};
     struct cr_outcome o = cr0_write(&s, PROTECTED);
 
@@ -71,8 +70,7 @@ static void into_long_mode_and_out(void **state)
     assert_true(!o.fault && o.mode_changed && o.efer == EFER_LME);
 }
 
-static void pae_paging_loads_pdptes(void **state)
-{
+static void pae_paging_loads_pdptes(void **state) {
     struct cr_state s = {.cr0 = PROTECTED, .cr4 = CR4_PAE};
     struct cr_outcome o = cr0_write(&s, PROTECTED | CR0_PG);
 
@@ -93,8 +91,7 @@ static void pae_paging_loads_pdptes(void **state)
     assert_true(!o.fault && o.load_pdptes);
 }
 
-static void pdptes(void **state)
-{
+static void pdptes(void **state) {
     (void)state;
     for (unsigned i = 0; i < 4; i++)
         for (unsigned bit = 0; bit < 64; bit++) {
@@ -107,8 +104,7 @@ static void pdptes(void **state)
         }
 }
 
-static void each_bit(void **state)
-{
+static void each_bit(void **state) {
     struct cr_state real = {.cr0 = RESET_CR0}, in_long = {.cr0 = PROTECTED | CR0_PG,
                                                           .cr4 = CR4_PAE,
                                                           .efer = EFER_LME | EFER_LMA};
@@ -130,8 +126,7 @@ static void each_bit(void **state)
     assert_true(cr0_write(&real, CR0_PG | CR0_CD).fault);
 }
 
-static void pcid_bits_of_cr3(void **state)
-{
+static void pcid_bits_of_cr3(void **state) {
     struct cr_state s = {
         .cr0 = PROTECTED | CR0_PG, .cr3 = 0x5000, .cr4 = CR4_PAE, .efer = EFER_LME | EFER_LMA};
     struct cr_outcome o = cr3_write(&s, BIT(63) | 0x6000, &policy);
@@ -148,15 +143,13 @@ static void pcid_bits_of_cr3(void **state)
     assert_true(!o.fault && o.flush);
 }
 
-static void lmsw(void **state)
-{
+static void lmsw(void **state) {
     (void)state;
     assert_int_equal(cr0_after_lmsw(CR0_PE | CR0_PG | CR0_TS, 0xfff0), CR0_PE | CR0_PG);
     assert_int_equal(cr0_after_lmsw(CR0_ET, 0xffff), CR0_ET | 0xf);
 }
 
-static void extended_state(void **state)
-{
+static void extended_state(void **state) {
     (void)state;
     for (u64 value = 0; value < 0x1000; value++) {
         bool legal = value == 1 || value == 3 || value == 7;
@@ -169,8 +162,7 @@ static void extended_state(void **state)
 }
 
 // The rules that entry checks impose on guest control registers (SDM, "Checks on the Guest State Area").
-static void check_entry_rules(const struct cr_state *s)
-{
+static void check_entry_rules(const struct cr_state *s) {
     bool pg = s->cr0 & CR0_PG, lma = s->efer & EFER_LMA, lme = s->efer & EFER_LME,
          pae = s->cr4 & CR4_PAE;
 
@@ -183,8 +175,7 @@ static void check_entry_rules(const struct cr_state *s)
     assert_false(lma && s->cr3 >> 40);
 }
 
-static void random_writes_keep_the_rules(void **state)
-{
+static void random_writes_keep_the_rules(void **state) {
     static const u64 cr0_bits[] = {CR0_PE, CR0_PG, CR0_CD, CR0_NW, CR0_WP, CR0_TS, BIT(40)};
     static const u64 cr4_bits[] = {CR4_PAE, CR4_PCIDE, CR4_PGE, CR4_SMEP, CR4_VMXE};
     static const u64 efer_bits[] = {EFER_LME, EFER_LMA, EFER_NXE, EFER_SVME};
@@ -226,8 +217,7 @@ static void random_writes_keep_the_rules(void **state)
     assert_true(longs > 10000);
 }
 
-static void canonical_addresses(void **state)
-{
+static void canonical_addresses(void **state) {
     (void)state;
     assert_true(canonical(0) && canonical(0x00007fffffffffff) && canonical(0xffff800000000000) &&
                 canonical(~0ull));
@@ -235,8 +225,7 @@ static void canonical_addresses(void **state)
                  canonical(BIT(63)));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(into_long_mode_and_out),
         cmocka_unit_test(pae_paging_loads_pdptes),

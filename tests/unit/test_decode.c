@@ -28,47 +28,20 @@
 static const char *const mode_name[3] = {"16", "32", "64"};
 
 static const char *const op_name[OP_COUNT] = {
-    [OP_ADD] = "add",
-    [OP_OR] = "or",
-    [OP_ADC] = "adc",
-    [OP_SBB] = "sbb",
-    [OP_AND] = "and",
-    [OP_SUB] = "sub",
-    [OP_XOR] = "xor",
-    [OP_INC] = "inc",
-    [OP_DEC] = "dec",
-    [OP_NOT] = "not",
-    [OP_NEG] = "neg",
-    [OP_XCHG] = "xchg",
-    [OP_XADD] = "xadd",
-    [OP_CMPXCHG] = "cmpxchg",
-    [OP_CMP] = "cmp",
-    [OP_TEST] = "test",
-    [OP_MOV] = "mov",
-    [OP_MOVZX] = "movzx",
-    [OP_MOVSX] = "movsx",
-    [OP_CLFLUSH] = "clflush",
-    [OP_MOVS] = "movs",
-    [OP_STOS] = "stos",
-    [OP_LODS] = "lods",
-    [OP_INS] = "ins",
-    [OP_OUTS] = "outs",
-    [OP_IN] = "in",
-    [OP_OUT] = "out",
-    [OP_MOV_CR] = "movcr",
-    [OP_CLTS] = "clts",
-    [OP_LMSW] = "lmsw",
-    [OP_SMSW] = "smsw",
-    [OP_CPUID] = "cpuid",
-    [OP_RDMSR] = "rdmsr",
-    [OP_WRMSR] = "wrmsr",
-    [OP_XSETBV] = "xsetbv",
-    [OP_HLT] = "hlt",
-    [OP_PAUSE] = "pause",
-    [OP_INVD] = "invd",
-    [OP_WBINVD] = "wbinvd",
-    [OP_VMCALL] = "vmcall",
-    [OP_VMMCALL] = "vmmcall",
+    [OP_ADD] = "add",       [OP_OR] = "or",           [OP_ADC] = "adc",
+    [OP_SBB] = "sbb",       [OP_AND] = "and",         [OP_SUB] = "sub",
+    [OP_XOR] = "xor",       [OP_INC] = "inc",         [OP_DEC] = "dec",
+    [OP_NOT] = "not",       [OP_NEG] = "neg",         [OP_XCHG] = "xchg",
+    [OP_XADD] = "xadd",     [OP_CMPXCHG] = "cmpxchg", [OP_CMP] = "cmp",
+    [OP_TEST] = "test",     [OP_MOV] = "mov",         [OP_MOVZX] = "movzx",
+    [OP_MOVSX] = "movsx",   [OP_CLFLUSH] = "clflush", [OP_MOVS] = "movs",
+    [OP_STOS] = "stos",     [OP_LODS] = "lods",       [OP_INS] = "ins",
+    [OP_OUTS] = "outs",     [OP_IN] = "in",           [OP_OUT] = "out",
+    [OP_MOV_CR] = "movcr",  [OP_CLTS] = "clts",       [OP_LMSW] = "lmsw",
+    [OP_SMSW] = "smsw",     [OP_CPUID] = "cpuid",     [OP_RDMSR] = "rdmsr",
+    [OP_WRMSR] = "wrmsr",   [OP_XSETBV] = "xsetbv",   [OP_HLT] = "hlt",
+    [OP_PAUSE] = "pause",   [OP_INVD] = "invd",       [OP_WBINVD] = "wbinvd",
+    [OP_VMCALL] = "vmcall", [OP_VMMCALL] = "vmmcall",
 };
 
 static const char *const segment_name[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
@@ -78,8 +51,7 @@ static const char *const segment_name[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
 
 // Decodes a heap copy of exactly `valid` bytes: under AddressSanitizer a read beyond them is fatal.
 static enum decode_status decode_exactly(const u8 *bytes, unsigned valid, enum cpu_mode mode,
-                                         struct insn *insn)
-{
+                                         struct insn *insn) {
     u8 *copy = malloc(valid);
     memcpy(copy, bytes, valid);
     enum decode_status status = insn_decode(copy, valid, mode, insn);
@@ -87,8 +59,7 @@ static enum decode_status decode_exactly(const u8 *bytes, unsigned valid, enum c
     return status;
 }
 
-static unsigned parse_hex(const char *text, u8 bytes[32])
-{
+static unsigned parse_hex(const char *text, u8 bytes[32]) {
     unsigned count = 0;
     int used;
     unsigned byte;
@@ -99,8 +70,7 @@ static unsigned parse_hex(const char *text, u8 bytes[32])
     return count;
 }
 
-static const char *hex(const u8 *bytes, unsigned count)
-{
+static const char *hex(const u8 *bytes, unsigned count) {
     static char text[64];
     text[0] = 0;
     for (unsigned i = 0; i < count; i++)
@@ -108,8 +78,7 @@ static const char *hex(const u8 *bytes, unsigned count)
     return text;
 }
 
-static const char *register_name(unsigned number, unsigned size, bool high)
-{
+static const char *register_name(unsigned number, unsigned size, bool high) {
     static const char *const word[8] = {"ax", "cx", "dx", "bx", "sp", "bp", "si", "di"};
     static const char *const high_byte[4] = {"ah", "ch", "dh", "bh"};
     static char ring[4][8];
@@ -135,8 +104,7 @@ static const char *register_name(unsigned number, unsigned size, bool high)
 
 // "size segment:[base+index*scale+displacement]"; an address without registers is followed by its
 // size.
-static void format_memory(char *text, const struct insn *insn)
-{
+static void format_memory(char *text, const struct insn *insn) {
     text += sprintf(text, "m%u %s:[", insn->rm_size, segment_name[insn->segment]);
     const char *plus = "";
     if (insn->rip_relative) {
@@ -164,19 +132,14 @@ static void format_memory(char *text, const struct insn *insn)
         sprintf(text, "]");
 }
 
-static bool has_no_operands(u8 op)
-{
-    return op == OP_CLTS || op >= OP_CPUID;
+static bool has_no_operands(u8 op) { return op == OP_CLTS || op >= OP_CPUID; }
+
+static bool has_one_operand(u8 op) {
+    return op == OP_NOT || op == OP_NEG || op == OP_INC || op == OP_DEC || op == OP_CLFLUSH ||
+           op == OP_LMSW || op == OP_SMSW;
 }
 
-static bool has_one_operand(u8 op)
-{
-    return op == OP_NOT || op == OP_NEG || op == OP_INC || op == OP_DEC || op == OP_CLFLUSH || op == OP_LMSW ||
-           op == OP_SMSW;
-}
-
-static const char *format(const struct insn *insn)
-{
+static const char *format(const struct insn *insn) {
     static char text[256];
     char rm[80], other[40];
     const char *prefix = insn->lock ? "lock " : insn->rep ? "rep " : insn->repne ? "repne " : "";
@@ -402,8 +365,7 @@ static const struct vector {
     {MODE_16, "66 0f b6 07", "movzx eax, m1 ds:[bx]"},
 };
 
-static void test_vectors(void **state)
-{
+static void test_vectors(void **state) {
     (void)state;
     for (unsigned i = 0; i < COUNT_OF(vectors); i++) {
         u8 bytes[32];
@@ -478,8 +440,7 @@ static const struct refusal {
     {MODE_64, "2e 2e 2e 48 c7 84 24 00 00 00 00 00 00 00 00", DECODE_OK},
 };
 
-static void test_refusals(void **state)
-{
+static void test_refusals(void **state) {
     (void)state;
     for (unsigned i = 0; i < COUNT_OF(refusals); i++) {
         u8 bytes[32];
@@ -492,8 +453,7 @@ static void test_refusals(void **state)
     }
 }
 
-static void test_offsets(void **state)
-{
+static void test_offsets(void **state) {
     static const struct {
         enum cpu_mode mode;
         const char *bytes;
@@ -509,9 +469,9 @@ static void test_offsets(void **state)
         {MODE_64, "8b 04 25 00 00 e0 fe", 0xfffffffffee00000},
         {MODE_32, "8b 05 00 00 e0 fe", 0xfee00000},
         {MODE_32, "8b 83 00 00 00 f0", 0x02345000},
-        {MODE_16, "8b 00", 0x5023},                       // [bx+si]
-        {MODE_16, "8b 40 80", 0x4fa3},                    // [bx+si-0x80]
-        {MODE_16, "8b 80 00 f0", 0x4023},                 // wraps at 64 KiB
+        {MODE_16, "8b 00", 0x5023},       // [bx+si]
+        {MODE_16, "8b 40 80", 0x4fa3},    // [bx+si-0x80]
+        {MODE_16, "8b 80 00 f0", 0x4023}, // wraps at 64 KiB
         {MODE_64, "a4", 0x23},
         {MODE_64, "aa", 0x1111},
     };
@@ -537,8 +497,7 @@ static cs_insn *theirs;
 static unsigned long compared, compared_memory, compared_registers, differences,
     compared_op[OP_COUNT], excepted[16];
 
-static int open_capstone(void **state)
-{
+static int open_capstone(void **state) {
     static const cs_mode modes[3] = {CS_MODE_16, CS_MODE_32, CS_MODE_64};
     (void)state;
     for (int i = 0; i < 3; i++) {
@@ -550,8 +509,7 @@ static int open_capstone(void **state)
     return 0;
 }
 
-static int close_capstone(void **state)
-{
+static int close_capstone(void **state) {
     (void)state;
     cs_free(theirs, 1);
     for (int i = 0; i < 3; i++)
@@ -560,8 +518,7 @@ static int close_capstone(void **state)
 }
 
 // Whether Capstone's mnemonic is one of those that our operation stands for.
-static bool same_operation(const struct insn *insn, const char *name)
-{
+static bool same_operation(const struct insn *insn, const char *name) {
     static const struct {
         u8 op;
         const char
@@ -593,22 +550,19 @@ static bool same_operation(const struct insn *insn, const char *name)
     return false;
 }
 
-static const char *capstone_register(x86_reg reg)
-{
+static const char *capstone_register(x86_reg reg) {
     const char *name = cs_reg_name(capstone[2], reg);
     return name ? name : "";
 }
 
-static bool same_register(x86_reg reg, u8 number, unsigned size)
-{
+static bool same_register(x86_reg reg, u8 number, unsigned size) {
     if (reg == X86_REG_INVALID || reg == X86_REG_EIZ || reg == X86_REG_RIZ)
         return number == INSN_NONE;
     return number != INSN_NONE &&
            !strcmp(capstone_register(reg), register_name(number, size, false));
 }
 
-static bool same_memory(const struct insn *insn, const x86_op_mem *mem, enum cpu_mode mode)
-{
+static bool same_memory(const struct insn *insn, const x86_op_mem *mem, enum cpu_mode mode) {
     u64 mask = insn_mask(insn->address_size);
     bool rip = mem->base == X86_REG_RIP || mem->base == X86_REG_EIP;
     bool base = rip ? insn->rip_relative
@@ -632,8 +586,7 @@ static bool same_memory(const struct insn *insn, const x86_op_mem *mem, enum cpu
 }
 
 // The memory operand that is our r/m: of the two of MOVS and CMPS the one at rSI.
-static const cs_x86_op *memory_operand(const struct insn *insn, const cs_x86 *x86)
-{
+static const cs_x86_op *memory_operand(const struct insn *insn, const cs_x86 *x86) {
     const cs_x86_op *found = NULL;
     for (int i = 0; i < x86->op_count; i++) {
         const cs_x86_op *op = &x86->operands[i];
@@ -644,22 +597,19 @@ static const cs_x86_op *memory_operand(const struct insn *insn, const cs_x86 *x8
     return found;
 }
 
-static bool same_immediate(const struct insn *insn, const cs_x86 *x86)
-{
+static bool same_immediate(const struct insn *insn, const cs_x86 *x86) {
     for (int i = 0; i < x86->op_count; i++)
         if (x86->operands[i].type == X86_OP_IMM)
             return !(((u64)x86->operands[i].imm ^ insn->immediate) & insn_mask(insn->operand_size));
     return insn->immediate == 1; // of shifts by one, which Capstone may leave out
 }
 
-static bool is_register(const cs_x86_op *op, const char *name)
-{
+static bool is_register(const cs_x86_op *op, const char *name) {
     return op->type == X86_OP_REG && !strcmp(capstone_register(op->reg), name);
 }
 
 // The register operands, in the order in which Intel writes them.
-static bool same_registers(const struct insn *insn, const cs_x86 *x86)
-{
+static bool same_registers(const struct insn *insn, const cs_x86 *x86) {
     bool control = insn->op == OP_MOV_CR;
     if (insn->op > OP_CLFLUSH && !control)
         return true;
@@ -689,13 +639,9 @@ struct prefix_summary {
     bool split_rex; // REX that another prefix, or REX, follows
 };
 
-static bool is_one_of(u8 byte, const char *set)
-{
-    return byte && strchr(set, byte);
-}
+static bool is_one_of(u8 byte, const char *set) { return byte && strchr(set, byte); }
 
-static struct prefix_summary summarize_prefixes(const u8 *bytes, enum cpu_mode mode)
-{
+static struct prefix_summary summarize_prefixes(const u8 *bytes, enum cpu_mode mode) {
     struct prefix_summary sum = {0};
     for (;; bytes++) {
         bool rex = mode == MODE_64 && (*bytes & 0xf0) == 0x40;
@@ -727,8 +673,7 @@ enum deviation {
 
 // Where Capstone 4.0.2 is taken to be wrong; asked only about instructions that differ.
 static enum deviation capstone_deviation(const struct insn *insn, enum cpu_mode mode,
-                                         const u8 *bytes)
-{
+                                         const u8 *bytes) {
     struct prefix_summary sum = summarize_prefixes(bytes, mode);
     bool selected = insn->op == OP_PAUSE;
     bool adjacent = sum.last == (insn->rep ? 0xf3 : insn->repne ? 0xf2 : 0x66);
@@ -749,8 +694,7 @@ static enum deviation capstone_deviation(const struct insn *insn, enum cpu_mode 
 }
 
 static const char *difference(const struct insn *insn, enum cpu_mode mode, const u8 *bytes,
-                              size_t count)
-{
+                              size_t count) {
     const u8 *code = bytes;
     u64 address = 0;
     if (!cs_disasm_iter(capstone[mode], &code, &count, &address, theirs))
@@ -780,8 +724,7 @@ static const char *difference(const struct insn *insn, enum cpu_mode mode, const
 
 // Reports each kind of difference once, with the first instruction that shows it.
 static void report(const struct insn *insn, enum cpu_mode mode, const u8 *bytes,
-                   const char *problem)
-{
+                   const char *problem) {
     static const char *seen[OP_COUNT][3];
     differences++;
     if (seen[insn->op][mode] == problem)
@@ -791,8 +734,7 @@ static void report(const struct insn *insn, enum cpu_mode mode, const u8 *bytes,
                 hex(bytes, insn->length), problem, format(insn), theirs->mnemonic, theirs->op_str);
 }
 
-static void compare(enum cpu_mode mode, const u8 *bytes, unsigned count)
-{
+static void compare(enum cpu_mode mode, const u8 *bytes, unsigned count) {
     struct insn insn;
     if (insn_decode(bytes, count, mode, &insn) != DECODE_OK)
         return;
@@ -808,16 +750,14 @@ static void compare(enum cpu_mode mode, const u8 *bytes, unsigned count)
 static u64 random_state;
 
 // xorshift64*
-static u64 random64(void)
-{
+static u64 random64(void) {
     random_state ^= random_state >> 12;
     random_state ^= random_state << 25;
     random_state ^= random_state >> 27;
     return random_state * 0x2545f4914f6cdd1dull;
 }
 
-static unsigned random_rounds(void)
-{
+static unsigned random_rounds(void) {
     const char *seed = getenv("BASALT_TEST_SEED"), *rounds = getenv("BASALT_TEST_ROUNDS");
     random_state = seed ? strtoull(seed, NULL, 0) : (u64)time(NULL) * 2 + 1;
     print_message("BASALT_TEST_SEED=%llu\n", (unsigned long long)random_state);
@@ -825,8 +765,7 @@ static unsigned random_rounds(void)
 }
 
 // Sometimes prefixes, often REX or 0F, then random bytes.
-static unsigned random_instruction(u8 bytes[15])
-{
+static unsigned random_instruction(u8 bytes[15]) {
     static const u8 prefixes[] = {0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x26,
                                   0x2e, 0x36, 0x3e, 0x64, 0x65, 0x48};
     u64 dice = random64();
@@ -843,8 +782,7 @@ static unsigned random_instruction(u8 bytes[15])
     return count;
 }
 
-static void test_random_against_capstone(void **state)
-{
+static void test_random_against_capstone(void **state) {
     (void)state;
     unsigned rounds = random_rounds();
     unsigned long before = compared;
@@ -870,8 +808,7 @@ static void test_random_against_capstone(void **state)
     assert_int_equal(differences, 0);
 }
 
-static void compare_modrm(enum cpu_mode mode, u8 *bytes, unsigned count)
-{
+static void compare_modrm(enum cpu_mode mode, u8 *bytes, unsigned count) {
     for (unsigned modrm = 0; modrm < 256; modrm++) {
         bytes[count] = (u8)modrm;
         bytes[count + 1] = (u8)(modrm * 37 + bytes[count - 1] * 11); // SIB: varied, reproducible
@@ -880,8 +817,7 @@ static void compare_modrm(enum cpu_mode mode, u8 *bytes, unsigned count)
 }
 
 // Every opcode with every ModRM behind subsets of the prefixes.
-static void test_all_opcodes_against_capstone(void **state)
-{
+static void test_all_opcodes_against_capstone(void **state) {
     // The first three of these meet every REX, the others the first three REX.
     static const char *const prefixes[] = {"",      "66",    "67",    "f2",    "f3",   "f0",
                                            "26",    "2e",    "36",    "3e",    "64",   "65",
@@ -929,9 +865,8 @@ static void test_all_opcodes_against_capstone(void **state)
                      : [s] "c"(s)                                             \
                      : "cc", "memory")
 
-#define PROCESSOR(name, type) \
-    static struct alu_result name(enum insn_op op, u64 dst, u64 src, u64 flags)                 \
-    {                                                                                           \
+#define PROCESSOR(name, type)                                                                   \
+    static struct alu_result name(enum insn_op op, u64 dst, u64 src, u64 flags) {               \
         type d = (type)dst, s = (type)src;                                                      \
         switch ((int)op) {                                                                      \
         case OP_ADD: EXECUTE("add %[s], %[d]"); break;                                          \
@@ -957,10 +892,8 @@ static void test_all_opcodes_against_capstone(void **state)
         case OP_NOT: EXECUTE("not %[d]"); break;                                                \
         case OP_NEG: EXECUTE("neg %[d]"); break;                                                \
         case OP_XCHG:                                                                           \
-        case OP_MOV:                                                                            \
-            d = s;                                                                              \
-            break;                                                                              \
-        default: fail();                                                         \
+        case OP_MOV: d = s; break;                                                              \
+        default: fail();                                                                        \
         }                                                                                       \
         return (struct alu_result){d, flags};                                                   \
     }
@@ -971,8 +904,8 @@ PROCESSOR(processor32, u32)
 PROCESSOR(processor64, u64)
 
 static const enum insn_op arithmetic[] = {
-    OP_ADD, OP_OR,  OP_ADC, OP_SBB, OP_AND,  OP_SUB, OP_XOR,  OP_INC,  OP_DEC,
-    OP_NOT, OP_NEG, OP_XADD, OP_CMP, OP_TEST, OP_XCHG, OP_MOV,
+    OP_ADD, OP_OR,  OP_ADC, OP_SBB,  OP_AND, OP_SUB,  OP_XOR,  OP_INC,
+    OP_DEC, OP_NOT, OP_NEG, OP_XADD, OP_CMP, OP_TEST, OP_XCHG, OP_MOV,
 };
 
 enum { ARITHMETIC_FLAGS = RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF };
@@ -984,8 +917,7 @@ static u64 defined_flags(enum insn_op op) {
     return logic ? ARITHMETIC_FLAGS & ~RFLAGS_AF : ARITHMETIC_FLAGS;
 }
 
-static void check_alu(enum insn_op op, u64 dst, u64 src, unsigned size, u64 rflags)
-{
+static void check_alu(enum insn_op op, u64 dst, u64 src, unsigned size, u64 rflags) {
     struct alu_result real = size == 1   ? processor8(op, dst, src, rflags)
                              : size == 2 ? processor16(op, dst, src, rflags)
                              : size == 4 ? processor32(op, dst, src, rflags)
@@ -1002,8 +934,7 @@ static void check_alu(enum insn_op op, u64 dst, u64 src, unsigned size, u64 rfla
             (unsigned long long)real.flags);
 }
 
-static void test_alu_against_processor(void **state)
-{
+static void test_alu_against_processor(void **state) {
     static const u64 edges[] = {0,          1,      2,          7,          8,          9,
                                 0xf,        0x10,   0x1f,       0x20,       0x3f,       0x40,
                                 0x7f,       0x80,   0x81,       0xff,       0x100,      0x7fff,
@@ -1026,8 +957,7 @@ static void test_alu_against_processor(void **state)
     print_message("%lu operations agree with the processor\n", checks);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_refusals),

@@ -48,8 +48,9 @@ static int begin(void **state unused) {
 static void check_charges(void) {
     struct host_account a = host_account();
 
-    assert_int_equal(a.charged - empty.charged,
-                     (a.kernel_frames - empty.kernel_frames + a.domain_frames - empty.domain_frames) * PAGE_SIZE);
+    assert_int_equal(a.charged - empty.charged, (a.kernel_frames - empty.kernel_frames +
+                                                 a.domain_frames - empty.domain_frames) *
+                                                    PAGE_SIZE);
 }
 
 static void test_create_and_destroy(void **state unused) {
@@ -178,7 +179,8 @@ static void test_lazy(void **state unused) {
     assert_false(memory_fault(d, GPA(0x600000)));
     assert_int_equal(memory_read(d, GPA(0x1fe000), &out, 8), -BASALT_EFAULT);
     assert_true(d->charged == charged);
-    assert_int_equal(memory_write(d, GPA(0x1ffffc), &value, 8), 0); // a page and a superpage at once
+    assert_int_equal(memory_write(d, GPA(0x1ffffc), &value, 8),
+                     0); // a page and a superpage at once
     assert_int_equal(memory_read(d, GPA(0x1ffffc), &out, 8), 0);
     assert_true(out == value);
     assert_int_equal(ept_walk(&d->ept, GPA(0x200000)).shift, 21);
@@ -202,7 +204,8 @@ static void test_lazy_after_release(void **state unused) {
     assert_int_equal(memory_populate(d, GPA(0x200000), 4, 0), 4);
     assert_int_equal(memory_release(d, GPA(0x200000), 4), 4);
     for (u64 done = 0; done < 512;) {
-        i64 pages = memory_populate(d, GPA(0x200000 + done * PAGE_SIZE), 512 - done, BASALT_POPULATE_LAZY);
+        i64 pages =
+            memory_populate(d, GPA(0x200000 + done * PAGE_SIZE), 512 - done, BASALT_POPULATE_LAZY);
         assert_true(pages > 0);
         done += (u64)pages;
     }
@@ -222,7 +225,8 @@ static void test_copy(void **state unused) {
     for (unsigned n = 0; n < 200; n++) {
         u64 offset = host_random() % (4 * PAGE_SIZE), bytes = host_random() % sizeof(in);
         bool fits = offset + bytes <= 4 * PAGE_SIZE;
-        assert_int_equal(memory_write(d, GPA(0x10000 + offset), in, bytes), fits ? 0 : -BASALT_EFAULT);
+        assert_int_equal(memory_write(d, GPA(0x10000 + offset), in, bytes),
+                         fits ? 0 : -BASALT_EFAULT);
         if (!fits)
             continue;
         memset(out, 0, sizeof(out));
@@ -236,7 +240,9 @@ static void test_copy(void **state unused) {
     // Read-only and device memory.
     hpa_t frame = ept_walk(&d->ept, GPA(0x10000)).hpa;
     assert_int_equal(ept_map(&other->ept, GPA(0), frame, 12, EPT_READ | EPT_FOREIGN), 0);
-    assert_int_equal(ept_map(&other->ept, GPA(0x1000), frame, 12, EPT_READ | EPT_WRITE | EPT_UNCACHED | EPT_FOREIGN), 0);
+    assert_int_equal(ept_map(&other->ept, GPA(0x1000), frame, 12,
+                             EPT_READ | EPT_WRITE | EPT_UNCACHED | EPT_FOREIGN),
+                     0);
     assert_int_equal(memory_read(other, GPA(0), out, 100), 0);
     assert_int_equal(memory_write(other, GPA(0), out, 100), -BASALT_EFAULT);
     assert_int_equal(memory_read(other, GPA(0x1000), out, 100), -BASALT_EFAULT);
@@ -301,12 +307,19 @@ static void test_tags_come_back(void **state unused) {
 
 static void test_vcpu_state(void **state unused) {
     struct domain *d = host_domain("d", 4 * MIB);
-    struct basalt_vcpu_state in = {.rip = 0x100000, .rflags = 2, .cr0 = CR0_PE | CR0_ET, .dr7 = 0x400, .cr8 = 3}, out;
+    struct basalt_vcpu_state in = {.rip = 0x100000,
+                                   .rflags = 2,
+                                   .cr0 = CR0_PE | CR0_ET,
+                                   .dr7 = 0x400,
+                                   .cr8 = 3},
+                             out;
 
     for (unsigned i = 0; i < 16; i++)
         in.gprs[i] = host_random();
     for (unsigned i = 0; i < 8; i++)
-        in.segments[i] = (struct basalt_segment){.base = host_random(), .limit = (u32)host_random(), .selector = 8,
+        in.segments[i] = (struct basalt_segment){.base = host_random(),
+                                                 .limit = (u32)host_random(),
+                                                 .selector = 8,
                                                  .attributes = 0xc093};
     in.gdt_base = 0x1000;
     in.idt_limit = 0xfff;
@@ -526,7 +539,8 @@ static void test_memory_runs_out(void **state unused) { fail_each(true); }
 static void test_quota_runs_out(void **state unused) {
     u64 ram, errors = host_log_errors;
 
-    for (u64 pages = 1; pages < 1200; pages += pages < 40 || (pages > 505 && pages < 560) ? 1 : 23) {
+    for (u64 pages = 1; pages < 1200;
+         pages += pages < 40 || (pages > 505 && pages < 560) ? 1 : 23) {
         struct domain *dom0 = host_dom0(2 * MIB, &ram);
         host_load(dom0->vcpus[0]);
         live(dom0, pages * PAGE_SIZE);
@@ -541,14 +555,25 @@ static void test_quota_runs_out(void **state unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_create_and_destroy), TEST(test_too_little_quota),
-        TEST(test_populate_arguments), TEST(test_populate_and_release),
-        TEST(test_release_a_superpage), TEST(test_lazy),
-        TEST(test_lazy_after_release), TEST(test_copy), TEST(test_identity),
-        TEST(test_vcpus), TEST(test_tags_come_back), TEST(test_vcpu_state),
-        TEST(test_init_and_startup), TEST(test_end_rings_the_watcher),
-        TEST(test_destroy_is_bounded), TEST(test_the_table_full),
-        TEST(test_one_allocation_fails), TEST(test_memory_runs_out), TEST(test_quota_runs_out),
+        TEST(test_create_and_destroy),
+        TEST(test_too_little_quota),
+        TEST(test_populate_arguments),
+        TEST(test_populate_and_release),
+        TEST(test_release_a_superpage),
+        TEST(test_lazy),
+        TEST(test_lazy_after_release),
+        TEST(test_copy),
+        TEST(test_identity),
+        TEST(test_vcpus),
+        TEST(test_tags_come_back),
+        TEST(test_vcpu_state),
+        TEST(test_init_and_startup),
+        TEST(test_end_rings_the_watcher),
+        TEST(test_destroy_is_bounded),
+        TEST(test_the_table_full),
+        TEST(test_one_allocation_fails),
+        TEST(test_memory_runs_out),
+        TEST(test_quota_runs_out),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

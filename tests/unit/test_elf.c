@@ -14,17 +14,19 @@
 
 #include <cmocka.h>
 
-#define LIMIT (64 * MIB)
+#define LIMIT     (64 * MIB)
 #define FILE_SIZE 0x5000u
-#define HEADERS (64 + 3 * 56)
+#define HEADERS   (64 + 3 * 56)
 
 static u8 file[FILE_SIZE];
 
-static void put(unsigned offset, unsigned bytes, u64 value) { memcpy(file + offset, &value, bytes); }
+static void put(unsigned offset, unsigned bytes, u64 value) {
+    memcpy(file + offset, &value, bytes);
+}
 
 // offsets of fields in the file header and in program header `n`
 enum { TYPE = 16, MACHINE = 18, ENTRY = 24, PHOFF = 32, PHENTSIZE = 54, PHNUM = 56 };
-#define PH(n, field) (64 + (n) * 56u + (field))
+#define PH(n, field) (64 + (n)*56u + (field))
 enum { P_TYPE = 0, P_OFFSET = 8, P_VADDR = 16, P_PADDR = 24, P_FILESZ = 32, P_MEMSZ = 40 };
 
 static void segment(unsigned n, u64 offset, u64 vaddr, u64 paddr, u64 filesz, u64 memsz) {
@@ -65,7 +67,8 @@ static void check_plan(const struct elf_plan *plan, u64 size) {
         assert_true(s->address + s->memory_size <= plan->size);
         for (unsigned k = 0; k < i; k++) {
             const struct elf_segment *t = &plan->segments[k];
-            assert_true(s->address + s->memory_size <= t->address || t->address + t->memory_size <= s->address);
+            assert_true(s->address + s->memory_size <= t->address ||
+                        t->address + t->memory_size <= s->address);
         }
         entered |= plan->entry >= s->address && plan->entry < s->address + s->file_size;
     }
@@ -111,24 +114,24 @@ static void test_cut_at_every_byte(void **state) {
     }
 }
 
-#define REFUSES(what, ...)                                                                         \
-    do {                                                                                           \
-        good(NULL);                                                                                \
-        __VA_ARGS__;                                                                               \
-        const char *wrong_ = reads();                                                              \
-        assert_non_null(wrong_);                                                                   \
-        assert_non_null(strstr(wrong_, what));                                                     \
+#define REFUSES(what, ...)                     \
+    do {                                       \
+        good(NULL);                            \
+        __VA_ARGS__;                           \
+        const char *wrong_ = reads();          \
+        assert_non_null(wrong_);               \
+        assert_non_null(strstr(wrong_, what)); \
     } while (0)
 
 static void test_wrong_files(void **state) {
     (void)state;
     REFUSES("not a 64-bit ELF", file[0] = 0);
-    REFUSES("not a 64-bit ELF", file[4] = 1);  // 32 bits
-    REFUSES("not a 64-bit ELF", file[5] = 2);  // big endian
-    REFUSES("x86-64", put(MACHINE, 2, 3));     // i386
-    REFUSES("x86-64", put(MACHINE, 2, 183));   // ARM
-    REFUSES("executable", put(TYPE, 2, 1));    // an object file
-    REFUSES("executable", put(TYPE, 2, 3));    // position-independent
+    REFUSES("not a 64-bit ELF", file[4] = 1); // 32 bits
+    REFUSES("not a 64-bit ELF", file[5] = 2); // big endian
+    REFUSES("x86-64", put(MACHINE, 2, 3));    // i386
+    REFUSES("x86-64", put(MACHINE, 2, 183));  // ARM
+    REFUSES("executable", put(TYPE, 2, 1));   // an object file
+    REFUSES("executable", put(TYPE, 2, 3));   // position-independent
     REFUSES("executable", put(PHENTSIZE, 2, 32));
     REFUSES("program headers", put(PHNUM, 2, 0));
     REFUSES("program headers", put(PHNUM, 2, 0xffff));
@@ -137,10 +140,10 @@ static void test_wrong_files(void **state) {
     REFUSES("program headers", put(PHOFF, 8, ~0ull - 55));
     REFUSES("entry", put(ENTRY, 8, 0));
     REFUSES("entry", put(ENTRY, 8, 0xfffff));
-    REFUSES("entry", put(ENTRY, 8, 0x101800));     // behind the first segment
-    REFUSES("entry", put(ENTRY, 8, 0x103234));     // in .bss
+    REFUSES("entry", put(ENTRY, 8, 0x101800)); // behind the first segment
+    REFUSES("entry", put(ENTRY, 8, 0x103234)); // in .bss
     REFUSES("entry", put(ENTRY, 8, ~0ull));
-    REFUSES("entry", put(PH(0, P_TYPE), 4, 2));    // its segment is not loaded
+    REFUSES("entry", put(PH(0, P_TYPE), 4, 2)); // its segment is not loaded
     REFUSES("cut short", put(PH(0, P_OFFSET), 8, FILE_SIZE));
     REFUSES("cut short", put(PH(0, P_OFFSET), 8, ~0ull));
     REFUSES("cut short", put(PH(0, P_OFFSET), 8, ~0ull - 0x17ff));
@@ -151,7 +154,8 @@ static void test_wrong_files(void **state) {
     REFUSES("impossible", put(PH(1, P_MEMSZ), 8, LIMIT + 1));
     REFUSES("impossible", put(PH(1, P_PADDR), 8, ~0ull));
     REFUSES("impossible", put(PH(1, P_PADDR), 8, ~0ull - 0x8fff)); // wraps to 0
-    REFUSES("impossible", put(PH(1, P_PADDR), 8, 0x100000000));    // linked high without physical addresses
+    REFUSES("impossible",
+            put(PH(1, P_PADDR), 8, 0x100000000)); // linked high without physical addresses
     REFUSES("overlap", put(PH(1, P_PADDR), 8, 0));
     REFUSES("overlap", put(PH(1, P_PADDR), 8, 0x17ff));
     REFUSES("overlap", put(PH(0, P_PADDR), 8, 0xafff));
@@ -201,7 +205,8 @@ static void test_random_damage(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_good), TEST(test_cut_at_every_byte), TEST(test_wrong_files), TEST(test_segments_without_bytes),
+        TEST(test_good),          TEST(test_cut_at_every_byte),
+        TEST(test_wrong_files),   TEST(test_segments_without_bytes),
         TEST(test_random_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,20 +28,20 @@
 
 #include <cmocka.h>
 
-#define DEVICE 0x10000000ull // linear, two pages
-#define CODE 0x10002000ull   // one page
-#define RAM 0x10003000ull    // three pages, whose frames are not neighbours
+#define DEVICE     0x10000000ull // linear, two pages
+#define CODE       0x10002000ull // one page
+#define RAM        0x10003000ull // three pages, whose frames are not neighbours
 #define AREA_PAGES 6u
 #define DEVICE_GPA 0xd0000000ull
-#define PAGES(n) ((n) * PAGE_SIZE)
-#define F_CF 0x1u
-#define F_PF 0x4u
-#define F_AF 0x10u
-#define F_ZF 0x40u
-#define F_SF 0x80u
-#define F_OF 0x800u
+#define PAGES(n)   ((n)*PAGE_SIZE)
+#define F_CF       0x1u
+#define F_PF       0x4u
+#define F_AF       0x10u
+#define F_ZF       0x40u
+#define F_SF       0x80u
+#define F_OF       0x800u
 #define ARITHMETIC (F_CF | F_PF | F_AF | F_ZF | F_SF | F_OF)
-#define DF BIT(10)
+#define DF         BIT(10)
 
 static struct host_account empty;
 static struct domain *d, *server;
@@ -69,7 +69,9 @@ static int setup(void **state unused) {
     return 0;
 }
 
-static void entry(u64 table, u64 index, u64 value) { memcpy((u8 *)host_memory(d, table) + index * 8, &value, 8); }
+static void entry(u64 table, u64 index, u64 value) {
+    memcpy((u8 *)host_memory(d, table) + index * 8, &value, 8);
+}
 
 static int begin(void **state unused) {
     u64 page;
@@ -97,7 +99,9 @@ static int begin(void **state unused) {
     assert_non_null(handle_create(server, d, BASALT_RIGHTS_DOMAIN));
     port = (u32)port_alloc(server);
     assert_int_equal(request_serve(d, server, port, &page), 0);
-    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_MEMORY, DEVICE_GPA, DEVICE_GPA + sizeof(device) - 1), 0);
+    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_MEMORY, DEVICE_GPA,
+                                   DEVICE_GPA + sizeof(device) - 1),
+                     0);
     assert_int_equal(request_route(d, server, 0, BASALT_SPACE_IO, 0x100, 0x1ff), 0);
     return 0;
 }
@@ -197,7 +201,8 @@ static void finish(void) {
 }
 
 static void exit_at(u64 linear, bool write) {
-    struct exit e = {.kind = BASALT_EXIT_MEMORY, .write = write, .gpa = GPA(DEVICE_GPA + (linear - DEVICE))};
+    struct exit e = {
+        .kind = BASALT_EXIT_MEMORY, .write = write, .gpa = GPA(DEVICE_GPA + (linear - DEVICE))};
 
     handle_device_memory(v, &e);
 }
@@ -216,39 +221,47 @@ enum access { R = 1, W = 2, RW = 3, NONE = 0 };
 struct form {
     const char *name;
     u8 opcode[3], opcode_bytes;
-    i8 extension;   // in ModRM.reg, or -1: a register
-    u8 immediate;   // bytes; 9: as the operand, at most 4
-    u8 size;        // of the memory operand: 0: by prefixes, else bytes
-    u8 access;      // enum access
-    u32 flags;      // defined
+    i8 extension; // in ModRM.reg, or -1: a register
+    u8 immediate; // bytes; 9: as the operand, at most 4
+    u8 size;      // of the memory operand: 0: by prefixes, else bytes
+    u8 access;    // enum access
+    u32 flags;    // defined
     bool lockable;
-    u8 kind;        // SHIFT, BITS, ...
+    u8 kind; // SHIFT, BITS, ...
 };
 
 enum { PLAIN, SHIFT_IMMEDIATE, SHIFT_CL, SHIFT_ONE, BIT_REGISTER, NO_BYTE_REG, ONLY_W };
 
-#define ALL ARITHMETIC
+#define ALL   ARITHMETIC
 #define LOGIC (ARITHMETIC & ~F_AF)
-#define ARITH(name, n, flags, access)                                                              \
-    {name " rm8,r8", {(n) * 8}, 1, -1, 0, 1, access, flags, access == RW, PLAIN},                  \
-    {name " rm,r", {(n) * 8 + 1}, 1, -1, 0, 0, access, flags, access == RW, PLAIN},                \
-    {name " r8,rm8", {(n) * 8 + 2}, 1, -1, 0, 1, R, flags, false, PLAIN},                          \
-    {name " r,rm", {(n) * 8 + 3}, 1, -1, 0, 0, R, flags, false, PLAIN},                            \
-    {name " rm8,ib", {0x80}, 1, n, 1, 1, access, flags, access == RW, PLAIN},                      \
-    {name " rm,iz", {0x81}, 1, n, 9, 0, access, flags, access == RW, PLAIN},                       \
-    {name " rm,ib", {0x83}, 1, n, 1, 0, access, flags, access == RW, PLAIN}
-#define SHIFT(name, n, flags)                                                                      \
-    {name " rm8,ib", {0xc0}, 1, n, 1, 1, RW, flags, false, SHIFT_IMMEDIATE},                       \
-    {name " rm,ib", {0xc1}, 1, n, 1, 0, RW, flags, false, SHIFT_IMMEDIATE},                        \
-    {name " rm8,1", {0xd0}, 1, n, 0, 1, RW, flags, false, SHIFT_ONE},                              \
-    {name " rm,1", {0xd1}, 1, n, 0, 0, RW, flags, false, SHIFT_ONE},                               \
-    {name " rm8,cl", {0xd2}, 1, n, 0, 1, RW, flags, false, SHIFT_CL},                              \
-    {name " rm,cl", {0xd3}, 1, n, 0, 0, RW, flags, false, SHIFT_CL}
+#define ARITH(name, n, flags, access)                                                 \
+    {name " rm8,r8", {(n)*8}, 1, -1, 0, 1, access, flags, access == RW, PLAIN},       \
+        {name " rm,r", {(n)*8 + 1}, 1, -1, 0, 0, access, flags, access == RW, PLAIN}, \
+        {name " r8,rm8", {(n)*8 + 2}, 1, -1, 0, 1, R, flags, false, PLAIN},           \
+        {name " r,rm", {(n)*8 + 3}, 1, -1, 0, 0, R, flags, false, PLAIN},             \
+        {name " rm8,ib", {0x80}, 1, n, 1, 1, access, flags, access == RW, PLAIN},     \
+        {name " rm,iz", {0x81}, 1, n, 9, 0, access, flags, access == RW, PLAIN}, {    \
+        name " rm,ib", {0x83}, 1, n, 1, 0, access, flags, access == RW, PLAIN         \
+    }
+#define SHIFT(name, n, flags)                                                   \
+    {name " rm8,ib", {0xc0}, 1, n, 1, 1, RW, flags, false, SHIFT_IMMEDIATE},    \
+        {name " rm,ib", {0xc1}, 1, n, 1, 0, RW, flags, false, SHIFT_IMMEDIATE}, \
+        {name " rm8,1", {0xd0}, 1, n, 0, 1, RW, flags, false, SHIFT_ONE},       \
+        {name " rm,1", {0xd1}, 1, n, 0, 0, RW, flags, false, SHIFT_ONE},        \
+        {name " rm8,cl", {0xd2}, 1, n, 0, 1, RW, flags, false, SHIFT_CL}, {     \
+        name " rm,cl", {0xd3}, 1, n, 0, 0, RW, flags, false, SHIFT_CL           \
+    }
 #define ROTATED (F_CF | F_OF | F_ZF | F_SF | F_PF | F_AF) // the last four stay
 
 static const struct form forms[] = {
-    ARITH("add", 0, ALL, RW), ARITH("or", 1, LOGIC, RW), ARITH("adc", 2, ALL, RW), ARITH("sbb", 3, ALL, RW),
-    ARITH("and", 4, LOGIC, RW), ARITH("sub", 5, ALL, RW), ARITH("xor", 6, LOGIC, RW), ARITH("cmp", 7, ALL, R),
+    ARITH("add", 0, ALL, RW),
+    ARITH("or", 1, LOGIC, RW),
+    ARITH("adc", 2, ALL, RW),
+    ARITH("sbb", 3, ALL, RW),
+    ARITH("and", 4, LOGIC, RW),
+    ARITH("sub", 5, ALL, RW),
+    ARITH("xor", 6, LOGIC, RW),
+    ARITH("cmp", 7, ALL, R),
     {"test rm8,r8", {0x84}, 1, -1, 0, 1, R, LOGIC, false, PLAIN},
     {"test rm,r", {0x85}, 1, -1, 0, 0, R, LOGIC, false, PLAIN},
     {"test rm8,ib", {0xf6}, 1, 0, 1, 1, R, LOGIC, false, PLAIN},
@@ -323,9 +336,11 @@ static u32 shift_flags(const struct form *f, unsigned count, unsigned size) {
 static struct sample make_sample(const struct form *f) {
     struct sample s = {.target = DEVICE + 64 + host_random() % (PAGES(2) - 128), .flags = f->flags};
     u64 *gprs = s.registers.gprs, r = host_random(), immediate = host_random();
-    bool word = r & 1 && f->size != 1 && f->kind != ONLY_W && f->kind != NO_BYTE_REG, narrow = (r >> 1) % 8 == 0;
+    bool word = r & 1 && f->size != 1 && f->kind != ONLY_W && f->kind != NO_BYTE_REG,
+         narrow = (r >> 1) % 8 == 0;
     u8 rex = (r >> 4) % 2 ? 0x40 | (r >> 5 & 15) : 0;
-    unsigned base = any_register(), index = any_register(), mod = (unsigned)(r >> 9) % 3, scale = (unsigned)(r >> 11) % 4;
+    unsigned base = any_register(), index = any_register(), mod = (unsigned)(r >> 9) % 3,
+             scale = (unsigned)(r >> 11) % 4;
     bool sib = (r >> 13) % 3 == 0, rip_relative = (r >> 16) % 12 == 0;
     unsigned reg = f->extension >= 0 ? (unsigned)f->extension : any_register();
 
@@ -363,7 +378,9 @@ static struct sample make_sample(const struct form *f) {
     bool byte_register = f->size == 1 && f->extension < 0 && f->kind != NO_BYTE_REG;
     if (byte_register && !rex && host_random() % 2)
         reg = 4 + (unsigned)(host_random() % 4); // AH, CH, DH, BH
-    i64 displacement = rip_relative || mod == 2 ? (i64)(host_random() % 4000) - 2000 : mod == 1 ? (i8)host_random() : 0;
+    i64 displacement = rip_relative || mod == 2 ? (i64)(host_random() % 4000) - 2000
+                       : mod == 1               ? (i8)host_random()
+                                                : 0;
     // Registers such that the operand lies at the target.
     i64 bits = 0;
     if (f->kind == BIT_REGISTER && (rip_relative || reg == base || (sib && reg == index))) {
@@ -377,7 +394,9 @@ static struct sample make_sample(const struct form *f) {
     if (f->kind == BIT_REGISTER) {
         s.target = DEVICE + 1024 + host_random() % (PAGES(2) - 2048);
         bits = (i64)(host_random() % 8000) - 4000;
-        gprs[reg] = s.size == 2 ? (gprs[reg] & ~0xffffull) | (u16)bits : s.size == 4 ? (gprs[reg] << 32) | (u32)bits : (u64)bits;
+        gprs[reg] = s.size == 2   ? (gprs[reg] & ~0xffffull) | (u16)bits
+                    : s.size == 4 ? (gprs[reg] << 32) | (u32)bits
+                                  : (u64)bits;
     }
     if (f->kind == SHIFT_IMMEDIATE)
         s.flags = shift_flags(f, (u8)immediate, s.size);
@@ -396,7 +415,10 @@ static struct sample make_sample(const struct form *f) {
     if (f->kind == SHIFT_CL)
         s.flags = shift_flags(f, (u8)gprs[BASALT_RCX], s.size);
     u64 operand = s.target; // before what the bit index adds
-    s.target += (u64)(bits >> (s.size == 8 ? 6 : s.size == 4 ? 5 : 4)) * (f->kind == BIT_REGISTER ? s.size : 0);
+    s.target += (u64)(bits >> (s.size == 8   ? 6
+                               : s.size == 4 ? 5
+                                             : 4)) *
+                (f->kind == BIT_REGISTER ? s.size : 0);
     s.crosses = (s.target & ~PAGE_MASK) + s.size > PAGE_SIZE;
     // Bytes.
     if (f->lockable && host_random() % 4 == 0)
@@ -410,7 +432,12 @@ static struct sample make_sample(const struct form *f) {
     if (rex)
         emit(&s, rex, 1);
     for (unsigned i = 0; i < f->opcode_bytes; i++)
-        emit(&s, f->opcode[i] + (f->opcode_bytes == 2 && i && (f->opcode[1] == 0x40 || f->opcode[1] == 0x90) ? host_random() % 16 : 0), 1);
+        emit(&s,
+             f->opcode[i] +
+                 (f->opcode_bytes == 2 && i && (f->opcode[1] == 0x40 || f->opcode[1] == 0x90)
+                      ? host_random() % 16
+                      : 0),
+             1);
     unsigned immediate_bytes = f->immediate == 9 ? MIN(s.size, 4u) : f->immediate;
     if (rip_relative) {
         u64 next = CODE + s.length + 1 + 4 + immediate_bytes;
@@ -433,11 +460,13 @@ static void describe(const struct form *f, const struct sample *s) {
     print_message("  target %llx\n", (unsigned long long)s->target);
 }
 
-static void fail_with(const struct form *f, const struct sample *s, const char *what, u64 got, u64 want) {
+static void fail_with(const struct form *f, const struct sample *s, const char *what, u64 got,
+                      u64 want) {
     describe(f, s);
     for (unsigned i = 0; i < 16; i++)
         print_message("  r%u = %llx\n", i, (unsigned long long)s->registers.gprs[i]);
-    fail_msg("%s: %llx, the processor has %llx", what, (unsigned long long)got, (unsigned long long)want);
+    fail_msg("%s: %llx, the processor has %llx", what, (unsigned long long)got,
+             (unsigned long long)want);
 }
 
 static void compare(const struct form *f, struct sample *s) {
@@ -445,7 +474,8 @@ static void compare(const struct form *f, struct sample *s) {
 
     for (unsigned i = 0; i < sizeof(device); i++)
         device[i] = (u8)host_random();
-    if (f->opcode_bytes == 2 && f->opcode[1] >> 1 == 0x58 && host_random() % 2) // CMPXCHG that succeeds
+    if (f->opcode_bytes == 2 && f->opcode[1] >> 1 == 0x58 &&
+        host_random() % 2) // CMPXCHG that succeeds
         memcpy(device + (s->target - DEVICE), n.gprs, s->size);
     memcpy(area, device, sizeof(device));
     load_code(s->bytes, s->length);
@@ -527,10 +557,12 @@ static void test_strings(void **state unused) {
         struct sample s = {0};
         u64 r = host_random();
         unsigned which = n % 3, size = 1u << (r & 3), rep = (unsigned)(r >> 2) % 3;
-        bool source_device = which == 2 || (r >> 8) & 1, target_device = which == 1 || !source_device || (r >> 9) & 1;
+        bool source_device = which == 2 || (r >> 8) & 1,
+             target_device = which == 1 || !source_device || (r >> 9) & 1;
         u64 count = (r >> 16) % 20, span = 512;
         // The RAM side is never aligned to anything and crosses pages, the device's stays within one.
-        u64 source = source_device ? DEVICE + span + host_random() % 2048 : RAM + span + host_random() % (PAGES(3) - 1024);
+        u64 source = source_device ? DEVICE + span + host_random() % 2048
+                                   : RAM + span + host_random() % (PAGES(3) - 1024);
         u64 target = target_device ? DEVICE + PAGE_SIZE + span + host_random() % 2048
                                    : RAM + span + host_random() % (PAGES(3) - 1024);
         if (rep == 2)
@@ -552,7 +584,8 @@ static void test_strings(void **state unused) {
         for (unsigned i = 0; i < sizeof(device); i++)
             device[i] = (u8)host_random();
         for (unsigned i = 0; i < 64; i++)
-            ((u8 *)host_memory(d, PAGES(ram_pages[i % 3])))[host_random() % PAGE_SIZE] = (u8)host_random();
+            ((u8 *)host_memory(d, PAGES(ram_pages[i % 3])))[host_random() % PAGE_SIZE] =
+                (u8)host_random();
         memcpy(area, device, sizeof(device));
         mirror();
         load_code(s.bytes, s.length);
@@ -561,7 +594,8 @@ static void test_strings(void **state unused) {
         reads = writes = 0;
         for (unsigned turns = 0; v->cpu.rip == CODE; turns++) {
             assert_true(turns <= 20);
-            exit_at(source_device ? DEVICE : DEVICE + PAGE_SIZE, !source_device); // where exactly is found out anew
+            exit_at(source_device ? DEVICE : DEVICE + PAGE_SIZE,
+                    !source_device); // where exactly is found out anew
             finish();
             assert_int_equal(d->status, BASALT_STATUS_RUNNING);
             assert_false(v->cpu.queued.valid);
@@ -629,7 +663,8 @@ static void test_nobody_answers(void **state unused) {
 }
 
 static void test_doorbells(void **state unused) {
-    struct basalt_doorbell bell = {.address = DEVICE_GPA + 0x50, .space = BASALT_SPACE_MEMORY, .bytes = 2, .port = port};
+    struct basalt_doorbell bell = {
+        .address = DEVICE_GPA + 0x50, .space = BASALT_SPACE_MEMORY, .bytes = 2, .port = port};
 
     assert_int_equal(doorbell_bind(d, server, &bell), 0);
     server->events->pending[0] = 0;
@@ -682,7 +717,8 @@ static void expect_end(const char *bytes, unsigned length, u64 gpa) {
     assert_int_equal(d->status, BASALT_STATUS_ENDED);
     assert_int_equal(d->end_reason, BASALT_END_EMULATION);
     assert_true(d->end_detail == gpa);
-    assert_true(d->end_insn_length >= length && !memcmp(d->end_insn, bytes, length)); // for the report
+    assert_true(d->end_insn_length >= length &&
+                !memcmp(d->end_insn, bytes, length)); // for the report
     assert_null(v->io.resume);
     assert_true(v->cpu.rip == CODE);
     assert_int_equal(end(&state), 0);
@@ -729,7 +765,8 @@ static void finish_ports(void) {
         assert_int_equal(r->address, 0x170);
         if (r->write)
             port_values[port_count] = r->data;
-        assert_int_equal(request_answer(d, server, 0, r->number, r->write ? ~0ull : port_values[port_count]), 0);
+        assert_int_equal(
+            request_answer(d, server, 0, r->number, r->write ? ~0ull : port_values[port_count]), 0);
         port_count++;
         assert_memory_equal(&before, &v->cpu, sizeof(before));
         v->io.resume(v);
@@ -742,7 +779,11 @@ static void test_plain_ports(void **state unused) {
     for (unsigned n = 0; n < 6; n++) {
         unsigned bytes = 1u << n % 3;
         bool write = n >= 3;
-        struct exit e = {.kind = BASALT_EXIT_IO, .bytes = (u8)bytes, .write = write, .port = 0x170, .insn_length = 1};
+        struct exit e = {.kind = BASALT_EXIT_IO,
+                         .bytes = (u8)bytes,
+                         .write = write,
+                         .port = 0x170,
+                         .insn_length = 1};
         load_code((const u8 *)"\xec", 1);
         v->cpu.gprs[BASALT_RAX] = 0x1122334455667788;
         port_count = 0;
@@ -755,7 +796,8 @@ static void test_plain_ports(void **state unused) {
             assert_true(port_values[0] == (0x1122334455667788 & insn_mask(bytes)));
             assert_true(v->cpu.gprs[BASALT_RAX] == 0x1122334455667788);
         } else {
-            assert_true(v->cpu.gprs[BASALT_RAX] == (want[n] | (0xa5a5a5a5a5a5a5a5 & insn_mask(bytes))));
+            assert_true(v->cpu.gprs[BASALT_RAX] ==
+                        (want[n] | (0xa5a5a5a5a5a5a5a5 & insn_mask(bytes))));
         }
     }
     // A length that the exit does not tell is decoded; a port that nobody has reads as ones.
@@ -782,7 +824,12 @@ static void test_string_ports(void **state unused) {
         if (narrow)
             emit(&s, 0x67, 1);
         emit(&s, (out ? 0x6eu : 0x6cu) | (bytes > 1), 1);
-        struct exit e = {.kind = BASALT_EXIT_IO, .bytes = (u8)bytes, .write = out, .port = 0x170, .string = true, .rep = rep,
+        struct exit e = {.kind = BASALT_EXIT_IO,
+                         .bytes = (u8)bytes,
+                         .write = out,
+                         .port = 0x170,
+                         .string = true,
+                         .rep = rep,
                          .insn_length = (u8)s.length};
         for (unsigned i = 0; i < 16; i++)
             v->cpu.gprs[i] = host_random();
@@ -792,7 +839,8 @@ static void test_string_ports(void **state unused) {
         u64 old_count = v->cpu.gprs[BASALT_RCX];
         v->cpu.rflags = 2 | (down ? DF : 0);
         for (unsigned i = 0; i < 64; i++) {
-            ((u8 *)host_memory(d, PAGES(ram_pages[i % 3])))[host_random() % PAGE_SIZE] = (u8)host_random();
+            ((u8 *)host_memory(d, PAGES(ram_pages[i % 3])))[host_random() % PAGE_SIZE] =
+                (u8)host_random();
             port_values[i] = host_random();
         }
         mirror();
@@ -821,15 +869,18 @@ static void test_string_ports(void **state unused) {
         mirror();
         assert_memory_equal(expected, (u8 *)RAM, sizeof(expected));
         u64 after = start + count * step;
-        assert_true(narrow ? (u32)v->cpu.gprs[pointer] == (u32)after : v->cpu.gprs[pointer] == after);
+        assert_true(narrow ? (u32)v->cpu.gprs[pointer] == (u32)after
+                           : v->cpu.gprs[pointer] == after);
         if (narrow && count)
             assert_true(v->cpu.gprs[pointer] == (u32)after); // a 32-bit write clears the upper half
-        assert_true(v->cpu.gprs[BASALT_RCX] == (rep ? narrow && !count ? old_count : 0 : old_count));
+        assert_true(v->cpu.gprs[BASALT_RCX] ==
+                    (rep ? narrow && !count ? old_count : 0 : old_count));
     }
 }
 
 static void test_string_port_faults(void **state unused) {
-    struct exit e = {.kind = BASALT_EXIT_IO, .bytes = 4, .port = 0x170, .string = true, .insn_length = 1};
+    struct exit e = {
+        .kind = BASALT_EXIT_IO, .bytes = 4, .port = 0x170, .string = true, .insn_length = 1};
 
     entry(PAGES(4), 4, frame(RAM + PAGE_SIZE) | 5);
     for (unsigned user = 0; user < 2; user++) {
@@ -857,10 +908,19 @@ static void test_string_port_faults(void **state unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_against_the_processor), TEST(test_absolute_address), TEST(test_strings),
-        TEST(test_string_faults), TEST(test_nobody_answers), TEST(test_doorbells), TEST(test_local_apic_and_ioapic),
-        TEST(test_single_step), TEST(test_interrupt_shadow), cmocka_unit_test(test_what_cannot_be_emulated),
-        cmocka_unit_test(test_fetch_and_delivery_from_a_device), TEST(test_plain_ports), TEST(test_string_ports),
+        TEST(test_against_the_processor),
+        TEST(test_absolute_address),
+        TEST(test_strings),
+        TEST(test_string_faults),
+        TEST(test_nobody_answers),
+        TEST(test_doorbells),
+        TEST(test_local_apic_and_ioapic),
+        TEST(test_single_step),
+        TEST(test_interrupt_shadow),
+        cmocka_unit_test(test_what_cannot_be_emulated),
+        cmocka_unit_test(test_fetch_and_delivery_from_a_device),
+        TEST(test_plain_ports),
+        TEST(test_string_ports),
         TEST(test_string_port_faults),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

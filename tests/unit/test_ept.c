@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-#define PAGES 4096u // of the model: 16 MiB of guest-physical space at BASE
-#define BASE (1 * GIB - 8 * MIB) // crosses a table of the third level
+#define PAGES 4096u               // of the model: 16 MiB of guest-physical space at BASE
+#define BASE  (1 * GIB - 8 * MIB) // crosses a table of the third level
 
 struct model_page {
     u64 hpa;
@@ -165,17 +165,12 @@ static void run_model(const struct ept_format *format) {
         if (rand() % 64 == 0)
             fail_after = (unsigned)rand() % 3;
         switch (rand() % 6) {
-        case 0: case 1: case 2:
-            op_map(&ept, page, shift);
-            break;
-        case 3:
-            op_unmap(&ept, page, shift);
-            break;
-        case 4:
-            op_unmap(&ept, page, shift);
-            break;
-        default:
-            op_policy(&ept, page);
+        case 0:
+        case 1:
+        case 2: op_map(&ept, page, shift); break;
+        case 3: op_unmap(&ept, page, shift); break;
+        case 4: op_unmap(&ept, page, shift); break;
+        default: op_policy(&ept, page);
         }
         fail_after = ~0u;
         check_page(&ept, page);
@@ -187,9 +182,18 @@ static void run_model(const struct ept_format *format) {
     drain(&ept, 1 + (unsigned)rand() % 700);
 }
 
-static void test_model_ept(void **state) { (void)state; run_model(&ept_format_ept); }
-static void test_model_npt(void **state) { (void)state; run_model(&ept_format_npt); }
-static void test_model_vtd(void **state) { (void)state; run_model(&ept_format_vtd); }
+static void test_model_ept(void **state) {
+    (void)state;
+    run_model(&ept_format_ept);
+}
+static void test_model_npt(void **state) {
+    (void)state;
+    run_model(&ept_format_npt);
+}
+static void test_model_vtd(void **state) {
+    (void)state;
+    run_model(&ept_format_vtd);
+}
 
 static void test_bad_arguments(void **state) {
     (void)state;
@@ -201,7 +205,8 @@ static void test_bad_arguments(void **state) {
     assert_int_equal(ept_map(&ept, GPA(0), HPA(1), 12, EPT_RWX), -BASALT_EINVAL);
     assert_int_equal(ept_map(&ept, GPA(0x1000), HPA(0), 21, EPT_RWX), -BASALT_EINVAL);
     assert_int_equal(ept_map(&ept, GPA(0), HPA(0x1000), 21, EPT_RWX), -BASALT_EINVAL);
-    assert_int_equal(ept_map(&ept, GPA(0), HPA(0), 30, EPT_RWX), -BASALT_EINVAL); // beyond max_shift
+    assert_int_equal(ept_map(&ept, GPA(0), HPA(0), 30, EPT_RWX),
+                     -BASALT_EINVAL); // beyond max_shift
     assert_int_equal(ept_map(&ept, GPA(EPT_LIMIT), HPA(0), 12, EPT_RWX), -BASALT_EINVAL);
     assert_int_equal(ept_map(&ept, GPA(0), HPA(0), 12, 0), -BASALT_EINVAL);
     assert_int_equal(ept_map(&ept, GPA(0), HPA(BIT(52)), 12, EPT_RWX), -BASALT_EINVAL);
@@ -214,9 +219,13 @@ static void test_bad_arguments(void **state) {
 static void test_formats(void **state) {
     (void)state;
     struct ept ept;
-    const struct { const struct ept_format *format; u64 ram, ro, device, big; } want[] = {
+    const struct {
+        const struct ept_format *format;
+        u64 ram, ro, device, big;
+    } want[] = {
         {&ept_format_ept, 0x5000 | 0x37, 0x5000 | 0x31, 0x5000 | 0x03, 0x200000 | 0xb7},
-        {&ept_format_npt, 0x5000 | 0x07, 0x5000 | 0x05 | BIT(63), 0x5000 | 0x1f | BIT(63), 0x200000 | 0x87},
+        {&ept_format_npt, 0x5000 | 0x07, 0x5000 | 0x05 | BIT(63), 0x5000 | 0x1f | BIT(63),
+         0x200000 | 0x87},
         {&ept_format_vtd, 0x5000 | 0x03, 0x5000 | 0x01, 0x5000 | 0x03, 0x200000 | 0x83},
     };
 
@@ -225,9 +234,11 @@ static void test_formats(void **state) {
         assert_int_equal(ept_init(&ept, want[i].format, &allocator, &pages_out, 21), 0);
         assert_int_equal(ept_map(&ept, GPA(0), HPA(0x5000), 12, EPT_RWX), 0);
         assert_int_equal(ept_map(&ept, GPA(0x1000), HPA(0x5000), 12, EPT_READ), 0);
-        assert_int_equal(ept_map(&ept, GPA(0x2000), HPA(0x5000), 12, EPT_READ | EPT_WRITE | EPT_UNCACHED), 0);
+        assert_int_equal(
+            ept_map(&ept, GPA(0x2000), HPA(0x5000), 12, EPT_READ | EPT_WRITE | EPT_UNCACHED), 0);
         assert_int_equal(ept_map(&ept, GPA(0x200000), HPA(0x200000), 21, EPT_RWX), 0);
-        u64 *l3 = to_pointer(HPA(ept.root[0] & ~0xfffull)), *l2 = to_pointer(HPA(l3[0] & ~0xfffull));
+        u64 *l3 = to_pointer(HPA(ept.root[0] & ~0xfffull)),
+            *l2 = to_pointer(HPA(l3[0] & ~0xfffull));
         u64 *l1 = to_pointer(HPA(l2[0] & ~0xfffull));
         assert_int_equal(l1[0], want[i].ram);
         assert_int_equal(l1[1], want[i].ro);
@@ -263,8 +274,9 @@ static void test_generation(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model_ept), cmocka_unit_test(test_model_npt), cmocka_unit_test(test_model_vtd),
-        cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_formats), cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_model_ept), cmocka_unit_test(test_model_npt),
+        cmocka_unit_test(test_model_vtd), cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_formats),   cmocka_unit_test(test_generation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

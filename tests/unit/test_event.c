@@ -36,8 +36,7 @@ static const enum event_outcome expected[4][4] = {
 };
 
 static void check_slot(const struct event *slot, enum event_outcome outcome, unsigned vector,
-                       u32 error)
-{
+                       u32 error) {
     bool pushes = event_pushes_error((u8)vector);
 
     switch (outcome) {
@@ -54,8 +53,7 @@ static void check_slot(const struct event *slot, enum event_outcome outcome, uns
     }
 }
 
-static void every_pair(void **state)
-{
+static void every_pair(void **state) {
     (void)state;
     for (unsigned first = 0; first < 32; first++) {
         for (unsigned second = 0; second < 32; second++) {
@@ -80,8 +78,7 @@ static void every_pair(void **state)
     }
 }
 
-static void other_kinds_are_benign(void **state)
-{
+static void other_kinds_are_benign(void **state) {
     static const u8 kinds[] = {EVENT_INTERRUPT, EVENT_NMI, EVENT_SOFT_INTERRUPT,
                                EVENT_PRIVILEGED_SOFT, EVENT_SOFT_EXCEPTION};
 
@@ -102,8 +99,7 @@ static void other_kinds_are_benign(void **state)
     }
 }
 
-static void vectoring_beats_the_slot(void **state)
-{
+static void vectoring_beats_the_slot(void **state) {
     struct event slot = {.valid = true, .type = EVENT_EXCEPTION, .vector = 8};
     struct event met = {.valid = true, .type = EVENT_EXCEPTION, .vector = 1};
 
@@ -112,8 +108,7 @@ static void vectoring_beats_the_slot(void **state)
     assert_int_equal(slot.vector, 14);
 }
 
-static void nothing_met(void **state)
-{
+static void nothing_met(void **state) {
     struct event slot = {0};
 
     (void)state;
@@ -121,8 +116,7 @@ static void nothing_met(void **state)
     check_slot(&slot, EVENT_QUEUED, 6, 0);
 }
 
-static void real_mode_pushes_no_error(void **state)
-{
+static void real_mode_pushes_no_error(void **state) {
     struct event met = {.valid = true, .type = EVENT_EXCEPTION, .vector = 13}, slot = {0};
 
     (void)state;
@@ -130,8 +124,7 @@ static void real_mode_pushes_no_error(void **state)
     assert_false(slot.has_error);
 }
 
-static void a_chain_ends_in_shutdown(void **state)
-{
+static void a_chain_ends_in_shutdown(void **state) {
     struct event slot = {0};
 
     (void)state;
@@ -141,8 +134,7 @@ static void a_chain_ends_in_shutdown(void **state)
     assert_false(slot.valid);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_pair),
         cmocka_unit_test(other_kinds_are_benign),

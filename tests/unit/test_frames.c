@@ -22,7 +22,8 @@ void host_set_reserved(const struct range *ranges, unsigned count);
 #define OWNER (FRAME_OWNER_DOMAIN + 3)
 
 static struct boot_params boot;
-static const struct range reserved[] = {{0, 0x100000}, {0x401000, 0x403000}, {0x1234000, 0x1240000}};
+static const struct range reserved[] = {
+    {0, 0x100000}, {0x401000, 0x403000}, {0x1234000, 0x1240000}};
 
 static bool is_reserved(u64 pa) {
     for (unsigned i = 0; i < 3; i++)
@@ -158,7 +159,11 @@ static void test_pool_mapping_fails(void **state) {
 
 static void test_random(void **state) {
     (void)state;
-    static struct { hpa_t hpa; unsigned frames; void *kernel; } held[600];
+    static struct {
+        hpa_t hpa;
+        unsigned frames;
+        void *kernel;
+    } held[600];
     unsigned count = 0, seed = (unsigned)time(NULL);
     u64 before = frames_count().free;
 
@@ -169,7 +174,9 @@ static void test_random(void **state) {
             unsigned kind = (unsigned)rand() % 16;
             held[count].kernel = kind > 10 ? frame_kernel_alloc() : NULL;
             held[count].frames = kind ? 1 : 512;
-            held[count].hpa = kind > 10 ? HPA(0) : kind ? frame_alloc(OWNER) : frame_alloc_chunk(OWNER);
+            held[count].hpa = kind > 10 ? HPA(0)
+                              : kind    ? frame_alloc(OWNER)
+                                        : frame_alloc_chunk(OWNER);
             if (kind > 10 ? held[count].kernel != NULL : held[count].hpa.v != HPA_NONE.v)
                 count++;
         } else if (count) {
@@ -191,10 +198,14 @@ static void test_random(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_single_frames), cmocka_unit_test(test_reserved_is_not_managed),
-        cmocka_unit_test(test_references),    cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_run),           cmocka_unit_test(test_kernel_pool),
-        cmocka_unit_test(test_pool_mapping_fails), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_single_frames),
+        cmocka_unit_test(test_reserved_is_not_managed),
+        cmocka_unit_test(test_references),
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_run),
+        cmocka_unit_test(test_kernel_pool),
+        cmocka_unit_test(test_pool_mapping_fails),
+        cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

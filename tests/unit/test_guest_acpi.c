@@ -26,30 +26,26 @@
 static uint8_t memory[0x4000];
 static size_t used;
 
-static uint64_t get(size_t at, unsigned bytes)
-{
+static uint64_t get(size_t at, unsigned bytes) {
     uint64_t value = 0;
     assert_true(at + bytes <= sizeof(memory));
     memcpy(&value, memory + at, bytes);
     return value;
 }
 
-static uint8_t sum(size_t at, size_t length)
-{
+static uint8_t sum(size_t at, size_t length) {
     uint8_t total = 0;
     for (size_t i = 0; i < length; i++)
         total = (uint8_t)(total + memory[at + i]);
     return total;
 }
 
-static size_t offset_of(uint64_t address)
-{
+static size_t offset_of(uint64_t address) {
     assert_true(address >= MACHINE_TABLES && address < MACHINE_TABLES + used);
     return address - MACHINE_TABLES;
 }
 
-static size_t table(const char *signature)
-{
+static size_t table(const char *signature) {
     size_t xsdt = offset_of(get(24, 8));
     for (size_t i = 36; i < get(xsdt + 4, 4); i += 8) {
         size_t at = offset_of(get(xsdt + i, 8));
@@ -60,8 +56,7 @@ static size_t table(const char *signature)
     return 0;
 }
 
-static int build(void **unused)
-{
+static int build(void **unused) {
     (void)unused;
     memset(memory, 0xcc, sizeof(memory));
     used = acpi_build(memory, sizeof(memory), MACHINE_TABLES, 4);
@@ -69,8 +64,7 @@ static int build(void **unused)
     return 0;
 }
 
-static void root_pointer(void **unused)
-{
+static void root_pointer(void **unused) {
     (void)unused;
     assert_memory_equal(memory, "RSD PTR ", 8);
     assert_int_equal(sum(0, 20), 0);
@@ -79,8 +73,7 @@ static void root_pointer(void **unused)
     assert_int_equal(get(20, 4), 36);
 }
 
-static void every_checksum(void **unused)
-{
+static void every_checksum(void **unused) {
     (void)unused;
     static const char *const names[] = {"FACP", "APIC", "MCFG"};
     size_t xsdt = offset_of(get(24, 8));
@@ -95,8 +88,7 @@ static void every_checksum(void **unused)
     assert_int_equal(sum(dsdt, get(dsdt + 4, 4)), 0);
 }
 
-static void fixed_description(void **unused)
-{
+static void fixed_description(void **unused) {
     (void)unused;
     size_t fadt = table("FACP");
     assert_int_equal(get(fadt + 46, 2), 9);     // SCI
@@ -121,8 +113,7 @@ static void fixed_description(void **unused)
     assert_int_equal(facs % 64, 0);
 }
 
-static void interrupt_controllers(void **unused)
-{
+static void interrupt_controllers(void **unused) {
     (void)unused;
     size_t madt = table("APIC"), end = madt + get(madt + 4, 4), lapics = 0, ioapics = 0;
     assert_int_equal(get(madt + 36, 4), 0xfee00000);
@@ -145,8 +136,7 @@ static void interrupt_controllers(void **unused)
     assert_int_equal(ioapics, 1);
 }
 
-static void configuration_space(void **unused)
-{
+static void configuration_space(void **unused) {
     (void)unused;
     size_t mcfg = table("MCFG");
     assert_int_equal(get(mcfg + 44, 8), MACHINE_ECAM);
@@ -154,8 +144,7 @@ static void configuration_space(void **unused)
     assert_int_equal(memory[mcfg + 55], 0);
 }
 
-static void says_when_there_is_no_room(void **unused)
-{
+static void says_when_there_is_no_room(void **unused) {
     (void)unused;
     static uint8_t small[0x4000];
     size_t needed = acpi_build(small, sizeof(small), MACHINE_TABLES, 63);
@@ -168,8 +157,7 @@ static void says_when_there_is_no_room(void **unused)
     assert_int_equal(acpi_build(small, sizeof(small), MACHINE_TABLES, 64), 0);
 }
 
-static void builder_encodes(void **unused)
-{
+static void builder_encodes(void **unused) {
     (void)unused;
     uint8_t bytes[64];
     struct aml aml = {.bytes = bytes, .size = sizeof(bytes)};
@@ -197,8 +185,7 @@ static void builder_encodes(void **unused)
     assert_false(aml_ok(&aml));
 }
 
-static void disassembles(const char *folder, const char *name, size_t at)
-{
+static void disassembles(const char *folder, const char *name, size_t at) {
     char path[128], command[512];
     snprintf(path, sizeof(path), "%s/%s.aml", folder, name);
     FILE *file = fopen(path, "wb");
@@ -213,8 +200,7 @@ static void disassembles(const char *folder, const char *name, size_t at)
     assert_int_equal(system(command), 0);
 }
 
-static void iasl_agrees(void **unused)
-{
+static void iasl_agrees(void **unused) {
     (void)unused;
     char folder[] = "/tmp/basalt-acpi-XXXXXX", command[64];
     if (access("/usr/bin/iasl", X_OK) != 0)
@@ -228,8 +214,7 @@ static void iasl_agrees(void **unused)
     assert_int_equal(system(command), 0);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(root_pointer, build),
         cmocka_unit_test_setup(every_checksum, build),

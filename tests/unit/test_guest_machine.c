@@ -28,31 +28,26 @@
 static struct guest_machine *machine;
 static unsigned offs, resets, dones;
 
-static void output(void *context, const char *bytes, size_t length)
-{
+static void output(void *context, const char *bytes, size_t length) {
     (void)context, (void)bytes, (void)length;
 }
 
-static void off(void *context)
-{
+static void off(void *context) {
     assert_ptr_equal(context, &offs);
     offs++;
 }
 
-static void reset(void *context)
-{
+static void reset(void *context) {
     (void)context;
     resets++;
 }
 
-static void done(void *context)
-{
+static void done(void *context) {
     (void)context;
     dones++;
 }
 
-static struct machine_config configuration(void)
-{
+static struct machine_config configuration(void) {
     return (struct machine_config){
         .name = "a name that is longer than thirty-two characters",
         .domain = 1,
@@ -65,8 +60,7 @@ static struct machine_config configuration(void)
     };
 }
 
-static int setup(void **unused)
-{
+static int setup(void **unused) {
     (void)unused;
     struct machine_config config = configuration();
     offs = resets = dones = fake_answers = 0;
@@ -75,8 +69,7 @@ static int setup(void **unused)
     return 0;
 }
 
-static int teardown(void **unused)
-{
+static int teardown(void **unused) {
     (void)unused;
     machine_destroy(machine, done, NULL);
     assert_int_equal(dones, 1);
@@ -88,18 +81,15 @@ static int teardown(void **unused)
     return 0;
 }
 
-static uint64_t in(uint16_t port, unsigned bytes)
-{
+static uint64_t in(uint16_t port, unsigned bytes) {
     return machine_read(machine, false, port, bytes);
 }
 
-static void out(uint16_t port, unsigned bytes, uint64_t value)
-{
+static void out(uint16_t port, unsigned bytes, uint64_t value) {
     machine_write(machine, false, port, bytes, value);
 }
 
-static void memory_map(void **unused)
-{
+static void memory_map(void **unused) {
     (void)unused;
     struct machine_memory_range map[MACHINE_MEMORY_RANGES];
     static const uint64_t sizes[] = {1ull << 20, 3ull << 20, 3ull << 30, (3ull << 30) + 4096,
@@ -123,8 +113,7 @@ static void memory_map(void **unused)
     assert_ptr_equal(machine_memory(machine), &fake_memory);
 }
 
-static void refuses_bad_configurations(void **unused)
-{
+static void refuses_bad_configurations(void **unused) {
     (void)unused;
     struct guest_machine *none = NULL;
     struct machine_config bad[8];
@@ -145,8 +134,7 @@ static void refuses_bad_configurations(void **unused)
     assert_int_equal(machine_overhead(&good), 4 * 4096);
 }
 
-static void survives_want_of_memory(void **unused)
-{
+static void survives_want_of_memory(void **unused) {
     (void)unused;
     struct machine_config config = configuration();
     struct guest_machine *none = NULL;
@@ -168,8 +156,7 @@ static void survives_want_of_memory(void **unused)
 }
 
 static void request(uint32_t vcpu, uint64_t number, bool write, uint64_t address, uint8_t bytes,
-                    uint64_t data)
-{
+                    uint64_t data) {
     fake_requests.slots[vcpu] = (struct basalt_request){.number = number,
                                                         .address = address,
                                                         .data = data,
@@ -179,8 +166,7 @@ static void request(uint32_t vcpu, uint64_t number, bool write, uint64_t address
     fake_requests.pending |= 1ull << vcpu;
 }
 
-static void serves_requests_once(void **unused)
-{
+static void serves_requests_once(void **unused) {
     (void)unused;
     request(1, 1, true, 0x3ff, 1, 0x5a);
     request(2, 1, false, 0x604, 2, 0);
@@ -203,8 +189,7 @@ static void serves_requests_once(void **unused)
     assert_int_equal(fake_answers, 4);
 }
 
-static void routes_what_it_serves(void **unused)
-{
+static void routes_what_it_serves(void **unused) {
     (void)unused;
     uint64_t total = 0;
     for (unsigned i = 0; i < fake_route_count; i++) {
@@ -218,8 +203,7 @@ static void routes_what_it_serves(void **unused)
     assert_int_equal(fake_route_count, 9);
 }
 
-static void ends(uint16_t port, unsigned bytes, uint64_t value)
-{
+static void ends(uint16_t port, unsigned bytes, uint64_t value) {
     request(0, machine->state->answered[0] + 1, true, port, (uint8_t)bytes, value);
     fake_server(fake_server_context);
     assert_int_equal(fake_answers, 0); // the guest does not go on
@@ -230,8 +214,7 @@ static void ends(uint16_t port, unsigned bytes, uint64_t value)
     assert_int_equal(offs + resets, 1);
 }
 
-static void switches_off(void **unused)
-{
+static void switches_off(void **unused) {
     (void)unused;
     out(0x604, 2, 5 << 10); // without SLP_EN
     assert_int_equal(in(0x604, 2), 5 << 10 | 1);
@@ -241,8 +224,7 @@ static void switches_off(void **unused)
     assert_int_equal(offs, 1);
 }
 
-static void resets_by_port_cf9(void **unused)
-{
+static void resets_by_port_cf9(void **unused) {
     (void)unused;
     out(0xcf9, 1, 2);
     assert_int_equal(fake_run(10), 0);
@@ -250,8 +232,7 @@ static void resets_by_port_cf9(void **unused)
     assert_int_equal(resets, 1);
 }
 
-static void resets_by_keyboard_controller(void **unused)
-{
+static void resets_by_keyboard_controller(void **unused) {
     (void)unused;
     assert_int_equal(in(0x64, 1), 0xff);
     out(0x64, 1, 0xd1);
@@ -259,8 +240,7 @@ static void resets_by_keyboard_controller(void **unused)
     assert_int_equal(resets, 1);
 }
 
-static void power_button(void **unused)
-{
+static void power_button(void **unused) {
     (void)unused;
     assert_false(machine_power_button(machine));
     assert_false(fake_lines[9]);
@@ -275,8 +255,7 @@ static void power_button(void **unused)
     assert_int_equal(in(0x600, 4), 0x01000000);
 }
 
-static void pm_timer(void **unused)
-{
+static void pm_timer(void **unused) {
     (void)unused;
     uint64_t before = in(0x608, 4);
     fake_pass(1000000000);
@@ -296,19 +275,16 @@ static void pm_timer(void **unused)
     assert_false(fake_lines[9]);
 }
 
-static uint8_t cmos(uint8_t index)
-{
+static uint8_t cmos(uint8_t index) {
     out(0x70, 1, index | 0x80u); // the NMI bit does not matter
     return (uint8_t)in(0x71, 1);
 }
 
-static void cmos_write(uint8_t index, uint8_t value)
-{
+static void cmos_write(uint8_t index, uint8_t value) {
     out(0x70, 2, (uint64_t)value << 8 | index); // one word for both ports
 }
 
-static void clock_shows_the_time(void **unused)
-{
+static void clock_shows_the_time(void **unused) {
     (void)unused;
     // 2024-02-29 23:59:58 UTC, a Thursday.
     fake_wall = 1709251198ull * 1000000000 - fake_now;
@@ -333,8 +309,7 @@ static void clock_shows_the_time(void **unused)
     assert_int_equal(cmos(4), 0x81);
 }
 
-static void clock_can_be_set(void **unused)
-{
+static void clock_can_be_set(void **unused) {
     (void)unused;
     cmos_write(0x0b, 0x82); // stop
     static const uint8_t time[][2] = {{0, 0x59}, {2, 0x59}, {4, 0x23},   {7, 0x31},
@@ -357,8 +332,7 @@ static void clock_can_be_set(void **unused)
     assert_int_equal(cmos(0x0d), 0x80);
 }
 
-static void clock_survives_nonsense(void **unused)
-{
+static void clock_survives_nonsense(void **unused) {
     (void)unused;
     srand(4);
     for (unsigned i = 0; i < 100000; i++) {
@@ -369,8 +343,7 @@ static void clock_survives_nonsense(void **unused)
     }
 }
 
-static void clock_interrupts(void **unused)
-{
+static void clock_interrupts(void **unused) {
     (void)unused;
     cmos(0x0c);
     cmos_write(0x0b, 0x12); // every second
@@ -400,8 +373,7 @@ static void clock_interrupts(void **unused)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(memory_map),
         TEST(refuses_bad_configurations),

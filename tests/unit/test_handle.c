@@ -26,8 +26,8 @@
 
 #include <cmocka.h>
 
-#define ALL BASALT_RIGHTS_DOMAIN
-#define IO BASALT_RIGHT_IO
+#define ALL     BASALT_RIGHTS_DOMAIN
+#define IO      BASALT_RIGHT_IO
 #define DOMAINS 6u
 
 static struct host_account empty;
@@ -68,7 +68,8 @@ static bool alive(struct domain *const *all, unsigned count, const struct domain
 }
 
 // Whoever `d` points to is alive and has a handle on it.
-static void check_pointer(struct domain *const *all, unsigned count, const struct domain *d, const struct domain *to) {
+static void check_pointer(struct domain *const *all, unsigned count, const struct domain *d,
+                          const struct domain *to) {
     if (to) {
         assert_true(alive(all, count, to));
         assert_true(holds(to, d));
@@ -165,13 +166,17 @@ static void test_a_full_table(void **state unused) {
 }
 
 static void test_delegation(void **state unused) {
-    struct domain *a = host_domain("a", 4 * MIB), *b = host_domain("b", 4 * MIB), *c = host_domain("c", 4 * MIB);
-    struct handle *h = handle_create(a, b, ALL), *part = handle_create(a, c, IO | BASALT_RIGHT_DELEGATE);
+    struct domain *a = host_domain("a", 4 * MIB), *b = host_domain("b", 4 * MIB),
+                  *c = host_domain("c", 4 * MIB);
+    struct handle *h = handle_create(a, b, ALL),
+                  *part = handle_create(a, c, IO | BASALT_RIGHT_DELEGATE);
 
     assert_int_equal(handle_delegate(h, 0, c), -BASALT_EINVAL);
-    assert_int_equal(handle_delegate(h, ALL, c), -BASALT_EINVAL); // the right to delegate is not passed on
+    assert_int_equal(handle_delegate(h, ALL, c),
+                     -BASALT_EINVAL); // the right to delegate is not passed on
     assert_int_equal(handle_delegate(h, IO | BASALT_RIGHT_POWER, c), -BASALT_EINVAL);
-    assert_int_equal(handle_delegate(part, BASALT_RIGHT_LIFE, b), -BASALT_EINVAL); // more than it has
+    assert_int_equal(handle_delegate(part, BASALT_RIGHT_LIFE, b),
+                     -BASALT_EINVAL); // more than it has
     i64 index = handle_delegate(h, IO | BASALT_RIGHT_MEMORY, c);
     assert_int_equal(index, 1);
     struct handle *child = handle_find(c, (u32)index);
@@ -200,7 +205,8 @@ static void test_delegation(void **state unused) {
 // Everything that a holder can be to a domain.
 static void engage(struct domain *d, struct domain *server) {
     i64 port = port_alloc(server), id;
-    struct basalt_doorbell bell = {.address = 0x1000u + server->id, .space = BASALT_SPACE_MEMORY, .bytes = 4};
+    struct basalt_doorbell bell = {
+        .address = 0x1000u + server->id, .space = BASALT_SPACE_MEMORY, .bytes = 4};
     u64 page;
 
     if (port < 0)
@@ -209,7 +215,8 @@ static void engage(struct domain *d, struct domain *server) {
     (void)!doorbell_bind(d, server, &bell);
     id = request_serve(d, server, (u32)port, &page);
     if (id >= 0)
-        (void)!request_route(d, server, (u64)id, BASALT_SPACE_IO, server->slot * 8u, server->slot * 8u + 7);
+        (void)!request_route(d, server, (u64)id, BASALT_SPACE_IO, server->slot * 8u,
+                             server->slot * 8u + 7);
     (void)state_alloc(d, server, 2);
     d->line_eoi[server->slot % VIOAPIC_PINS].domain = server;
     d->line_eoi[server->slot % VIOAPIC_PINS].port = (u32)port;
@@ -235,7 +242,7 @@ static void test_nothing_stays_of_a_revoked_holder(void **state unused) {
     assert_int_equal(d->doorbell_count, 0);
     assert_null(d->end_watcher.domain);
     assert_true(d->charged > charged); // state pages are the domain's
-    engage(d, a); // someone else takes over
+    engage(d, a);                      // someone else takes over
     check_all((struct domain *[]){a, c, d}, 3);
     assert_true(ept_walk(&a->ept, GPA(state_page)).present); // the old state pages too
     host_destroy(a);
@@ -294,11 +301,14 @@ static void test_random(void **state unused) {
             host_fail_at = 1 + host_random() % 4;
         h = handle_find(*slot, (u32)(host_random() % 8));
         switch (host_random() % 8) {
-        case 0: case 1:
+        case 0:
+        case 1:
             if (other && other != *slot)
                 (void)handle_create(*slot, other, ALL);
             break;
-        case 2: case 3: case 4:
+        case 2:
+        case 3:
+        case 4:
             if (h && other && h->rights & BASALT_RIGHT_DELEGATE)
                 (void)handle_delegate(h, 1u << (host_random() % 5), other);
             break;
@@ -330,8 +340,12 @@ static void test_random(void **state unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_find_and_next), TEST(test_a_full_table), TEST(test_delegation),
-        TEST(test_nothing_stays_of_a_revoked_holder), TEST(test_one_of_two_handles), TEST(test_rights_over_oneself),
+        TEST(test_find_and_next),
+        TEST(test_a_full_table),
+        TEST(test_delegation),
+        TEST(test_nothing_stays_of_a_revoked_holder),
+        TEST(test_one_of_two_handles),
+        TEST(test_rights_over_oneself),
         TEST(test_random),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

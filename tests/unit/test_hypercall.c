@@ -31,7 +31,7 @@
 #include <cmocka.h>
 
 #define DOM0_BYTES (4 * MIB)
-#define COUNT (BASALT_HC_END - BASALT_HC_BASE)
+#define COUNT      (BASALT_HC_END - BASALT_HC_BASE)
 
 static struct host_account empty;
 static struct domain *dom0;
@@ -57,8 +57,9 @@ static int begin(void **state unused) {
 static void check_charges(void) {
     struct host_account now = host_account();
 
-    assert_int_equal(now.charged - empty.charged,
-                     (now.kernel_frames - empty.kernel_frames + now.domain_frames - empty.domain_frames) * PAGE_SIZE);
+    assert_int_equal(now.charged - empty.charged, (now.kernel_frames - empty.kernel_frames +
+                                                   now.domain_frames - empty.domain_frames) *
+                                                      PAGE_SIZE);
 }
 
 static int end(void **state unused) {
@@ -86,13 +87,14 @@ static int end(void **state unused) {
 // i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data, q GSI,
 // l 0 or 1, t time, I identity or address
 static const char *const signatures[COUNT] = {
-    "", "", "", "Mbn", "M", "MP", "Mb", "Ml",                               // VERSION .. RESET
-    "Mb", "h", "hi", "hb", "hP", "hnn", "hgpf", "hgp", "hgpfH", "sI", "sibn", "s", "hn", "hi", // DOMAIN_CREATE ..
-    "hv", "hvb", "hvb", "hvb",                                              // VCPU_CREATE ..
-    "", "P", "hP", "PG", "tP",                                              // PORT_ALLOC ..
-    "hP", "hikaa", "hvNx", "hb", "hb", "hmD", "hql", "hqP",                 // REQUEST_SERVE ..
-    "Mdoz", "Mdozx", "MdiP", "MdP", "P",                                    // PCI_READ ..
-    "hrh", "h", "i",                                                        // HANDLE_DELEGATE ..
+    "",      "",      "",     "Mbn", "M",  "MP",  "Mb",   "Ml", // VERSION .. RESET
+    "Mb",    "h",     "hi",   "hb",  "hP", "hnn", "hgpf", "hgp",
+    "hgpfH", "sI",    "sibn", "s",   "hn", "hi",                 // DOMAIN_CREATE ..
+    "hv",    "hvb",   "hvb",  "hvb",                             // VCPU_CREATE ..
+    "",      "P",     "hP",   "PG",  "tP",                       // PORT_ALLOC ..
+    "hP",    "hikaa", "hvNx", "hb",  "hb", "hmD", "hql",  "hqP", // REQUEST_SERVE ..
+    "Mdoz",  "Mdozx", "MdiP", "MdP", "P",                        // PCI_READ ..
+    "hrh",   "h",     "i",                                       // HANDLE_DELEGATE ..
 };
 
 static u64 shares[8], latest_request;
@@ -100,10 +102,32 @@ static u64 outcomes[COUNT][2]; // good ones, errors
 
 static u64 extreme(void) {
     static const u64 values[] = {
-        0, 1, 2, 0x7f, 0xff, 0xfff, 0x1000, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xfffff000, 0xffffffff, 0x100000000,
-        BIT(47), BIT(48) - PAGE_SIZE, BIT(48), BIT(52), BIT(63), ~0ull, ~0ull - 4095, ~0ull - 1, (u64)-8,
+        0,
+        1,
+        2,
+        0x7f,
+        0xff,
+        0xfff,
+        0x1000,
+        0xffff,
+        0x10000,
+        0x7fffffff,
+        0x80000000,
+        0xfffff000,
+        0xffffffff,
+        0x100000000,
+        BIT(47),
+        BIT(48) - PAGE_SIZE,
+        BIT(48),
+        BIT(52),
+        BIT(63),
+        ~0ull,
+        ~0ull - 4095,
+        ~0ull - 1,
+        (u64)-8,
     };
-    return host_random() % 3 ? values[host_random() % ARRAY_SIZE(values)] : host_random() >> host_random() % 64;
+    return host_random() % 3 ? values[host_random() % ARRAY_SIZE(values)]
+                             : host_random() >> host_random() % 64;
 }
 
 static u64 buffer(const struct domain *caller) {
@@ -130,7 +154,8 @@ static u64 typed(const struct domain *caller, char type) {
     case 'f': return r % 4;
     case 'r': return r % 2 ? BIT(r % 6) : r % 64;
     case 'i': return r % 6;
-    case 'k': case 'l': return r % 2;
+    case 'k':
+    case 'l': return r % 2;
     case 'a': return r % 40;
     case 'N': return latest_request - r % 3 / 2;
     case 'd': return r % 8 ? r % 2 ? 0x10 : 0x18 : r % 64;
@@ -147,28 +172,36 @@ static u64 typed(const struct domain *caller, char type) {
 
 // Something for hypercalls that read a structure.
 static void fill_buffer(struct domain *caller, u64 gpa) {
-    struct basalt_domain_config config = {.name = "guest", .weight = 256, .cap = (u32)(host_random() % 100)};
-    struct basalt_doorbell bell = {.address = host_random() % 8, .value = host_random() % 2, .space = host_random() % 2,
-                                   .bytes = 2u << host_random() % 2, .flags = host_random() % 2,
+    struct basalt_domain_config config = {
+        .name = "guest", .weight = 256, .cap = (u32)(host_random() % 100)};
+    struct basalt_doorbell bell = {.address = host_random() % 8,
+                                   .value = host_random() % 2,
+                                   .space = host_random() % 2,
+                                   .bytes = 2u << host_random() % 2,
+                                   .flags = host_random() % 2,
                                    .port = (u32)(host_random() % 24)};
-    struct basalt_vcpu_state state = {.cr0 = CR0_PE | CR0_ET, .rflags = 2, .activity = (u32)(host_random() % 3)};
+    struct basalt_vcpu_state state = {
+        .cr0 = CR0_PE | CR0_ET, .rflags = 2, .activity = (u32)(host_random() % 3)};
     u64 garbage[64];
 
     config.memory_quota = host_random() % (12 * MIB) >> host_random() % 10;
     for (unsigned i = 0; i < ARRAY_SIZE(garbage); i++)
         garbage[i] = host_random();
     switch (host_random() % 6) {
-    case 0: case 1: (void)!memory_write(caller, GPA(gpa), &config, sizeof(config)); break;
-    case 2: case 3: (void)!memory_write(caller, GPA(gpa), &bell, sizeof(bell)); break;
+    case 0:
+    case 1: (void)!memory_write(caller, GPA(gpa), &config, sizeof(config)); break;
+    case 2:
+    case 3: (void)!memory_write(caller, GPA(gpa), &bell, sizeof(bell)); break;
     case 4: (void)!memory_write(caller, GPA(gpa), &state, sizeof(state)); break;
     default: (void)!memory_write(caller, GPA(gpa), garbage, sizeof(garbage)); break;
     }
 }
 
 static void check_result(i64 result) {
-    static const i64 errors[] = {BASALT_EPERM, BASALT_ENOENT, BASALT_EINTR, BASALT_E2BIG, BASALT_EBADF, BASALT_EAGAIN,
-                                 BASALT_ENOMEM, BASALT_EFAULT, BASALT_EBUSY, BASALT_EEXIST, BASALT_ENODEV,
-                                 BASALT_EINVAL, BASALT_ENOSPC, BASALT_ENOSYS, 1000};
+    static const i64 errors[] = {BASALT_EPERM,  BASALT_ENOENT, BASALT_EINTR,  BASALT_E2BIG,
+                                 BASALT_EBADF,  BASALT_EAGAIN, BASALT_ENOMEM, BASALT_EFAULT,
+                                 BASALT_EBUSY,  BASALT_EEXIST, BASALT_ENODEV, BASALT_EINVAL,
+                                 BASALT_ENOSPC, BASALT_ENOSYS, 1000};
     bool known = result >= 0;
 
     for (unsigned i = 0; i < ARRAY_SIZE(errors); i++)
@@ -188,11 +221,13 @@ static i64 call(struct vcpu *v, u64 number, const u64 args[6]) {
     if (setjmp(jump))
         return 0; // the machine is being reset
     if (guest_mode(v) == MODE_64) {
-        static const u8 registers[6] = {BASALT_RDI, BASALT_RSI, BASALT_RDX, BASALT_R10, BASALT_R8, BASALT_R9};
+        static const u8 registers[6] = {BASALT_RDI, BASALT_RSI, BASALT_RDX,
+                                        BASALT_R10, BASALT_R8,  BASALT_R9};
         for (unsigned i = 0; i < 6; i++)
             v->cpu.gprs[registers[i]] = args[i];
     } else {
-        static const u8 registers[6] = {BASALT_RBX, BASALT_RCX, BASALT_RDX, BASALT_RSI, BASALT_RDI, BASALT_RBP};
+        static const u8 registers[6] = {BASALT_RBX, BASALT_RCX, BASALT_RDX,
+                                        BASALT_RSI, BASALT_RDI, BASALT_RBP};
         for (unsigned i = 0; i < 6; i++)
             v->cpu.gprs[registers[i]] = args[i];
     }
@@ -212,8 +247,9 @@ static struct vcpu *pick_caller(void) {
     struct handle *h = handle_find(dom0, (u32)(host_random() % 10));
     struct vcpu *v = h && h->target ? h->target->vcpus[host_random() % 2] : NULL;
 
-    return v && !v->blocked && h->target->status == BASALT_STATUS_RUNNING && host_random() % 4 == 0 ? v
-                                                                                                    : dom0->vcpus[0];
+    return v && !v->blocked && h->target->status == BASALT_STATUS_RUNNING && host_random() % 4 == 0
+               ? v
+               : dom0->vcpus[0];
 }
 
 static void prepare(struct vcpu *v) {
@@ -237,8 +273,10 @@ static void guest_access(struct vcpu *v) {
 
 // What makes and takes others away comes rarely, so that there is time to do something with them.
 static bool destructive(u64 number) {
-    return number == BASALT_HC_DOMAIN_CREATE || number == BASALT_HC_DOMAIN_DESTROY || number == BASALT_HC_DOMAIN_CONTROL || number == BASALT_HC_HANDLE_REVOKE ||
-           number == BASALT_HC_PORT_FREE || number == BASALT_HC_SHARE_END || number == BASALT_HC_REQUEST_SERVE;
+    return number == BASALT_HC_DOMAIN_CREATE || number == BASALT_HC_DOMAIN_DESTROY ||
+           number == BASALT_HC_DOMAIN_CONTROL || number == BASALT_HC_HANDLE_REVOKE ||
+           number == BASALT_HC_PORT_FREE || number == BASALT_HC_SHARE_END ||
+           number == BASALT_HC_REQUEST_SERVE;
 }
 
 static void one_call(void) {
@@ -255,14 +293,17 @@ static void one_call(void) {
         number = BASALT_HC_BASE + host_random() % COUNT;
     if (host_random() % 64 == 0)
         number = extreme();
-    const char *signature = number - BASALT_HC_BASE < COUNT ? signatures[number - BASALT_HC_BASE] : "";
+    const char *signature = number - BASALT_HC_BASE < COUNT ? signatures[number - BASALT_HC_BASE]
+                                                            : "";
     for (unsigned i = 0; i < 6; i++) {
-        args[i] = *signature && plausible && host_random() % 24 ? typed(v->domain, *signature) : extreme();
+        args[i] = *signature && plausible && host_random() % 24 ? typed(v->domain, *signature)
+                                                                : extreme();
         if (*signature == 'b' && host_random() % 8)
             fill_buffer(v->domain, args[i]);
         signature += *signature != 0;
     }
-    if (v->domain == dom0 && number == BASALT_HC_MEMORY_RELEASE && !args[0]) // keeps the pages of its buffers
+    if (v->domain == dom0 && number == BASALT_HC_MEMORY_RELEASE &&
+        !args[0]) // keeps the pages of its buffers
         args[1] = ram + SUPERPAGE_SIZE + host_random() % 512 * PAGE_SIZE;
     host_fail_at = host_random() % 32 ? 0 : 1 + host_random() % 3;
     i64 result = call(v, number, args);
@@ -316,7 +357,8 @@ static void tend(void) {
         (void)HOST_CALL(d->vcpus[0], PORT_OPEN, (u64)own, 1);
         host_load(v);
     }
-    i64 port = HOST_CALL(v, PORT_ALLOC, 0), server = HOST_CALL(v, REQUEST_SERVE, (u64)handle, (u64)port);
+    i64 port = HOST_CALL(v, PORT_ALLOC, 0),
+        server = HOST_CALL(v, REQUEST_SERVE, (u64)handle, (u64)port);
     (void)HOST_CALL(v, REQUEST_ROUTE, (u64)handle, (u64)server, BASALT_SPACE_IO, 0, 20);
     (void)HOST_CALL(v, DOMAIN_CONTROL, (u64)handle, BASALT_OP_RESUME);
 }
@@ -357,7 +399,8 @@ static void test_dispatch(void **state unused) {
     assert_int_equal(HOST_CALL(v, DOMAIN_INFO, BIT(32), ram), -BASALT_EBADF); // not handle 0
     assert_int_equal(HOST_CALL(v, DOMAIN_INFO, BASALT_HANDLE_SELF, ram), 0);
     assert_int_equal(HOST_CALL(v, DOMAIN_DESTROY, BASALT_HANDLE_SELF), -BASALT_EPERM);
-    assert_int_equal(HOST_CALL(v, DOMAIN_CONTROL, BASALT_HANDLE_SELF, BASALT_OP_END), -BASALT_EPERM);
+    assert_int_equal(HOST_CALL(v, DOMAIN_CONTROL, BASALT_HANDLE_SELF, BASALT_OP_END),
+                     -BASALT_EPERM);
     assert_int_equal(HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_SELF, ram), -BASALT_EPERM);
     assert_int_equal(HOST_CALL(v, DOMAIN_INFO, BASALT_HANDLE_MACHINE, ram), -BASALT_EPERM);
     // 32-bit code: other registers, low halves, a sign-extended error in 32 bits.
@@ -412,7 +455,9 @@ static void test_bad_configurations(void **state unused) {
     assert_int_equal(try_config(&c), -BASALT_EINVAL);
     c = good, c.memory_quota = 0;
     assert_true(try_config(&c) < 0);
-    assert_int_equal(HOST_CALL(dom0->vcpus[0], DOMAIN_CREATE, BASALT_HANDLE_MACHINE, ram + DOM0_BYTES - 8), -BASALT_EFAULT);
+    assert_int_equal(
+        HOST_CALL(dom0->vcpus[0], DOMAIN_CREATE, BASALT_HANDLE_MACHINE, ram + DOM0_BYTES - 8),
+        -BASALT_EFAULT);
     assert_int_equal(domain_count(), 1);
     assert_true(try_config(&good) > 0);
 }
@@ -420,8 +465,8 @@ static void test_bad_configurations(void **state unused) {
 // A guest has no right over anybody, itself included, but what the table allows it.
 static void test_a_guest_can_do_little(void **state unused) {
     static const u64 allowed[] = {
-        BASALT_HC_VERSION, BASALT_HC_YIELD, BASALT_HC_DOMAIN_INFO, BASALT_HC_MEMORY_RELEASE, BASALT_HC_VCPU_STATS,
-        BASALT_HC_HANDLE_NEXT,
+        BASALT_HC_VERSION,        BASALT_HC_YIELD,      BASALT_HC_DOMAIN_INFO,
+        BASALT_HC_MEMORY_RELEASE, BASALT_HC_VCPU_STATS, BASALT_HC_HANDLE_NEXT,
     };
     u64 handle = make("guest", 4 * MIB);
     struct domain *d = handle_find(dom0, (u32)handle)->target;
@@ -433,14 +478,20 @@ static void test_a_guest_can_do_little(void **state unused) {
     host_set_mode(v, MODE_64);
     for (u64 number = BASALT_HC_BASE; number < BASALT_HC_END; number++)
         for (u64 handle_argument = 0; handle_argument < 3; handle_argument++) {
-            u64 args[6] = {handle_argument, handle_argument || number != BASALT_HC_VCPU_STATS ? 0x1000 : 0, 0x1000, 1, 1, 1};
+            u64 args[6] = {handle_argument,
+                           handle_argument || number != BASALT_HC_VCPU_STATS ? 0x1000 : 0,
+                           0x1000,
+                           1,
+                           1,
+                           1};
             bool ok = false;
             if (number == BASALT_HC_MEMORY_RELEASE)
                 args[1] = 0xf000, args[2] = 1;
             i64 result = host_call(v, number, args, NULL);
             for (unsigned i = 0; i < ARRAY_SIZE(allowed); i++)
                 ok |= allowed[i] == number;
-            if (!ok || (handle_argument && number >= BASALT_HC_DOMAIN_INFO && number != BASALT_HC_HANDLE_NEXT))
+            if (!ok || (handle_argument && number >= BASALT_HC_DOMAIN_INFO &&
+                        number != BASALT_HC_HANDLE_NEXT))
                 assert_true(result < 0);
             else if (number != BASALT_HC_HANDLE_NEXT)
                 assert_true(result >= 0);
@@ -492,8 +543,8 @@ static void test_memory_info(void **state unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_dispatch), TEST(test_bad_configurations), TEST(test_a_guest_can_do_little), TEST(test_an_ended_domain),
-        TEST(test_memory_info), TEST(test_a_million_calls),
+        TEST(test_dispatch),        TEST(test_bad_configurations), TEST(test_a_guest_can_do_little),
+        TEST(test_an_ended_domain), TEST(test_memory_info),        TEST(test_a_million_calls),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -24,8 +24,7 @@ static struct cr_state cr;
 static struct msr_effect effect;
 static u64 value;
 
-static int fresh(void **state)
-{
+static int fresh(void **state) {
     (void)state;
     policy =
         (struct cpuid_policy){.phys_bits = 40, .efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE};
@@ -37,23 +36,20 @@ static int fresh(void **state)
     return 0;
 }
 
-static int fresh_amd(void **state)
-{
+static int fresh_amd(void **state) {
     fresh(state);
     policy.amd = true;
     return 0;
 }
 
-static enum msr_result rd(u32 index)
-{
+static enum msr_result rd(u32 index) {
     value = 0xdeadbeef;
     return msr_read(&msrs, &ctx, index, &value);
 }
 
 static enum msr_result wr(u32 index, u64 v) { return msr_write(&msrs, &ctx, index, v, &effect); }
 
-static void assert_no_effect(void)
-{
+static void assert_no_effect(void) {
     // Field by field: padding is nobody's.
     assert_false(effect.tsc || effect.efer || effect.system_time || effect.wall_clock ||
                  effect.host);
@@ -61,8 +57,7 @@ static void assert_no_effect(void)
     assert_int_equal(effect.tsc_delta, 0);
 }
 
-static void constants(void **state)
-{
+static void constants(void **state) {
     static const struct {
         u32 index;
         u64 value;
@@ -78,8 +73,7 @@ static void constants(void **state)
     }
 }
 
-static void constants_amd(void **state)
-{
+static void constants_amd(void **state) {
     static const struct {
         u32 index;
         u64 value;
@@ -101,8 +95,7 @@ static void constants_amd(void **state)
     }
 }
 
-static void vendors_are_separate(void **state)
-{
+static void vendors_are_separate(void **state) {
     static const u32 intel[] = {0x17, 0x33, 0x3a, 0x79, 0xce, 0x1a0},
                      amd[] = {0xc0010010, 0xc0010015, 0xc0011029};
 
@@ -116,8 +109,7 @@ static void vendors_are_separate(void **state)
     }
 }
 
-static void unknown_changes_nothing(void **state)
-{
+static void unknown_changes_nothing(void **state) {
     static const u32 indices[] = {
         0,          1,          0x48,       0x9b,   0x186,      0x400,      0x480,
         0xda0,      0x4b564d02, 0xc0010117, 0x1000, 0x4b564cff, 0xbfffffff, 0xc0000000,
@@ -136,8 +128,7 @@ static void unknown_changes_nothing(void **state)
     assert_memory_equal(&lapic_before, &lapic, sizeof(lapic));
 }
 
-static void quiet_faults(void **state)
-{
+static void quiet_faults(void **state) {
     // What stock kernels probe with a safety net: #GP, and no line in the log.
     static const u32 indices[] = {0x33, 0x140, 0x606};
 
@@ -148,8 +139,7 @@ static void quiet_faults(void **state)
     }
 }
 
-static void read_only_and_ignored(void **state)
-{
+static void read_only_and_ignored(void **state) {
     static const u32 read_only[] = {0x17, 0x3a, 0xce, 0xfe, 0x179};
     static const u32 ignored[] = {0x79, 0x8b, 0x17a};
 
@@ -169,8 +159,7 @@ static void read_only_and_ignored(void **state)
 }
 
 // Bits that may be set in what the backend holds.
-static void backend_values(void **state)
-{
+static void backend_values(void **state) {
     static const struct {
         u32 index;
         u64 legal;
@@ -196,8 +185,7 @@ static void backend_values(void **state)
     }
 }
 
-static void gated_by_cpuid(void **state)
-{
+static void gated_by_cpuid(void **state) {
     (void)state;
     static const u32 gated[] = {0x49, 0x10a, 0x10b, 0xc0000103};
     for (unsigned i = 0; i < 4; i++) {
@@ -224,8 +212,7 @@ static void gated_by_cpuid(void **state)
 }
 
 // Writing the TSC moves the adjustment by as much, writing the adjustment moves the TSC.
-static void time_stamp(void **state)
-{
+static void time_stamp(void **state) {
     (void)state;
     assert_int_equal(wr(0x10, 5), MSR_DONE);
     assert_true(effect.tsc && effect.apic.timer);
@@ -247,8 +234,7 @@ static void time_stamp(void **state)
     assert_int_equal(vlapic_timer_deadline(&lapic) - BIT(40), left);
 }
 
-static void deadline(void **state)
-{
+static void deadline(void **state) {
     (void)state;
     vlapic_write(&lapic, 0xf0, 4, 0x1ff, 0);
     assert_int_equal(wr(0x6e0, 2000000), MSR_DONE);
@@ -264,8 +250,7 @@ static void deadline(void **state)
     assert_int_equal(value, 0);
 }
 
-static void apic(void **state)
-{
+static void apic(void **state) {
     (void)state;
     assert_int_equal(rd(0x802), MSR_FAULT);
     assert_int_equal(wr(0x1b, 0xfee00000 | APIC_BASE_X2APIC), MSR_FAULT);
@@ -284,8 +269,7 @@ static void apic(void **state)
     assert_int_equal(rd(0x900), MSR_UNKNOWN);
 }
 
-static void efer(void **state)
-{
+static void efer(void **state) {
     (void)state;
     assert_int_equal(rd(MSR_EFER), MSR_DONE);
     assert_int_equal(value, EFER_LME | EFER_LMA);
@@ -296,8 +280,7 @@ static void efer(void **state)
     assert_int_equal(wr(MSR_EFER, EFER_LME | EFER_SVME), MSR_FAULT);
 }
 
-static void kvm_clock(void **state)
-{
+static void kvm_clock(void **state) {
     static const u32 time_msrs[] = {0x12, 0x4b564d01}, wall_msrs[] = {0x11, 0x4b564d00};
 
     (void)state;
@@ -314,13 +297,11 @@ static void kvm_clock(void **state)
     }
 }
 
-static bool type_ok(u64 type, bool pat)
-{
+static bool type_ok(u64 type, bool pat) {
     return type == 0 || type == 1 || (type >= 4 && type <= 6) || (pat && type == 7);
 }
 
-static void memory_types(void **state)
-{
+static void memory_types(void **state) {
     (void)state;
     static const u32 fixed[] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a,
                                 0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
@@ -354,8 +335,7 @@ static void memory_types(void **state)
     assert_int_equal(value, 0xfffffff800);
 }
 
-static void random_indices(void **state)
-{
+static void random_indices(void **state) {
     (void)state;
     srand(4);
     for (unsigned i = 0; i < 1000000; i++) {
@@ -372,8 +352,7 @@ static void random_indices(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(constants, fresh),
         cmocka_unit_test_setup(constants_amd, fresh_amd),

@@ -30,15 +30,13 @@ static struct block_device disk;
 static struct guest_machine *machine;
 static struct fake_driver d;
 
-static void output(void *context, const char *bytes, size_t length)
-{
+static void output(void *context, const char *bytes, size_t length) {
     (void)context, (void)bytes, (void)length;
 }
 
 static void done(void *context) { (void)context; }
 
-static int setup(void **unused)
-{
+static int setup(void **unused) {
     (void)unused;
     struct machine_config config = {
         .domain = 1, .vcpus = 1, .memory = 2u << 20, .disk_count = 9, .console_output = output};
@@ -52,8 +50,7 @@ static int setup(void **unused)
     return 0;
 }
 
-static int teardown(void **unused)
-{
+static int teardown(void **unused) {
     (void)unused;
     machine_destroy(machine, done, NULL);
     assert_int_equal(fake_bell_count(), 0);
@@ -62,18 +59,15 @@ static int teardown(void **unused)
     return 0;
 }
 
-static uint64_t in(uint16_t port, unsigned bytes)
-{
+static uint64_t in(uint16_t port, unsigned bytes) {
     return machine_read(machine, false, port, bytes);
 }
 
-static void out(uint16_t port, unsigned bytes, uint64_t value)
-{
+static void out(uint16_t port, unsigned bytes, uint64_t value) {
     machine_write(machine, false, port, bytes, value);
 }
 
-static void finds_its_functions(void **unused)
-{
+static void finds_its_functions(void **unused) {
     (void)unused;
     unsigned virtio = 0;
     d.slot = 0;
@@ -93,8 +87,7 @@ static void finds_its_functions(void **unused)
                      0); // no extended capabilities
 }
 
-static void config_by_ports(void **unused)
-{
+static void config_by_ports(void **unused) {
     (void)unused;
     d.slot = 3;
     out(0xcf8, 4, 0x80000000 | 3 << 11);
@@ -114,8 +107,7 @@ static void config_by_ports(void **unused)
     assert_int_equal(in(0xcf8, 4), 3 << 11);
 }
 
-static void sizes_bars(void **unused)
-{
+static void sizes_bars(void **unused) {
     (void)unused;
     static const uint32_t sizes[6] = {0xffffe000, 0, 0xfffffff1, 0, 0, 0};
     for (d.slot = 1; d.slot < 12; d.slot++)
@@ -131,8 +123,7 @@ static void sizes_bars(void **unused)
     assert_int_equal(cfg(&d, 0x30, 4), 0); // no ROM
 }
 
-static void places_bars_apart(void **unused)
-{
+static void places_bars_apart(void **unused) {
     (void)unused;
     uint64_t last[2] = {0, 0};
     for (d.slot = 1; d.slot < 12; d.slot++) {
@@ -145,8 +136,7 @@ static void places_bars_apart(void **unused)
     }
 }
 
-static void decodes_when_enabled(void **unused)
-{
+static void decodes_when_enabled(void **unused) {
     (void)unused;
     d.slot = 3;
     uint64_t bar = fake_bar(&d, 0);
@@ -165,8 +155,7 @@ static void decodes_when_enabled(void **unused)
     cfg_write(&d, PCI_COMMAND, 2, 0);
 }
 
-static void bars_move(void **unused)
-{
+static void bars_move(void **unused) {
     (void)unused;
     d.slot = 3;
     cfg_write(&d, PCI_COMMAND, 1, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
@@ -193,8 +182,7 @@ static void bars_move(void **unused)
     assert_int_equal(fake_bell_count(), 1);
 }
 
-static void capabilities_are_in_order(void **unused)
-{
+static void capabilities_are_in_order(void **unused) {
     (void)unused;
     unsigned seen = 0, types = 0;
     d.slot = 3;
@@ -207,8 +195,7 @@ static void capabilities_are_in_order(void **unused)
     assert_int_equal(types, 0x3e); // common, notify, ISR, device, PCI
 }
 
-static void registers_at_any_width(void **unused)
-{
+static void registers_at_any_width(void **unused) {
     (void)unused;
     assert_true(fake_probe(&d, machine, 3));
     uint64_t desc = d.common + 32;
@@ -228,8 +215,7 @@ static void registers_at_any_width(void **unused)
                      mmio(&d, d.common + 24, 4) | mmio(&d, d.common + 28, 4) << 32);
 }
 
-static void msix_masks_and_pends(void **unused)
-{
+static void msix_masks_and_pends(void **unused) {
     (void)unused;
     assert_true(fake_probe(&d, machine, 3));
     struct vpci_function *f = &machine->console.device.function;
@@ -274,8 +260,7 @@ static void msix_masks_and_pends(void **unused)
     assert_int_equal(mmio(&d, pba, 8), 0);
 }
 
-static void wires_are_shared(void **unused)
-{
+static void wires_are_shared(void **unused) {
     (void)unused;
     struct vpci_function *a = machine->pci.functions[3], *b = machine->pci.functions[11];
     vpci_set_line(a, true);
@@ -299,8 +284,7 @@ static void wires_are_shared(void **unused)
     assert_false(fake_lines[19]);
 }
 
-static void window_through_configuration_space(void **unused)
-{
+static void window_through_configuration_space(void **unused) {
     (void)unused;
     assert_true(fake_probe(&d, machine, 2));
     unsigned cap = machine->disks[0].device.window;
@@ -329,8 +313,7 @@ static void window_through_configuration_space(void **unused)
 
 // Reads and writes of random widths everywhere: nothing breaks, and a read by bytes equals a read
 // as a whole.
-static void random_accesses(void **unused)
-{
+static void random_accesses(void **unused) {
     (void)unused;
     srand(1);
     for (d.slot = 1; d.slot < 12; d.slot++)
@@ -363,8 +346,7 @@ static void random_accesses(void **unused)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(finds_its_functions),
         TEST(config_by_ports),

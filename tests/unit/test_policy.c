@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#define KHZ 2000000u // 2 GHz
-#define MS ((u64)KHZ)
+#define KHZ  2000000u // 2 GHz
+#define MS   ((u64)KHZ)
 #define MANY 1000u
 
 static struct sched_queue queue;
@@ -66,7 +66,8 @@ static double run_and_measure(unsigned count, u64 duration, bool random_slices) 
         weights += entities[i].weight;
     }
     for (unsigned i = 0; i < count; i++) {
-        double share = (double)ran[i] / (double)total, due = (double)entities[i].weight / (double)weights;
+        double share = (double)ran[i] / (double)total,
+               due = (double)entities[i].weight / (double)weights;
         double error = share > due ? share / due - 1 : 1 - share / due;
         worst = error > worst ? error : worst;
     }
@@ -75,8 +76,15 @@ static double run_and_measure(unsigned count, u64 duration, bool random_slices) 
 
 static void test_proportional_share(void **state) {
     static const u32 sets[][6] = {
-        {256, 256}, {256, 512}, {100, 200, 300, 400}, {64, 1024}, {256, 256, 256, 256, 256, 32}, {16, 256, 4096},
-        {10000, 10000}, {1, 1, 1}, {10000, 256, 256},
+        {256, 256},
+        {256, 512},
+        {100, 200, 300, 400},
+        {64, 1024},
+        {256, 256, 256, 256, 256, 32},
+        {16, 256, 4096},
+        {10000, 10000},
+        {1, 1, 1},
+        {10000, 256, 256},
     };
 
     for (unsigned n = 0; n < ARRAY_SIZE(sets); n++)
@@ -170,8 +178,8 @@ static void test_sleepers_do_not_starve_a_worker(void **state) {
     u64 total = 0;
     for (unsigned i = 0; i < 20; i++)
         total += ran[i];
-    print_message("the worker: %.1f %%, longest wait %llu ms\n", 100.0 * (double)ran[0] / (double)total,
-                  (unsigned long long)(longest / MS));
+    print_message("the worker: %.1f %%, longest wait %llu ms\n",
+                  100.0 * (double)ran[0] / (double)total, (unsigned long long)(longest / MS));
     assert_true((double)ran[0] > (double)total / 20 * 0.98); // no less than its share
     assert_true(longest < 200 * MS);
 }
@@ -194,7 +202,8 @@ static void test_wake_bonus_is_bounded(void **state) {
     u64 before = 0;
     while (turn(MS / 8) == 1)
         before += MS / 8;
-    print_message("after 400 s of sleep it runs %llu us alone\n", (unsigned long long)(before * 1000 / MS));
+    print_message("after 400 s of sleep it runs %llu us alone\n",
+                  (unsigned long long)(before * 1000 / MS));
     assert_true(before > 0 && before <= 6 * slot);
 }
 
@@ -258,7 +267,8 @@ static void test_caps(void **state) {
             }
             double share = 100 * (double)ran[0] / (double)(now - start), cap = caps[c];
             print_message("cap %u %%, %u others: %.2f %%\n", caps[c], others, share);
-            assert_true(share < cap * 1.02 + 0.5); // a part of a slice more in each period of 100 ms
+            assert_true(share <
+                        cap * 1.02 + 0.5); // a part of a slice more in each period of 100 ms
             assert_true(others || share > cap * 0.98 - 0.5);
         }
 }
@@ -309,7 +319,8 @@ static void test_random_operations(void **state) {
         struct sched_entity *e = &entities[rand() % (int)MANY];
         memcpy(before, entities, sizeof(before));
         switch (rand() % 6) {
-        case 0: case 1:
+        case 0:
+        case 1:
             sched_wake(&queue, e);
             assert_true(e->queued);
             break;
@@ -369,9 +380,18 @@ static void test_clock_extremes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_proportional_share), TEST(test_light_weights), TEST(test_share_of_many), TEST(test_extreme_weights), TEST(test_nobody_starves),
-        TEST(test_sleepers_do_not_starve_a_worker), TEST(test_wake_bonus_is_bounded), TEST(test_gaming_by_sleep),
-        TEST(test_caps), TEST(test_random_operations), TEST(test_equals_take_turns), TEST(test_clock_extremes),
+        TEST(test_proportional_share),
+        TEST(test_light_weights),
+        TEST(test_share_of_many),
+        TEST(test_extreme_weights),
+        TEST(test_nobody_starves),
+        TEST(test_sleepers_do_not_starve_a_worker),
+        TEST(test_wake_bonus_is_bounded),
+        TEST(test_gaming_by_sleep),
+        TEST(test_caps),
+        TEST(test_random_operations),
+        TEST(test_equals_take_turns),
+        TEST(test_clock_extremes),
     };
     unsigned seed = (unsigned)time(NULL);
 

@@ -16,8 +16,7 @@
 
 #include "guest/pvclock.h"
 
-static void scale_is_exact(void **state)
-{
+static void scale_is_exact(void **state) {
     (void)state;
     srand(1);
     for (unsigned i = 0; i < 20000; i++) {
@@ -36,8 +35,7 @@ static void scale_is_exact(void **state)
     }
 }
 
-static void time_page(void **state)
-{
+static void time_page(void **state) {
     u32 version = 4;
     struct pvclock_scale scale = pvclock_scale(2500000);
     struct pvclock_time t = pvclock_time(scale, &version, 1000, 77);
@@ -52,8 +50,7 @@ static void time_page(void **state)
     assert_in_range(now, 77 + 1000000000 - 2, 77 + 1000000000);
 }
 
-static void wall_clock(void **state)
-{
+static void wall_clock(void **state) {
     u32 version = 0;
     struct pvclock_wall w = pvclock_wall(&version, 1700000000ull * 1000000000 + 5, 1000000000);
 
@@ -65,8 +62,7 @@ static void wall_clock(void **state)
     assert_int_equal(w.sec | w.nsec, 0);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scale_is_exact),
         cmocka_unit_test(time_page),

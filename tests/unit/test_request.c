@@ -25,7 +25,7 @@
 
 #include <cmocka.h>
 
-#define IO BASALT_SPACE_IO
+#define IO  BASALT_SPACE_IO
 #define MEM BASALT_SPACE_MEMORY
 
 static struct host_account empty;
@@ -125,12 +125,13 @@ static void test_request_and_answer(void **state unused) {
     assert_true(rung(a, pa));
     assert_true(rung(b, pb));
     assert_int_equal(v->blocked, BLOCK_REQUEST);
-    const struct basalt_request *r = &d->servers[ia].page->slots[0], *s = &d->servers[ib].page->slots[2];
+    const struct basalt_request *r = &d->servers[ia].page->slots[0],
+                                *s = &d->servers[ib].page->slots[2];
     assert_true(d->servers[ia].page->pending == 1 && d->servers[ib].page->pending == 4);
-    assert_true(r->number == 1 && r->address == 0x64 && r->data == 0xfe && r->space == IO && r->write == 1 &&
-                r->bytes == 1 && r->vcpu == 0);
-    assert_true(s->number == 1 && s->address == 0xd0000ff8 && s->data == 0 && s->space == MEM && s->write == 0 &&
-                s->bytes == 8 && s->vcpu == 2);
+    assert_true(r->number == 1 && r->address == 0x64 && r->data == 0xfe && r->space == IO &&
+                r->write == 1 && r->bytes == 1 && r->vcpu == 0);
+    assert_true(s->number == 1 && s->address == 0xd0000ff8 && s->data == 0 && s->space == MEM &&
+                s->write == 0 && s->bytes == 8 && s->vcpu == 2);
     // What the server writes into its page means nothing.
     memset(d->servers[ia].page, 0xff, PAGE_SIZE);
     assert_int_equal(request_answer(d, b, 0, 1, 5), -BASALT_ENOENT); // not the one that was asked
@@ -170,7 +171,7 @@ static void test_server_goes(void **state unused) {
     u64 ib = (u64)serve(b, &pb);
     assert_int_equal(ib, ia); // the same place
     assert_int_equal(request_answer(d, b, 0, number, 5), -BASALT_ENOENT);
-    assert_false(request_send(v, IO, 0x64, 1, false, 0)); // it did not ask for these ports
+    assert_false(request_send(v, IO, 0x64, 1, false, 0));         // it did not ask for these ports
     assert_int_equal(request_route(d, b, ib, IO, 0x62, 0x6f), 0); // but can
 }
 
@@ -214,7 +215,10 @@ static void test_route_arguments(void **state unused) {
 static void test_routes_model(void **state unused) {
     enum { PORTS = 512 };
     static u8 owner[2][PORTS]; // 0: none, else server + 1
-    struct { u64 first, last; u8 space, server; } routes[ROUTES_MAX];
+    struct {
+        u64 first, last;
+        u8 space, server;
+    } routes[ROUTES_MAX];
     unsigned count = 0;
     u32 pa, pb;
     u64 ids[2] = {(u64)serve(a, &pa), (u64)serve(b, &pb)};
@@ -233,7 +237,8 @@ static void test_routes_model(void **state unused) {
         for (unsigned i = 0; i < count; i++)
             if (routes[i].space == space && routes[i].first <= last && first <= routes[i].last) {
                 overlap++;
-                if (routes[i].first == first && routes[i].last == last && routes[i].server == server)
+                if (routes[i].first == first && routes[i].last == last &&
+                    routes[i].server == server)
                     same = i;
             }
         int error = request_route(d, server ? b : a, ids[server], space, first, last);
@@ -261,7 +266,8 @@ static void test_routes_model(void **state unused) {
         assert_int_equal(sent, owner[where][probe] != 0);
         if (sent) {
             assert_int_equal(v->io.server, ids[owner[where][probe] - 1]);
-            assert_int_equal(request_answer(d, owner[where][probe] == 1 ? a : b, 0, v->io.number, 0), 0);
+            assert_int_equal(
+                request_answer(d, owner[where][probe] == 1 ? a : b, 0, v->io.number, 0), 0);
         }
     }
 }
@@ -272,7 +278,10 @@ static void test_doorbells(void **state unused) {
 
     for (unsigned i = 0; i < 4; i++)
         ports[i] = port_alloc(a);
-    struct basalt_doorbell plain = {.address = 0xc000, .space = IO, .bytes = 2, .port = (u32)ports[0]},
+    struct basalt_doorbell plain = {.address = 0xc000,
+                                    .space = IO,
+                                    .bytes = 2,
+                                    .port = (u32)ports[0]},
                            match = plain, wide = plain, bad = plain;
     match.value = 7;
     match.flags = BASALT_DOORBELL_MATCH;
@@ -324,21 +333,26 @@ static void test_doorbells_model(void **state unused) {
         ports[i / 8][i % 8] = (u32)port_alloc(i / 8 ? b : a);
     for (unsigned n = 0; n < 20000; n++) {
         struct basalt_doorbell bell = {
-            .address = host_random() % 40, .value = host_random() % 3, .space = host_random() % 2,
-            .bytes = 1u << host_random() % 4, .flags = host_random() % 2,
+            .address = host_random() % 40,
+            .value = host_random() % 3,
+            .space = host_random() % 2,
+            .bytes = 1u << host_random() % 4,
+            .flags = host_random() % 2,
         };
         bool second = host_random() % 2;
         struct domain *server = second ? b : a;
         unsigned same = ~0u;
         bell.port = ports[second][host_random() % 8];
         for (unsigned i = 0; i < count; i++)
-            if (bells[i].address == bell.address && bells[i].space == bell.space && bells[i].bytes == bell.bytes &&
-                bells[i].flags == bell.flags && (!bell.flags || bells[i].value == bell.value))
+            if (bells[i].address == bell.address && bells[i].space == bell.space &&
+                bells[i].bytes == bell.bytes && bells[i].flags == bell.flags &&
+                (!bell.flags || bells[i].value == bell.value))
                 same = i;
         if (host_random() % (n / 3000 % 2 ? 2 : 4)) {
             int error = doorbell_bind(d, server, &bell);
             if (error) {
-                assert_true(same != ~0u ? error == -BASALT_EBUSY || count == DOORBELLS_MAX : error == -BASALT_ENOSPC);
+                assert_true(same != ~0u ? error == -BASALT_EBUSY || count == DOORBELLS_MAX
+                                        : error == -BASALT_ENOSPC);
                 assert_true(same != ~0u || count == DOORBELLS_MAX);
             } else {
                 assert_true(same == ~0u);
@@ -369,7 +383,8 @@ static void test_doorbells_model(void **state unused) {
             }
         assert_int_equal(answer, matches > 0);
         assert_int_equal(rings > 0, matches > 0);
-        assert_int_equal(__builtin_popcountll(a->events->pending[0]) + __builtin_popcountll(b->events->pending[0]),
+        assert_int_equal(__builtin_popcountll(a->events->pending[0]) +
+                             __builtin_popcountll(b->events->pending[0]),
                          matches > 0);
     }
 }
@@ -392,8 +407,14 @@ static void test_port_comes_back_quiet(void **state unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_serve), TEST(test_request_and_answer), TEST(test_server_goes), TEST(test_routes_of_the_dead),
-        TEST(test_route_arguments), TEST(test_routes_model), TEST(test_doorbells), TEST(test_doorbells_model),
+        TEST(test_serve),
+        TEST(test_request_and_answer),
+        TEST(test_server_goes),
+        TEST(test_routes_of_the_dead),
+        TEST(test_route_arguments),
+        TEST(test_routes_model),
+        TEST(test_doorbells),
+        TEST(test_doorbells_model),
         TEST(test_port_comes_back_quiet),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

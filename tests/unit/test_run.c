@@ -118,7 +118,13 @@ static int end(void **state unused) {
 static void test_every_kind_has_its_row(void **state unused) {
     for (unsigned kind = 0; kind < BASALT_EXIT_COUNT; kind++) {
         begin(NULL);
-        script[0] = (struct exit){.kind = (u8)kind, .insn_length = 1, .vector = 6, .cr = 0, .gpr = 0, .bytes = 1, .port = 0x80};
+        script[0] = (struct exit){.kind = (u8)kind,
+                                  .insn_length = 1,
+                                  .vector = 6,
+                                  .cr = 0,
+                                  .gpr = 0,
+                                  .bytes = 1,
+                                  .port = 0x80};
         run(1);
         assert_int_equal(v->exits[kind], 1);
         end(NULL);
@@ -137,7 +143,8 @@ static void test_halt_and_wake(void **state unused) {
     sched_remove(&this_queue()->queue, &v->sched);
     script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
     run(1);
-    assert_true(injected[0].valid && injected[0].vector == 0x41 && injected[0].type == EVENT_INTERRUPT);
+    assert_true(injected[0].valid && injected[0].vector == 0x41 &&
+                injected[0].type == EVENT_INTERRUPT);
     assert_false(v->halted);
     // With one waiting, HLT goes on at once.
     struct vlapic_effect eoi = vlapic_eoi(&v->lapic);
@@ -200,18 +207,25 @@ static void test_nmi(void **state unused) {
 
 // What an exit interrupted is delivered at the next entry; an exception that meets it is merged or goes first.
 static void test_interrupted_delivery(void **state unused) {
-    struct event soft = {.valid = true, .type = EVENT_SOFT_INTERRUPT, .vector = 0x80, .insn_length = 2};
+    struct event soft = {
+        .valid = true, .type = EVENT_SOFT_INTERRUPT, .vector = 0x80, .insn_length = 2};
     struct event irq = {.valid = true, .type = EVENT_INTERRUPT, .vector = 0x61};
 
     assert_int_equal(memory_populate(d, GPA(0x40000000), 1, BASALT_POPULATE_LAZY), 1);
-    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0x40000000), .vectoring = soft};
+    script[0] =
+        (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0x40000000), .vectoring = soft};
     script[1] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
     run(2);
-    assert_true(injected[1].valid && injected[1].vector == 0x80 && injected[1].type == EVENT_SOFT_INTERRUPT);
+    assert_true(injected[1].valid && injected[1].vector == 0x80 &&
+                injected[1].type == EVENT_SOFT_INTERRUPT);
     // A page fault while an interrupt is delivered: the fault first, the interrupt is not lost.
     vlapic_accept(&v->lapic, 0x61, false);
     vlapic_ack(&v->lapic, 0x61);
-    script[0] = (struct exit){.kind = BASALT_EXIT_EXCEPTION, .vector = 14, .has_error = true, .error = 2, .linear = 0x5555,
+    script[0] = (struct exit){.kind = BASALT_EXIT_EXCEPTION,
+                              .vector = 14,
+                              .has_error = true,
+                              .error = 2,
+                              .linear = 0x5555,
                               .vectoring = irq};
     script[1] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
     script[2] = script[1];
@@ -309,10 +323,14 @@ static void test_init_while_waiting(void **state unused) {
 
 static void test_control_registers(void **state unused) {
     v->cpu.gprs[BASALT_RCX] = 0x11 | CR0_TS;
-    script[0] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RCX, .write = true, .insn_length = 3};
-    script[1] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RAX, .insn_length = 3};
-    script[2] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = 0, .cr_op = CR_OP_CLTS, .insn_length = 2};
-    script[3] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RDX, .insn_length = 3};
+    script[0] = (struct exit){
+        .kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RCX, .write = true, .insn_length = 3};
+    script[1] =
+        (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RAX, .insn_length = 3};
+    script[2] = (struct exit){
+        .kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = 0, .cr_op = CR_OP_CLTS, .insn_length = 2};
+    script[3] =
+        (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RDX, .insn_length = 3};
     run(4);
     assert_int_equal(v->cpu.gprs[BASALT_RAX], 0x11 | CR0_TS);
     assert_int_equal(v->cpu.gprs[BASALT_RDX], 0x11);
@@ -361,27 +379,45 @@ static void test_hypercall_by_a_guest(void **state unused) {
 // ---- Anything ----
 
 static bool ends_domain(u8 kind) {
-    static const u8 kinds[] = {BASALT_EXIT_TASK_SWITCH, BASALT_EXIT_INVLPG, BASALT_EXIT_APIC_ACCESS, BASALT_EXIT_APIC_WRITE,
-                               BASALT_EXIT_APIC_EOI, BASALT_EXIT_PML_FULL, BASALT_EXIT_UNKNOWN, BASALT_EXIT_BAD_STATE,
+    static const u8 kinds[] = {BASALT_EXIT_TASK_SWITCH,   BASALT_EXIT_INVLPG,
+                               BASALT_EXIT_APIC_ACCESS,   BASALT_EXIT_APIC_WRITE,
+                               BASALT_EXIT_APIC_EOI,      BASALT_EXIT_PML_FULL,
+                               BASALT_EXIT_UNKNOWN,       BASALT_EXIT_BAD_STATE,
                                BASALT_EXIT_MACHINE_CHECK, BASALT_EXIT_TRIPLE_FAULT};
 
     return memchr(kinds, kind, sizeof(kinds));
 }
 
 static struct exit random_exit(struct cpu_state *c) {
-    static const u32 msrs[] = {MSR_APIC_BASE, MSR_EFER, MSR_TSC, MSR_TSC_DEADLINE, 0x800, 0x80b, 0x830, 0x832, 0x838,
-                               0x4b564d00, 0x4b564d01, 0x200, 0x277, 0x48, 0x1a0, 0xc0000100, 0x3b};
-    static const u8 lively[] = {BASALT_EXIT_CR_ACCESS, BASALT_EXIT_IO, BASALT_EXIT_RDMSR, BASALT_EXIT_WRMSR, BASALT_EXIT_HLT,
-                                BASALT_EXIT_MEMORY, BASALT_EXIT_EXCEPTION, BASALT_EXIT_HYPERCALL, BASALT_EXIT_CPUID};
+    static const u32 msrs[] = {
+        MSR_APIC_BASE, MSR_EFER, MSR_TSC, MSR_TSC_DEADLINE, 0x800,      0x80b,
+        0x830,         0x832,    0x838,   0x4b564d00,       0x4b564d01, 0x200,
+        0x277,         0x48,     0x1a0,   0xc0000100,       0x3b};
+    static const u8 lively[] = {BASALT_EXIT_CR_ACCESS, BASALT_EXIT_IO,        BASALT_EXIT_RDMSR,
+                                BASALT_EXIT_WRMSR,     BASALT_EXIT_HLT,       BASALT_EXIT_MEMORY,
+                                BASALT_EXIT_EXCEPTION, BASALT_EXIT_HYPERCALL, BASALT_EXIT_CPUID};
     u64 r = host_random();
     struct exit e = {
-        .kind = (u8)(r % BASALT_EXIT_COUNT), .insn_length = (r >> 8) % 4 ? (u8)((r >> 10) % 16) : 0, .vector = (u8)(r >> 16),
-        .bytes = (u8)(1u << (r >> 24) % 3), .write = r & BIT(28), .fetch = (r >> 29) % 64 == 0, .string = r & BIT(33),
-        .rep = r & BIT(34), .has_error = r & BIT(35), .in_walk = (r >> 36) % 64 == 0,
-        .segment = 0xff, .cr = (r >> 40) % 4 ? (u8)((r >> 42) % 16) : 0xff, .gpr = (r >> 46) % 4 ? (u8)((r >> 48) % 16) : 0xff,
-        .cr_op = (u8)((r >> 52) % 3), .port = (u16)(r >> 44), .lmsw = (u16)(r >> 20), .error = (u32)(r >> 50),
-        .linear = host_random(), .detail = host_random(),
-        .gpa = GPA((r >> 56) % 4 == 0 ? 0xfee00000 + host_random() % PAGE_SIZE
+        .kind = (u8)(r % BASALT_EXIT_COUNT),
+        .insn_length = (r >> 8) % 4 ? (u8)((r >> 10) % 16) : 0,
+        .vector = (u8)(r >> 16),
+        .bytes = (u8)(1u << (r >> 24) % 3),
+        .write = r & BIT(28),
+        .fetch = (r >> 29) % 64 == 0,
+        .string = r & BIT(33),
+        .rep = r & BIT(34),
+        .has_error = r & BIT(35),
+        .in_walk = (r >> 36) % 64 == 0,
+        .segment = 0xff,
+        .cr = (r >> 40) % 4 ? (u8)((r >> 42) % 16) : 0xff,
+        .gpr = (r >> 46) % 4 ? (u8)((r >> 48) % 16) : 0xff,
+        .cr_op = (u8)((r >> 52) % 3),
+        .port = (u16)(r >> 44),
+        .lmsw = (u16)(r >> 20),
+        .error = (u32)(r >> 50),
+        .linear = host_random(),
+        .detail = host_random(),
+        .gpa = GPA((r >> 56) % 4 == 0   ? 0xfee00000 + host_random() % PAGE_SIZE
                    : (r >> 56) % 4 == 1 ? 0xfec00000 + host_random() % 64
                    : (r >> 56) % 4 == 2 ? 0xd0000000 + host_random() % PAGE_SIZE
                                         : host_random() % (BIT(host_random() % 48))),
@@ -389,7 +425,8 @@ static struct exit random_exit(struct cpu_state *c) {
 
     c->queued.valid = false;
     if ((r >> 60) == 0)
-        e.vectoring = (struct event){.valid = true, .type = (u8)(host_random() % 7), .vector = (u8)host_random()};
+        e.vectoring = (struct event){
+            .valid = true, .type = (u8)(host_random() % 7), .vector = (u8)host_random()};
     if (e.vectoring.type == 1)
         e.vectoring.type = EVENT_INTERRUPT;
     if (e.vectoring.valid && e.vectoring.type == EVENT_INTERRUPT && e.vectoring.vector < 16)
@@ -413,8 +450,10 @@ static struct exit random_exit(struct cpu_state *c) {
 
 // Code, registers and mode as no one would choose them; memory is where the page tables say, or not.
 static void random_state(void) {
-    static const char code[][5] = {"\x8b\x03", "\x89\x03", "\xf3\xa5", "\xf3\x48\xab", "\x6d", "\xf3\x6e", "\x48\x0f\xb1\x0b",
-                                       "\x0f\x22\xc0", "\x0f\x01\x33", "\x86\x27", "\x66\xa5", "\xac", "\x0f\x06", "\xe4\x70"};
+    static const char code[][5] = {"\x8b\x03",     "\x89\x03", "\xf3\xa5",         "\xf3\x48\xab",
+                                   "\x6d",         "\xf3\x6e", "\x48\x0f\xb1\x0b", "\x0f\x22\xc0",
+                                   "\x0f\x01\x33", "\x86\x27", "\x66\xa5",         "\xac",
+                                   "\x0f\x06",     "\xe4\x70"};
     enum cpu_mode mode = (enum cpu_mode)(host_random() % 3);
     u8 *page = host_memory(d, 0x1000);
 
@@ -423,14 +462,17 @@ static void random_state(void) {
     v->cpu.rip = 0x1000 + host_random() % 64;
     v->cpu.rflags = 2 | (host_random() & 0x40fd5) | (host_random() % 16 ? 0 : BIT(8));
     for (unsigned i = 0; i < 16; i++)
-        v->cpu.gprs[i] = host_random() % 3 ? host_random() % 0x10000 : host_random() >> host_random() % 64;
+        v->cpu.gprs[i] = host_random() % 3 ? host_random() % 0x10000
+                                           : host_random() >> host_random() % 64;
     for (unsigned i = 0; i < 128; i++)
         page[i] = (u8)host_random();
     if (host_random() % 32)
         memcpy(page + (v->cpu.rip - 0x1000), code[host_random() % ARRAY_SIZE(code)], 5);
-    u64 *tables = host_memory(d, 0x2000); // all levels in one page, which maps itself and its neighbours
+    u64 *tables =
+        host_memory(d, 0x2000); // all levels in one page, which maps itself and its neighbours
     for (unsigned i = 0; i < 512; i++)
-        tables[i] = (host_random() % 4 ? 2 : host_random() % 0x10) << 12 | (host_random() % 16 ? 7 : host_random() % 512);
+        tables[i] = (host_random() % 4 ? 2 : host_random() % 0x10) << 12 |
+                    (host_random() % 16 ? 7 : host_random() % 512);
     if (mode == MODE_64) {
         cpu->registers[REG_CR3] = 0x2000;
         tables[0] = 0x2007;
@@ -480,18 +522,27 @@ static void test_random_exits(void **state unused) {
         sched_remove(&this_queue()->queue, &v->sched);
         schedule_poll();
     }
-    print_message("%llu exits, %llu turns without, %llu domains\n", (unsigned long long)total, (unsigned long long)idle,
-                  (unsigned long long)domains);
+    print_message("%llu exits, %llu turns without, %llu domains\n", (unsigned long long)total,
+                  (unsigned long long)idle, (unsigned long long)domains);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_every_kind_has_its_row, end), TEST(test_halt_and_wake), TEST(test_interrupt_window),
-        TEST(test_nmi), TEST(test_interrupted_delivery), TEST(test_lazy_memory), TEST(test_flush_after_release),
-        TEST(test_server_goes_while_waiting), TEST(test_init_while_waiting), TEST(test_control_registers),
-        TEST(test_msrs_and_cpuid), TEST(test_hypercall_by_a_guest), TEST(test_random_exits),
+        cmocka_unit_test_teardown(test_every_kind_has_its_row, end),
+        TEST(test_halt_and_wake),
+        TEST(test_interrupt_window),
+        TEST(test_nmi),
+        TEST(test_interrupted_delivery),
+        TEST(test_lazy_memory),
+        TEST(test_flush_after_release),
+        TEST(test_server_goes_while_waiting),
+        TEST(test_init_while_waiting),
+        TEST(test_control_registers),
+        TEST(test_msrs_and_cpuid),
+        TEST(test_hypercall_by_a_guest),
+        TEST(test_random_exits),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -21,8 +21,8 @@
 
 #include <cmocka.h>
 
-#define MS 2000000ull // TSC ticks
-#define US 2000ull
+#define MS     2000000ull // TSC ticks
+#define US     2000ull
 #define GUESTS 12u
 
 enum behaviour { HOG, SLEEPER, YIELDER };
@@ -71,7 +71,8 @@ static int end(void **state unused) {
 }
 
 static struct guest *add(enum behaviour behaviour, u32 weight, u32 cap) {
-    struct basalt_domain_config config = {.name = "g", .memory_quota = 256 * KIB, .weight = weight, .cap = cap};
+    struct basalt_domain_config config = {
+        .name = "g", .memory_quota = 256 * KIB, .weight = weight, .cap = cap};
     struct guest *g = &guests[count++];
 
     assert_int_equal(domain_create(&config, &g->d), 0);
@@ -105,7 +106,8 @@ static void spend(struct guest *g, u64 ticks) {
 // Sleeps until the next multiple of its period.
 static struct exit sleep_of(struct guest *g) {
     g->due = (host_tsc / g->period + 1) * g->period;
-    struct vlapic_effect effect = vlapic_set_tsc_deadline(&g->v->lapic, g->due + g->v->cpu.tsc_offset);
+    struct vlapic_effect effect =
+        vlapic_set_tsc_deadline(&g->v->lapic, g->due + g->v->cpu.tsc_offset);
     vcpu_apic_effect(g->v, &effect);
     return (struct exit){.kind = BASALT_EXIT_HLT, .insn_length = 1};
 }
@@ -137,7 +139,8 @@ static struct exit play(struct cpu_state *c) {
     }
     u64 chunk = 1 + host_random() % (3 * MS);
     spend(g, MIN(left, chunk) + 1);
-    return (struct exit){.kind = left <= chunk ? BASALT_EXIT_PREEMPTION : BASALT_EXIT_WBINVD, .insn_length = 2};
+    return (struct exit){.kind = left <= chunk ? BASALT_EXIT_PREEMPTION : BASALT_EXIT_WBINVD,
+                         .insn_length = 2};
 }
 
 static void run_for(u64 ticks) {
@@ -172,8 +175,10 @@ static void test_shares(void **state unused) {
         accounted += guests[i].v->run_tsc;
     }
     assert_true(this_queue()->idle_tsc == 0);
-    assert_true(host_tsc - started - accounted < 10 * MS); // but for the turn that the test broke off
-    print_message("%llu switches in %llu s\n", (unsigned long long)switches, (unsigned long long)(400000 / 1000));
+    assert_true(host_tsc - started - accounted <
+                10 * MS); // but for the turn that the test broke off
+    print_message("%llu switches in %llu s\n", (unsigned long long)switches,
+                  (unsigned long long)(400000 / 1000));
     assert_true(switches < 400000); // about one per slice, not per exit
 }
 
@@ -259,7 +264,8 @@ static void test_comings_and_goings(void **state unused) {
             continue;
         switch (host_random() % 4) {
         case 0: (void)domain_control(g->d, BASALT_OP_PAUSE); break;
-        case 1: case 2: (void)domain_control(g->d, BASALT_OP_RESUME); break;
+        case 1:
+        case 2: (void)domain_control(g->d, BASALT_OP_RESUME); break;
         default:
             if (n > 1000 && host_random() % 64 == 0) {
                 host_destroy(g->d);
@@ -282,8 +288,14 @@ int main(int argc, char **argv) {
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
-        TEST(test_shares), TEST(test_alone), TEST(test_wake_up_latency), TEST(test_many_sleepers), TEST(test_caps),
-        TEST(test_cap_alone), TEST(test_yielding), TEST(test_comings_and_goings),
+        TEST(test_shares),
+        TEST(test_alone),
+        TEST(test_wake_up_latency),
+        TEST(test_many_sleepers),
+        TEST(test_caps),
+        TEST(test_cap_alone),
+        TEST(test_yielding),
+        TEST(test_comings_and_goings),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

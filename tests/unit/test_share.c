@@ -60,7 +60,8 @@ static struct domain *identity_domain(void) {
     return d;
 }
 
-static struct share *grant(struct domain *owner, u64 gpa, u64 pages, u64 permissions, struct domain *grantee) {
+static struct share *grant(struct domain *owner, u64 gpa, u64 pages, u64 permissions,
+                           struct domain *grantee) {
     i64 id = share_grant(owner, GPA(gpa), pages, permissions, grantee);
 
     assert_true(id >= 0);
@@ -105,7 +106,8 @@ static void check_mapping(const struct share *s) {
         struct ept_leaf leaf = ept_walk(&s->grantee->ept, GPA(target));
         assert_true(leaf.present);
         assert_true(leaf.hpa.v + (target - leaf.gpa) == frame.v);
-        assert_int_equal(leaf.flags, EPT_READ | EPT_FOREIGN | (s->permissions & BASALT_SHARE_WRITE ? EPT_WRITE : 0));
+        assert_int_equal(leaf.flags, EPT_READ | EPT_FOREIGN |
+                                         (s->permissions & BASALT_SHARE_WRITE ? EPT_WRITE : 0));
     }
 }
 
@@ -184,9 +186,11 @@ static void test_grant_arguments(void **state unused) {
 
 static void test_identity_map(void **state unused) {
     struct domain *a = guest("a"), *dom0 = identity_domain();
-    struct share *s = grant(a, 0x10000, 512 + 84, BOTH, dom0), *small = grant(a, 0x1000, 3, READ, dom0);
+    struct share *s = grant(a, 0x10000, 512 + 84, BOTH, dom0),
+                 *small = grant(a, 0x1000, 3, READ, dom0);
 
-    assert_int_equal(share_map(s, 0x1000), -BASALT_EINVAL); // an identity-mapped domain takes no other map
+    assert_int_equal(share_map(s, 0x1000),
+                     -BASALT_EINVAL); // an identity-mapped domain takes no other map
     map_all(s, BASALT_SHARE_IDENTITY);
     map_all(small, BASALT_SHARE_IDENTITY);
     assert_int_equal(share_map(s, BASALT_SHARE_IDENTITY), 0); // again: nothing left to do
@@ -197,11 +201,14 @@ static void test_identity_map(void **state unused) {
     assert_int_equal(memory_read(dom0, GPA(hpa), &got, 8), 0);
     assert_true(got == word);
     assert_int_equal(memory_write(dom0, GPA(hpa), &word, 8), -BASALT_EFAULT);
-    assert_int_equal(memory_write(dom0, frame_at(a, 0x10000).v ? GPA(frame_at(a, 0x10000).v) : GPA(0), &word, 8), 0);
+    assert_int_equal(
+        memory_write(dom0, frame_at(a, 0x10000).v ? GPA(frame_at(a, 0x10000).v) : GPA(0), &word, 8),
+        0);
     // What is shared stays.
     assert_int_equal(memory_release(a, GPA(0x1000), 1), -BASALT_EBUSY);
     assert_int_equal(memory_release(a, GPA(0x4000), 1), 1);
-    assert_int_equal(memory_release(dom0, GPA(hpa & PAGE_MASK), 1), -BASALT_ENOENT); // not dom0's to release
+    assert_int_equal(memory_release(dom0, GPA(hpa & PAGE_MASK), 1),
+                     -BASALT_ENOENT); // not dom0's to release
     // One page can't be mapped twice at its own address.
     struct share *twice = grant(a, 0x3000, 1, READ, dom0);
     assert_int_equal(share_map(twice, BASALT_SHARE_IDENTITY), -BASALT_EEXIST);
@@ -231,7 +238,8 @@ static void test_extents(void **state unused) {
             assert_int_equal(extents[i].page, page);
             assert_true(extents[i].pages > 0);
             for (u64 k = 0; k < extents[i].pages; k++, page++)
-                assert_true(frame_at(a, s->gpa + page * PAGE_SIZE).v == extents[i].address + k * PAGE_SIZE);
+                assert_true(frame_at(a, s->gpa + page * PAGE_SIZE).v ==
+                            extents[i].address + k * PAGE_SIZE);
         }
     }
     assert_int_equal(page, s->pages);
@@ -248,7 +256,8 @@ static void test_map_at(void **state unused) {
     struct share *s = grant(a, 0, 520, BOTH, b);
 
     map_all(s, 0x40000000);
-    assert_int_equal(ept_walk(&b->ept, GPA(0x40000000)).shift, 21); // a superpage stays one where it fits
+    assert_int_equal(ept_walk(&b->ept, GPA(0x40000000)).shift,
+                     21); // a superpage stays one where it fits
     assert_int_equal(share_map(s, 0x50000000), -BASALT_EBUSY);
     check_references((struct domain *[]){a, b}, 2);
     struct share *t = grant(a, 0, 520, READ, b);
@@ -295,7 +304,8 @@ static void test_every_order(void **state unused) {
     for (unsigned variant = 0; variant < 3 * 2 * 6; variant++) {
         unsigned mapped = variant % 3, way = variant / 6;
         bool identity = variant / 3 & 1;
-        struct domain *a = guest("a"), *b = identity ? identity_domain() : host_domain("b", 4 * MIB);
+        struct domain *a = guest("a"),
+                      *b = identity ? identity_domain() : host_domain("b", 4 * MIB);
         u64 target = identity ? BASALT_SHARE_IDENTITY : 0x10000000;
         struct share *s[3] = {grant(a, 0, 600, BOTH, b), NULL, NULL};
 
@@ -340,7 +350,8 @@ static void share_something(void) {
         (void)memory_populate(a, GPA(0x400000), 10, 0);
         id = share_grant(a, GPA(0x1000), 1030, BOTH, b);
         if (id >= 0)
-            for (unsigned n = 0; n < 100 && share_map(share_find(b, (u64)id), 0x40001000) == -BASALT_EINTR; n++)
+            for (unsigned n = 0;
+                 n < 100 && share_map(share_find(b, (u64)id), 0x40001000) == -BASALT_EINTR; n++)
                 ;
         (void)memory_release(a, GPA(0), 1);
         check_references((struct domain *[]){a, b}, 2);
@@ -378,29 +389,37 @@ static void random_step(struct domain **all, unsigned count) {
     }
     struct share *s = a->share_page ? &a->share_page[host_random() % 6] : NULL;
     switch (host_random() % 10) {
-    case 0: case 1:
+    case 0:
+    case 1:
         if (b)
-            (void)share_grant(a, GPA(host_random() % 0x600 * PAGE_SIZE), 1 + host_random() % 600, BOTH, b);
+            (void)share_grant(a, GPA(host_random() % 0x600 * PAGE_SIZE), 1 + host_random() % 600,
+                              BOTH, b);
         break;
-    case 2: case 3: case 4: case 5: // asked for by the grantee, which therefore runs
+    case 2:
+    case 3:
+    case 4:
+    case 5: // asked for by the grantee, which therefore runs
         if (s && s->owner && s->grantee->status != BASALT_STATUS_ENDED)
-            (void)share_map(s, s->mapping         ? s->target
+            (void)share_map(s, s->mapping             ? s->target
                                : s->grantee->identity ? BASALT_SHARE_IDENTITY
                                                       : GIB + (host_random() % 512) * 0x80000);
         break;
-    case 6: case 7:
+    case 6:
+    case 7:
         if (s && s->owner)
             (void)share_end(s, &budget);
         break;
     case 8:
         if (i)
-            (void)memory_release(a, GPA(host_random() % 0x600 * PAGE_SIZE), 1 + host_random() % 512);
+            (void)memory_release(a, GPA(host_random() % 0x600 * PAGE_SIZE),
+                                 1 + host_random() % 512);
         break;
     default:
         if (host_random() % 6 == 0 && !domain_destroy(a))
             all[i] = NULL;
         else if (i && a->status != BASALT_STATUS_ENDED)
-            (void)memory_populate(a, GPA(host_random() % 0x600 * PAGE_SIZE), 1 + host_random() % 20, 0);
+            (void)memory_populate(a, GPA(host_random() % 0x600 * PAGE_SIZE), 1 + host_random() % 20,
+                                  0);
         else if (a->status == BASALT_STATUS_ENDED && !domain_destroy(a))
             all[i] = NULL;
     }
@@ -428,8 +447,14 @@ static void test_random(void **state unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_grant_arguments), TEST(test_identity_map), TEST(test_extents), TEST(test_map_at),
-        TEST(test_holes_and_lazy_memory), TEST(test_every_order), TEST(test_memory_runs_out), TEST(test_random),
+        TEST(test_grant_arguments),
+        TEST(test_identity_map),
+        TEST(test_extents),
+        TEST(test_map_at),
+        TEST(test_holes_and_lazy_memory),
+        TEST(test_every_order),
+        TEST(test_memory_runs_out),
+        TEST(test_random),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

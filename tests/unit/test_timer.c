@@ -89,13 +89,12 @@ static void test_against_a_model(void **state) {
     for (unsigned n = 0; n < 40000; n++) {
         unsigned i = (unsigned)rand() % TIMERS, limit = (unsigned)rand() % 10;
         switch (rand() % 8) {
-        case 0: case 1: case 2:
-            arm(i, now + random64() % 1000);
-            break;
-        case 3:
-            arm(i, rand() % 2 ? 0 : ~0ull - 1);
-            break;
-        case 4: case 5:
+        case 0:
+        case 1:
+        case 2: arm(i, now + random64() % 1000); break;
+        case 3: arm(i, rand() % 2 ? 0 : ~0ull - 1); break;
+        case 4:
+        case 5:
             model[i] = ~0ull;
             timer_cancel(&queue, &timers[i]);
             break;
@@ -126,7 +125,11 @@ static void test_patterns(void **state) {
         queue.first = NULL;
         for (unsigned i = 0; i < TIMERS; i++) {
             timers[i] = (struct timer){.expire = quiet};
-            timer_arm(&queue, &timers[i], pattern == 0 ? i : pattern == 1 ? TIMERS - i : pattern == 2 ? 7 : i % 2 * 1000 + i);
+            timer_arm(&queue, &timers[i],
+                      pattern == 0   ? i
+                      : pattern == 1 ? TIMERS - i
+                      : pattern == 2 ? 7
+                                     : i % 2 * 1000 + i);
         }
         expired = 0;
         last_expired = 0;
@@ -142,6 +145,7 @@ static void test_patterns(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_a_model), cmocka_unit_test(test_patterns)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_a_model),
+                                       cmocka_unit_test(test_patterns)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

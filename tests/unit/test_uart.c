@@ -23,29 +23,25 @@ static size_t printed_length;
 static bool irq;
 static unsigned irq_edges, rooms;
 
-static void output(void *context, const char *bytes, size_t length)
-{
+static void output(void *context, const char *bytes, size_t length) {
     (void)context;
     for (size_t i = 0; i < length; i++)
         printed[printed_length++ % sizeof(printed)] = bytes[i];
 }
 
-static void room(void *context)
-{
+static void room(void *context) {
     (void)context;
     rooms++;
 }
 
-static void line(void *context, bool level)
-{
+static void line(void *context, bool level) {
     (void)context;
     assert_int_not_equal(irq, level); // only changes are reported
     irq = level;
     irq_edges += level;
 }
 
-static int setup(void **unused)
-{
+static int setup(void **unused) {
     (void)unused;
     irq = false;
     irq_edges = rooms = 0;
@@ -61,8 +57,7 @@ static uint8_t in(unsigned reg) { return uart_read(&uart, reg); }
 static void out(unsigned reg, uint8_t value) { uart_write(&uart, reg, value); }
 
 // The steps of autoconfig() and autoconfig_16550a().
-static void is_a_16550a_for_linux(void **unused)
-{
+static void is_a_16550a_for_linux(void **unused) {
     (void)unused;
     uint8_t saved = in(1);
     out(1, 0);
@@ -92,8 +87,7 @@ static void is_a_16550a_for_linux(void **unused)
 }
 
 // The tests of serial8250_do_startup() for UARTs that lose transmitter interrupts.
-static void raises_transmitter_interrupts(void **unused)
-{
+static void raises_transmitter_interrupts(void **unused) {
     (void)unused;
     assert_int_equal(in(5), 0x60);
     out(1, 0x02);
@@ -106,8 +100,7 @@ static void raises_transmitter_interrupts(void **unused)
     assert_int_equal(irq, false);
 }
 
-static void prints_with_interrupts(void **unused)
-{
+static void prints_with_interrupts(void **unused) {
     (void)unused;
     const char *text = "hello, world";
     out(2, 0x07);
@@ -121,8 +114,7 @@ static void prints_with_interrupts(void **unused)
     assert_string_equal(printed, "hello, world");
 }
 
-static void receives_with_interrupts(void **unused)
-{
+static void receives_with_interrupts(void **unused) {
     (void)unused;
     out(2, 0x87); // trigger at 8
     assert_false(uart_open(&uart));
@@ -144,8 +136,7 @@ static void receives_with_interrupts(void **unused)
     assert_int_equal(in(0), 0);
 }
 
-static void works_without_fifo(void **unused)
-{
+static void works_without_fifo(void **unused) {
     (void)unused;
     out(1, 0x01);
     assert_int_equal(uart_input(&uart, "ab", 2), 1);
@@ -154,8 +145,7 @@ static void works_without_fifo(void **unused)
     assert_int_equal(in(2), 0x01);
 }
 
-static void clears_fifo(void **unused)
-{
+static void clears_fifo(void **unused) {
     (void)unused;
     out(2, 0x01);
     out(1, 0x01);
@@ -169,8 +159,7 @@ static void clears_fifo(void **unused)
     assert_int_equal(in(5), 0x60);
 }
 
-static void loops_back(void **unused)
-{
+static void loops_back(void **unused) {
     (void)unused;
     out(4, 0x10);
     out(0, 'x');
@@ -188,8 +177,7 @@ static void loops_back(void **unused)
     }
 }
 
-static void reports_modem_changes(void **unused)
-{
+static void reports_modem_changes(void **unused) {
     (void)unused;
     out(4, 0x10); // from CTS, DSR, DCD to none
     assert_int_equal(in(6), 0x0b);
@@ -204,8 +192,7 @@ static void reports_modem_changes(void **unused)
     assert_false(irq);
 }
 
-static void has_a_divisor(void **unused)
-{
+static void has_a_divisor(void **unused) {
     (void)unused;
     out(3, 0x83);
     assert_int_equal(in(0), 12);
@@ -219,8 +206,7 @@ static void has_a_divisor(void **unused)
     assert_int_equal(in(1), 0);
 }
 
-static void orders_causes(void **unused)
-{
+static void orders_causes(void **unused) {
     (void)unused;
     out(4, 0x10);
     out(0, 'a');
@@ -237,8 +223,7 @@ static void orders_causes(void **unused)
 }
 
 // Whatever is done to it, line and IIR agree.
-static void line_agrees_with_identification(void **unused)
-{
+static void line_agrees_with_identification(void **unused) {
     (void)unused;
     srand(16550);
     for (unsigned i = 0; i < 200000; i++) {
@@ -256,8 +241,7 @@ static void line_agrees_with_identification(void **unused)
 
 #define TEST(f) cmocka_unit_test_setup(f, setup)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(is_a_16550a_for_linux),
         TEST(raises_transmitter_interrupts),

@@ -19,32 +19,28 @@
 static struct vioapic io;
 static struct apic_message m;
 
-static u32 write_register(u8 reg, u32 value)
-{
+static u32 write_register(u8 reg, u32 value) {
     struct vioapic_eoi eoi;
 
     assert_int_equal(vioapic_write(&io, 0x00, reg, &eoi), 0);
     return vioapic_write(&io, 0x10, value, &eoi);
 }
 
-static u32 read_register(u8 reg)
-{
+static u32 read_register(u8 reg) {
     struct vioapic_eoi eoi;
 
     assert_int_equal(vioapic_write(&io, 0x00, reg, &eoi), 0);
     return vioapic_read(&io, 0x10);
 }
 
-static int fresh(void **state)
-{
+static int fresh(void **state) {
     (void)state;
     vioapic_init(&io, 2);
     m = (struct apic_message){0};
     return 0;
 }
 
-static void registers(void **state)
-{
+static void registers(void **state) {
     (void)state;
     assert_int_equal(read_register(0), 2u << 24);
     assert_int_equal(read_register(1), 0x00170020);
@@ -64,8 +60,7 @@ static void registers(void **state)
             assert_int_equal(vioapic_read(&io, offset), 0);
 }
 
-static void edge(void **state)
-{
+static void edge(void **state) {
     (void)state;
     assert_false(vioapic_set_line(&io, 4, true, &m)); // masked: lost
     assert_int_equal(write_register(0x11 + 8, 0x03000000), 0);
@@ -78,8 +73,7 @@ static void edge(void **state)
     assert_int_equal(eoi.ended | eoi.again, 0); // edges need no EOI
 }
 
-static void level(void **state)
-{
+static void level(void **state) {
     (void)state;
     write_register(0x11 + 18, 0xff000000);
     write_register(0x10 + 18, 0x0000a051);
@@ -99,8 +93,7 @@ static void level(void **state)
     assert_int_equal(vioapic_eoi(&io, 0x51).ended, 0);
 }
 
-static void level_unmask_and_eoi_register(void **state)
-{
+static void level_unmask_and_eoi_register(void **state) {
     struct vioapic_eoi eoi;
 
     (void)state;
@@ -119,8 +112,7 @@ static void level_unmask_and_eoi_register(void **state)
     assert_int_equal(write_register(0x10, 0x00008060), 1);
 }
 
-static void pins_out_of_range(void **state)
-{
+static void pins_out_of_range(void **state) {
     (void)state;
     for (unsigned pin = VIOAPIC_PINS; pin < 300; pin++)
         assert_false(vioapic_set_line(&io, pin, true, &m) || vioapic_deliver(&io, pin, &m));
@@ -133,13 +125,11 @@ static struct model {
     u8 vector;
 } pins[VIOAPIC_PINS];
 
-static bool model_deliverable(const struct model *p)
-{
+static bool model_deliverable(const struct model *p) {
     return p->level && p->asserted && !p->masked && !p->outstanding;
 }
 
-static void check_delivery(unsigned pin, bool delivered, bool want)
-{
+static void check_delivery(unsigned pin, bool delivered, bool want) {
     assert_int_equal(delivered, want);
     if (!want)
         return;
@@ -148,8 +138,7 @@ static void check_delivery(unsigned pin, bool delivered, bool want)
     pins[pin].outstanding = pins[pin].level;
 }
 
-static void random_line(unsigned pin)
-{
+static void random_line(unsigned pin) {
     bool on = rand() & 1, rises = on && !pins[pin].asserted;
 
     pins[pin].asserted = on;
@@ -157,8 +146,7 @@ static void random_line(unsigned pin)
     check_delivery(pin, vioapic_set_line(&io, pin, on, &m), want);
 }
 
-static void random_entry(unsigned pin)
-{
+static void random_entry(unsigned pin) {
     struct model *p = &pins[pin];
 
     p->vector = (u8)(0x20 + rand() % 4);
@@ -172,8 +160,7 @@ static void random_entry(unsigned pin)
         check_delivery(pin, vioapic_deliver(&io, pin, &m), true);
 }
 
-static void random_eoi(void)
-{
+static void random_eoi(void) {
     u8 vector = (u8)(0x20 + rand() % 4);
     struct vioapic_eoi eoi = vioapic_eoi(&io, vector);
 
@@ -188,8 +175,7 @@ static void random_eoi(void)
     }
 }
 
-static void against_the_model(void **state)
-{
+static void against_the_model(void **state) {
     (void)state;
     srand(7);
     for (unsigned pin = 0; pin < VIOAPIC_PINS; pin++)
@@ -206,8 +192,7 @@ static void against_the_model(void **state)
     }
 }
 
-static void messages(void **state)
-{
+static void messages(void **state) {
     (void)state;
     assert_true(msi_decode(0xfee05000, 0x4041, &m));
     assert_true(m.dest == 5 && m.vector == 0x41 && m.mode == APIC_FIXED && !m.logical && !m.level);
@@ -222,8 +207,7 @@ static void messages(void **state)
                          mode != APIC_RESERVED && mode != APIC_SIPI);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(registers, fresh),
         cmocka_unit_test_setup(edge, fresh),

@@ -38,19 +38,16 @@ static struct guest_machine *machine;
 static struct fake_driver d;
 static unsigned ended;
 
-static void output(void *context, const char *bytes, size_t length)
-{
+static void output(void *context, const char *bytes, size_t length) {
     (void)context, (void)bytes, (void)length;
 }
 
-static void done(void *context)
-{
+static void done(void *context) {
     (void)context;
     ended++;
 }
 
-static struct machine_config configuration(void)
-{
+static struct machine_config configuration(void) {
     struct machine_config config = {
         .name = "test",
         .domain = 5,
@@ -64,8 +61,7 @@ static struct machine_config configuration(void)
     return config;
 }
 
-static void start_driver(uint64_t features)
-{
+static void start_driver(uint64_t features) {
     assert_true(fake_probe(&d, machine, 2));
     fake_negotiate(&d, features);
     fake_queue_setup(&d, 0, RING);
@@ -73,8 +69,7 @@ static void start_driver(uint64_t features)
     assert_int_equal(mmio(&d, d.common + 20, 1), 15);
 }
 
-static int setup(void **unused)
-{
+static int setup(void **unused) {
     (void)unused;
     struct machine_config config = configuration();
     memset(&disk, 0, sizeof(disk));
@@ -89,8 +84,7 @@ static int setup(void **unused)
     return 0;
 }
 
-static int teardown(void **unused)
-{
+static int teardown(void **unused) {
     (void)unused;
     machine_destroy(machine, done, NULL);
     fake_disk_run(&disk);
@@ -105,8 +99,7 @@ static int teardown(void **unused)
 }
 
 // Request `n` with descriptors 3n..3n+2: header, data, status.
-static void request(unsigned n, uint32_t type, uint64_t sector, uint64_t buffer, uint32_t bytes)
-{
+static void request(unsigned n, uint32_t type, uint64_t sector, uint64_t buffer, uint32_t bytes) {
     struct fake_queue *q = &d.queues[0];
     uint64_t header = HEADERS + 32 * n;
     uint16_t at = (uint16_t)(3 * n);
@@ -121,15 +114,13 @@ static void request(unsigned n, uint32_t type, uint64_t sector, uint64_t buffer,
     fake_available(q, at);
 }
 
-static void settle(void)
-{
+static void settle(void) {
     do
         fake_disk_run(&disk);
     while (fake_run(100) || disk.waiting_count);
 }
 
-static void answered(unsigned n, uint8_t status, uint32_t written)
-{
+static void answered(unsigned n, uint8_t status, uint32_t written) {
     uint32_t head, bytes;
     assert_true(fake_harvest(&d.queues[0], &head, &bytes));
     assert_int_equal(head, 3 * n);
@@ -137,8 +128,7 @@ static void answered(unsigned n, uint8_t status, uint32_t written)
     assert_int_equal(fake_get(HEADERS + 32 * n + 31, 1), status);
 }
 
-static void shows_its_configuration(void **unused)
-{
+static void shows_its_configuration(void **unused) {
     (void)unused;
     assert_int_equal(mmio(&d, d.config, 8), SECTORS);
     assert_int_equal(mmio(&d, d.config + 12, 4), 126);
@@ -151,8 +141,7 @@ static void shows_its_configuration(void **unused)
     assert_false(offered & BLK_F_RO);
 }
 
-static void reads(void **unused)
-{
+static void reads(void **unused) {
     (void)unused;
     uint8_t got[8192];
     request(0, 0, 3, BUFFERS + 0xe00, 8192); // across pages
@@ -166,8 +155,7 @@ static void reads(void **unused)
     assert_int_equal(fake_msis[0].data, 0x40);
 }
 
-static void writes_and_flushes(void **unused)
-{
+static void writes_and_flushes(void **unused) {
     (void)unused;
     uint8_t data[1024];
     memset(data, 0x5a, sizeof(data));
@@ -184,8 +172,7 @@ static void writes_and_flushes(void **unused)
     assert_int_equal(fake_msi_count, 1); // one for both
 }
 
-static void flush_waits_for_the_disk(void **unused)
-{
+static void flush_waits_for_the_disk(void **unused) {
     (void)unused;
     uint32_t head, bytes;
     request(0, 4, 0, 0, 0);
@@ -196,8 +183,7 @@ static void flush_waits_for_the_disk(void **unused)
     answered(0, 0, 1);
 }
 
-static void tells_its_id(void **unused)
-{
+static void tells_its_id(void **unused) {
     (void)unused;
     char id[21] = {0};
     request(0, 8, 0, BUFFERS, 20);
@@ -212,8 +198,7 @@ static void tells_its_id(void **unused)
     answered(1, 0, 6);
 }
 
-static void refuses(void **unused)
-{
+static void refuses(void **unused) {
     (void)unused;
     static const struct {
         uint32_t type;
@@ -247,8 +232,7 @@ static void refuses(void **unused)
     answered(0, 0, 513);
 }
 
-static void reports_disk_errors(void **unused)
-{
+static void reports_disk_errors(void **unused) {
     (void)unused;
     disk.failing = true;
     request(0, 0, 0, BUFFERS, 512);
@@ -267,8 +251,7 @@ static void reports_disk_errors(void **unused)
 
 // More segments than go to the disk at once: it goes in slices. Segments of odd lengths, sectors
 // across them.
-static void slices(uint32_t block)
-{
+static void slices(uint32_t block) {
     struct fake_queue *q = &d.queues[0];
     uint64_t table = RING + 0x8000, at = BUFFERS;
     uint32_t total = 0;
@@ -301,14 +284,12 @@ static void slices(uint32_t block)
     }
 }
 
-static void slices_long_requests(void **unused)
-{
+static void slices_long_requests(void **unused) {
     (void)unused;
     slices(512);
 }
 
-static void slices_for_disks_with_large_blocks(void **unused)
-{
+static void slices_for_disks_with_large_blocks(void **unused) {
     (void)unused;
     machine_destroy(machine, done, NULL);
     fake_state_end();
@@ -323,8 +304,7 @@ static void slices_for_disks_with_large_blocks(void **unused)
 
 // The header cut into three, the status in the data's last descriptor: legal since framing is the
 // driver's choice.
-static void takes_any_framing(void **unused)
-{
+static void takes_any_framing(void **unused) {
     (void)unused;
     struct fake_queue *q = &d.queues[0];
     uint8_t got[512];
@@ -346,8 +326,7 @@ static void takes_any_framing(void **unused)
     assert_memory_equal(got, disk.bytes + 9 * 512, 512);
 }
 
-static void many_in_flight_share_an_interrupt(void **unused)
-{
+static void many_in_flight_share_an_interrupt(void **unused) {
     (void)unused;
     for (unsigned i = 0; i < 40; i++)
         request(i, 0, i, BUFFERS + 4096 * i, 512);
@@ -367,8 +346,7 @@ static void many_in_flight_share_an_interrupt(void **unused)
     assert_int_equal(seen, 40);
 }
 
-static void needs_reset(void)
-{
+static void needs_reset(void) {
     fake_kick(&d, 0);
     fake_run(100);
     assert_int_equal(mmio(&d, d.common + 20, 1) & VIRTIO_STATUS_NEEDS_RESET,
@@ -385,8 +363,7 @@ static void needs_reset(void)
     answered(0, 0, 513);
 }
 
-static void broken_by_no_header(void **unused)
-{
+static void broken_by_no_header(void **unused) {
     (void)unused;
     fake_descriptor(&d.queues[0], 0, HEADERS, 15, VIRTQ_DESC_NEXT, 1);
     fake_descriptor(&d.queues[0], 1, BUFFERS, 512, VIRTQ_DESC_WRITE, 0);
@@ -394,16 +371,14 @@ static void broken_by_no_header(void **unused)
     needs_reset();
 }
 
-static void broken_by_no_status(void **unused)
-{
+static void broken_by_no_status(void **unused) {
     (void)unused;
     fake_descriptor(&d.queues[0], 0, HEADERS, 512 + 16, 0, 0);
     fake_available(&d.queues[0], 0);
     needs_reset();
 }
 
-static void broken_by_header_outside_memory(void **unused)
-{
+static void broken_by_header_outside_memory(void **unused) {
     (void)unused;
     fake_descriptor(&d.queues[0], 0, FAKE_PAGES * 4096ull - 8, 16, VIRTQ_DESC_NEXT, 1);
     fake_descriptor(&d.queues[0], 1, BUFFERS, 513, VIRTQ_DESC_WRITE, 0);
@@ -411,8 +386,7 @@ static void broken_by_header_outside_memory(void **unused)
     needs_reset();
 }
 
-static void broken_by_ring_with_requests_under_way(void **unused)
-{
+static void broken_by_ring_with_requests_under_way(void **unused) {
     (void)unused;
     request(0, 0, 0, BUFFERS, 512);
     fake_kick(&d, 0);
@@ -420,8 +394,7 @@ static void broken_by_ring_with_requests_under_way(void **unused)
     needs_reset();
 }
 
-static void broken_by_queue_outside_memory(void **unused)
-{
+static void broken_by_queue_outside_memory(void **unused) {
     (void)unused;
     fake_negotiate(&d, ALL);
     mmio_write(&d, d.common + 32, 8, FAKE_PAGES * 4096ull);
@@ -432,8 +405,7 @@ static void broken_by_queue_outside_memory(void **unused)
 }
 
 // The status reads 0 only when the disk lets go of the guest's pages.
-static void reset_waits_for_requests(void **unused)
-{
+static void reset_waits_for_requests(void **unused) {
     (void)unused;
     request(0, 0, 0, BUFFERS, 512);
     request(1, 0, 1, BUFFERS + 4096, 512);
@@ -451,8 +423,7 @@ static void reset_waits_for_requests(void **unused)
     start_driver(ALL);
 }
 
-static void destroy_waits_for_requests(void **unused)
-{
+static void destroy_waits_for_requests(void **unused) {
     (void)unused;
     request(0, 0, 0, BUFFERS, 512);
     fake_kick(&d, 0);
@@ -467,8 +438,7 @@ static void destroy_waits_for_requests(void **unused)
     ended = 0;
 }
 
-static void read_only_disk(void **unused)
-{
+static void read_only_disk(void **unused) {
     (void)unused;
     machine_destroy(machine, done, NULL);
     fake_state_end();
@@ -488,8 +458,7 @@ static void read_only_disk(void **unused)
     answered(1, 0, 513);
 }
 
-static void not_before_driver_ok(void **unused)
-{
+static void not_before_driver_ok(void **unused) {
     (void)unused;
     fake_negotiate(&d, ALL);
     fake_queue_setup(&d, 0, RING);
@@ -502,8 +471,7 @@ static void not_before_driver_ok(void **unused)
     answered(0, 0, 513);
 }
 
-static void not_without_bus_mastering(void **unused)
-{
+static void not_without_bus_mastering(void **unused) {
     (void)unused;
     cfg_write(&d, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY);
     request(0, 0, 0, BUFFERS, 512);
@@ -515,8 +483,7 @@ static void not_without_bus_mastering(void **unused)
     answered(0, 0, 513);
 }
 
-static void features_are_checked(void **unused)
-{
+static void features_are_checked(void **unused) {
     (void)unused;
     fake_negotiate(&d, ALL & ~VIRTIO_F_VERSION_1); // a legacy driver
     assert_int_equal(mmio(&d, d.common + 20, 1), 3);
@@ -529,8 +496,7 @@ static void features_are_checked(void **unused)
     start_driver(ALL);
 }
 
-static void works_without_event_index_and_doorbell(void **unused)
-{
+static void works_without_event_index_and_doorbell(void **unused) {
     (void)unused;
     start_driver(VIRTIO_F_VERSION_1);
     request(0, 0, 7, BUFFERS, 512);
@@ -547,8 +513,7 @@ static void works_without_event_index_and_doorbell(void **unused)
     assert_int_equal(fake_msi_count, 1);
 }
 
-static void survives_want_of_memory(void **unused)
-{
+static void survives_want_of_memory(void **unused) {
     (void)unused;
     fake_alloc_fails = 2;
     for (unsigned i = 0; i < 3; i++)
@@ -562,8 +527,7 @@ static void survives_want_of_memory(void **unused)
         answered(i, 0, 513);
 }
 
-static void interrupts_by_wire(void **unused)
-{
+static void interrupts_by_wire(void **unused) {
     (void)unused;
     unsigned cap = (unsigned)cfg(&d, 0x34, 1);
     cfg_write(&d, cap + 2, 2, 0); // MSI-X off
@@ -582,8 +546,7 @@ static void interrupts_by_wire(void **unused)
     answered(0, 0, 513);
 }
 
-static void random_requests_against_a_model(void **unused)
-{
+static void random_requests_against_a_model(void **unused) {
     (void)unused;
     uint8_t *model = malloc(SECTORS * 512);
     memcpy(model, disk.bytes, SECTORS * 512);
@@ -610,8 +573,7 @@ static void random_requests_against_a_model(void **unused)
 }
 
 // dom0 dies with requests under way; a new one builds the device from its state page.
-static void resumes_after_a_crash(void **unused)
-{
+static void resumes_after_a_crash(void **unused) {
     (void)unused;
     static struct vpci_bus bus;
     static struct virtio_blk again;
@@ -658,8 +620,7 @@ static void resumes_after_a_crash(void **unused)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(shows_its_configuration),
         TEST(reads),

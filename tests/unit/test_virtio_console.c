@@ -37,23 +37,20 @@ static char printed[1 << 20];
 static size_t printed_length;
 static unsigned rooms;
 
-static void output(void *context, const char *bytes, size_t length)
-{
+static void output(void *context, const char *bytes, size_t length) {
     (void)context;
     for (size_t i = 0; i < length; i++)
         printed[printed_length++ % sizeof(printed)] = bytes[i];
 }
 
-static void room(void *context)
-{
+static void room(void *context) {
     (void)context;
     rooms++;
 }
 
 static void done(void *context) { (void)context; }
 
-static int setup(void **unused)
-{
+static int setup(void **unused) {
     (void)unused;
     struct machine_config config = {.domain = 1,
                                     .vcpus = 1,
@@ -67,8 +64,7 @@ static int setup(void **unused)
     return 0;
 }
 
-static int teardown(void **unused)
-{
+static int teardown(void **unused) {
     (void)unused;
     machine_destroy(machine, done, NULL);
     fake_run(100);
@@ -78,8 +74,7 @@ static int teardown(void **unused)
     return 0;
 }
 
-static void start(unsigned type, unsigned queues)
-{
+static void start(unsigned type, unsigned queues) {
     assert_true(fake_probe(&d, machine, type));
     fake_negotiate(&d, ALL);
     for (unsigned i = 0; i < queues; i++)
@@ -88,14 +83,12 @@ static void start(unsigned type, unsigned queues)
     assert_int_equal(mmio(&d, d.common + 20, 1), 15);
 }
 
-static void post(unsigned queue, uint16_t n, uint64_t address, uint32_t length, uint16_t flags)
-{
+static void post(unsigned queue, uint16_t n, uint64_t address, uint32_t length, uint16_t flags) {
     fake_descriptor(&d.queues[queue], n, address, length, flags, 0);
     fake_available(&d.queues[queue], n);
 }
 
-static void prints(void **unused)
-{
+static void prints(void **unused) {
     (void)unused;
     uint32_t head, written;
     start(3, 2);
@@ -111,8 +104,7 @@ static void prints(void **unused)
 }
 
 // A buffer of gigabytes is printed as far as it is memory, in turns.
-static void long_output_takes_turns(void **unused)
-{
+static void long_output_takes_turns(void **unused) {
     (void)unused;
     uint32_t head, written;
     start(3, 2);
@@ -134,8 +126,7 @@ static void long_output_takes_turns(void **unused)
     assert_true(fake_harvest(&d.queues[1], &head, &written));
 }
 
-static void reset_in_the_middle_of_output(void **unused)
-{
+static void reset_in_the_middle_of_output(void **unused) {
     (void)unused;
     start(3, 2);
     post(1, 0, BUFFERS, 100000, 0);
@@ -152,8 +143,7 @@ static void reset_in_the_middle_of_output(void **unused)
     assert_int_equal(printed_length, length + 5);
 }
 
-static void takes_input(void **unused)
-{
+static void takes_input(void **unused) {
     (void)unused;
     uint32_t head, written;
     char got[9] = {0};
@@ -185,14 +175,12 @@ static void takes_input(void **unused)
     assert_int_equal(machine_console_input(machine, "ijklmnop", 8), 8);
 }
 
-static void uart_in(const char *text, size_t length)
-{
+static void uart_in(const char *text, size_t length) {
     for (size_t i = 0; i < length; i++)
         assert_int_equal(machine_read(machine, false, 0x3f8, 1), text[i]);
 }
 
-static void input_goes_to_who_listens(void **unused)
-{
+static void input_goes_to_who_listens(void **unused) {
     (void)unused;
     // Nobody: the serial port keeps what it can.
     machine_write(machine, false, 0x3fa, 1, 1);
@@ -218,8 +206,7 @@ static void input_goes_to_who_listens(void **unused)
     assert_int_equal(printed[1], '$');
 }
 
-static void malformed_console_ring(void **unused)
-{
+static void malformed_console_ring(void **unused) {
     (void)unused;
     machine_write(machine, false, 0x3fa, 1, 1);
     for (unsigned queue = 0; queue < 2; queue++) {
@@ -237,8 +224,7 @@ static void malformed_console_ring(void **unused)
     }
 }
 
-static void gives_random_bytes(void **unused)
-{
+static void gives_random_bytes(void **unused) {
     (void)unused;
     uint8_t a[64], b[64];
     uint32_t head, written;
@@ -256,8 +242,7 @@ static void gives_random_bytes(void **unused)
     assert_int_equal(fake_msi_count, 1);
 }
 
-static void random_bytes_are_rationed(void **unused)
-{
+static void random_bytes_are_rationed(void **unused) {
     (void)unused;
     uint32_t head, written;
     uint64_t total = 0;
@@ -283,8 +268,7 @@ static void random_bytes_are_rationed(void **unused)
     assert_false(fake_harvest(&d.queues[0], &head, &written));
 }
 
-static void malformed_entropy_ring(void **unused)
-{
+static void malformed_entropy_ring(void **unused) {
     (void)unused;
     start(4, 1);
     post(0, 200, BUFFERS, 16, VIRTQ_DESC_WRITE);
@@ -302,8 +286,7 @@ static void malformed_entropy_ring(void **unused)
 }
 
 // "Test Vector for the ChaCha20 Block Function" of RFC 8439.
-static void chacha_block(void **unused)
-{
+static void chacha_block(void **unused) {
     (void)unused;
     static const uint8_t expected[64] = {
         0x10, 0xf1, 0xe7, 0xe4, 0xd1, 0x3b, 0x59, 0x15, 0x50, 0x0f, 0xdd, 0x1f, 0xa3,
@@ -322,8 +305,7 @@ static void chacha_block(void **unused)
     assert_memory_equal(out, expected, 64);
 }
 
-static void entropy_never_repeats(void **unused)
-{
+static void entropy_never_repeats(void **unused) {
     (void)unused;
     static uint8_t bytes[4 << 20];
     for (size_t at = 0, length = 1; at + length < sizeof(bytes);
@@ -338,8 +320,7 @@ static void entropy_never_repeats(void **unused)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(prints),
         TEST(long_output_takes_turns),

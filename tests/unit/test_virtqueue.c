@@ -29,8 +29,7 @@ static struct virtqueue queue;
 static struct virtqueue_chain chain;
 static uint16_t avail;
 
-static void setup_at(uint16_t size, uint64_t desc, uint64_t driver, uint64_t device)
-{
+static void setup_at(uint16_t size, uint64_t desc, uint64_t driver, uint64_t device) {
     fake_memory_init(64);
     for (unsigned i = 0; i < 64; i++)
         memset(fake_memory.pages[i], 0, FAKE_PAGE);
@@ -46,16 +45,14 @@ static void setup_at(uint16_t size, uint64_t desc, uint64_t driver, uint64_t dev
     avail = 0;
 }
 
-static int setup(void **unused)
-{
+static int setup(void **unused) {
     (void)unused;
     setup_at(16, DESC, DRIVER, DEVICE);
     assert_true(virtqueue_enable(&queue));
     return 0;
 }
 
-static int teardown(void **unused)
-{
+static int teardown(void **unused) {
     (void)unused;
     virtqueue_disable(&queue);
     assert_int_equal(fake_memory.pins, 0);
@@ -64,25 +61,22 @@ static int teardown(void **unused)
 }
 
 static void put_descriptor(uint64_t at, uint64_t address, uint32_t length, uint16_t flags,
-                           uint16_t next)
-{
+                           uint16_t next) {
     struct virtqueue_descriptor d = {address, length, flags, next};
     assert_true(fake_write(at, &d, sizeof(d)));
 }
 
-static void descriptor(unsigned i, uint64_t address, uint32_t length, uint16_t flags, uint16_t next)
-{
+static void descriptor(unsigned i, uint64_t address, uint32_t length, uint16_t flags,
+                       uint16_t next) {
     put_descriptor(state.desc + 16 * i, address, length, flags, next);
 }
 
-static void make_available(uint16_t head)
-{
+static void make_available(uint16_t head) {
     fake_put(state.driver + 4 + 2 * (avail % state.size), 2, head);
     fake_put(state.driver + 2, 2, ++avail);
 }
 
-static void takes_and_returns(void **unused)
-{
+static void takes_and_returns(void **unused) {
     (void)unused;
     char text[32] = {0};
     assert_int_equal(virtqueue_pop(&queue, &chain), VIRTQUEUE_EMPTY);
@@ -110,8 +104,7 @@ static void takes_and_returns(void **unused)
     assert_int_equal(fake_get(DEVICE + 2, 2), 1);
 }
 
-static void puts_back(void **unused)
-{
+static void puts_back(void **unused) {
     (void)unused;
     descriptor(0, DATA, 10, 0, 0);
     make_available(0);
@@ -121,8 +114,7 @@ static void puts_back(void **unused)
     assert_int_equal(virtqueue_pop(&queue, &chain), VIRTQUEUE_CHAIN_TAKEN);
 }
 
-static void maps_in_place(void **unused)
-{
+static void maps_in_place(void **unused) {
     (void)unused;
     struct host_segment segments[4];
     unsigned count;
@@ -153,8 +145,7 @@ static void maps_in_place(void **unused)
     assert_int_equal(fake_memory.pins, pins);
 }
 
-static void refuses_to_map_what_is_no_memory(void **unused)
-{
+static void refuses_to_map_what_is_no_memory(void **unused) {
     (void)unused;
     struct host_segment segments[4];
     unsigned count;
@@ -171,16 +162,14 @@ static void refuses_to_map_what_is_no_memory(void **unused)
     assert_int_equal(virtqueue_read(&queue, &chain, 0, bytes, sizeof(bytes)), 0x110);
 }
 
-static void malformed(void)
-{
+static void malformed(void) {
     uint16_t last = state.last_avail;
     assert_int_equal(virtqueue_pop(&queue, &chain), VIRTQUEUE_MALFORMED);
     assert_int_equal(state.last_avail, last);
     assert_int_equal(state.in_flight[0] | state.in_flight[1], 0);
 }
 
-static void rejects_index_too_far(void **unused)
-{
+static void rejects_index_too_far(void **unused) {
     (void)unused;
     fake_put(DRIVER + 2, 2, 17);
     malformed();
@@ -188,8 +177,7 @@ static void rejects_index_too_far(void **unused)
     malformed();
 }
 
-static void rejects_head_out_of_range(void **unused)
-{
+static void rejects_head_out_of_range(void **unused) {
     (void)unused;
     make_available(16);
     malformed();
@@ -199,16 +187,14 @@ static void rejects_head_out_of_range(void **unused)
     malformed();
 }
 
-static void rejects_next_out_of_range(void **unused)
-{
+static void rejects_next_out_of_range(void **unused) {
     (void)unused;
     descriptor(0, DATA, 1, VIRTQ_DESC_NEXT, 16);
     make_available(0);
     malformed();
 }
 
-static void rejects_loop(void **unused)
-{
+static void rejects_loop(void **unused) {
     (void)unused;
     descriptor(0, DATA, 1, VIRTQ_DESC_NEXT, 1);
     descriptor(1, DATA, 1, VIRTQ_DESC_NEXT, 0);
@@ -218,8 +204,7 @@ static void rejects_loop(void **unused)
     malformed();
 }
 
-static void rejects_readable_after_writable(void **unused)
-{
+static void rejects_readable_after_writable(void **unused) {
     (void)unused;
     descriptor(0, DATA, 1, VIRTQ_DESC_NEXT | VIRTQ_DESC_WRITE, 1);
     descriptor(1, DATA, 1, 0, 0);
@@ -227,16 +212,14 @@ static void rejects_readable_after_writable(void **unused)
     malformed();
 }
 
-static void rejects_wrapping_address(void **unused)
-{
+static void rejects_wrapping_address(void **unused) {
     (void)unused;
     descriptor(0, ~0ull - 3, 8, 0, 0);
     make_available(0);
     malformed();
 }
 
-static void rejects_total_over_4_gib(void **unused)
-{
+static void rejects_total_over_4_gib(void **unused) {
     (void)unused;
     descriptor(0, 0, 0xffffffff, VIRTQ_DESC_NEXT, 1);
     descriptor(1, 0, 1, 0, 0);
@@ -244,8 +227,7 @@ static void rejects_total_over_4_gib(void **unused)
     malformed();
 }
 
-static void rejects_head_taken_twice(void **unused)
-{
+static void rejects_head_taken_twice(void **unused) {
     (void)unused;
     descriptor(0, DATA, 1, 0, 0);
     make_available(0);
@@ -254,8 +236,7 @@ static void rejects_head_taken_twice(void **unused)
     assert_int_equal(virtqueue_pop(&queue, &chain), VIRTQUEUE_MALFORMED);
 }
 
-static void walks_indirect(void **unused)
-{
+static void walks_indirect(void **unused) {
     (void)unused;
     uint64_t table = TABLE + 0xff8; // entries straddle a page
     put_descriptor(table, DATA, 5, VIRTQ_DESC_NEXT, 2);
@@ -270,8 +251,7 @@ static void walks_indirect(void **unused)
     assert_int_equal(chain.write_bytes, 7);
 }
 
-static void walks_direct_then_indirect(void **unused)
-{
+static void walks_direct_then_indirect(void **unused) {
     (void)unused;
     descriptor(0, DATA, 5, VIRTQ_DESC_NEXT, 1);
     descriptor(1, TABLE, 16, VIRTQ_DESC_INDIRECT, 0);
@@ -282,8 +262,7 @@ static void walks_direct_then_indirect(void **unused)
     assert_int_equal(chain.write_bytes, 9);
 }
 
-static void rejects_bad_indirect(void **unused)
-{
+static void rejects_bad_indirect(void **unused) {
     (void)unused;
     static const struct {
         uint64_t address;
@@ -317,8 +296,7 @@ static void rejects_bad_indirect(void **unused)
     assert_int_equal(virtqueue_pop(&queue, &chain), VIRTQUEUE_CHAIN_TAKEN);
 }
 
-static void rejects_bad_areas(void **unused)
-{
+static void rejects_bad_areas(void **unused) {
     (void)unused;
     static const struct {
         uint16_t size;
@@ -340,8 +318,7 @@ static void rejects_bad_areas(void **unused)
 }
 
 // Used element 0 of a ring that begins 4 bytes before a page's last 4 straddles the border.
-static void rings_across_pages(void **unused)
-{
+static void rings_across_pages(void **unused) {
     (void)unused;
     virtqueue_disable(&queue);
     setup_at(128, DESC + 0x800, DRIVER + 0xff0, DEVICE + 0xff8);
@@ -360,8 +337,7 @@ static void rings_across_pages(void **unused)
 }
 
 // vring_need_event() of the specification, for all positions of a small window around the wrap.
-static void interrupts_by_event_index(void **unused)
-{
+static void interrupts_by_event_index(void **unused) {
     (void)unused;
     descriptor(0, DATA, 1, 0, 0);
     for (unsigned start = 0xfff0; start < 0x10010; start++)
@@ -379,8 +355,7 @@ static void interrupts_by_event_index(void **unused)
             }
 }
 
-static void interrupts_by_flag(void **unused)
-{
+static void interrupts_by_flag(void **unused) {
     (void)unused;
     queue.event_idx = false;
     for (unsigned flag = 0; flag < 2; flag++) {
@@ -391,8 +366,7 @@ static void interrupts_by_flag(void **unused)
     }
 }
 
-static void asks_for_kicks(void **unused)
-{
+static void asks_for_kicks(void **unused) {
     (void)unused;
     descriptor(0, DATA, 1, 0, 0);
     assert_false(virtqueue_kicks(&queue, true));
@@ -409,8 +383,7 @@ static void asks_for_kicks(void **unused)
     assert_int_equal(fake_get(DEVICE, 2), 0);
 }
 
-static void recovers_after_a_crash(void **unused)
-{
+static void recovers_after_a_crash(void **unused) {
     (void)unused;
     for (unsigned i = 0; i < 4; i++) {
         descriptor(i, DATA + i, 1, 0, 0);
@@ -449,8 +422,7 @@ static void recovers_after_a_crash(void **unused)
 
 // A correct driver with random chains, direct and indirect, used in random order; the model is what
 // it put there.
-static void random_chains_against_a_model(void **unused)
-{
+static void random_chains_against_a_model(void **unused) {
     (void)unused;
     srand(20261121);
     for (unsigned round = 0; round < 2000; round++) {
@@ -503,8 +475,7 @@ static void random_chains_against_a_model(void **unused)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(takes_and_returns),
         TEST(puts_back),

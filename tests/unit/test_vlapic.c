@@ -23,33 +23,28 @@
 static struct vlapic v;
 static const struct vlapic_effect nothing;
 
-static struct vlapic_effect put(u32 offset, u32 value, u64 now)
-{
+static struct vlapic_effect put(u32 offset, u32 value, u64 now) {
     return vlapic_write(&v, offset, 4, value, now);
 }
 static u32 get(u32 offset, u64 now) { return (u32)vlapic_read(&v, offset, 4, now); }
-static struct vlapic_effect wrmsr_at(u32 msr, u64 value)
-{
+static struct vlapic_effect wrmsr_at(u32 msr, u64 value) {
     return vlapic_msr_write(&v, msr, value, 0);
 }
 
-static int fresh(void **state)
-{
+static int fresh(void **state) {
     (void)state;
     vlapic_init(&v, 5, false, TSC_KHZ);
     put(0xf0, ON | 0xff, 0);
     return 0;
 }
 
-static int fresh_x2apic(void **state)
-{
+static int fresh_x2apic(void **state) {
     fresh(state);
     assert_false(vlapic_base_write(&v, v.apic_base | APIC_BASE_X2APIC, 40).fault);
     return 0;
 }
 
-static void power_up(void **state)
-{
+static void power_up(void **state) {
     (void)state;
     vlapic_init(&v, 3, true, TSC_KHZ);
     assert_int_equal(v.apic_base, 0xfee00900);
@@ -73,31 +68,27 @@ static struct {
     u8 tpr;
 } model;
 
-static int model_highest(const bool *map)
-{
+static int model_highest(const bool *map) {
     for (int i = 255; i >= 0; i--)
         if (map[i])
             return i;
     return -1;
 }
 
-static unsigned model_ppr(void)
-{
+static unsigned model_ppr(void) {
     int isrv = model_highest(model.isr);
     unsigned class = isrv < 0 ? 0 : (unsigned)isrv >> 4;
 
     return model.tpr >> 4 >= class ? model.tpr : class << 4;
 }
 
-static int model_pending(void)
-{
+static int model_pending(void) {
     int irrv = model_highest(model.irr);
 
     return irrv >= 0 && (unsigned)irrv >> 4 > model_ppr() >> 4 ? irrv : -1;
 }
 
-static void random_accept(void)
-{
+static void random_accept(void) {
     u8 vector = (u8)rand();
     bool level = rand() & 1, fresh_one = vector >= 16 && !model.irr[vector];
 
@@ -108,8 +99,7 @@ static void random_accept(void)
     }
 }
 
-static void random_ack(void)
-{
+static void random_ack(void) {
     int vector = vlapic_pending(&v);
 
     assert_int_equal(vector, model_pending());
@@ -126,8 +116,7 @@ static void random_ack(void)
     model.isr[vector] = true;
 }
 
-static void random_eoi(void)
-{
+static void random_eoi(void) {
     int vector = model_highest(model.isr);
     struct vlapic_effect e = put(0xb0, (u32)rand(), 0);
 
@@ -138,8 +127,7 @@ static void random_eoi(void)
     assert_int_equal(e.eoi_vector, vector);
 }
 
-static void check_bitmaps(void)
-{
+static void check_bitmaps(void) {
     for (unsigned i = 0; i < 256; i++) {
         u32 at = (i / 32) * 16, bit = i % 32;
         assert_int_equal(get(0x100 + at, 0) >> bit & 1, model.isr[i]);
@@ -148,8 +136,7 @@ static void check_bitmaps(void)
     }
 }
 
-static void priorities(void **state)
-{
+static void priorities(void **state) {
     (void)state;
     memset(&model, 0, sizeof(model));
     srand(3);
@@ -174,8 +161,7 @@ static void priorities(void **state)
     }
 }
 
-static void cr8_is_the_upper_tpr(void **state)
-{
+static void cr8_is_the_upper_tpr(void **state) {
     (void)state;
     for (u64 cr8 = 0; cr8 < 16; cr8++) {
         vlapic_set_cr8(&v, cr8);
@@ -189,15 +175,13 @@ static void cr8_is_the_upper_tpr(void **state)
 static const u8 divide_codes[8] = {0xb, 0x0, 0x1, 0x2, 0x3, 0x8, 0x9, 0xa}; // by 1, 2, 4 ... 128
 
 // The count that a timer started at `start` with `initial` has at `now`, in exact arithmetic.
-static u64 exact_count(u64 start, u32 initial, unsigned shift, u32 khz, u64 now)
-{
+static u64 exact_count(u64 start, u32 initial, unsigned shift, u32 khz, u64 now) {
     unsigned __int128 counts = (unsigned __int128)(now - start) * 1000000 / khz >> shift;
 
     return counts >= initial ? 0 : initial - (u64)counts;
 }
 
-static void one_shot(void **state)
-{
+static void one_shot(void **state) {
     static const u32 frequencies[] = {1000,    99999,   999999,  1000000, 1000001,
                                       2400000, 2500000, 5100000, 16000000};
 
@@ -238,8 +222,7 @@ static void one_shot(void **state)
     }
 }
 
-static void periodic_stays_in_phase(void **state)
-{
+static void periodic_stays_in_phase(void **state) {
     u64 period = 4000000ull * 5 / 2, now = 1000, due, fired = 0; // 4 ms at 2.5 GHz
 
     (void)state;
@@ -275,8 +258,7 @@ static void periodic_stays_in_phase(void **state)
     assert_int_equal(get(0x390, now), 0);
 }
 
-static void short_periods_are_stretched(void **state)
-{
+static void short_periods_are_stretched(void **state) {
     (void)state;
     put(0x3e0, 0xb, 0);
     put(0x320, 0x20040, 0);
@@ -288,8 +270,7 @@ static void short_periods_are_stretched(void **state)
     assert_int_equal(get(0x390, due), 1);
 }
 
-static void timer_mask_and_mode_changes(void **state)
-{
+static void timer_mask_and_mode_changes(void **state) {
     (void)state;
     put(0x3e0, 0xb, 0);
     put(0x320, 0x10040, 0); // one-shot, masked
@@ -320,8 +301,7 @@ static void timer_mask_and_mode_changes(void **state)
     assert_int_equal(vlapic_timer_deadline(&v), 0);
 }
 
-static void divider_change_keeps_the_count(void **state)
-{
+static void divider_change_keeps_the_count(void **state) {
     (void)state;
     put(0x3e0, 0xb, 0);
     put(0x320, 0x40, 0);
@@ -333,8 +313,7 @@ static void divider_change_keeps_the_count(void **state)
     assert_in_range(left, (u64)(before - 1) * 40, (u64)(before + 1) * 40);
 }
 
-static void tsc_deadline(void **state)
-{
+static void tsc_deadline(void **state) {
     (void)state;
     assert_false(vlapic_set_tsc_deadline(&v, 500).timer); // not in that mode
     assert_int_equal(vlapic_get_tsc_deadline(&v, 0), 0);
@@ -354,8 +333,7 @@ static void tsc_deadline(void **state)
     assert_false(vlapic_timer_fire(&v, ~0ull));
 }
 
-static void count_survives_a_tsc_write(void **state)
-{
+static void count_survives_a_tsc_write(void **state) {
     (void)state;
     put(0x3e0, 0xb, 1000000);
     put(0x320, 0x40, 1000000);
@@ -369,8 +347,7 @@ static void count_survives_a_tsc_write(void **state)
     assert_int_equal(vlapic_timer_deadline(&v), 1); // never "off"
 }
 
-static void timer_while_disabled(void **state)
-{
+static void timer_while_disabled(void **state) {
     (void)state;
     put(0x3e0, 0xb, 0);
     put(0x320, 0x40, 0);
@@ -432,8 +409,7 @@ static const struct {
     {0x83f, false, true, 0xff},
 };
 
-static void x2apic_legality(void **state)
-{
+static void x2apic_legality(void **state) {
     (void)state;
     for (u32 msr = 0x800; msr <= 0x8ff; msr++) {
         bool read = false, write = false;
@@ -455,8 +431,7 @@ static void x2apic_legality(void **state)
     }
 }
 
-static void x2apic_reads_back(void **state)
-{
+static void x2apic_reads_back(void **state) {
     static const struct {
         u32 msr;
         u64 value;
@@ -487,8 +462,7 @@ static void x2apic_reads_back(void **state)
     assert_int_equal(value, 0x20);
 }
 
-static void x2apic_only_in_its_mode(void **state)
-{
+static void x2apic_only_in_its_mode(void **state) {
     u64 value;
 
     (void)state;
@@ -500,8 +474,7 @@ static void x2apic_only_in_its_mode(void **state)
 
 // --- Modes
 
-static void base_transitions(void **state)
-{
+static void base_transitions(void **state) {
     // Rows: from; columns: to. Off, xAPIC, x2APIC; "EXTD without EN" is never legal.
     static const u64 modes[4] = {0, APIC_BASE_ENABLE, APIC_BASE_ENABLE | APIC_BASE_X2APIC,
                                  APIC_BASE_X2APIC};
@@ -519,8 +492,7 @@ static void base_transitions(void **state)
     }
 }
 
-static void base_reserved_bits(void **state)
-{
+static void base_reserved_bits(void **state) {
     (void)state;
     for (unsigned bit = 0; bit < 64; bit++) {
         fresh(NULL);
@@ -536,8 +508,7 @@ static void base_reserved_bits(void **state)
     assert_memory_equal(&e, &nothing, sizeof(e));
 }
 
-static void disabling_resets(void **state)
-{
+static void disabling_resets(void **state) {
     (void)state;
     vlapic_accept(&v, 0x77, true);
     put(0x3e0, 0xb, 0);
@@ -553,8 +524,7 @@ static void disabling_resets(void **state)
     assert_int_equal(get(0xf0, 0), 0xff);
 }
 
-static void init_keeps_the_mode(void **state)
-{
+static void init_keeps_the_mode(void **state) {
     (void)state;
     vlapic_accept(&v, 0x77, true);
     vlapic_reset(&v);
@@ -567,8 +537,7 @@ static void init_keeps_the_mode(void **state)
 
 // --- IPIs and destinations
 
-static void send_ipis(void **state)
-{
+static void send_ipis(void **state) {
     struct vlapic_effect e;
 
     (void)state;
@@ -601,8 +570,7 @@ static void send_ipis(void **state)
     assert_int_equal(get(0x280, 0), 0);
 }
 
-static void send_x2apic(void **state)
-{
+static void send_x2apic(void **state) {
     struct vlapic_effect e = wrmsr_at(0x830, 0x00000007000000f1);
 
     (void)state;
@@ -615,8 +583,7 @@ static void send_x2apic(void **state)
     assert_int_equal(v.esr_new, 0x40);
 }
 
-static void errors_interrupt_once(void **state)
-{
+static void errors_interrupt_once(void **state) {
     (void)state;
     put(0x370, 0xfe, 0);
     get(0x400, 0); // no such register
@@ -633,8 +600,7 @@ static void errors_interrupt_once(void **state)
     assert_int_equal(get(0x280, 0), 0xc0);
 }
 
-static void destinations(void **state)
-{
+static void destinations(void **state) {
     (void)state;
     assert_true(vlapic_match(&v, 5, false));
     assert_false(vlapic_match(&v, 4, false));
@@ -655,8 +621,7 @@ static void destinations(void **state)
     assert_true(vlapic_match(&v, VLAPIC_BROADCAST, true));
 }
 
-static void destinations_x2apic(void **state)
-{
+static void destinations_x2apic(void **state) {
     (void)state;
     for (u32 id = 0; id < 64; id++) {
         vlapic_init(&v, id, false, TSC_KHZ);
@@ -674,8 +639,7 @@ static void destinations_x2apic(void **state)
 
 // --- Access forms and local pins
 
-static void odd_accesses(void **state)
-{
+static void odd_accesses(void **state) {
     (void)state;
     put(0x380, 0x11223344, 0);
     assert_int_equal(vlapic_read(&v, 0x381, 1, 0), 0x33);
@@ -694,8 +658,7 @@ static void odd_accesses(void **state)
         }
 }
 
-static void disabling_masks_the_lvt(void **state)
-{
+static void disabling_masks_the_lvt(void **state) {
     (void)state;
     put(0x360, 0x8044, 0);
     put(0x370, 0xfe, 0);
@@ -706,8 +669,7 @@ static void disabling_masks_the_lvt(void **state)
     assert_int_equal(get(0x360, 0), 0x18044); // and enabling unmasks nothing
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(power_up),
         cmocka_unit_test_setup(priorities, fresh),

@@ -10,15 +10,13 @@
 static struct backend_features features;
 static struct refusal why;
 
-static int read_caps(bool cpuid_vmx)
-{
+static int read_caps(bool cpuid_vmx) {
     memset(&features, 0, sizeof(features));
     memset(&why, 0, sizeof(why));
     return vmx_caps_read(model_rdmsr, cpuid_vmx, MODEL_SIZES, &vmx_caps, &features, &why);
 }
 
-static void refused(const char *missing)
-{
+static void refused(const char *missing) {
     assert_int_equal(read_caps(true), -1);
     assert_non_null(why.missing);
     assert_non_null(strstr(why.missing, missing));
@@ -28,8 +26,7 @@ static void refused(const char *missing)
 // Control MSRs have what may be one in bits 63:32.
 static void take_away(u32 msr, u32 bits) { model_msrs[msr - MSR_VMX_BASIC] &= ~((u64)bits << 32); }
 
-static void test_haswell(void **state)
-{
+static void test_haswell(void **state) {
     (void)state;
     model_reset_msrs();
     assert_int_equal(read_caps(true), 0);
@@ -52,8 +49,7 @@ static void test_haswell(void **state)
     assert_int_equal(features.tags, 0x10000);
 }
 
-static void test_skylake(void **state)
-{
+static void test_skylake(void **state) {
     (void)state;
     model_reset_msrs();
     model_msrs[MSR_VMX_MISC - MSR_VMX_BASIC] = 0x600401e5;
@@ -67,8 +63,7 @@ static void test_skylake(void **state)
 }
 
 // Every word obeys (wanted | must be one) & may be one, whatever the processor says.
-static void test_control_words(void **state)
-{
+static void test_control_words(void **state) {
     (void)state;
     srand(1);
     for (unsigned round = 0; round < 20000; round++) {
@@ -90,8 +85,7 @@ static void test_control_words(void **state)
     }
 }
 
-static void test_no_vmx(void **state)
-{
+static void test_no_vmx(void **state) {
     (void)state;
     model_reset_msrs();
     memset(model_absent, 1, sizeof(model_absent)); // without VMX not one of the MSRs exists
@@ -100,8 +94,7 @@ static void test_no_vmx(void **state)
     assert_non_null(strstr(why.remedy, "VT-x"));
 }
 
-static void test_feature_control(void **state)
-{
+static void test_feature_control(void **state) {
     (void)state;
     model_reset_msrs();
     model_feature_control = FEATURE_CONTROL_LOCKED;
@@ -114,8 +107,7 @@ static void test_feature_control(void **state)
     assert_int_equal(read_caps(true), 0);
 }
 
-static void test_refusals(void **state)
-{
+static void test_refusals(void **state) {
     static const struct {
         u32 msr, bits;
         const char *missing;
@@ -153,8 +145,7 @@ static void test_refusals(void **state)
     }
 }
 
-static void test_ept_refusals(void **state)
-{
+static void test_ept_refusals(void **state) {
     static const struct {
         u64 bits;
         const char *missing;
@@ -174,8 +165,7 @@ static void test_ept_refusals(void **state)
 }
 
 // Without the TRUE MSRs exits on CR3 can't be switched off: a processor too old for unrestricted guests anyway.
-static void test_no_true_controls(void **state)
-{
+static void test_no_true_controls(void **state) {
     (void)state;
     model_reset_msrs();
     model_msrs[0] &= ~BIT(55);
@@ -184,8 +174,7 @@ static void test_no_true_controls(void **state)
     refused("CR3");
 }
 
-static void test_fallbacks(void **state)
-{
+static void test_fallbacks(void **state) {
     (void)state;
     model_reset_msrs();
     take_away(MSR_VMX_TRUE_PINBASED_CTLS, PIN_PREEMPTION_TIMER);
@@ -215,8 +204,7 @@ static void test_fallbacks(void **state)
     assert_false(features.ept_ad || features.ept_1g || features.second_level_2m);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_haswell),         cmocka_unit_test(test_skylake),
         cmocka_unit_test(test_control_words),   cmocka_unit_test(test_no_vmx),

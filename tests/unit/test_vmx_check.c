@@ -10,8 +10,7 @@
 static const char *named[200];
 static unsigned named_count;
 
-static void expect_rule(const char *rule, int line)
-{
+static void expect_rule(const char *rule, int line) {
     const char *found = vmx_check(&vmx_caps);
 
     if (!found || strcmp(found, rule))
@@ -42,26 +41,21 @@ static void expect_rule(const char *rule, int line)
 
 static void or32(enum vmcs32 field, u32 bits) { vmcs_write32(field, vmcs_read32(field) | bits); }
 static void and32(enum vmcs32 field, u32 bits) { vmcs_write32(field, vmcs_read32(field) & bits); }
-static void ornat(enum vmcsnat field, u64 bits)
-{
+static void ornat(enum vmcsnat field, u64 bits) {
     vmcs_writenat(field, vmcs_readnat(field) | bits);
 }
-static void andnat(enum vmcsnat field, u64 bits)
-{
+static void andnat(enum vmcsnat field, u64 bits) {
     vmcs_writenat(field, vmcs_readnat(field) & bits);
 }
-static void attributes(unsigned segment, u32 value)
-{
+static void attributes(unsigned segment, u32 value) {
     vmcs_write32(GUEST_ATTRIBUTES(segment), value);
 }
 
-static void event(u32 type, u32 vector, u32 more)
-{
+static void event(u32 type, u32 vector, u32 more) {
     vmcs_write32(ENTRY_EVENT, EVENT_VALID | type << 8 | vector | more);
 }
 
-static struct cpu_state *model_new_vm86(void)
-{
+static struct cpu_state *model_new_vm86(void) {
     struct cpu_state *cpu = model_new_32();
 
     ornat(GUEST_RFLAGS, RFLAGS_VM);
@@ -70,8 +64,7 @@ static struct cpu_state *model_new_vm86(void)
     return cpu;
 }
 
-static struct cpu_state *model_new_pae(void)
-{
+static struct cpu_state *model_new_pae(void) {
     struct cpu_state *cpu = model_new_32();
 
     vmx_write(cpu, REG_CR4, CR4_PAE);
@@ -81,8 +74,7 @@ static struct cpu_state *model_new_pae(void)
     return cpu;
 }
 
-static void test_valid(void **state)
-{
+static void test_valid(void **state) {
     (void)state;
     PASSES(model_new);
     PASSES(model_new_32);
@@ -105,8 +97,7 @@ static void test_valid(void **state)
     PASSES(model_new_64, vmcs_write32(GUEST_ACTIVITY, 1)); // HLT
 }
 
-static void test_controls(void **state)
-{
+static void test_controls(void **state) {
     (void)state;
     BROKEN(model_new, "pin-based controls", or32(PIN_CONTROLS, PIN_POSTED_INTERRUPTS));
     BROKEN(model_new, "pin-based controls", and32(PIN_CONTROLS, ~2u));
@@ -133,8 +124,7 @@ static void test_controls(void **state)
     BROKEN(model_new, "EPT pointer: address", vmcs_write64(EPT_POINTER, BIT(41) | 0x1e));
 }
 
-static void test_event(void **state)
-{
+static void test_event(void **state) {
     (void)state;
     BROKEN(model_new_64, "event: type", event(1, 3, 0));
     BROKEN(model_new_64, "event: type", event(7, 0, 0));
@@ -159,8 +149,7 @@ static void test_event(void **state)
     PASSES(model_new_64, vmcs_write32(ENTRY_EVENT, 0x7fffffff)); // not valid: not looked at
 }
 
-static void test_registers(void **state)
-{
+static void test_registers(void **state) {
     (void)state;
     BROKEN(model_new, "CR0", andnat(GUEST_CR0, ~CR0_NE));
     BROKEN(model_new, "CR0", ornat(GUEST_CR0, BIT(32)));
@@ -186,8 +175,7 @@ static void test_registers(void **state)
     PASSES(model_new_32, vmcs_write64(GUEST_EFER, EFER_LME)); // on the way to 64-bit mode
 }
 
-static void test_code_and_stack(void **state)
-{
+static void test_code_and_stack(void **state) {
     (void)state;
     BROKEN(model_new_64, "CS: base bits 63:32", vmcs_writenat(GUEST_BASE(BASALT_CS), BIT(32)));
     BROKEN(model_new_64, "CS: type", attributes(BASALT_CS, 0xa09a)); // not accessed
@@ -218,8 +206,7 @@ static void test_code_and_stack(void **state)
     PASSES(model_new_32, attributes(BASALT_CS, 0xc093)); // real mode's CS, PE set since
 }
 
-static void test_data_segments(void **state)
-{
+static void test_data_segments(void **state) {
     (void)state;
     BROKEN(model_new_64, "FS: base not canonical", vmcs_writenat(GUEST_BASE(BASALT_FS), BIT(47)));
     BROKEN(model_new_64, "GS: base not canonical", vmcs_writenat(GUEST_BASE(BASALT_GS), BIT(62)));
@@ -237,8 +224,7 @@ static void test_data_segments(void **state)
     PASSES(model_new_64, vmcs_writenat(GUEST_BASE(BASALT_GS), 0xffff888000000000));
 }
 
-static void test_vm86(void **state)
-{
+static void test_vm86(void **state) {
     (void)state;
     BROKEN(model_new_vm86, "virtual-8086 segment: base",
            vmcs_writenat(GUEST_BASE(BASALT_DS), 0x10));
@@ -247,8 +233,7 @@ static void test_vm86(void **state)
     BROKEN(model_new_vm86, "virtual-8086 segment: attributes", attributes(BASALT_CS, 0x9b));
 }
 
-static void test_system_segments(void **state)
-{
+static void test_system_segments(void **state) {
     (void)state;
     BROKEN(model_new, "TR: selector in the LDT", vmcs_write16(GUEST_SELECTOR(BASALT_TR), 0x2c));
     BROKEN(model_new, "TR: base not canonical", vmcs_writenat(GUEST_BASE(BASALT_TR), BIT(50)));
@@ -263,8 +248,7 @@ static void test_system_segments(void **state)
     BROKEN(model_new, "LDTR: attributes", attributes(BASALT_LDTR, 0x02));
 }
 
-static void test_tables_and_rip(void **state)
-{
+static void test_tables_and_rip(void **state) {
     (void)state;
     BROKEN(model_new, "GDTR: base not canonical", vmcs_writenat(GUEST_GDTR_BASE, BIT(47)));
     BROKEN(model_new, "IDTR: base not canonical", vmcs_writenat(GUEST_IDTR_BASE, BIT(47)));
@@ -279,14 +263,12 @@ static void test_tables_and_rip(void **state)
     BROKEN(model_new_vm86, "RFLAGS: VM", andnat(GUEST_CR0, ~CR0_PE));
 }
 
-static void test_activity(void **state)
-{
+static void test_activity(void **state) {
     (void)state;
     BROKEN(model_new, "activity state", vmcs_write32(GUEST_ACTIVITY, 4));
     BROKEN(model_new_64, "activity state: HLT outside CPL 0", vmcs_write32(GUEST_ACTIVITY, 1);
            attributes(BASALT_CS, 0xa0fb); attributes(BASALT_SS, 0xc0f3));
-    BROKEN(model_new, "activity state: blocked by STI or MOV SS",
-           vmcs_write32(GUEST_ACTIVITY, 1);
+    BROKEN(model_new, "activity state: blocked by STI or MOV SS", vmcs_write32(GUEST_ACTIVITY, 1);
            vmcs_write32(GUEST_INTERRUPTIBILITY, BLOCKED_BY_MOV_SS));
     BROKEN(model_new, "interruptibility: reserved bits",
            vmcs_write32(GUEST_INTERRUPTIBILITY, 0x20));
@@ -306,8 +288,7 @@ static void test_activity(void **state)
            vmcs_write32(GUEST_INTERRUPTIBILITY, BLOCKED_BY_NMI));
 }
 
-static void test_rest(void **state)
-{
+static void test_rest(void **state) {
     (void)state;
     BROKEN(model_new, "pending debug exceptions: reserved bits",
            vmcs_writenat(GUEST_PENDING_DEBUG, BIT(4)));
@@ -331,8 +312,7 @@ static void test_rest(void **state)
 }
 
 // Every string in a RULE of the source was expected by a test above.
-static void test_every_rule_was_broken(void **state)
-{
+static void test_every_rule_was_broken(void **state) {
     static char text[65536];
     FILE *source = fopen("vmx/check.c", "r");
     unsigned rules = 0;
@@ -358,8 +338,7 @@ static void test_every_rule_was_broken(void **state)
     assert_true(rules > 60);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid),          cmocka_unit_test(test_controls),
         cmocka_unit_test(test_event),          cmocka_unit_test(test_registers),

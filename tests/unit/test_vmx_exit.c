@@ -7,27 +7,23 @@
 
 #include "test_vmx_model.h"
 
-static struct exit decode(u32 reason, u64 qualification)
-{
+static struct exit decode(u32 reason, u64 qualification) {
     vmcs_write32(EXIT_REASON, reason);
     vmcs_writenat(EXIT_QUALIFICATION, qualification);
     return vmx_decode();
 }
 
-static void exit_event(u32 type, u32 vector, u32 more)
-{
+static void exit_event(u32 type, u32 vector, u32 more) {
     vmcs_write32(EXIT_EVENT, EVENT_VALID | type << 8 | vector | more);
 }
 
-static void vectoring(u32 type, u32 vector, u32 more)
-{
+static void vectoring(u32 type, u32 vector, u32 more) {
     vmcs_write32(VECTORING_EVENT, EVENT_VALID | type << 8 | vector | more);
 }
 
 static bool nmi_blocked(void) { return vmcs_read32(GUEST_INTERRUPTIBILITY) & BLOCKED_BY_NMI; }
 
-static void test_kinds(void **state)
-{
+static void test_kinds(void **state) {
     static const struct {
         u32 reason;
         enum basalt_exit_kind kind;
@@ -67,8 +63,7 @@ static void test_kinds(void **state)
     }
 }
 
-static void test_entry_failures(void **state)
-{
+static void test_entry_failures(void **state) {
     (void)state;
     model_new();
     vectoring(EVENT_INTERRUPT, 0x30, 0); // left over: not looked at
@@ -79,8 +74,7 @@ static void test_entry_failures(void **state)
     assert_int_equal(decode(REASON_ENTRY_FAILURE | 33, 0).raw, 0x80000021);
 }
 
-static void test_exceptions(void **state)
-{
+static void test_exceptions(void **state) {
     (void)state;
     model_new_64();
     exit_event(EVENT_EXCEPTION, EXC_DB, 0);
@@ -115,8 +109,7 @@ static void test_exceptions(void **state)
     assert_int_equal(decode(1, 0).vector, 0x31);
 }
 
-static void test_cr_and_dr(void **state)
-{
+static void test_cr_and_dr(void **state) {
     (void)state;
     model_new_64();
     struct exit e = decode(28, 4 | 7 << 8); // MOV CR4, RDI
@@ -145,8 +138,7 @@ static void test_cr_and_dr(void **state)
     assert_false(e.write);
 }
 
-static void test_io(void **state)
-{
+static void test_io(void **state) {
     (void)state;
     model_new();
     struct exit e = decode(30, 0 | 0x3f8 << 16); // OUT DX, AL
@@ -179,8 +171,7 @@ static void test_io(void **state)
     assert_int_equal(e.segment, 0xff);
 }
 
-static void test_ept_violation(void **state)
-{
+static void test_ept_violation(void **state) {
     (void)state;
     model_new_64();
     vmcs_write64(GUEST_PHYSICAL_ADDRESS, 0xfee00300);
@@ -202,8 +193,7 @@ static void test_ept_violation(void **state)
     assert_int_equal(e.gpa.v, 0xfee00300);
 }
 
-static void test_vectoring(void **state)
-{
+static void test_vectoring(void **state) {
     (void)state;
     model_new_64();
     vectoring(EVENT_EXCEPTION, EXC_PF, EVENT_HAS_ERROR);
@@ -231,8 +221,7 @@ static void test_vectoring(void **state)
 }
 
 // An NMI whose delivery was interrupted can be delivered again: the entry's checks pass.
-static void test_vectoring_nmi(void **state)
-{
+static void test_vectoring_nmi(void **state) {
     struct cpu_state *cpu = model_new_64();
 
     (void)state;
@@ -246,8 +235,7 @@ static void test_vectoring_nmi(void **state)
     assert_null(vmx_check(&vmx_caps));
 }
 
-static void test_nmi_unblocking(void **state)
-{
+static void test_nmi_unblocking(void **state) {
     (void)state;
     model_new_64(); // IRET's stack pop met an EPT violation
     decode(48, BIT(0) | BIT(7) | BIT(8) | BIT(12));
@@ -275,8 +263,7 @@ static void test_nmi_unblocking(void **state)
 }
 
 // Queues an event and returns the entry's event field; the control block is valid, and the event is taken.
-static u32 queue(struct event event)
-{
+static u32 queue(struct event event) {
     model_cpu.queued = event;
     model_cpu.queued.valid = true;
     vmx_queue_event(&model_cpu);
@@ -287,8 +274,7 @@ static u32 queue(struct event event)
     return vmcs_read32(ENTRY_EVENT);
 }
 
-static void test_queue(void **state)
-{
+static void test_queue(void **state) {
     (void)state;
     model_new_64();
     vmcs_writenat(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
@@ -310,8 +296,7 @@ static void test_queue(void **state)
 }
 
 // Whatever the caller says about error codes, the entry passes: the vector and the mode decide.
-static void test_queue_error_codes(void **state)
-{
+static void test_queue_error_codes(void **state) {
     (void)state;
     for (unsigned vector = 0; vector < 32; vector++) {
         for (unsigned has = 0; has < 2; has++) {
@@ -327,8 +312,7 @@ static void test_queue_error_codes(void **state)
 }
 
 // Events end the shadow of STI and MOV SS, also with TF set, where the entry has a rule of its own.
-static void test_queue_in_shadow(void **state)
-{
+static void test_queue_in_shadow(void **state) {
     (void)state;
     for (u32 shadow = BLOCKED_BY_STI; shadow <= BLOCKED_BY_MOV_SS; shadow++) {
         model_new_64();
@@ -339,8 +323,7 @@ static void test_queue_in_shadow(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_entry_failures),

@@ -38,8 +38,7 @@ static u64 model_msrs[MODEL_MSRS];
 static u64 model_feature_control;
 static bool model_absent[MODEL_MSRS]; // reading one of these is #GP
 
-static u64 model_rdmsr(u32 msr)
-{
+static u64 model_rdmsr(u32 msr) {
     if (msr == MSR_FEATURE_CONTROL)
         return model_feature_control;
     assert_in_range(msr, MSR_VMX_BASIC, MSR_VMX_BASIC + MODEL_MSRS - 1);
@@ -47,8 +46,7 @@ static u64 model_rdmsr(u32 msr)
     return model_msrs[msr - MSR_VMX_BASIC];
 }
 
-static void model_reset_msrs(void)
-{
+static void model_reset_msrs(void) {
     memcpy(model_msrs, haswell_msrs, sizeof(model_msrs));
     memset(model_absent, 0, sizeof(model_absent));
     model_feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
@@ -58,8 +56,7 @@ unused static unsigned char model_area[PAGE_SIZE];
 unused static struct cpu_state model_cpu;
 
 // A virtual processor after INIT on the Haswell model, ready to be entered.
-unused static struct cpu_state *model_new(void)
-{
+unused static struct cpu_state *model_new(void) {
     struct backend_features features = {0};
     struct refusal why = {0};
 
@@ -77,8 +74,8 @@ unused static struct cpu_state *model_new(void)
     return &model_cpu;
 }
 
-unused static void model_segment(unsigned index, u16 selector, u64 base, u32 limit, u32 attributes)
-{
+unused static void model_segment(unsigned index, u16 selector, u64 base, u32 limit,
+                                 u32 attributes) {
     vmx_write_segment(
         &model_cpu, index,
         &(struct basalt_segment){
@@ -86,8 +83,7 @@ unused static void model_segment(unsigned index, u16 selector, u64 base, u32 lim
 }
 
 // The same processor in flat protected mode, without paging.
-unused static struct cpu_state *model_new_32(void)
-{
+unused static struct cpu_state *model_new_32(void) {
     struct cpu_state *cpu = model_new();
 
     vmx_write(cpu, REG_CR0, CR0_PE | CR0_ET);
@@ -97,8 +93,7 @@ unused static struct cpu_state *model_new_32(void)
 }
 
 // The same in 64-bit mode, CPL 0.
-unused static struct cpu_state *model_new_64(void)
-{
+unused static struct cpu_state *model_new_64(void) {
     struct cpu_state *cpu = model_new_32();
 
     vmx_write(cpu, REG_CR4, CR4_PAE);

@@ -7,16 +7,14 @@
 
 #include "test_vmx_model.h"
 
-static void valid(void)
-{
+static void valid(void) {
     const char *rule = vmx_check(&vmx_caps);
 
     if (rule)
         fail_msg("%s", rule);
 }
 
-static void test_init_state(void **state)
-{
+static void test_init_state(void **state) {
     struct cpu_state *cpu = model_new();
     struct basalt_segment cs = vmx_read_segment(cpu, BASALT_CS);
 
@@ -37,8 +35,7 @@ static void test_init_state(void **state)
 }
 
 // Every field that the entry reads was written: the format of a VMCS in memory is the processor's secret, zero or not.
-static void test_every_field_is_written(void **state)
-{
+static void test_every_field_is_written(void **state) {
     static const u32 fields[] = {
         0x0000, 0x0800, 0x080e, 0x2000, 0x2002, 0x2004, 0x2010, 0x201a, 0x2800, 0x2802, 0x2804,
         0x2806, 0x280a, 0x2810, 0x4000, 0x4002, 0x4004, 0x4006, 0x4008, 0x400a, 0x400c, 0x400e,
@@ -54,8 +51,7 @@ static void test_every_field_is_written(void **state)
             fail_msg("field %x", fields[i]);
 }
 
-static void test_cr0(void **state)
-{
+static void test_cr0(void **state) {
     struct cpu_state *cpu = model_new_32();
 
     (void)state;
@@ -75,8 +71,7 @@ static void test_cr0(void **state)
     valid();
 }
 
-static void test_cr4(void **state)
-{
+static void test_cr4(void **state) {
     struct cpu_state *cpu = model_new_32();
 
     (void)state;
@@ -90,8 +85,7 @@ static void test_cr4(void **state)
     assert_int_equal(vmcs_readnat(GUEST_CR4) & ~vmx_caps.cr4_may, 0);
 }
 
-static void test_long_mode(void **state)
-{
+static void test_long_mode(void **state) {
     struct cpu_state *cpu = model_new_64();
 
     (void)state;
@@ -104,8 +98,7 @@ static void test_long_mode(void **state)
     valid();
 }
 
-static void test_plain_registers(void **state)
-{
+static void test_plain_registers(void **state) {
     struct cpu_state *cpu = model_new();
 
     (void)state;
@@ -128,8 +121,7 @@ static void test_plain_registers(void **state)
 }
 
 // Descriptors as boot protocols and other processors give them: not accessed, TSS available, null, odd limits.
-static void test_segments(void **state)
-{
+static void test_segments(void **state) {
     (void)state;
     model_new_32();
     model_segment(BASALT_DS, 16, 0, 0xffffffff, 0xc092);
@@ -156,8 +148,7 @@ static void test_segments(void **state)
     assert_int_equal(vmx_cpl(&model_cpu), 3);
 }
 
-static void test_msrs(void **state)
-{
+static void test_msrs(void **state) {
     static const struct {
         u32 msr;
         u64 good, bad;
@@ -194,8 +185,7 @@ static void test_msrs(void **state)
     assert_false(vmx_write_msr(cpu, MSR_EFER, 0)); // the platform's, through REG_EFER
 }
 
-static bool opened(const u8 *bitmap, u32 msr)
-{
+static bool opened(const u8 *bitmap, u32 msr) {
     unsigned at = (msr & 0x1fff) / 8 + (msr >= 0xc0000000 ? 0x400 : 0), bit = msr & 7;
     bool read = !(bitmap[at] >> bit & 1), write = !(bitmap[at + 0x800] >> bit & 1);
 
@@ -203,8 +193,7 @@ static bool opened(const u8 *bitmap, u32 msr)
     return read;
 }
 
-static void test_bitmap(void **state)
-{
+static void test_bitmap(void **state) {
     static u8 bitmap[4096];
     unsigned count = 0;
 
@@ -227,8 +216,7 @@ static void test_bitmap(void **state)
     assert_false(opened(bitmap, MSR_TSC_AUX)); // may not exist
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_init_state), cmocka_unit_test(test_every_field_is_written),
         cmocka_unit_test(test_cr0),        cmocka_unit_test(test_cr4),

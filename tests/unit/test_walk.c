@@ -66,7 +66,9 @@ static u64 read_entry(u64 gpa, unsigned bytes) {
     memcpy(&entry, host_memory(d, gpa), bytes);
     return entry;
 }
-static void write_entry(u64 gpa, unsigned bytes, u64 entry) { memcpy(host_memory(d, gpa), &entry, bytes); }
+static void write_entry(u64 gpa, unsigned bytes, u64 entry) {
+    memcpy(host_memory(d, gpa), &entry, bytes);
+}
 
 // ---- The model ----
 
@@ -78,12 +80,16 @@ struct walk_result {
 
 // Walks and sets the bits in `copy`, an image of the tables.
 static struct walk_result model_walk(u8 *copy, u64 linear, bool write, bool user, bool fetch) {
-    u64 cr0 = cpu->registers[REG_CR0], cr4 = cpu->registers[REG_CR4], efer = cpu->registers[REG_EFER];
+    u64 cr0 = cpu->registers[REG_CR0], cr4 = cpu->registers[REG_CR4],
+        efer = cpu->registers[REG_EFER];
     bool long_mode = efer & BIT(10), pae = cr4 & BIT(5), nxe = efer & BIT(11);
-    static const unsigned shifts_long[] = {39, 30, 21, 12}, shifts_pae[] = {30, 21, 12}, shifts_32[] = {22, 12};
+    static const unsigned shifts_long[] = {39, 30, 21, 12}, shifts_pae[] = {30, 21, 12},
+                          shifts_32[] = {22, 12};
     const unsigned *shifts = long_mode ? shifts_long : pae ? shifts_pae : shifts_32;
     unsigned levels = long_mode ? 4 : pae ? 3 : 2, size = long_mode || pae ? 8 : 4;
-    u64 table = cpu->registers[REG_CR3] & (long_mode ? 0x000ffffffffff000 : pae ? 0xffffffe0 : 0xfffff000);
+    u64 table = cpu->registers[REG_CR3] & (long_mode ? 0x000ffffffffff000
+                                           : pae     ? 0xffffffe0
+                                                     : 0xfffff000);
     u32 code = (write ? 2u : 0) | (user ? 4u : 0) | (fetch && nxe && size == 8 ? 16u : 0);
     bool writable = true, for_user = true, executable = true;
 
@@ -100,7 +106,8 @@ static struct walk_result model_walk(u8 *copy, u64 linear, bool write, bool user
             writable &= entry >> 1 & 1;
             for_user &= entry >> 2 & 1;
             executable &= !(size == 8 && nxe && entry >> 63);
-            if ((shifts[n] == 30 || shifts[n] == 21 || (shifts[n] == 22 && cr4 & BIT(4))) && entry & 0x80)
+            if ((shifts[n] == 30 || shifts[n] == 21 || (shifts[n] == 22 && cr4 & BIT(4))) &&
+                entry & 0x80)
                 last = true;
         }
         if (last) {
@@ -151,8 +158,10 @@ static void random_controls(enum format format) {
     cpu->registers[REG_CR4] = (format == LEGACY ? r & BIT(4) : BIT(5)) | (r & BIT(21));
     cpu->registers[REG_EFER] = (format == LONG ? BIT(8) | BIT(10) : 0) | (r & BIT(11));
     if (format != LEGACY && cpu->registers[REG_EFER] & BIT(11))
-        cpu->registers[REG_CR4] |= r & BIT(20); // SMEP; what it does to error codes without NX is tested below
-    cpu->registers[REG_CR3] = (host_random() % TABLES << 12) | (format == PAE ? host_random() % 128 * 32 : 0x18);
+        cpu->registers[REG_CR4] |=
+            r & BIT(20); // SMEP; what it does to error codes without NX is tested below
+    cpu->registers[REG_CR3] = (host_random() % TABLES << 12) |
+                              (format == PAE ? host_random() % 128 * 32 : 0x18);
     v->cpu.rflags = 2 | (r & BIT(18));
 }
 
@@ -176,7 +185,8 @@ static void run_model(enum format format) {
         for (u64 page = 0; page < TABLES; page++)
             memcpy(after + page * PAGE_SIZE, host_memory(d, page * PAGE_SIZE), PAGE_SIZE);
         assert_int_equal(error == 0, want.ok);
-        assert_memory_equal(before, after, sizeof(before)); // accessed and dirty bits, and nothing else
+        assert_memory_equal(before, after,
+                            sizeof(before)); // accessed and dirty bits, and nothing else
         if (want.ok) {
             assert_true(gpa.v == want.gpa);
             assert_false(fault.faulted);
@@ -223,7 +233,8 @@ static void test_paging_off(void **state unused) {
     host_set_mode(v, MODE_32);
     assert_int_equal(guest_translate(v, 0x12345678, true, true, true, &gpa, &fault), 0);
     assert_true(gpa.v == 0x12345678);
-    assert_int_equal(guest_translate(v, BIT(32) + 5, false, false, false, &gpa, &fault), 0); // wraps
+    assert_int_equal(guest_translate(v, BIT(32) + 5, false, false, false, &gpa, &fault),
+                     0); // wraps
     assert_true(gpa.v == 5);
 }
 
@@ -380,7 +391,8 @@ static void test_modes(void **state unused) {
     assert_int_equal(guest_mode(v), MODE_16);
 }
 
-static void expect_linear(unsigned segment, u64 offset, unsigned bytes, bool write, bool ok, u64 want) {
+static void expect_linear(unsigned segment, u64 offset, unsigned bytes, bool write, bool ok,
+                          u64 want) {
     u64 linear = ~0ull;
 
     v->cpu.queued.valid = false;
@@ -412,7 +424,8 @@ static void test_segments(void **state unused) {
     expect_linear(BASALT_DS, 0xffff7fffffffffff, 1, false, false, 0);
     // 32-bit protected mode.
     host_set_mode(v, MODE_32);
-    cpu->segments[BASALT_DS] = (struct basalt_segment){.base = 0xfffff000, .limit = 0xffff, .attributes = 0x4093};
+    cpu->segments[BASALT_DS] =
+        (struct basalt_segment){.base = 0xfffff000, .limit = 0xffff, .attributes = 0x4093};
     expect_linear(BASALT_DS, 0x2000, 4, true, true, 0x1000); // wraps
     expect_linear(BASALT_DS, 0xfffc, 4, true, true, 0xeffc);
     expect_linear(BASALT_DS, 0xfffd, 4, true, false, 0);
@@ -438,7 +451,8 @@ static void test_segments(void **state unused) {
     expect_linear(BASALT_SS, 0xffff, 2, true, false, 0);
     // Real mode: limits, no rights.
     host_set_mode(v, MODE_16);
-    cpu->segments[BASALT_DS] = (struct basalt_segment){.base = 0xf0000, .limit = 0xffff, .attributes = 0x10000};
+    cpu->segments[BASALT_DS] =
+        (struct basalt_segment){.base = 0xf0000, .limit = 0xffff, .attributes = 0x10000};
     expect_linear(BASALT_DS, 0xfffe, 2, true, true, 0xffffe);
     assert_false(guest_linear(v, BASALT_DS, 0xffff, 2, true, &(u64){0}));
     assert_int_equal(v->cpu.queued.vector, 13);
@@ -471,14 +485,24 @@ static void test_decode_faults(void **state unused) {
     assert_int_equal(d->status, BASALT_STATUS_PAUSED);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name)  cmocka_unit_test_setup_teardown(name, begin, end)
 #define SMALL(name) cmocka_unit_test_setup_teardown(name, begin_small, end)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        SMALL(test_32_bit_paging), SMALL(test_pae_paging), SMALL(test_4_level_paging), TEST(test_pse36), TEST(test_paging_off),
-        TEST(test_fetch_bit_with_smep), TEST(test_tables_that_are_not_there), TEST(test_read_only_tables),
-        TEST(test_copies_across_pages), TEST(test_fetch), TEST(test_modes), TEST(test_segments), TEST(test_decode_faults),
+        SMALL(test_32_bit_paging),
+        SMALL(test_pae_paging),
+        SMALL(test_4_level_paging),
+        TEST(test_pse36),
+        TEST(test_paging_off),
+        TEST(test_fetch_bit_with_smep),
+        TEST(test_tables_that_are_not_there),
+        TEST(test_read_only_tables),
+        TEST(test_copies_across_pages),
+        TEST(test_fetch),
+        TEST(test_modes),
+        TEST(test_segments),
+        TEST(test_decode_faults),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -7,9 +7,9 @@
 #include "arch/types.h"
 
 #define VECTOR_DEVICE_FIRST 0x30u
-#define VECTOR_DEVICE_LAST 0xdfu
-#define VECTOR_CONSOLE 0xe0u
-#define VECTOR_TIMER 0xf1u
+#define VECTOR_DEVICE_LAST  0xdfu
+#define VECTOR_CONSOLE      0xe0u
+#define VECTOR_TIMER        0xf1u
 
 struct vcpu;
 struct basalt_trace;

@@ -14,15 +14,15 @@ extern u8 host_tables[];
 
 #define FRAME_TABLE_BASE ((u64)host_tables)
 #define CHUNK_TABLE_BASE ((u64)host_tables + 16 * MIB)
-#define MAP_WRITE 0x1u
-#define PTE_PRESENT BIT(0)
-#define PTE_WRITE BIT(1)
-#define PTE_USER BIT(2)
-#define PTE_ACCESSED BIT(5)
-#define PTE_DIRTY BIT(6)
-#define PTE_LARGE BIT(7)
-#define PTE_NX BIT(63)
-#define PTE_ADDRESS 0x000ffffffffff000ull
+#define MAP_WRITE        0x1u
+#define PTE_PRESENT      BIT(0)
+#define PTE_WRITE        BIT(1)
+#define PTE_USER         BIT(2)
+#define PTE_ACCESSED     BIT(5)
+#define PTE_DIRTY        BIT(6)
+#define PTE_LARGE        BIT(7)
+#define PTE_NX           BIT(63)
+#define PTE_ADDRESS      0x000ffffffffff000ull
 
 static inline void *pool_ptr(hpa_t pa) {
     if (pa.v >= HOST_RAM)
@@ -38,6 +38,7 @@ static inline void unmap_kernel(u64 va unused, u64 bytes unused) {}
 static inline void paging_set_frame_source(hpa_t (*alloc)(void) unused) {}
 
 extern unsigned host_map_failures; // the next so many map_kernel() fail
-static inline int map_kernel(u64 va unused, hpa_t pa unused, u64 bytes unused, unsigned flags unused) {
+static inline int map_kernel(u64 va unused, hpa_t pa unused, u64 bytes unused,
+                             unsigned flags unused) {
     return host_map_failures && host_map_failures-- ? -1 : 0;
 }

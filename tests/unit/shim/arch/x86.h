@@ -7,27 +7,20 @@
 
 #include_next "arch/x86.h"
 
-static inline bool host_rdmsr_safe(u32 msr unused, u64 *value)
-{
+static inline bool host_rdmsr_safe(u32 msr unused, u64 *value) {
     *value = 0;
     return false;
 }
 
-static inline bool host_wrmsr_safe(u32 msr unused, u64 value unused)
-{
-    return false;
-}
+static inline bool host_wrmsr_safe(u32 msr unused, u64 value unused) { return false; }
 
 static inline void host_xsetbv(u32 index unused, u64 value unused) {}
 
 // A test that defines it, and gives it a value but 0, has time stand still but for what it adds.
 extern u64 host_tsc __attribute__((weak));
-static inline u64 host_rdtsc(void)
-{
-    return &host_tsc && host_tsc ? host_tsc : rdtsc();
-}
+static inline u64 host_rdtsc(void) { return &host_tsc && host_tsc ? host_tsc : rdtsc(); }
 
-#define rdtsc host_rdtsc
-#define xsetbv host_xsetbv
+#define rdtsc      host_rdtsc
+#define xsetbv     host_xsetbv
 #define rdmsr_safe host_rdmsr_safe
 #define wrmsr_safe host_wrmsr_safe
