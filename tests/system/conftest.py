@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,18 @@ def check_filesystem(disk, partition, folder):
     subprocess.run(["/sbin/e2fsck", "-p", part], stdout=subprocess.DEVNULL)
     done = subprocess.run(["/sbin/e2fsck", "-f", "-n", part], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def stop_idle(machine):
+    """Stops a QEMU machine (`cont` lets it go on) while its processor halts in the kernel, for want of anything to do."""
+    for _ in range(200):
+        machine.monitor("stop")
+        registers = machine.monitor("info registers")
+        if int(re.search(r"RIP=([0-9a-f]{16})", registers)[1], 16) >= 0xffff800000000000 and "HLT=1" in registers:
+            return
+        machine.monitor("cont")
+        time.sleep(0.05)
+    raise AssertionError("nobody has anything to do, but the processor does not halt")
 
 
 def writable_and_executable(machine, lowest=0):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """NMIs and machine checks are named, and what a panic said is shown at the next boot. QEMU's monitor makes them."""
 
-from conftest import PROMPT, shell
+from conftest import PROMPT, shell, stop_idle
 
 # The status of a machine check bank: valid, uncorrected, enabled, the processor's state is lost; an error of the caches.
 FATAL = "0xb200000000000175"
@@ -20,8 +20,10 @@ def test_panic_is_shown_at_the_next_boot(qemu, image):
     machine = qemu(image(linux=False), memory="256M", reboot=True)
     machine.fatal = None
     machine.expect(PROMPT)
+    stop_idle(machine)  # TCG does not intercept machine checks: one that came while dom0 runs would be dom0's
     machine.monitor(f"mce 0 1 {FATAL} 0x5 0x1234000 0x0")
-    machine.expect(r"basalt: machine check: CPU 0 bank 1: .*not corrected, status 0xb200000000000175")
+    machine.monitor("cont")
+    machine.expect(r"basalt: machine check: CPU 0 bank 1: .*(?:un|not )corrected, status 0xb200000000000175")
     machine.expect(r"basalt: panic: machine check that cannot be survived")
     machine.expect(r"^  from ffffffff8[0-9a-f]+ \w+\+0x")
     machine.expect(r"^basalt: resetting the machine")
