@@ -110,10 +110,14 @@ struct domain {
     struct vcpu *vcpus[BASALT_VCPUS_MAX];
 
     struct handle *handle_pages[HANDLE_PAGES];
-    struct handle *handles; // on this domain, of all holders
+    struct handle *free_handles; // in its own table, used before; linked by `next`
+    u32 handles_used;            // entries from the table's start that were ever used
+    struct handle *handles;      // on this domain, of all holders
 
     struct basalt_event_page *events; // NULL: none
     struct port *port_pages[PORT_PAGES];
+    u32 free_port;  // first port that was used before and is free, 0: none; linked by `entry`
+    u32 ports_used; // ports from 0 on that were ever used; 0 is never given out
     u32 timer_port;
     struct watcher end_watcher;
 

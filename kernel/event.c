@@ -46,20 +46,29 @@ bool events_pending(const struct domain *d) {
     return d->events && __atomic_load_n(&d->events->summary, __ATOMIC_SEQ_CST);
 }
 
+static struct port *port_at(struct domain *d, u32 port) {
+    return &d->port_pages[port / PORTS_PER_PAGE][port % PORTS_PER_PAGE];
+}
+
+// Constant time: a port that was freed, else the first that was never used.
 i64 port_alloc(struct domain *d) {
+    u32 port = d->free_port;
+
     if (!d->events)
         return -BASALT_EINVAL;
-    for (unsigned page = 0; page < PORT_PAGES; page++) {
-        if (!d->port_pages[page] && !(d->port_pages[page] = domain_page_alloc(d)))
+    if (port) {
+        d->free_port = port_at(d, port)->entry;
+    } else {
+        port = MAX(d->ports_used, 1u); // 0 means "no port" to those that keep numbers
+        if (port == BASALT_PORTS)
             return -BASALT_ENOSPC;
-        // Port 0 is never given out: 0 means "no port" to those that keep numbers.
-        for (unsigned i = page ? 0 : 1; i < PORTS_PER_PAGE; i++)
-            if (d->port_pages[page][i].kind == PORT_FREE) {
-                d->port_pages[page][i] = (struct port){.kind = PORT_ALLOCATED};
-                return page * PORTS_PER_PAGE + i;
-            }
+        struct port **page = &d->port_pages[port / PORTS_PER_PAGE];
+        if (!*page && !(*page = domain_page_alloc(d)))
+            return -BASALT_ENOSPC;
+        d->ports_used = port + 1;
     }
-    return -BASALT_ENOSPC;
+    *port_at(d, port) = (struct port){.kind = PORT_ALLOCATED};
+    return port;
 }
 
 void port_free(struct domain *d, u32 port) {
@@ -70,7 +79,8 @@ void port_free(struct domain *d, u32 port) {
     if (d->timer_port == port)
         event_timer(d, 0, 0);
     __atomic_fetch_and(&d->events->pending[port / 64], ~BIT(port % 64), __ATOMIC_SEQ_CST);
-    *p = (struct port){0};
+    *p = (struct port){.entry = d->free_port};
+    d->free_port = port;
 }
 
 static void timer_expired(struct timer *timer) {

@@ -12,7 +12,7 @@ must_check int events_init(struct domain *d);
 void events_teardown(struct domain *d);
 /// Sets the port's bit and wakes the domain if it waits. A port that is not allocated is ignored.
 void event_ring(struct domain *d, u32 port);
-/// The lowest port that is free becomes allocated; returns it, or a negative error.
+/// A free port becomes allocated; returns it, or a negative error. Constant time.
 i64 port_alloc(struct domain *d);
 /// The port if it is allocated, whatever it is bound to; else NULL.
 struct port *port_find(struct domain *d, u64 port);

@@ -20,18 +20,24 @@ struct handle *handle_find(struct domain *holder, u64 index) {
     return in_use(h) ? h : NULL;
 }
 
+// Constant time: an entry that was freed, else the first that was never used.
 static struct handle *free_handle(struct domain *holder) {
-    for (unsigned page = 0; page < HANDLE_PAGES; page++) {
-        struct handle **table = &holder->handle_pages[page];
-        if (!*table && !(*table = domain_page_alloc(holder)))
-            return NULL;
-        for (unsigned i = 0; i < HANDLES_PER_PAGE; i++)
-            if (!in_use(&(*table)[i])) {
-                (*table)[i].index = page * HANDLES_PER_PAGE + i;
-                return &(*table)[i];
-            }
+    struct handle *h = holder->free_handles;
+
+    if (h) {
+        holder->free_handles = h->next;
+        return h;
     }
-    return NULL;
+    u32 index = holder->handles_used;
+    if (index == HANDLE_PAGES * HANDLES_PER_PAGE)
+        return NULL;
+    struct handle **table = &holder->handle_pages[index / HANDLES_PER_PAGE];
+    if (!*table && !(*table = domain_page_alloc(holder)))
+        return NULL;
+    holder->handles_used++;
+    h = &(*table)[index % HANDLES_PER_PAGE];
+    h->index = index;
+    return h;
 }
 
 struct handle *handle_create(struct domain *holder, struct domain *target, u32 rights) {
@@ -42,10 +48,9 @@ struct handle *handle_create(struct domain *holder, struct domain *target, u32 r
     h->target = target;
     h->rights = rights;
     h->holder = holder;
-    h->parent = NULL;
+    h->parent = h->next = h->previous = NULL;
     if (target) {
         h->next = target->handles;
-        h->previous = NULL;
         if (h->next)
             h->next->previous = h;
         target->handles = h;
@@ -73,7 +78,9 @@ static void remove(struct handle *h) {
         if (!holds_another(target, h->holder))
             requests_forget(target, h->holder);
     }
-    *h = (struct handle){0};
+    struct domain *holder = h->holder;
+    *h = (struct handle){.index = h->index, .next = holder->free_handles};
+    holder->free_handles = h;
 }
 
 struct handle *handle_next(struct domain *holder, u32 *cursor) {
