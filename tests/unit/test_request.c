@@ -405,6 +405,30 @@ static void test_port_comes_back_quiet(void **state unused) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
+// Every port is given out once; a freed one is the next; its bit is not pending for its new owner.
+static void test_ports_run_out(void **state unused) {
+    static bool given[BASALT_PORTS];
+    i64 port, count = 0, before = a->ports_used ? a->ports_used : 1;
+
+    memset(given, 0, sizeof(given));
+    while ((port = port_alloc(a)) > 0) {
+        assert_false(given[port]);
+        given[port] = true;
+        count++;
+    }
+    assert_int_equal(port, -BASALT_ENOSPC);
+    assert_int_equal(count, BASALT_PORTS - before);
+    event_ring(a, 77);
+    assert_true(rung(a, 77));
+    event_ring(a, 77);
+    port_free(a, 77);
+    a->events->summary = 0;
+    assert_null(port_find(a, 77));
+    assert_int_equal(port_alloc(a), 77);
+    assert_false(a->events->pending[1] & BIT(13));
+    assert_int_equal(port_alloc(a), -BASALT_ENOSPC);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_serve),
@@ -416,6 +440,7 @@ int main(void) {
         TEST(test_doorbells),
         TEST(test_doorbells_model),
         TEST(test_port_comes_back_quiet),
+        TEST(test_ports_run_out),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
