@@ -211,8 +211,8 @@ test-long: all guests disk unit-build fuzz-build ## the same, with the tests mar
 fuzz: fuzz-build ## run the fuzzers in tests/fuzz for a minute each (T=name for some)
 	@$(PYTHON) tools/testrun.py --build $(B) --fuzz $(if $(T),--only '$(T)')
 
-bench: all guests disk ## measure; writes build/bench.tsv
-	@$(PYTHON) tests/bench/bench.py --build $(B)
+bench: all guests disk ## measure; writes build/bench.tsv (T=exits for some)
+	@$(PYTHON) tests/bench/bench.py --build $(B) $(if $(T),--only "$(T)")
 
 C_FILES = $(shell find $(KERNEL_FOLDERS) dom0 include tests -name '*.[ch]' | sort)
 lint: $(CJSON)/cJSON.c $(NEWLIB)/lib/libc.a ## check white space (clang-format) and look for mistakes (clang-tidy, cppcheck)

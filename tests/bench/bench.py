@@ -1,49 +1,83 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Measures Basalt. Writes build/bench.tsv: metric, value, unit, machine; prints it as well.
+"""Measures Basalt. Writes build/bench.tsv and prints it with the targets. Every measurement is made twice; if the two differ,
+or one fails, so does the whole.
 
-A measurement is a function that yields (metric, value, unit, machine) rows and stands in the list MEASUREMENTS. Numbers that
-depend on the host's speed say so in the name of their machine (`host`); those counted in guest instructions repeat exactly.
+A measurement is a function (build, machine, turn) that yields rows (metric, value, unit); its attribute `machines` says where it
+is made. They stand in the list GROUPS. docs/specification.md says what each metric is.
 """
 
 import argparse
 import subprocess
 import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(TOP / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import paths  # noqa: E402
+from machines import TOP  # noqa: E402
+from targets import target  # noqa: E402
 
 
-def size(build):
+def size(build, machine, turn):
     """Lines of code of the kernel, and what is loaded into memory, by kind."""
     lines = subprocess.run([TOP / "tools/loc.sh", "--kernel"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    yield "loc_kernel", int(lines), "lines", "-"
+    yield "loc_kernel", int(lines), "lines"
     for name in ("basalt", "dom0"):
         image = build / f"{name}.elf"
-        text, data, bss = subprocess.run(["size", image], check=True, stdout=subprocess.PIPE,
-                                         text=True).stdout.splitlines()[1].split()[:3]
-        yield f"size_{name}_text", int(text), "bytes", "-"
-        yield f"size_{name}_data", int(data), "bytes", "-"
-        yield f"size_{name}_bss", int(bss), "bytes", "-"
+        numbers = subprocess.run(["size", image], check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[1].split()
+        for kind, number in zip(("text", "data", "bss"), numbers):
+            yield f"size_{name}_{kind}", int(number), "bytes"
 
 
-MEASUREMENTS = [size]
+size.machines = ("-",)
+
+GROUPS = [size, paths.exits]
+
+
+def measure(build, group, machine):
+    """Both turns of a group on one machine; its rows, or raises."""
+    first, second = (list(group(build, machine, turn)) for turn in (1, 2))
+    if first != second:
+        different = [f"{a[0]}: {a[1]}, then {b[1]}" for a, b in zip(first, second) if a != b]
+        raise AssertionError(f"{group.__name__} on {machine} does not repeat: " + "; ".join(different or ["other rows"]))
+    return [(metric, value, unit, machine) for metric, value, unit in first]
+
+
+def verdict(metric, value):
+    limit = target(metric)
+    if limit is None:
+        return "", ""
+    return f"<= {limit:g}" if limit >= 0 else f">= {-limit:g}", "met" if value <= limit or 0 > limit >= -value else "MISSED"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build")
-    parser.add_argument("--only", help="measure only the function of this name")
+    parser.add_argument("--only", help="measure only the groups whose name contains this, or only on the machine of this name")
     options = parser.parse_args()
     build = (TOP / options.build).resolve()
-    rows = [row for measure in MEASUREMENTS if options.only in (None, measure.__name__) for row in measure(build)]
-    out = TOP / "build/bench.tsv"
+    wanted = [(group, machine) for group in GROUPS for machine in group.machines
+              if not options.only or options.only in group.__name__ or options.only in machine]
+    rows, failed = [], 0
+    with ThreadPoolExecutor(2) as pool:
+        futures = [(group, machine, pool.submit(measure, build, group, machine)) for group, machine in wanted]
+        for group, machine, future in futures:
+            try:
+                rows += future.result()
+            except Exception:
+                failed += 1
+                print(f"bench: {group.__name__} on {machine} FAILED\n{traceback.format_exc()}", file=sys.stderr)
+    out = build / "bench.tsv"
     out.write_text("metric\tvalue\tunit\tmachine\n" + "".join("\t".join(map(str, row)) + "\n" for row in rows))
     for metric, value, unit, machine in rows:
-        print(f"{metric:32} {value:>14} {unit:12} {machine}")
-    print(f"bench: {len(rows)} figures in {out.relative_to(TOP)}")
+        limit, met = verdict(metric, value)
+        print(f"{metric:28} {value:>14} {unit:13} {machine:14} {limit:>12} {met}")
+    print(f"bench: {len(rows)} figures in {out.relative_to(TOP)}; {failed} measurements failed")
+    return 1 if failed or not rows else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
