@@ -159,7 +159,7 @@ $(B)/basalt.iso: $(B)/basalt.elf $(B)/dom0.elf $(GUEST)/.stamp tools/image.py $(
 
 # ---- What people type -------------------------------------------------------------------------------------------------
 
-.PHONY: all kernel dom0 guests disk iso run run-bochs gdb unit system test test-long fuzz bench lint format loc clean \
+.PHONY: all kernel dom0 guests disk iso run run-bochs gdb unit system test test-long fuzz bench profile lint format loc clean \
 	distclean help setup FORCE
 FORCE:
 
@@ -213,6 +213,9 @@ fuzz: fuzz-build ## run the fuzzers in tests/fuzz for a minute each (T=name for 
 
 bench: all guests disk ## measure; writes build/bench.tsv (T=exits for some)
 	@$(PYTHON) tests/bench/bench.py --build $(B) $(if $(T),--only "$(T)")
+
+profile: all guests ## list who spends the instructions of a path: T=hypercall_null [MACHINE=svm] [BITS=64]
+	@$(PYTHON) tests/bench/profile.py --build $(B) $(if $(MACHINE),--machine $(MACHINE)) $(if $(BITS),--bits $(BITS)) $(T)
 
 C_FILES = $(shell find $(KERNEL_FOLDERS) dom0 include tests -name '*.[ch]' | sort)
 lint: $(CJSON)/cJSON.c $(NEWLIB)/lib/libc.a ## check white space (clang-format) and look for mistakes (clang-tidy, cppcheck)

@@ -318,10 +318,11 @@ debug: action=ignore
 
 
 class Bochs(Machine):
-    """A Bochs machine: VMX on the Intel models, SVM on `ryzen`. `extra` is lines for its configuration."""
+    """A Bochs machine: VMX on the Intel models, SVM on `ryzen`. `extra` is lines for its configuration, `script` is commands for
+    its debugger."""
 
     def __init__(self, name, iso, cpu="corei7_haswell_4770", smp=1, memory=512, timeout=300, ips=100000000,
-                 time0="utc", cpu_extra="", plugins="", extra=""):
+                 time0="utc", cpu_extra="", plugins="", extra="", script="c\n"):
         super().__init__(name, timeout)
         self._folder = tempfile.mkdtemp(prefix="basalt-bochs-")
         listener = socket.create_server(("127.0.0.1", 0))
@@ -329,7 +330,7 @@ class Bochs(Machine):
                                      port=listener.getsockname()[1], folder=self._folder, extra=extra,
                                      cpu_extra=cpu_extra and f", {cpu_extra}", plugins=plugins and f", {plugins}")
         (Path(self._folder) / "bochsrc").write_text(config)
-        (Path(self._folder) / "go.rc").write_text("c\n")
+        (Path(self._folder) / "go.rc").write_text(script)
         # Bochs draws its screen on a terminal: it gets one of its own, which nobody looks at.
         self._terminal, terminal = pty.openpty()
         termios.tcsetwinsize(terminal, (50, 132))

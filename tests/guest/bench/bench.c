@@ -7,14 +7,15 @@
 //
 // where the same code without the instruction in question has been subtracted, and switches itself off after the last.
 // TSC ticks are instructions on QEMU with -icount shift=0 and on Bochs. Nothing is printed while something is measured,
-// so that dom0 has nothing to do. With the word `loop` in front, the next path is taken for ever between two marks, for
-// tools/profile.py: `xchg %bx, %bx` (Bochs stops there if told so).
+// so that dom0 has nothing to do. Behind the word `mark` each path is only taken
+// MARKED times, between two marks each: `xchg %bx, %bx`, from which the profiler takes its cue (tests/bench/profile.py).
 
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 
 #define SAMPLES   10000u
+#define MARKED    4u
 #define COM1      0x3f8
 #define PM1A      0x604
 #define UNCLAIMED "0xe0" // a port of nobody's
@@ -46,8 +47,8 @@ static u8 vmmcall; // the processor's hypercall instruction is VMMCALL
 #define PATH(function, setup, instruction)                                                 \
     SAMPLE(function, setup, instruction)                                                   \
     SAMPLE(function##_empty, setup, "")                                                    \
-    static void function##_loop(void) {                                                    \
-        for (;;)                                                                           \
+    static void function##_marked(void) {                                                  \
+        for (u32 i = 0; i < MARKED; i++)                                                   \
             __asm__ volatile(setup "\n xchg %%bx, %%bx\n" instruction "\n xchg %%bx, %%bx" \
                              :                                                             \
                              :                                                             \
@@ -65,10 +66,10 @@ PATH(lapic, "mov $" LAPIC_ID ", %%edx", LAPIC_LOAD)
 struct path {
     const char *name;
     u32 (*sample)(void), (*empty)(void);
-    void (*loop)(void);
+    void (*marked)(void);
 };
 #define ROW(name, function) \
-    { name, function, function##_empty, function##_loop }
+    { name, function, function##_empty, function##_marked }
 
 static const struct path paths[] = {
     ROW("exit_cpuid", cpuid_0),         ROW("exit_cpuid_leaf1", cpuid_1),
@@ -181,15 +182,18 @@ static int is_amd(void) {
 }
 
 void bench_main(const char *line) {
+    int mark = 0;
+
     vmmcall = (u8)is_amd();
     while (*line) {
         if (*line == ' ') {
             line++;
             continue;
         }
-        int loop = word_is(&line, "loop ") || word_is(&line, "loop");
-        while (*line == ' ')
-            line++;
+        if (word_is(&line, "mark")) {
+            mark = 1;
+            continue;
+        }
         const struct path *path = find(&line);
         if (!path) {
             print("bench: unknown: ");
@@ -197,9 +201,10 @@ void bench_main(const char *line) {
             print("\r\n");
             break;
         }
-        if (loop)
-            print("bench: loops\r\n"), path->loop();
-        run(path);
+        if (mark)
+            path->marked();
+        else
+            run(path);
     }
     print("bench: end\r\n");
     __asm__ volatile("outw %w0, %w1" : : "a"(0x3400), "Nd"((u16)PM1A)); // SLP_TYP 5, SLP_EN
