@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Emulation of instructions whose memory operand is a device: local APIC, IOAPIC, doorbells and whatever request
+// Emulation of instructions whose memory operand is a device: local APIC, doorbells and whatever request
 // servers answer for. An instruction that has to wait for an answer is kept decoded in v->io and resumed by phase;
 // registers, flags and RIP change only when all device accesses are done.
 
@@ -25,38 +25,25 @@ void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, bool high, u64 v
         v->cpu.dirty |= CPU_DIRTY_RSP;
 }
 
-// The APICs are the kernel's: answered at once. False: not theirs.
-static bool apic_access(struct vcpu *v, gpa_t gpa, unsigned bytes, bool write, u64 *value) {
+// The local APIC is the kernel's: answered at once.
+static void lapic_access(struct vcpu *v, gpa_t gpa, unsigned bytes, bool write, u64 *value) {
     u32 offset = (u32)(gpa.v & ~PAGE_MASK);
 
-    if (vlapic_owns(&v->lapic, gpa)) {
-        if (write) {
-            struct vlapic_effect effect =
-                vlapic_write(&v->lapic, offset, bytes, (u32)*value, guest_tsc(v));
-            vcpu_apic_effect(v, &effect);
-        } else {
-            *value = vlapic_read(&v->lapic, offset, bytes, guest_tsc(v));
-        }
-        return true;
+    if (write) {
+        struct vlapic_effect effect =
+            vlapic_write(&v->lapic, offset, bytes, (u32)*value, guest_tsc(v));
+        vcpu_apic_effect(v, &effect);
+    } else {
+        *value = vlapic_read(&v->lapic, offset, bytes, guest_tsc(v));
     }
-    if (vioapic_owns(gpa)) {
-        if (write) {
-            struct vioapic_eoi eoi = {0};
-            u32 pins = vioapic_write(&v->domain->ioapic, offset, (u32)*value, &eoi);
-            guest_ioapic_eoi(v->domain, &eoi);
-            guest_ioapic_deliver(v->domain, pins);
-        } else {
-            *value = vioapic_read(&v->domain->ioapic, offset);
-        }
-        return true;
-    }
-    return false;
 }
 
 bool device_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
                    u64 *value) {
-    if (space == BASALT_SPACE_MEMORY && apic_access(v, GPA(address), bytes, write, value))
+    if (space == BASALT_SPACE_MEMORY && vlapic_owns(&v->lapic, GPA(address))) {
+        lapic_access(v, GPA(address), bytes, write, value);
         return true;
+    }
     if (write && doorbell_ring(v, space, address, bytes, *value))
         return true;
     v->io.answered = false;

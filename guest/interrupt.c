@@ -5,11 +5,14 @@
 
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
-#include "kernel/event.h"
+#include "kernel/request.h"
 #include "kernel/schedule.h"
 #include "kernel/trace.h"
 
 #include <basalt/error.h>
+
+// Where the guest's IOAPIC takes the end of a level-triggered interrupt.
+#define IOAPIC_EOI_REGISTER 0xfec00040ull
 
 static void deliver_to(struct vcpu *v, const struct apic_message *m) {
     switch (m->mode) {
@@ -50,6 +53,21 @@ static void deliver(struct domain *d, const struct vcpu *source, const struct ap
     }
 }
 
+// Decodes an MSI ("Message Signalled Interrupts", SDM). False for an address outside the interrupt window or a
+// delivery mode that MSIs don't have.
+static bool msi_decode(u64 address, u32 data, struct apic_message *m) {
+    u32 dest = (u32)(address >> 12) & 0xff;
+
+    *m = (struct apic_message){
+        .dest = dest == 0xff ? VLAPIC_BROADCAST : dest,
+        .vector = (u8)data,
+        .mode = data >> 8 & 7,
+        .logical = address & 4,
+        .level = data & 0x8000,
+    };
+    return address >> 20 == 0xfee && m->mode != APIC_RESERVED && m->mode != APIC_SIPI;
+}
+
 int guest_msi(struct domain *d, u64 address, u64 data) {
     struct apic_message m;
 
@@ -57,31 +75,6 @@ int guest_msi(struct domain *d, u64 address, u64 data) {
         return -BASALT_EINVAL;
     deliver(d, NULL, &m);
     return 0;
-}
-
-int guest_line(struct domain *d, unsigned pin, bool level) {
-    struct apic_message m;
-
-    if (vioapic_set_line(&d->ioapic, pin, level, &m))
-        deliver(d, NULL, &m);
-    return 0;
-}
-
-void guest_ioapic_deliver(struct domain *d, u32 pins) {
-    struct apic_message m;
-
-    for (; pins; pins &= pins - 1)
-        if (vioapic_deliver(&d->ioapic, (unsigned)__builtin_ctz(pins), &m))
-            deliver(d, NULL, &m);
-}
-
-void guest_ioapic_eoi(struct domain *d, const struct vioapic_eoi *eoi) {
-    for (u32 pins = eoi->ended; pins; pins &= pins - 1) {
-        unsigned pin = (unsigned)__builtin_ctz(pins);
-        if (d->line_eoi[pin].domain)
-            event_ring(d->line_eoi[pin].domain, d->line_eoi[pin].port);
-    }
-    guest_ioapic_deliver(d, eoi->again);
 }
 
 void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect) {
@@ -94,10 +87,10 @@ void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect) {
     }
     if (effect->send)
         deliver(v->domain, v, &effect->message);
-    if (effect->eoi) {
-        struct vioapic_eoi eoi = vioapic_eoi(&v->domain->ioapic, effect->eoi_vector);
-        guest_ioapic_eoi(v->domain, &eoi);
-    }
+    // As if the vCPU wrote the vector there itself: it goes on when whoever models the IOAPIC has answered.
+    if (effect->eoi)
+        (void)!request_send(v, BASALT_SPACE_MEMORY, IOAPIC_EOI_REGISTER, 4, true,
+                            effect->eoi_vector);
 }
 
 bool vcpu_can_wake(struct vcpu *v) {

@@ -10,7 +10,7 @@
 #include "guest/cpuid.h"
 #include "guest/decode.h"
 #include "guest/msr.h"
-#include "guest/vioapic.h"
+#include "guest/vlapic.h"
 #include "kernel/policy.h"
 #include "kernel/timer.h"
 
@@ -89,11 +89,6 @@ static inline u64 guest_tsc(const struct vcpu *v) { return rdtsc() + v->cpu.tsc_
 void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect);
 /// Delivers an MSI message to the domain's local APICs. 0, or -BASALT_EINVAL for a message that is none.
 int guest_msi(struct domain *d, u64 address, u64 data);
-/// Sets a line of the domain's IOAPIC.
-int guest_line(struct domain *d, unsigned pin, bool level);
-/// What an EOI of the IOAPIC asks for: rings EOI ports, delivers lines that are still asserted.
-void guest_ioapic_eoi(struct domain *d, const struct vioapic_eoi *eoi);
-void guest_ioapic_deliver(struct domain *d, u32 pins);
 /// Puts the next event to deliver into cpu.queued, or asks for a window. Call right before an entry.
 void vcpu_prepare_event(struct vcpu *v);
 /// Whether an interrupt or NMI would end HLT now.

@@ -110,7 +110,6 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
     d->cap = config->cap;
     d->status = BASALT_STATUS_PAUSED;
     d->tsc_offset = -rdtsc(); // the guest's TSC begins at 0
-    vioapic_init(&d->ioapic, 0);
     if (!domain_charge(d, PAGE_SIZE)) {
         frame_kernel_free(d);
         return -BASALT_ENOSPC;

@@ -9,7 +9,6 @@
 
 #include "arch/spinlock.h"
 #include "ept/ept.h"
-#include "guest/vioapic.h"
 #include "kernel/frames.h"
 
 #include <basalt/domain.h>
@@ -130,13 +129,11 @@ struct domain {
     struct route *routes; // one page, sorted by (space, first)
     u32 route_count;
     struct request_server servers[SERVERS_MAX];
-    struct watcher line_eoi[VIOAPIC_PINS];
 
     struct share *share_page; // those that this domain granted
     struct share *grants;     // list of those granted to it
-    struct vioapic ioapic;
-    u64 exits, run_tsc; // of vCPUs that are gone
-    u64 tsc_offset;     // guest TSC = host TSC + offset
+    u64 exits, run_tsc;       // of vCPUs that are gone
+    u64 tsc_offset;           // guest TSC = host TSC + offset
 };
 _Static_assert(sizeof(struct domain) <= 4096, "a domain fits its page");
 

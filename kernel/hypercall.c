@@ -317,17 +317,6 @@ static i64 hc_doorbell_unbind(struct call *c) { return doorbell(c, doorbell_unbi
 
 static i64 hc_inject_msi(struct call *c) { return guest_msi(c->target, c->args[1], c->args[2]); }
 
-static i64 hc_inject_line(struct call *c) {
-    if (c->args[1] >= VIOAPIC_PINS || c->args[2] > 1)
-        return -BASALT_EINVAL;
-    return guest_line(c->target, (unsigned)c->args[1], c->args[2]);
-}
-
-static i64 hc_line_eoi_bind(struct call *c) {
-    return c->args[1] < VIOAPIC_PINS ? watch(c, &c->target->line_eoi[c->args[1]], c->args[2])
-                                     : -BASALT_EINVAL;
-}
-
 static i64 hc_pci_read(struct call *c) {
     return device_config_read(c->caller, c->args[1], c->args[2], c->args[3]);
 }
@@ -420,8 +409,6 @@ static const struct row rows[] = {
     ROW(DOORBELL_BIND, hc_doorbell_bind, BASALT_RIGHT_IO, 0),
     ROW(DOORBELL_UNBIND, hc_doorbell_unbind, BASALT_RIGHT_IO, ROW_ENDED),
     ROW(INJECT_MSI, hc_inject_msi, BASALT_RIGHT_IO, 0),
-    ROW(INJECT_LINE, hc_inject_line, BASALT_RIGHT_IO, 0),
-    ROW(LINE_EOI_BIND, hc_line_eoi_bind, BASALT_RIGHT_IO, 0),
     ROW(PCI_READ, hc_pci_read, BASALT_RIGHT_PCI, 0),
     ROW(PCI_WRITE, hc_pci_write, BASALT_RIGHT_PCI, 0),
     ROW(IRQ_BIND_MSI, hc_irq_bind_msi, BASALT_RIGHT_PCI, 0),

@@ -146,9 +146,6 @@ void requests_forget(struct domain *d, const struct domain *holder) {
     for (unsigned i = 0; i < SERVERS_MAX; i++)
         if (d->servers[i].domain == holder)
             close_server(d, &d->servers[i]);
-    for (unsigned pin = 0; pin < VIOAPIC_PINS; pin++)
-        if (d->line_eoi[pin].domain == holder)
-            d->line_eoi[pin].domain = NULL;
     if (d->end_watcher.domain == holder)
         d->end_watcher.domain = NULL;
     if (d->state_holder == holder) {

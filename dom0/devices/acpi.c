@@ -10,6 +10,7 @@
 #include "acpi.h"
 #include "acpi_dsdt.h"
 #include "acpi_tables.h"
+#include "ioapic.h"
 #include "machine.h"
 #include "pm.h"
 #include "rtc.h"

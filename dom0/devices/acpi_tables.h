@@ -117,9 +117,8 @@ struct acpi_madt {
     struct acpi_madt_lapic lapics[BASALT_VCPUS_MAX]; // cut to what there are
 } packed;
 
-#define LAPIC_ADDRESS  0xfee00000u
-#define IOAPIC_ADDRESS 0xfec00000u
-#define LEVEL_HIGH     0x000du
+#define LAPIC_ADDRESS 0xfee00000u
+#define LEVEL_HIGH    0x000du
 
 struct acpi_mcfg {
     struct acpi_header header;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "host.h"
+#include "ioapic.h"
 #include "machine.h"
 #include "pm.h"
 #include "rtc.h"

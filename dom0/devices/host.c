@@ -130,10 +130,6 @@ void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data) {
     (void)hc_inject_msi(domain, address, data); // a wrong address is the guest's own affair
 }
 
-void host_inject_line(uint32_t domain, uint32_t gsi, bool level) {
-    (void)hc_inject_line(domain, gsi, level);
-}
-
 // ---- time, work, randomness, log, heap ----
 
 _Static_assert(sizeof(struct timer) <= sizeof(struct host_timer) &&

@@ -45,9 +45,8 @@ void host_server_end(struct host_server *server);
 int host_server_route(struct host_server *server, bool memory, uint64_t first, uint64_t last);
 void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t data);
 
-/// Injects an MSI / sets a line of the IOAPIC of the domain.
+/// Injects an MSI.
 void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data);
-void host_inject_line(uint32_t domain, uint32_t gsi, bool level);
 
 /// Ties writes of `bytes` at I/O port `address` to `ring(context)`. Returns a number >= 0 for
 /// host_doorbell_unbind(), or an error, after which the writes come as requests.

@@ -28,9 +28,7 @@ static const struct vpci_id bridge_id = {
 };
 
 static void line_set(struct guest_machine *m, uint32_t gsi, bool level) {
-    uint32_t bit = 1u << gsi;
-    m->state->lines = level ? m->state->lines | bit : m->state->lines & ~bit;
-    host_inject_line(m->config.domain, gsi, level);
+    ioapic_set_line(m->state, m->config.domain, gsi, level);
 }
 
 static void uart_line(void *m, bool level) { line_set(m, UART_GSI, level); }
@@ -58,6 +56,7 @@ static void end_now(void *context) {
 }
 
 void machine_platform_init(struct guest_machine *m) {
+    ioapic_reset(m->state);
     m->uart = (struct uart){
         .state = &m->state->uart,
         .output = machine_console_uart_output,

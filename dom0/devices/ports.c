@@ -131,6 +131,18 @@ static void write_bar_memory(void *m, uint64_t offset, unsigned bytes, uint64_t 
                    data);
 }
 
+static uint64_t read_ioapic(void *m, uint64_t offset, unsigned bytes) {
+    return offset % 4 ? 0
+                      : ioapic_read(((struct guest_machine *)m)->state, (unsigned)offset) &
+                            access_mask(bytes);
+}
+
+static void write_ioapic(void *m, uint64_t offset, unsigned bytes, uint64_t data) {
+    (void)bytes;
+    const struct guest_machine *machine = m;
+    ioapic_write(machine->state, machine->config.domain, (unsigned)offset, (uint32_t)data);
+}
+
 static const struct dispatch_range ranges[] = {
     {I8042_COMMAND, I8042_COMMAND, 0, 1, NULL, write_i8042},
     {RTC_PORT, RTC_PORT + 1, 0, 1, read_rtc, write_rtc},
@@ -141,6 +153,7 @@ static const struct dispatch_range ranges[] = {
     {MACHINE_PCI_IO, 0xffff, 0, 4, read_bar_io, write_bar_io},
     {MACHINE_PCI_MEMORY, MACHINE_PCI_MEMORY_END - 1, 1, 8, read_bar_memory, write_bar_memory},
     {MACHINE_ECAM, MACHINE_ECAM + MACHINE_ECAM_SIZE - 1, 1, 8, read_ecam, write_ecam},
+    {IOAPIC_ADDRESS, IOAPIC_ADDRESS + IOAPIC_SIZE - 1, 1, 4, read_ioapic, write_ioapic},
 };
 #define RANGES (sizeof(ranges) / sizeof(ranges[0]))
 

@@ -13,7 +13,7 @@
 #include <basalt/request.h>
 
 #define STATE_MAGIC   0x54534142u // "BAST"
-#define STATE_VERSION 1u
+#define STATE_VERSION 2u
 #define STATE_PAGE    4096u
 
 enum state_kind {
@@ -71,19 +71,29 @@ struct pm_state {
 };
 _Static_assert(sizeof(struct pm_state) == 24, "state layout");
 
+#define IOAPIC_PINS 24u
+
+struct ioapic_state {
+    uint32_t select; // register chosen by the index window
+    uint32_t id;     // bits 27:24, as the register shows it
+    uint64_t entries[IOAPIC_PINS];
+};
+_Static_assert(sizeof(struct ioapic_state) == 200, "state layout");
+
 struct machine_state {
     struct state_header header;
     uint64_t memory; // bytes
     uint32_t vcpus;
     uint32_t functions;   // state pages that follow
     uint32_t pci_address; // port 0xcf8
-    uint32_t lines;       // levels of GSI 0..31 as last injected
+    uint32_t lines;       // levels of the IOAPIC's pins
     uint64_t end; // 0, or enum machine_end: the guest asked for it, dom0 has not carried it out yet
     uint64_t answered[BASALT_REQUEST_SLOTS]; // number of the last request carried out, by vCPU
     uint64_t answers[BASALT_REQUEST_SLOTS];  // and what it was answered with
     struct uart_state uart;
     struct rtc_state rtc;
     struct pm_state pm;
+    struct ioapic_state ioapic; // from version 2
 };
 _Static_assert(sizeof(struct machine_state) <= STATE_PAGE, "state layout");
 

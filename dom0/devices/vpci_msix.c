@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "access.h"
+#include "ioapic.h"
 #include "vpci.h"
 
 #define MSIX_CAP_ID         0x11u
@@ -122,8 +123,5 @@ void vpci_set_line(struct vpci_function *f, bool level) {
         f->state->config[PCI_STATUS] |= PCI_STATUS_INTX;
     for (unsigned slot = f->slot & 7u; slot < VPCI_SLOTS; slot += 8)
         any |= bus->functions[slot] && asserts(bus->functions[slot]);
-    if (any == (bus->machine->lines >> gsi & 1))
-        return;
-    bus->machine->lines ^= 1u << gsi;
-    host_inject_line(bus->domain, gsi, any);
+    ioapic_set_line(bus->machine, bus->domain, gsi, any);
 }

@@ -210,15 +210,6 @@ static inline i64 hc_doorbell_unbind(u32 handle, const struct basalt_doorbell *d
 static inline i64 hc_inject_msi(u32 handle, u64 address, u32 data) {
     return HC3(BASALT_HC_INJECT_MSI, handle, address, data);
 }
-static inline i64 hc_inject_line(u32 handle, u32 gsi, u32 level) {
-    return HC3(BASALT_HC_INJECT_LINE, handle, gsi, level);
-}
-static inline i64 hc_line_eoi_bind(u32 handle, u32 gsi, u32 port) {
-    return HC3(BASALT_HC_LINE_EOI_BIND, handle, gsi, port);
-}
-
-// ---- PCI (drivers/pci.h is built on these) ----
-
 static inline u32 hc_pci_read(u32 bdf, u32 offset, u32 bytes) {
     return (u32)HC4(BASALT_HC_PCI_READ, BASALT_HANDLE_MACHINE, bdf, offset, bytes);
 }

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define BASALT_ABI_VERSION   1u
+#define BASALT_ABI_VERSION   2u
 #define BASALT_HC_BASE       0xba5a0000u
 
 #define BASALT_VERSION_MAGIC 0x746c617361420000ull // "Basalt" above the version in bits 15:0
@@ -97,12 +97,10 @@ enum basalt_hypercall {
     BASALT_HC_DOORBELL_BIND,
     // (handle, struct basalt_doorbell *)
     BASALT_HC_DOORBELL_UNBIND,
-    // (handle, message address, message data): injects an MSI
+    // (handle, message address, message data): injects an MSI; bit 15 of the data: level-triggered. When
+    // the guest ends such an interrupt, its vCPU writes the vector to the IOAPIC's EOI register, 0xfec00040: a request
+    // to whoever claims that address
     BASALT_HC_INJECT_MSI,
-    // (handle, gsi, level 0/1)
-    BASALT_HC_INJECT_LINE,
-    // (handle, gsi, port): rings `port` at the guest's end of interrupt of a level-triggered line
-    BASALT_HC_LINE_EOI_BIND,
 
     // (machine, bdf, offset, bytes 1/2/4) -> value; all ones where there is no function of the caller's
     BASALT_HC_PCI_READ,

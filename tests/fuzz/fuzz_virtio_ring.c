@@ -8,7 +8,7 @@
 // sources: dom0/devices/virtio.c dom0/devices/virtio_pci.c dom0/devices/virtio_common.c
 // sources: dom0/devices/virtio_blk.c dom0/devices/virtio_blk_request.c
 // sources: dom0/devices/virtio_console.c dom0/devices/virtio_rng.c dom0/devices/entropy.c
-// sources: dom0/devices/vpci.c dom0/devices/vpci_msix.c dom0/devices/machine.c
+// sources: dom0/devices/vpci.c dom0/devices/vpci_msix.c dom0/devices/ioapic.c dom0/devices/machine.c
 // sources: dom0/devices/machine_devices.c dom0/devices/ports.c dom0/devices/dispatch.c
 // sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
 // sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c

@@ -18,7 +18,7 @@
 #include <basalt/error.h>
 #include <basalt/request.h>
 
-#include "dom0/devices/host.h"
+#include "dom0/devices/guest_machine.h"
 
 #define FAKE_PAGES 1024u // of guest memory, from address 0
 #define FAKE_PAGE  4096u
@@ -178,18 +178,14 @@ struct fake_msi {
 };
 static struct fake_msi fake_msis[4096];
 static unsigned fake_msi_count;
-static bool fake_lines[32];
-static unsigned fake_line_changes[32];
 
 void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data) {
     (void)domain;
     fake_msis[fake_msi_count++ % 4096] = (struct fake_msi){address, data};
 }
 
-void host_inject_line(uint32_t domain, uint32_t gsi, bool level) {
-    (void)domain;
-    fake_lines[gsi] = level;
-    fake_line_changes[gsi]++;
+static inline bool fake_line(const struct guest_machine *machine, unsigned pin) {
+    return machine->state->lines >> pin & 1;
 }
 
 static struct {

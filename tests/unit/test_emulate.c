@@ -10,7 +10,7 @@
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/port.c guest/run.c guest/decode.c guest/decode_table.c guest/alu.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/mtrr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
-// sources: guest/vlapic_timer.c guest/vioapic.c guest/control.c guest/pvclock.c
+// sources: guest/vlapic_timer.c guest/control.c guest/pvclock.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
 
 #include "tests/unit/host_machine.h"
@@ -680,18 +680,70 @@ static void test_doorbells(void **state unused) {
     finish();
 }
 
-static void test_local_apic_and_ioapic(void **state unused) {
+static void test_local_apic(void **state unused) {
     v->cpu.gprs[BASALT_RAX] = 0x1ff;
     emulate_one("\x89\x03", 2, 0xfee000f0, true); // spurious vector register
     assert_null(v->io.resume);
     v->cpu.gprs[BASALT_RAX] = 0;
     emulate_one("\x8b\x03", 2, 0xfee000f0, false);
     assert_true(v->cpu.gprs[BASALT_RAX] == 0x1ff);
-    v->cpu.gprs[BASALT_RAX] = 1; // IOAPIC: version
-    emulate_one("\x89\x03", 2, 0xfec00000, true);
-    emulate_one("\x8b\x03", 2, 0xfec00010, false);
-    assert_int_equal(v->cpu.gprs[BASALT_RAX] >> 16, 23);
     assert_int_equal(v->requests, 0);
+}
+
+static void take_interrupt(u8 vector) {
+    v->cpu.queued.valid = false;
+    v->cpu.rflags |= BIT(9);
+    vcpu_prepare_event(v);
+    assert_true(v->cpu.queued.valid && v->cpu.queued.vector == vector);
+    v->cpu.queued.valid = false;
+}
+
+// The EOI of a level-triggered interrupt is a write to the IOAPIC's EOI register, if someone claims that.
+static void test_end_of_level_interrupt(void **state unused) {
+    const struct basalt_request *r = &d->servers[0].page->slots[0];
+
+    vlapic_write(&v->lapic, 0xf0, 4, 0x1ff, 0);
+    assert_int_equal(guest_msi(d, 0xfee00000, 0xc041), 0);
+    take_interrupt(0x41);
+    emulate_one("\x89\x03", 2, 0xfee000b0, true); // nobody there
+    assert_int_equal(v->requests, 0);
+    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_MEMORY, 0xfec00000, 0xfec00fff), 0);
+    for (unsigned by_msr = 0; by_msr < 2; by_msr++) {
+        assert_int_equal(guest_msi(d, 0xfee00000, 0xc052), 0);
+        take_interrupt(0x52);
+        if (by_msr) {
+            struct vlapic_effect effect = vlapic_eoi(&v->lapic);
+            vcpu_apic_effect(v, &effect);
+        } else {
+            emulate_one("\x89\x03", 2, 0xfee000b0, true);
+            assert_true(v->cpu.rip == CODE + 2);
+        }
+        assert_null(v->io.resume);
+        assert_int_equal(v->blocked, BLOCK_REQUEST);
+        assert_true(r->address == 0xfec00040 && r->data == 0x52 && r->write && r->bytes == 4);
+        assert_int_equal(request_answer(d, server, 0, r->number, 0), 0);
+        assert_int_equal(v->blocked, 0);
+    }
+    assert_int_equal(guest_msi(d, 0xfee00000, 0x53), 0); // an edge: no request
+    take_interrupt(0x53);
+    emulate_one("\x89\x03", 2, 0xfee000b0, true);
+    assert_int_equal(v->requests, 2);
+}
+
+static void test_messages(void **state unused) {
+    vlapic_write(&v->lapic, 0xf0, 4, 0x1ff, 0);
+    assert_int_equal(guest_msi(d, 0xfee05000, 0x4041), 0); // for another
+    assert_int_equal(vlapic_pending(&v->lapic), -1);
+    assert_int_equal(guest_msi(d, 0xfeeff00c, 0xc1ff), 0); // broadcast, lowest priority, level
+    assert_int_equal(vlapic_pending(&v->lapic), 0xff);
+    assert_true(v->lapic.tmr[3] == BIT(63));
+    assert_int_equal(guest_msi(d, 0xfed00000, 0x41), -BASALT_EINVAL);
+    assert_int_equal(guest_msi(d, 0xfef00000, 0x41), -BASALT_EINVAL);
+    assert_int_equal(guest_msi(d, 0x1fee00000, 0x41), -BASALT_EINVAL);
+    assert_int_equal(guest_msi(d, 0xfee00000, BIT(32) | 0x41), -BASALT_EINVAL);
+    for (u32 mode = 0; mode < 8; mode++)
+        assert_int_equal(guest_msi(d, 0xfee05000, mode << 8 | 0x40),
+                         mode == APIC_RESERVED || mode == APIC_SIPI ? -BASALT_EINVAL : 0);
 }
 
 static void test_single_step(void **state unused) {
@@ -914,7 +966,9 @@ int main(void) {
         TEST(test_string_faults),
         TEST(test_nobody_answers),
         TEST(test_doorbells),
-        TEST(test_local_apic_and_ioapic),
+        TEST(test_local_apic),
+        TEST(test_end_of_level_interrupt),
+        TEST(test_messages),
         TEST(test_single_step),
         TEST(test_interrupt_shadow),
         cmocka_unit_test(test_what_cannot_be_emulated),

@@ -7,7 +7,7 @@
 // sources: dom0/devices/virtio.c dom0/devices/virtio_pci.c dom0/devices/virtio_common.c
 // sources: dom0/devices/virtio_blk.c dom0/devices/virtio_blk_request.c
 // sources: dom0/devices/virtio_console.c dom0/devices/virtio_rng.c dom0/devices/entropy.c
-// sources: dom0/devices/vpci.c dom0/devices/vpci_msix.c dom0/devices/machine.c
+// sources: dom0/devices/vpci.c dom0/devices/vpci_msix.c dom0/devices/ioapic.c dom0/devices/machine.c
 // sources: dom0/devices/machine_devices.c dom0/devices/ports.c dom0/devices/dispatch.c
 // sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
 // sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
@@ -200,7 +200,7 @@ static void routes_what_it_serves(void **unused) {
                         fake_routes[k][2] < fake_routes[i][1]);
     }
     assert_int_equal(total, 7);
-    assert_int_equal(fake_route_count, 9);
+    assert_int_equal(fake_route_count, 10);
 }
 
 static void ends(uint16_t port, unsigned bytes, uint64_t value) {
@@ -243,15 +243,15 @@ static void resets_by_keyboard_controller(void **unused) {
 static void power_button(void **unused) {
     (void)unused;
     assert_false(machine_power_button(machine));
-    assert_false(fake_lines[9]);
+    assert_false(fake_line(machine, 9));
     out(0x600, 2, 0xffff); // forget it
     assert_int_equal(in(0x600, 2), 0);
     out(0x602, 2, 0x100);
     assert_true(machine_power_button(machine));
-    assert_true(fake_lines[9]);
+    assert_true(fake_line(machine, 9));
     assert_int_equal(in(0x600, 4), 0x01000100);
     out(0x601, 1, 1); // its byte alone
-    assert_false(fake_lines[9]);
+    assert_false(fake_line(machine, 9));
     assert_int_equal(in(0x600, 4), 0x01000000);
 }
 
@@ -263,16 +263,16 @@ static void pm_timer(void **unused) {
     assert_true(after - before >= 3579544 && after - before <= 3579546);
     assert_int_equal(in(0x609, 1), after >> 8 & 0xff);
     out(0x602, 2, 1); // overflow interrupt: after 600 s at most
-    assert_false(fake_lines[9]);
+    assert_false(fake_line(machine, 9));
     fake_pass(600000000000);
-    assert_true(fake_lines[9]);
+    assert_true(fake_line(machine, 9));
     assert_int_equal(in(0x600, 2), 1);
     out(0x600, 2, 1);
-    assert_false(fake_lines[9]);
+    assert_false(fake_line(machine, 9));
     fake_pass(600000000000);
-    assert_true(fake_lines[9]);
+    assert_true(fake_line(machine, 9));
     out(0x602, 2, 0);
-    assert_false(fake_lines[9]);
+    assert_false(fake_line(machine, 9));
 }
 
 static uint8_t cmos(uint8_t index) {
@@ -349,14 +349,14 @@ static void clock_interrupts(void **unused) {
     cmos_write(0x0b, 0x12); // every second
     for (unsigned i = 0; i < 5; i++) {
         fake_pass(1000000000);
-        assert_true(fake_lines[8]);
+        assert_true(fake_line(machine, 8));
         assert_int_equal(cmos(0x0c) & 0x90, 0x90);
-        assert_false(fake_lines[8]);
+        assert_false(fake_line(machine, 8));
         assert_int_equal(cmos(0x0c), 0);
     }
     cmos_write(0x0b, 0x82);
     fake_pass(3000000000);
-    assert_false(fake_lines[8]);
+    assert_false(fake_line(machine, 8));
     cmos_write(0, 0);
     cmos_write(2, 0);
     cmos_write(1, 0x10); // alarm: at second 10 of any minute and hour
@@ -364,11 +364,11 @@ static void clock_interrupts(void **unused) {
     cmos_write(5, 0xff);
     cmos_write(0x0b, 0x22);
     fake_pass(9500000000);
-    assert_false(fake_lines[8]);
+    assert_false(fake_line(machine, 8));
     fake_pass(1000000000);
-    assert_true(fake_lines[8]);
+    assert_true(fake_line(machine, 8));
     assert_int_equal(cmos(0x0c) & 0xa0, 0xa0);
-    assert_false(fake_lines[8]);
+    assert_false(fake_line(machine, 8));
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -9,7 +9,7 @@
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/port.c guest/run.c guest/decode.c guest/decode_table.c guest/alu.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/mtrr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
-// sources: guest/vlapic_timer.c guest/vioapic.c guest/control.c guest/pvclock.c
+// sources: guest/vlapic_timer.c guest/control.c guest/pvclock.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
 
 #include "tests/unit/host_machine.h"
@@ -104,8 +104,6 @@ static void check_domain(struct domain *const *all, unsigned count, struct domai
         check_pointer(all, count, d, d->servers[i].domain);
         assert_int_equal(!d->servers[i].domain, !d->servers[i].page);
     }
-    for (unsigned pin = 0; pin < VIOAPIC_PINS; pin++)
-        check_pointer(all, count, d, d->line_eoi[pin].domain);
     check_pointer(all, count, d, d->end_watcher.domain);
     check_pointer(all, count, d, d->state_holder);
 }
@@ -218,8 +216,6 @@ static void engage(struct domain *d, struct domain *server) {
         (void)!request_route(d, server, (u64)id, BASALT_SPACE_IO, server->slot * 8u,
                              server->slot * 8u + 7);
     (void)state_alloc(d, server, 2);
-    d->line_eoi[server->slot % VIOAPIC_PINS].domain = server;
-    d->line_eoi[server->slot % VIOAPIC_PINS].port = (u32)port;
     d->end_watcher.domain = server;
     d->end_watcher.port = (u32)port;
 }

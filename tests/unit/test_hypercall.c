@@ -10,7 +10,7 @@
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/port.c guest/run.c guest/decode.c guest/decode_table.c guest/alu.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/mtrr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
-// sources: guest/vlapic_timer.c guest/vioapic.c guest/control.c guest/pvclock.c
+// sources: guest/vlapic_timer.c guest/control.c guest/pvclock.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
 
 #include "tests/unit/host_machine.h"
@@ -84,17 +84,17 @@ static int end(void **state unused) {
 // ---- What each argument is ----
 
 // h handle, H grantee, G a driver domain's handle on dom0, M the machine's, b buffer, n count, g page address, p pages, P port, v vCPU, s share, f flags, r rights,
-// i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data, q GSI,
+// i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data,
 // l 0 or 1, t time, I identity or address
 static const char *const signatures[COUNT] = {
     "",      "",      "",     "Mbn", "M",  "MP",  "Mb",   "Ml", // VERSION .. RESET
     "Mb",    "h",     "hi",   "hb",  "hP", "hnn", "hgpf", "hgp",
-    "hgpfH", "sI",    "sibn", "s",   "hn", "hi",                 // DOMAIN_CREATE ..
-    "hv",    "hvb",   "hvb",  "hvb",                             // VCPU_CREATE ..
-    "",      "P",     "hP",   "PG",  "tP",                       // PORT_ALLOC ..
-    "hP",    "hikaa", "hvNx", "hb",  "hb", "hmD", "hql",  "hqP", // REQUEST_SERVE ..
-    "Mdoz",  "Mdozx", "MdiP", "MdP", "P",                        // PCI_READ ..
-    "hrh",   "h",     "i",                                       // HANDLE_DELEGATE ..
+    "hgpfH", "sI",    "sibn", "s",   "hn", "hi",  // DOMAIN_CREATE ..
+    "hv",    "hvb",   "hvb",  "hvb",              // VCPU_CREATE ..
+    "",      "P",     "hP",   "PG",  "tP",        // PORT_ALLOC ..
+    "hP",    "hikaa", "hvNx", "hb",  "hb", "hmD", // REQUEST_SERVE ..
+    "Mdoz",  "Mdozx", "MdiP", "MdP", "P",         // PCI_READ ..
+    "hrh",   "h",     "i",                        // HANDLE_DELEGATE ..
 };
 
 static u64 shares[8], latest_request;
@@ -163,7 +163,6 @@ static u64 typed(const struct domain *caller, char type) {
     case 'z': return BIT(r % 3);
     case 'm': return 0xfee00000 | (r % 5) << 12 | (r >> 20 & 0xc);
     case 'D': return (r % 256) | (r >> 20 & 0xc700);
-    case 'q': return r % 25;
     case 't': return r % 3 ? rdtsc() + r % 100000 : 0;
     case 'I': return caller->identity ? BASALT_SHARE_IDENTITY : GIB + r % 64 * 0x100000;
     default: return r;

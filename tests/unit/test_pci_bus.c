@@ -8,7 +8,7 @@
 // sources: dom0/devices/virtio.c dom0/devices/virtio_pci.c dom0/devices/virtio_common.c
 // sources: dom0/devices/virtio_blk.c dom0/devices/virtio_blk_request.c
 // sources: dom0/devices/virtio_console.c dom0/devices/virtio_rng.c dom0/devices/entropy.c
-// sources: dom0/devices/vpci.c dom0/devices/vpci_msix.c dom0/devices/machine.c
+// sources: dom0/devices/vpci.c dom0/devices/vpci_msix.c dom0/devices/ioapic.c dom0/devices/machine.c
 // sources: dom0/devices/machine_devices.c dom0/devices/ports.c dom0/devices/dispatch.c
 // sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
 // sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
@@ -264,24 +264,24 @@ static void wires_are_shared(void **unused) {
     (void)unused;
     struct vpci_function *a = machine->pci.functions[3], *b = machine->pci.functions[11];
     vpci_set_line(a, true);
-    assert_true(fake_lines[19]);
+    assert_true(fake_line(machine, 19));
     vpci_set_line(b, true);
     vpci_set_line(a, false);
-    assert_true(fake_lines[19]);
+    assert_true(fake_line(machine, 19));
     vpci_set_line(b, false);
-    assert_false(fake_lines[19]);
+    assert_false(fake_line(machine, 19));
     vpci_set_line(a, true);
     d.slot = 3;
     cfg_write(&d, PCI_COMMAND, 2, PCI_COMMAND_NO_INTX);
-    assert_false(fake_lines[19]);
+    assert_false(fake_line(machine, 19));
     assert_int_equal(cfg(&d, PCI_STATUS, 1) & PCI_STATUS_INTX, PCI_STATUS_INTX);
     cfg_write(&d, PCI_COMMAND, 2, 0);
-    assert_true(fake_lines[19]);
+    assert_true(fake_line(machine, 19));
     cfg_write(&d, a->msix + 2, 2, 0x8000);
-    assert_false(fake_lines[19]);
+    assert_false(fake_line(machine, 19));
     vpci_set_line(a, false);
     cfg_write(&d, a->msix + 2, 2, 0);
-    assert_false(fake_lines[19]);
+    assert_false(fake_line(machine, 19));
 }
 
 static void window_through_configuration_space(void **unused) {

@@ -7,7 +7,7 @@
 // sources: dom0/devices/virtio.c dom0/devices/virtio_pci.c dom0/devices/virtio_common.c
 // sources: dom0/devices/virtio_blk.c dom0/devices/virtio_blk_request.c
 // sources: dom0/devices/virtio_console.c dom0/devices/virtio_rng.c dom0/devices/entropy.c
-// sources: dom0/devices/vpci.c dom0/devices/vpci_msix.c dom0/devices/machine.c
+// sources: dom0/devices/vpci.c dom0/devices/vpci_msix.c dom0/devices/ioapic.c dom0/devices/machine.c
 // sources: dom0/devices/machine_devices.c dom0/devices/ports.c dom0/devices/dispatch.c
 // sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
 // sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
@@ -195,7 +195,7 @@ static void input_goes_to_who_listens(void **unused) {
     machine_write(machine, false, 0x3f8, 1, '#');
     assert_int_equal(printed[0], '#');
     assert_int_equal(machine_console_input(machine, "c", 1), 1);
-    assert_true(fake_lines[4]);
+    assert_true(fake_line(machine, 4));
     uart_in("c", 1);
     fake_write(BUFFERS + 64, "$", 1);
     post(1, 0, BUFFERS + 64, 1, 0);
