@@ -90,6 +90,10 @@ void early_map_pool(void) {
     paging_is_up = true;
 }
 
+struct range early_rest(void) {
+    return (struct range){chunk_next, chunk_end};
+}
+
 const struct range *early_reserved(unsigned *count) {
     *count = taken_count;
     return taken;

@@ -23,5 +23,7 @@ hpa_t early_frame(void);
 /// Maps the chunk that frames come from in the pool window of tables under construction; later ones
 /// are at once.
 void early_map_pool(void);
+/// The frames that are left of the chunk that frames come from, all mapped in the pool window. None may be taken after.
+struct range early_rest(void);
 /// Everything taken so far, in order of reservation; count in *count.
 const struct range *early_reserved(unsigned *count);

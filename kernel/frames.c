@@ -14,6 +14,7 @@
 #include "arch/spinlock.h"
 #include "arch/string.h"
 #include "boot/boot.h"
+#include "kernel/list.h"
 #include "kernel/panic.h"
 
 #ifndef CHUNK_TABLE_BASE // the host tests have their own
@@ -21,25 +22,27 @@
 #endif
 
 #define FRAMES_PER_CHUNK 512u
-#define NO_CHUNK         0xffffffffu
+#define NO_FRAME         0xffffu
 #define KERNEL_RESERVE \
     6 // free kernel frames kept for the page tables that map the next kernel chunk
 
 enum chunk_use { CHUNK_NONE, CHUNK_FREE, CHUNK_WHOLE, CHUNK_SPLIT, CHUNK_KERNEL, CHUNK_USES };
 
+// Chunks with free frames hang in the list of their use. Frames from `fresh` on were never taken since the chunk was
+// opened; others that are free are linked through their `references`, from `first` on.
 struct chunk {
-    u64 free_map[8]; // bit set: frame is free
-    u32 previous, next;
-    u16 free;
-    u8 node; // NUMA node
-    u8 use; // enum chunk_use; CHUNK_FREE, CHUNK_SPLIT and CHUNK_KERNEL with free frames are in a list
+    struct list link;
+    u16 free, fresh, first; // frame numbers in the chunk
+    u8 node;                // NUMA node
+    u8 use;                 // enum chunk_use
 };
+SIZE_ASSERT(struct chunk, 24);
 
 static struct frame *const frame_table = (struct frame *)FRAME_TABLE_BASE;
 static struct chunk *const chunk_table = (struct chunk *)CHUNK_TABLE_BASE;
 
 static struct spinlock frames_lock;
-static u32 lists[CHUNK_USES] = {NO_CHUNK, NO_CHUNK, NO_CHUNK, NO_CHUNK, NO_CHUNK};
+static struct list lists[CHUNK_USES];
 static u32 chunk_count;
 static u64 kernel_free;  // free frames in kernel chunks
 static u64 domain_free;  // free frames elsewhere
@@ -48,133 +51,117 @@ static u32
     growing_cpu; // 1 + number of the CPU that maps a new kernel chunk, holding the lock; 0: none
 
 static struct frame *frame_of(hpa_t hpa) { return &frame_table[hpa.v >> PAGE_SHIFT]; }
-static u32 chunk_index(hpa_t hpa) { return (u32)(hpa.v >> SUPERPAGE_SHIFT); }
-static hpa_t chunk_hpa(u32 index) { return HPA((u64)index << SUPERPAGE_SHIFT); }
+static struct chunk *chunk_of(hpa_t hpa) { return &chunk_table[hpa.v >> SUPERPAGE_SHIFT]; }
+static hpa_t chunk_hpa(const struct chunk *c) {
+    return HPA((u64)(c - chunk_table) << SUPERPAGE_SHIFT);
+}
 
 static bool managed(hpa_t hpa) {
-    return hpa.v >> SUPERPAGE_SHIFT < chunk_count &&
-           chunk_table[chunk_index(hpa)].use != CHUNK_NONE;
+    return hpa.v >> SUPERPAGE_SHIFT < chunk_count && chunk_of(hpa)->use != CHUNK_NONE;
 }
 
-static void list_add(u32 index) {
-    struct chunk *c = &chunk_table[index];
-    u32 *head = &lists[c->use];
-
-    c->previous = NO_CHUNK;
-    c->next = *head;
-    if (*head != NO_CHUNK)
-        chunk_table[*head].previous = index;
-    *head = index;
+static struct chunk *first_chunk(enum chunk_use use) {
+    return list_empty(&lists[use]) ? NULL : list_entry(lists[use].next, struct chunk, link);
 }
 
-static void list_remove(u32 index) {
-    struct chunk *c = &chunk_table[index];
-
-    if (c->previous == NO_CHUNK)
-        lists[c->use] = c->next;
-    else
-        chunk_table[c->previous].next = c->next;
-    if (c->next != NO_CHUNK)
-        chunk_table[c->next].previous = c->previous;
-}
-
-static void set_owners(u32 index, u16 owner, u32 references) {
-    struct frame *f = &frame_table[(u64)index * FRAMES_PER_CHUNK];
+static void set_owners(const struct chunk *c, u16 owner, u16 references) {
+    struct frame *f = frame_of(chunk_hpa(c));
 
     for (unsigned i = 0; i < FRAMES_PER_CHUNK; i++)
         f[i] = (struct frame){.owner = owner, .references = references};
 }
 
-// Takes a whole free chunk out of the free list. NO_CHUNK when there is none.
-static u32 take_chunk(enum chunk_use use) {
-    u32 index = lists[CHUNK_FREE];
-
-    if (index == NO_CHUNK)
-        return NO_CHUNK;
-    list_remove(index);
-    chunk_table[index].use = (u8)use;
+// Marks a free chunk as handed out as a whole.
+static void take_chunk(struct chunk *c, u16 owner) {
+    list_remove(&c->link);
+    c->use = CHUNK_WHOLE;
+    c->free = 0;
+    c->fresh = FRAMES_PER_CHUNK;
+    c->first = NO_FRAME;
     domain_free -= FRAMES_PER_CHUNK;
-    return index;
+    set_owners(c, owner, 1);
 }
 
-static hpa_t take_frame(u32 index, u16 owner) {
-    struct chunk *c = &chunk_table[index];
-    unsigned word = 0;
+// A chunk without a frame in use becomes, or is again, one of `use`.
+static void put_chunk(struct chunk *c, enum chunk_use use) {
+    c->use = (u8)use;
+    c->free = FRAMES_PER_CHUNK;
+    c->fresh = 0;
+    c->first = NO_FRAME;
+    list_add(&lists[use], &c->link);
+}
 
-    while (!c->free_map[word])
-        word++;
-    unsigned bit = (unsigned)__builtin_ctzll(c->free_map[word]);
-    hpa_t hpa = HPA(chunk_hpa(index).v + (word * 64 + bit) * PAGE_SIZE);
+// Opens a free chunk for single frames. NULL when there is none.
+static struct chunk *open_chunk(enum chunk_use use) {
+    struct chunk *c = first_chunk(CHUNK_FREE);
 
-    c->free_map[word] &= ~BIT(bit);
+    if (c) {
+        list_remove(&c->link);
+        put_chunk(c, use);
+    }
+    return c;
+}
+
+static hpa_t take_frame(struct chunk *c, u16 owner) {
+    unsigned n = c->first != NO_FRAME ? c->first : c->fresh++;
+    hpa_t hpa = HPA(chunk_hpa(c).v + n * PAGE_SIZE);
+
+    if (n == c->first)
+        c->first = frame_of(hpa)->references;
     if (--c->free == 0)
-        list_remove(index);
+        list_remove(&c->link);
     *frame_of(hpa) = (struct frame){.owner = owner, .references = 1};
     return hpa;
 }
 
-// Opens a free chunk for single frames.
-static u32 open_chunk(enum chunk_use use) {
-    u32 index = take_chunk(use);
-
-    if (index != NO_CHUNK)
-        list_add(index);
-    return index;
-}
-
 static void give_frame(hpa_t hpa) {
-    u32 index = chunk_index(hpa);
-    struct chunk *c = &chunk_table[index];
-    unsigned n = (unsigned)(hpa.v >> PAGE_SHIFT) & (FRAMES_PER_CHUNK - 1);
+    struct chunk *c = chunk_of(hpa);
 
     if (c->use == CHUNK_WHOLE)
         c->use = CHUNK_SPLIT;
-    *frame_of(hpa) = (struct frame){0};
-    c->free_map[n / 64] |= BIT(n % 64);
+    *frame_of(hpa) = (struct frame){.owner = FRAME_OWNER_NONE, .references = c->first};
+    c->first = (u16)(hpa.v >> PAGE_SHIFT) % FRAMES_PER_CHUNK;
     if (c->free++ == 0)
-        list_add(index);
-    if (c->use == CHUNK_KERNEL)
-        kernel_free++;
-    else
-        domain_free++;
+        list_add(&lists[c->use], &c->link);
+    *(c->use == CHUNK_KERNEL ? &kernel_free : &domain_free) += 1;
     if (c->free == FRAMES_PER_CHUNK && c->use == CHUNK_SPLIT) {
-        list_remove(index);
-        c->use = CHUNK_FREE;
-        list_add(index);
+        list_remove(&c->link);
+        put_chunk(c, CHUNK_FREE);
     }
 }
 
-static void close_kernel_chunk(u32 index) {
-    list_remove(index);
-    chunk_table[index].use = CHUNK_FREE;
-    list_add(index);
+static void close_kernel_chunk(struct chunk *c) {
+    list_remove(&c->link);
+    put_chunk(c, CHUNK_FREE);
     kernel_free -= FRAMES_PER_CHUNK;
     domain_free += FRAMES_PER_CHUNK;
 }
 
 // Gives the kernel one more chunk. Mapping it may take frames for tables: they come from the reserve.
 static bool add_kernel_chunk(void) {
-    u32 index = open_chunk(CHUNK_KERNEL);
+    struct chunk *c = open_chunk(CHUNK_KERNEL);
 
-    if (index == NO_CHUNK)
+    if (!c)
         return false;
-    u64 va = (u64)pool_ptr(chunk_hpa(index));
     growing_cpu = this_cpu()->id + 1;
-    list_remove(index); // nothing may be taken from it before it is mapped
-    int error = map_kernel(va, chunk_hpa(index), SUPERPAGE_SIZE, MAP_WRITE);
-    list_add(index);
+    list_remove(&c->link); // nothing may be taken from it before it is mapped
+    int error = map_kernel((u64)pool_ptr(chunk_hpa(c)), chunk_hpa(c), SUPERPAGE_SIZE, MAP_WRITE);
+    list_add(&lists[CHUNK_KERNEL], &c->link);
     growing_cpu = 0;
     kernel_free += FRAMES_PER_CHUNK;
+    domain_free -= FRAMES_PER_CHUNK;
     if (error)
-        close_kernel_chunk(index);
+        close_kernel_chunk(c);
     return !error;
 }
 
 static hpa_t kernel_take(void) {
-    if (lists[CHUNK_KERNEL] == NO_CHUNK)
+    struct chunk *c = first_chunk(CHUNK_KERNEL);
+
+    if (!c)
         return HPA_NONE;
     kernel_free--;
-    return take_frame(lists[CHUNK_KERNEL], FRAME_OWNER_KERNEL);
+    return take_frame(c, FRAME_OWNER_KERNEL);
 }
 
 hpa_t frame_kernel_alloc_hpa(void) {
@@ -199,16 +186,15 @@ void *frame_kernel_alloc(void) {
 
 void frame_kernel_free(void *page) {
     hpa_t hpa = pool_hpa(page);
+    struct chunk *c = chunk_of(hpa);
 
     spin_lock(&frames_lock);
     assert(managed(hpa) && frame_of(hpa)->owner == FRAME_OWNER_KERNEL,
            "freeing what is not a kernel page");
     give_frame(hpa);
-    u32 index = chunk_index(hpa);
-    if (chunk_table[index].free == FRAMES_PER_CHUNK &&
-        kernel_free - FRAMES_PER_CHUNK > KERNEL_RESERVE) {
-        unmap_kernel((u64)pool_ptr(chunk_hpa(index)), SUPERPAGE_SIZE);
-        close_kernel_chunk(index);
+    if (c->free == FRAMES_PER_CHUNK && kernel_free - FRAMES_PER_CHUNK > KERNEL_RESERVE) {
+        unmap_kernel((u64)pool_ptr(chunk_hpa(c)), SUPERPAGE_SIZE);
+        close_kernel_chunk(c);
     }
     spin_unlock(&frames_lock);
 }
@@ -217,13 +203,9 @@ hpa_t frame_alloc(u16 owner) {
     hpa_t hpa = HPA_NONE;
 
     spin_lock(&frames_lock);
-    u32 index = lists[CHUNK_SPLIT];
-    if (index == NO_CHUNK) {
-        index = open_chunk(CHUNK_SPLIT);
-        domain_free += index != NO_CHUNK ? FRAMES_PER_CHUNK : 0;
-    }
-    if (index != NO_CHUNK) {
-        hpa = take_frame(index, owner);
+    struct chunk *c = first_chunk(CHUNK_SPLIT);
+    if (c || (c = open_chunk(CHUNK_SPLIT))) {
+        hpa = take_frame(c, owner);
         domain_free--;
     }
     spin_unlock(&frames_lock);
@@ -232,32 +214,23 @@ hpa_t frame_alloc(u16 owner) {
 
 hpa_t frame_alloc_chunk(u16 owner) {
     spin_lock(&frames_lock);
-    u32 index = take_chunk(CHUNK_WHOLE);
-    if (index != NO_CHUNK) {
-        memset(chunk_table[index].free_map, 0, sizeof(chunk_table[index].free_map));
-        chunk_table[index].free = 0;
-        set_owners(index, owner, 1);
-    }
+    struct chunk *c = first_chunk(CHUNK_FREE);
+    if (c)
+        take_chunk(c, owner);
     spin_unlock(&frames_lock);
-    return index == NO_CHUNK ? HPA_NONE : chunk_hpa(index);
+    return c ? chunk_hpa(c) : HPA_NONE;
 }
 
 hpa_t frame_alloc_run(u16 owner, u64 bytes, u64 limit) {
-    u32 wanted = (u32)(bytes >> SUPERPAGE_SHIFT), run = 0;
+    u64 wanted = bytes >> SUPERPAGE_SHIFT, run = 0;
 
-    for (u32 i = 0; i < chunk_count && chunk_hpa(i + 1).v <= limit; i++) {
+    for (u64 i = 0; i < MIN(chunk_count, limit >> SUPERPAGE_SHIFT); i++) {
         run = chunk_table[i].use == CHUNK_FREE ? run + 1 : 0;
         if (run < wanted)
             continue;
-        u32 first = i + 1 - wanted;
-        for (u32 n = first; n <= i; n++) {
-            list_remove(n);
-            chunk_table[n].use = CHUNK_WHOLE;
-            chunk_table[n].free = 0;
-            memset(chunk_table[n].free_map, 0, sizeof(chunk_table[n].free_map));
-            set_owners(n, owner, 1);
-        }
-        domain_free -= (u64)wanted * FRAMES_PER_CHUNK;
+        struct chunk *first = &chunk_table[i + 1 - wanted];
+        for (struct chunk *c = first; c <= &chunk_table[i]; c++)
+            take_chunk(c, owner);
         return chunk_hpa(first);
     }
     return HPA_NONE;
@@ -272,12 +245,13 @@ void frames_adopt(u16 owner, hpa_t base, u64 bytes) {
 }
 
 u16 frame_owner(hpa_t hpa) { return managed(hpa) ? frame_of(hpa)->owner : FRAME_OWNER_RESERVED; }
-u32 frame_references(hpa_t hpa) { return managed(hpa) ? frame_of(hpa)->references : 0; }
+u32 frame_references(hpa_t hpa) {
+    return managed(hpa) && frame_of(hpa)->owner ? frame_of(hpa)->references : 0;
+}
 
 void frames_get(hpa_t hpa, unsigned count) {
     spin_lock(&frames_lock);
-    for (unsigned i = 0; i < count; i++) {
-        struct frame *f = frame_of(HPA(hpa.v + i * PAGE_SIZE));
+    for (struct frame *f = frame_of(hpa), *end = f + count; f < end; f++) {
         assert(f->owner && f->references, "reference to a free frame");
         f->references++;
     }
@@ -286,7 +260,7 @@ void frames_get(hpa_t hpa, unsigned count) {
 
 void frames_put(hpa_t hpa, unsigned count) {
     spin_lock(&frames_lock);
-    for (unsigned i = 0; i < count; i++, hpa.v += PAGE_SIZE) {
+    for (; count; count--, hpa.v += PAGE_SIZE) {
         struct frame *f = frame_of(hpa);
         assert(managed(hpa) && f->owner && f->references, "too many references dropped");
         if (--f->references == 0)
@@ -296,10 +270,8 @@ void frames_put(hpa_t hpa, unsigned count) {
 }
 
 struct frames_count frames_count(void) {
-    spin_lock(&frames_lock);
-    struct frames_count c = {.total = total_frames * PAGE_SIZE, .free = domain_free * PAGE_SIZE};
-    spin_unlock(&frames_lock);
-    return c;
+    return (struct frames_count){.total = total_frames * PAGE_SIZE,
+                                 .free = domain_free * PAGE_SIZE};
 }
 
 static void map_table(u64 first, u64 last) {
@@ -323,21 +295,21 @@ static struct range next_taken(u64 pa) {
 
 static void add_ram(u64 base, u64 end) {
     for (u64 pa = ALIGN_DOWN(base, SUPERPAGE_SIZE); pa < end; pa += SUPERPAGE_SIZE) {
-        u32 index = chunk_index(HPA(pa));
-        struct chunk *c = &chunk_table[index];
+        struct chunk *c = chunk_of(HPA(pa));
 
         if (pa >= base && pa + SUPERPAGE_SIZE <= end &&
             next_taken(pa).base >= pa + SUPERPAGE_SIZE) {
-            *c = (struct chunk){
-                .use = CHUNK_FREE, .free = FRAMES_PER_CHUNK, .node = (u8)acpi_node_of(pa)};
-            memset(c->free_map, 0xff, sizeof(c->free_map));
-            list_add(index);
+            c->node = (u8)acpi_node_of(pa);
+            put_chunk(c, CHUNK_FREE);
             domain_free += FRAMES_PER_CHUNK;
             continue;
         }
-        if (c->use == CHUNK_NONE) {
-            c->use = CHUNK_SPLIT;
-            set_owners(index, FRAME_OWNER_RESERVED, 0);
+        if (c->use == CHUNK_NONE) { // as if all of it were taken
+            *c = (struct chunk){.use = CHUNK_SPLIT,
+                                .fresh = FRAMES_PER_CHUNK,
+                                .first = NO_FRAME,
+                                .node = (u8)acpi_node_of(pa)};
+            set_owners(c, FRAME_OWNER_RESERVED, 0);
         }
         for (u64 frame = MAX(pa, base); frame < MIN(pa + SUPERPAGE_SIZE, end); frame += PAGE_SIZE)
             if (next_taken(frame).base > frame)
@@ -345,10 +317,22 @@ static void add_ram(u64 base, u64 end) {
     }
 }
 
+// The frames that early_frame() did not need: mapped in the pool window, they can only be the kernel's.
+static void add_early_rest(void) {
+    struct range rest = early_rest();
+
+    for (u64 frame = rest.base; frame < rest.end; frame += PAGE_SIZE) {
+        chunk_of(HPA(frame))->use = CHUNK_KERNEL;
+        give_frame(HPA(frame));
+    }
+}
+
 void frames_init(const struct boot_params *boot) {
     const struct boot_memory *end = boot->memory + boot->memory_count;
     u64 top = 0;
 
+    for (unsigned use = 0; use < CHUNK_USES; use++)
+        list_init(&lists[use]);
     for (const struct boot_memory *m = boot->memory; m < end; m++)
         top = m->kind == MEMORY_RAM ? MAX(top, m->end) : top;
     chunk_count = (u32)(ALIGN_UP(top, SUPERPAGE_SIZE) >> SUPERPAGE_SHIFT);
@@ -363,7 +347,8 @@ void frames_init(const struct boot_params *boot) {
             add_ram(m->base, m->end);
             total_frames += (m->end - m->base) >> PAGE_SHIFT;
         }
-    if (!add_kernel_chunk())
+    add_early_rest();
+    if (kernel_free <= KERNEL_RESERVE && !add_kernel_chunk())
         panic("no free 2 MiB of memory for the kernel");
     paging_set_frame_source(frame_kernel_alloc_hpa);
 }

@@ -2,8 +2,7 @@
 //
 // The frame allocator. RAM is managed in chunks of 2 MiB; a chunk is free, handed out whole, or cut into frames of
 // 4 KiB that belong either to domains or to the kernel. Each frame has an owner and a reference count. Invariant: a
-// frame is free exactly when its bit in the chunk's bitmap is set, and then it has no owner and no references. All
-// operations take constant time. Lock: `frames_lock`, the innermost lock of the kernel but for the log's.
+// frame is free exactly when it has no owner. All operations take constant time. Lock: `frames_lock`, the innermost lock of the kernel but for the log's.
 
 #pragma once
 
@@ -16,14 +15,12 @@ enum { FRAME_OWNER_NONE, FRAME_OWNER_KERNEL, FRAME_OWNER_RESERVED, FRAME_OWNER_D
 
 struct frame {
     u16 owner;
-    u16 reserved;
-    u32 references;
+    u16 references; // the owner's, and one for each share that covers the frame
 };
-SIZE_ASSERT(struct frame, 8);
+SIZE_ASSERT(struct frame, 4);
 
 struct frames_count {
-    u64 total, free,
-        kernel; // bytes; kernel: image, frame table and pages in use by the kernel for itself
+    u64 total, free; // bytes
 };
 
 /// Builds the frame table from the boot memory map; called once, before any other function here.

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+extern struct range host_early_rest;
 extern bool host_log_quiet;      // log_line() prints nothing
 extern unsigned host_log_errors; // lines of level LOG_ERROR
 
@@ -21,6 +22,7 @@ unsigned host_map_failures;
 struct cpu host_cpu;
 bool host_log_quiet;
 unsigned host_log_errors;
+struct range host_early_rest;
 static const struct range *taken;
 static unsigned taken_count;
 
@@ -32,6 +34,9 @@ void host_set_reserved(const struct range *ranges, unsigned count) {
 const struct range *early_reserved(unsigned *count) {
     *count = taken_count;
     return taken;
+}
+struct range early_rest(void) {
+    return host_early_rest;
 }
 hpa_t early_frame(void) { return HPA(0); }
 u32 acpi_node_of(u64 address unused) { return 0; }

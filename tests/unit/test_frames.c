@@ -17,16 +17,17 @@
 
 #include <cmocka.h>
 
+extern struct range host_early_rest;
 void host_set_reserved(const struct range *ranges, unsigned count);
 
 #define OWNER (FRAME_OWNER_DOMAIN + 3)
 
 static struct boot_params boot;
 static const struct range reserved[] = {
-    {0, 0x100000}, {0x401000, 0x403000}, {0x1234000, 0x1240000}};
+    {0, 0x100000}, {0x401000, 0x403000}, {0x1234000, 0x1240000}, {0x800000, 0xa00000}};
 
 static bool is_reserved(u64 pa) {
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < ARRAY_SIZE(reserved); i++)
         if (pa >= reserved[i].base && pa < reserved[i].end)
             return true;
     return pa >= 0x2c00000 && pa < 0x2d00000; // a hole in RAM
@@ -38,7 +39,8 @@ static int setup(void **state) {
     boot.memory[0] = (struct boot_memory){0x1000, 0x2c00000, MEMORY_RAM};
     boot.memory[1] = (struct boot_memory){0x2c00000, 0x2d00000, MEMORY_RESERVED};
     boot.memory[2] = (struct boot_memory){0x2d00000, 0x3fff000, MEMORY_RAM};
-    host_set_reserved(reserved, 3);
+    host_set_reserved(reserved, ARRAY_SIZE(reserved));
+    host_early_rest = (struct range){0x9f0000, 0xa00000};
     frames_init(&boot);
     return 0;
 }
@@ -141,6 +143,17 @@ static void test_kernel_pool(void **state) {
     }
 }
 
+static void test_early_rest(void **state) {
+    (void)state;
+    u64 before = frames_count().free;
+    void *page = frame_kernel_alloc();
+
+    assert_true(pool_hpa(page).v >= 0x9f0000 && pool_hpa(page).v < 0xa00000);
+    assert_true(frames_count().free == before); // the kernel's before
+    frame_kernel_free(page);
+    assert_int_equal(frame_owner(HPA(0x9ef000)), FRAME_OWNER_RESERVED);
+}
+
 static void test_pool_mapping_fails(void **state) {
     (void)state;
     static void *pages[2000];
@@ -198,13 +211,10 @@ static void test_random(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_single_frames),
-        cmocka_unit_test(test_reserved_is_not_managed),
-        cmocka_unit_test(test_references),
-        cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_run),
-        cmocka_unit_test(test_kernel_pool),
-        cmocka_unit_test(test_pool_mapping_fails),
+        cmocka_unit_test(test_single_frames), cmocka_unit_test(test_reserved_is_not_managed),
+        cmocka_unit_test(test_references),    cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_run),           cmocka_unit_test(test_early_rest),
+        cmocka_unit_test(test_kernel_pool),   cmocka_unit_test(test_pool_mapping_fails),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Circular doubly-linked lists whose links lie in their members. The head is a link of its own; an empty list's head
+// points to itself.
+
+#pragma once
+
+#include "arch/types.h"
+
+struct list {
+    struct list *next, *previous;
+};
+
+static inline void list_init(struct list *head) { head->next = head->previous = head; }
+
+static inline bool list_empty(const struct list *head) { return head->next == head; }
+
+/// Adds `item` at the end.
+static inline void list_add(struct list *head, struct list *item) {
+    item->next = head;
+    item->previous = head->previous;
+    item->previous->next = item;
+    head->previous = item;
+}
+
+static inline void list_remove(struct list *item) {
+    item->next->previous = item->previous;
+    item->previous->next = item->next;
+}
+
+/// The member of `type` that the link `item` lies in as `field`.
+#define list_entry(item, type, field) container_of(item, type, field)
