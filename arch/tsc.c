@@ -16,7 +16,7 @@
 #define LEAF_TIMING     0x40000010u // TSC kHz, as VMware defined and KVM copied it
 #define MEASURE_US      30000u
 
-u64 tsc_khz = 1;
+u64 tsc_khz = 1, wall_clock_ns;
 static u64 ns_factor; // times 2^32
 
 static u64 claimed_khz(const char **source) {

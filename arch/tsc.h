@@ -8,7 +8,8 @@
 #include "arch/types.h"
 #include "arch/x86.h"
 
-extern u64 tsc_khz; // ticks per millisecond
+extern u64 tsc_khz;       // ticks per millisecond
+extern u64 wall_clock_ns; // nanoseconds since 1970 at TSC 0, as dom0 says; 0 until it does
 
 /// Finds the frequency: KVM or VMware leaf, CPUID 0x15, else measured against the ACPI PM timer.
 void tsc_init(void);

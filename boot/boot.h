@@ -14,6 +14,3 @@ noreturn void kernel_main(u32 magic, u64 multiboot_info);
 noreturn void basalt_start(const struct boot_params *params);
 /// The frame allocator: takes the RAM of the map that early_reserved() does not name.
 void frames_init(const struct boot_params *params);
-
-/// Nanoseconds since 1970 at TSC 0.
-extern u64 boot_wall_clock_ns;

@@ -13,15 +13,13 @@
 #include "arch/tsc.h"
 #include "drivers/ioapic.h"
 #include "drivers/pci.h"
-#include "drivers/rtc.h"
-#include "drivers/uart16550.h"
 #include "kernel/cmdline.h"
+#include "kernel/console.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
 
 extern const char basalt_version[];
 
-u64 boot_wall_clock_ns;
 static struct boot_params params;
 
 static u64 ram_end(void) {
@@ -47,7 +45,7 @@ static void memory_report(void) {
 noreturn static void boot_rest(const void *unused_argument unused) {
     panic_map_record();
     acpi_init(&params);   // tables, through the device window
-    uart_init();          // once more: SPCR may name another port
+    console_init();       // once more: SPCR may name another port
     frames_init(&params); // the frame allocator: early_frame() is over
     ioapic_init(); // all lines masked, 8259s off: before LINT0 is, else QEMU keeps a stale request
     apic_init();   // local APIC, timer stopped
@@ -55,18 +53,14 @@ noreturn static void boot_rest(const void *unused_argument unused) {
     apic_timer_init(); // its one-shot timer
     fpu_init();        // extended state
     pci_init();        // all functions found
-    u64 now = rtc_read_ns();
-    boot_wall_clock_ns = now ? now - tsc_to_ns(rdtsc()) : 0;
-
     memory_report();
-    uart_start_interrupts();
     basalt_start(&params);
 }
 
 void kernel_main(u32 magic, u64 multiboot_info) {
     int error = magic == MULTIBOOT2_MAGIC ? multiboot2_load(multiboot_info, &params) : -1;
     cmdline_parse(params.cmdline); // complaints go to the log ring
-    uart_init();                   // shows the ring
+    console_init();                // shows the ring
     log_info("basalt: Basalt %s", basalt_version);
     cpu_init(); // features, descriptor tables, traps, control registers
     if (error)

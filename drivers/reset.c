@@ -7,7 +7,6 @@
 
 #include "arch/acpi.h"
 #include "arch/x86.h"
-#include "drivers/uart16550.h"
 
 #define PORT_KEYBOARD 0x64
 #define PORT_RESET    0xcf9
@@ -25,7 +24,6 @@ static void attempt(u16 port, u8 value) {
 void machine_reset(bool warm) {
     struct table_register none = {0, 0};
     cpu_cli();
-    uart_flush();
     if (!warm)
         attempt(acpi.reset_port, acpi.reset_value); // often a power cycle: the memory is lost
     outb(PORT_RESET, RESET_FULL);

@@ -5,7 +5,6 @@
 
 #include "arch/fpu.h"
 #include "arch/tsc.h"
-#include "boot/boot.h"
 #include "guest/cr.h"
 #include "guest/pvclock.h"
 #include "guest/vcpu.h"
@@ -216,7 +215,7 @@ static void write_system_time(struct vcpu *v) {
 
 static void write_wall_clock(struct vcpu *v) {
     u32 version = 0;
-    u64 boot = boot_wall_clock_ns +
+    u64 boot = wall_clock_ns +
                tsc_to_ns(-v->domain->tsc_offset); // when this domain's TSC was 0
     struct pvclock_wall w = pvclock_wall(&version, boot, 0);
 

@@ -5,6 +5,7 @@
 #include "kernel/cmdline.h"
 
 #include "arch/string.h"
+#include "drivers/uart16550.h"
 #include "kernel/log.h"
 
 #define WORD_MAX 64
@@ -37,11 +38,30 @@ static bool parse_loglvl(const char *value) {
     return i < ARRAY_SIZE(levels);
 }
 
+// none, or com1..com4 or a port, either with a speed: com2,57600.
 static bool parse_console(const char *value) {
-    if (!*value || strlen(value) >= sizeof(options.console))
+    static const u16 com_ports[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
+    char name[WORD_MAX] = "";
+    u64 port, baud = UART_BAUD_MAX;
+    const char *comma = strchr(value, ',');
+    strlcpy(name, value, comma ? (size_t)(comma - value) + 1 : sizeof(name));
+    if (strcmp(value, "none") == 0)
+        return options.no_console = true;
+    if (comma && (!parse_size(comma + 1, &baud) || !baud || UART_BAUD_MAX % baud))
         return false;
-    strlcpy(options.console, value, sizeof(options.console));
+    if (memcmp(name, "com", 3) == 0 && name[3] >= '1' && name[3] <= '4' && !name[4])
+        port = com_ports[name[3] - '1'];
+    else if (!parse_size(name, &port) || port < 0x100 || port > 0xfff8)
+        return false;
+    options.no_console = false;
+    options.console_port = (u16)port;
+    options.console_baud = (u32)baud;
     return true;
+}
+
+static bool parse_log(const char *value) {
+    options.log_deferred = strcmp(value, "deferred") == 0;
+    return options.log_deferred || strcmp(value, "now") == 0;
 }
 
 static bool parse_dom0_mem(const char *value) { return parse_size(value, &options.dom0_mem); }
@@ -62,7 +82,8 @@ static const struct {
     const char *expected;
 } table[] = {
     {"loglvl", parse_loglvl, "error, warning, info or debug"},
-    {"console", parse_console, "com1..com4, a port number or none"},
+    {"console", parse_console, "com1..com4 or a port, and a speed, or none"},
+    {"log", parse_log, "now or deferred"},
     {"dom0_mem", parse_dom0_mem, "bytes, with K, M or G"},
     {"panic", parse_panic, "reboot or halt"},
     {"nox2apic", parse_nox2apic, "no value"},

@@ -8,12 +8,15 @@
 #include "arch/types.h"
 
 struct options {
-    unsigned loglvl;  // enum log_level
-    char console[32]; // as given; "": the firmware's choice
-    u64 dom0_mem;     // bytes; 0: the kernel's choice
-    bool panic_halt;  // panic=halt instead of reboot
-    bool testexit;    // end the emulator with a status instead of a reset or halt
-    bool nox2apic;    // leave the local APIC in xAPIC mode
+    unsigned loglvl; // enum log_level
+    u64 dom0_mem;    // bytes; 0: the kernel's choice
+    u32 console_baud;
+    u16 console_port; // 0: the firmware's choice
+    bool no_console;
+    bool log_deferred; // the log is printed by dom0, from its first line on
+    bool panic_halt;   // panic=halt instead of reboot
+    bool testexit;     // end the emulator with a status instead of a reset or halt
+    bool nox2apic;     // leave the local APIC in xAPIC mode
 };
 extern struct options options;
 

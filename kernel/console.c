@@ -1,48 +1,89 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Console hypercalls over the serial driver. Output is copied in pieces of bounded size: a long text takes several
-// calls, none of which waits for the transmitter.
+// Who prints the log. Invariant: bytes [0, shown) of the log were printed (or lost with the ring's oldest part).
 
 #include "kernel/console.h"
 
+#include "arch/acpi.h"
+#include "arch/cpu.h"
 #include "drivers/uart16550.h"
+#include "kernel/cmdline.h"
 #include "kernel/event.h"
+#include "kernel/log.h"
+#include "kernel/schedule.h"
 
-#define PIECE 256u
+#include <basalt/error.h>
 
-static struct watcher listener;
+#define COM1 0x3f8u
 
-void console_interrupt(void) {
-    if (uart_interrupt() && listener.domain)
-        event_ring(listener.domain, listener.port);
+struct console console;
+static struct watcher printer; // prints in the kernel's stead
+static u64 shown;
+
+static bool use(u16 port, u32 baud, const char *source) {
+    if (console.port == port)
+        return true;
+    if (!uart_init(port, baud)) {
+        log_warn("basalt: console: no UART at port 0x%x (%s)", port, source);
+        return false;
+    }
+    console = (struct console){port, baud};
+    shown = 0;
+    log_info("basalt: console: 16550 at port 0x%x (%s)", port, source);
+    return true;
 }
 
-i64 console_write(struct domain *caller, gpa_t buffer, u64 bytes) {
-    char text[PIECE];
-    u64 length = MIN(MIN(bytes, uart_tx_space()), sizeof(text));
-    int error = memory_read(caller, buffer, text, length);
-
-    if (error)
-        return error;
-    uart_write(text, length);
-    return (i64)length;
+void console_init(void) {
+    if (options.no_console)
+        return;
+    if (options.console_port)
+        (void)use(options.console_port, options.console_baud, "command line");
+    else if ((!acpi.spcr_port || !use(acpi.spcr_port, acpi.spcr_baud, "SPCR")) && !console.port)
+        (void)use(COM1, UART_BAUD_MAX, "COM1");
 }
 
-unsigned console_read(u64 *bytes) {
-    unsigned count = 0;
-    u8 byte;
-
-    for (*bytes = 0; count < 8 && uart_rx(&byte); count++)
-        *bytes |= (u64)byte << (8 * count);
-    return count;
+static void print(void) {
+    const struct basalt_log *log = log_ring();
+    shown = MAX(shown, log->head - MIN(log->head, log->bytes));
+    while (console.port && shown < log->head) {
+        u64 at = shown % log->bytes, piece = MIN(log->head - shown, log->bytes - at);
+        uart_write(console.port, log->data + at, piece);
+        shown += piece;
+    }
 }
 
-void console_bind(struct domain *d, u32 port) {
-    listener.domain = d;
-    listener.port = port;
+// Rings only at the next schedule_poll(): a line can be logged with any lock held, and by a machine check's handler.
+void console_news(void) {
+    if (printer.domain) {
+        this_cpu()->pending[VECTOR_CONSOLE / 64] |= BIT(VECTOR_CONSOLE % 64);
+        schedule_yield();
+    } else if (!options.log_deferred) {
+        print();
+    }
 }
 
-void console_unbind(const struct domain *d, u32 port) {
-    if (listener.domain == d && (!port || listener.port == port))
-        listener.domain = NULL;
+void console_ring(void) {
+    if (printer.domain)
+        event_ring(printer.domain, printer.port);
+}
+
+i64 console_bind(struct domain *d, u32 port, u64 printed) {
+    if (printed > log_ring()->head)
+        return -BASALT_EINVAL;
+    printer = (struct watcher){d, port};
+    shown = MAX(shown, printed);
+    return (i64)shown;
+}
+
+void console_take(void) {
+    printer.domain = NULL;
+    options.log_deferred = false;
+    if (console.port && uart_init(console.port, console.baud))
+        log_write("", 0);
+}
+
+void console_release(const struct domain *d, u32 port) {
+    bool mine = printer.domain == d && (!port || printer.port == port);
+    if (mine || (!printer.domain && !port))
+        console_take();
 }

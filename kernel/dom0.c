@@ -16,6 +16,7 @@
 #include "drivers/pci.h"
 #include "guest/vcpu.h"
 #include "kernel/cmdline.h"
+#include "kernel/console.h"
 #include "kernel/domain.h"
 #include "kernel/elf.h"
 #include "kernel/event.h"
@@ -32,6 +33,7 @@
 #define DOM0_MEMORY_DEFAULT (64 * MIB)
 #define DOM0_MEMORY_MIN     (8 * MIB)
 #define DOM0_WEIGHT         1024u
+#define RTC_PORT            0x70u // index and data
 #define INFO_BYTES          ALIGN_UP(sizeof(struct basalt_boot_info), PAGE_SIZE)
 
 static u8 io_bitmap[3 * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
@@ -144,6 +146,9 @@ static void give_devices(struct domain *d) {
         allow_ports(acpi.pm1a_control, 2);
     if (acpi.pm1b_control)
         allow_ports(acpi.pm1b_control, 2);
+    if (console.port)
+        allow_ports(console.port, 8);
+    allow_ports(RTC_PORT, 2);
     allow_ports(0x8900, 1); // Bochs' shutdown port; nothing on other machines
     if (options.testexit)
         allow_ports(0xf4, 4); // QEMU's debug exit
@@ -167,7 +172,8 @@ static void fill_info(struct basalt_boot_info *info, const struct domain *d,
         .rsdp = acpi.rsdp,
         .tsc_khz = tsc_khz,
         .cpus = 1,
-        .wall_clock_ns = boot_wall_clock_ns,
+        .console_port = console.port,
+        .console_baud = console.baud,
     };
 }
 

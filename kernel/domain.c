@@ -9,6 +9,7 @@
 #include "arch/paging.h"
 #include "arch/string.h"
 #include "guest/vcpu.h"
+#include "kernel/console.h"
 #include "kernel/event.h"
 #include "kernel/handle.h"
 #include "kernel/interrupt.h"
@@ -155,6 +156,7 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
         reason != BASALT_END_CONTROL)
         d->end_insn_length = (u8)guest_fetch(d->vcpus[vcpu], d->end_insn, &(struct walk_fault){0});
     each_vcpu(d, vcpu_block, BLOCK_ENDED);
+    console_release(d, 0);
     trace(BASALT_TRACE_DOMAIN, d->id, vcpu, 2, reason);
     if (d->end_watcher.domain)
         event_ring(d->end_watcher.domain, d->end_watcher.port);

@@ -20,7 +20,6 @@ int events_init(struct domain *d) {
 }
 
 void events_teardown(struct domain *d) {
-    console_unbind(d, 0);
     for (unsigned i = 0; i < PORT_PAGES; i++)
         domain_page_free(d, d->port_pages[i]);
     domain_page_free(d, d->events);
@@ -75,7 +74,7 @@ void port_free(struct domain *d, u32 port) {
     struct port *p = port_find(d, port);
 
     interrupt_unbind(d, port);
-    console_unbind(d, port);
+    console_release(d, port);
     if (d->timer_port == port)
         event_timer(d, 0, 0);
     __atomic_fetch_and(&d->events->pending[port / 64], ~BIT(port % 64), __ATOMIC_SEQ_CST);

@@ -7,6 +7,7 @@
 #include "kernel/hypercall.h"
 
 #include "arch/string.h"
+#include "arch/tsc.h"
 #include "drivers/reset.h"
 #include "kernel/console.h"
 #include "kernel/event.h"
@@ -74,19 +75,13 @@ static i64 hc_yield(struct call *c unused) {
     return 0;
 }
 
-static i64 hc_console_write(struct call *c) {
-    return console_write(c->caller, GPA(c->args[1]), c->args[2]);
-}
-
-static i64 hc_console_read(struct call *c) {
-    c->set_second = true;
-    return console_read(&c->second);
-}
-
 static i64 hc_console_bind(struct call *c) {
-    if (!port_find(c->caller, c->args[1]))
-        return -BASALT_EINVAL;
-    console_bind(c->caller, (u32)c->args[1]);
+    return port_find(c->caller, c->args[1]) ? console_bind(c->caller, (u32)c->args[1], c->args[2])
+                                            : -BASALT_EINVAL;
+}
+
+static i64 hc_clock_set(struct call *c) {
+    wall_clock_ns = c->args[1];
     return 0;
 }
 
@@ -104,6 +99,7 @@ static i64 hc_reset(struct call *c) {
     if (c->args[1] > BASALT_RESET_WARM)
         return -BASALT_EINVAL;
     log_info("machine: reset asked for by '%s'", c->caller->name);
+    console_take();
     machine_reset(c->args[1] == BASALT_RESET_WARM);
 }
 
@@ -375,9 +371,8 @@ static const struct row rows[] = {
     ROW(VERSION, hc_version, 0, 0),
     ROW(BLOCK, hc_block, 0, 0),
     ROW(YIELD, hc_yield, 0, 0),
-    ROW(CONSOLE_WRITE, hc_console_write, BASALT_RIGHT_CONSOLE, 0),
-    ROW(CONSOLE_READ, hc_console_read, BASALT_RIGHT_CONSOLE, 0),
     ROW(CONSOLE_BIND, hc_console_bind, BASALT_RIGHT_CONSOLE, 0),
+    ROW(CLOCK_SET, hc_clock_set, BASALT_RIGHT_POWER, 0),
     ROW(MEMORY_INFO, hc_memory_info, BASALT_RIGHT_CONSOLE, 0),
     ROW(RESET, hc_reset, BASALT_RIGHT_POWER, 0),
     ROW(DOMAIN_CREATE, hc_domain_create, BASALT_RIGHT_CREATE, 0),

@@ -114,17 +114,27 @@ int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
     return 0;
 }
 
-int interrupt_bind_line(struct domain *d, u64 bdf, u64 port) {
-    struct pci_function *fn = owned(d, bdf);
+// The line of a function that is the domain's, or an ISA interrupt; GSI_NONE if there is none.
+static struct acpi_override line_of(const struct domain *d, u64 source) {
+    const struct pci_function *fn = owned(d, source);
+
+    if (source >= BASALT_IRQ_ISA && source < BASALT_IRQ_ISA + 16)
+        return ioapic_isa((u8)source);
+    return (struct acpi_override){
+        .gsi = fn ? MIN(fn->gsi, GSI_NONE) : GSI_NONE, .level = true, .active_low = true};
+}
+
+int interrupt_bind_line(struct domain *d, u64 source, u64 port) {
+    struct acpi_override line = line_of(d, source);
     struct port *p = port_find(d, port);
 
-    if (!fn || fn->gsi >= GSI_NONE)
+    if (line.gsi >= GSI_NONE)
         return -BASALT_ENODEV;
     if (!p)
         return -BASALT_EINVAL;
     if (p->kind != PORT_ALLOCATED)
         return -BASALT_EBUSY;
-    u16 gsi = (u16)fn->gsi;
+    u16 gsi = (u16)line.gsi;
     int vector = vector_of_line(gsi);
     bool fresh = vector < 0;
     if (fresh && (vector = vector_alloc(gsi)) < 0)
@@ -135,14 +145,16 @@ int interrupt_bind_line(struct domain *d, u64 bdf, u64 port) {
             user = &vectors[vector].users[i];
     if (!user)
         return -BASALT_ENOSPC;
-    if (fresh && ioapic_route(gsi, (unsigned)vector, this_cpu()->apic_id, true, true)) {
+    if (fresh &&
+        ioapic_route(gsi, (unsigned)vector, this_cpu()->apic_id, line.level, line.active_low)) {
         vectors[vector].used = false;
         return -BASALT_ENODEV;
     }
     *user = (struct watcher){d, (u32)port};
-    irq_level_vectors[vector / 64] |= BIT(vector % 64);
-    *p = (struct port){
-        .kind = PORT_IRQ_LINE, .vector = (u8)vector, .gsi = gsi, .function = (u32)bdf};
+    d->has_devices = true;
+    if (line.level)
+        irq_level_vectors[vector / 64] |= BIT(vector % 64);
+    *p = (struct port){.kind = PORT_IRQ_LINE, .vector = (u8)vector, .gsi = gsi};
     ioapic_unmask(gsi);
     return 0;
 }

@@ -13,9 +13,9 @@ void interrupts_init(void);
 must_check int device_assign(struct domain *d, unsigned function);
 /// Rings the port that is bound to a vector.
 void interrupt_deliver(unsigned vector);
-/// Binds message `entry` of the domain's function, or its line, to `port`.
+/// Binds message `entry` of the domain's function, or its line (or an ISA interrupt: BASALT_IRQ_ISA + n), to `port`.
 must_check int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port);
-must_check int interrupt_bind_line(struct domain *d, u64 bdf, u64 port);
+must_check int interrupt_bind_line(struct domain *d, u64 source, u64 port);
 void interrupt_unbind(struct domain *d, u32 port);
 must_check int interrupt_ack(struct domain *d, u64 port);
 /// Stops the domain's functions (bus mastering off, interrupts off) and unbinds everything.

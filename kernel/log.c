@@ -8,8 +8,8 @@
 
 #include "arch/spinlock.h"
 #include "arch/string.h"
-#include "drivers/uart16550.h"
 #include "kernel/cmdline.h"
+#include "kernel/console.h"
 
 #define LOG_BYTES  65536u
 #define LINE_MAX   512
@@ -40,15 +40,9 @@ void log_write(const char *text, size_t length) {
     for (unsigned i = 0; i < LOCK_TRIES && !(locked = spin_trylock(&log_lock)); i++)
         cpu_pause();
     ring_write(text, length);
-    uart_write_all(text, length);
+    console_news();
     if (locked)
         spin_unlock(&log_lock);
-}
-
-void log_replay(void (*write)(const char *text, size_t length)) {
-    u64 head = ring.log.head;
-    for (u64 at = head > LOG_BYTES ? head - LOG_BYTES : 0; at < head; at++)
-        write(&ring.log.data[at % LOG_BYTES], 1);
 }
 
 void log_line(enum log_level level, const char *text, ...) {

@@ -20,11 +20,8 @@ void log_line(enum log_level level, const char *text, ...) __attribute__((format
 #define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
-/// Raw characters to ring and console: log_line's and panic's way out.
+/// Raw characters to the ring and, as kernel/console.h has it, to the console: log_line's and panic's way out.
 void log_write(const char *text, size_t length);
-
-/// Gives a console that comes up late what was logged before.
-void log_replay(void (*write)(const char *text, size_t length));
 
 /// Like the C library's: always terminates, returns the length that the whole would have.
 int format_va(char *buffer, size_t size, const char *text, va_list args);

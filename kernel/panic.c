@@ -11,8 +11,8 @@
 #include "arch/string.h"
 #include "arch/x86.h"
 #include "drivers/reset.h"
-#include "drivers/uart16550.h"
 #include "kernel/cmdline.h"
+#include "kernel/console.h"
 #include "kernel/log.h"
 
 // SeaBIOS, Bochs' BIOS and GRUB leave conventional memory alone from 0x90000 on.
@@ -90,7 +90,6 @@ static void say_backtrace(const u64 *frame) {
 void test_exit(unsigned status) {
     if (!options.testexit)
         return;
-    uart_flush();
     outb(PORT_DEBUG_EXIT, (u8)status);
     for (const char *p = "Shutdown"; *p; p++)
         outb(PORT_BOCHS_EXIT, (u8)*p);
@@ -114,7 +113,7 @@ noreturn static void die(const struct trap_frame *trap, const u64 *frame, const 
             stop();
         machine_reset(true);
     }
-    uart_flush();
+    console_take();
     record->magic = 0;
     record->length = 0;
     say("basalt: panic: ");

@@ -131,7 +131,7 @@ void schedule_poll(void) {
         if (vector == VECTOR_TIMER)
             q->armed = ~0ull;
         else if (vector == VECTOR_CONSOLE)
-            console_interrupt();
+            console_ring();
         else
             interrupt_deliver((unsigned)vector);
     }

@@ -8,6 +8,7 @@
 #include "arch/x86.h"
 #include "boot/boot.h"
 #include "guest/vcpu.h"
+#include "kernel/console.h"
 #include "kernel/dom0.h"
 #include "kernel/frames.h"
 #include "kernel/interrupt.h"
@@ -24,9 +25,10 @@ struct backend_features backend_features;
 noreturn static void refuse(const struct refusal *why) {
     log_err("basalt: can't go on: %s", why->missing);
     log_err("basalt: remedy: %s", why->remedy);
+    console_take();
     test_exit(EXIT_REFUSED);
     for (;;)
-        cpu_idle(); // the console's interrupts still drain the log
+        cpu_hlt();
 }
 
 static const struct backend *choose_backend(struct refusal *why) {

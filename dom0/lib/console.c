@@ -1,36 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The machine's console through the kernel. Output waits in a ring that is handed on whenever the
-// kernel's transmit ring has room; the kernel rings the console port when it has again, and when
-// input arrived.
+// The machine's console. Output waits in a ring that is handed on as the UART takes it; the driver calls when it takes
+// more, and when input arrived.
 
 #include "lib/console.h"
 
+#include "drivers/serial.h"
 #include "lib/event.h"
 #include "lib/hypercall.h"
+#include "lib/kernel_log.h"
 #include "lib/timer.h"
-
-#include <string.h>
 
 #define CONSOLE_BUFFER 65536u // a power of two
 #define CONSOLE_LATE   4096u  // bytes: more than a third of a second on a serial line
 
 static char buffer[CONSOLE_BUFFER];
-static u64 head, tail; // bytes ever queued, ever handed to the kernel
+static u64 head, tail; // bytes ever queued, ever handed to the UART
 static u64 lost;       // bytes dropped since output last found room
 static void (*input)(void *context, const u8 *data, size_t bytes);
 static void *input_context;
 static struct work input_work;
 
-// Hands on what the kernel takes.
-static void drain(void) {
+void console_drain(void) {
     while (tail != head) {
         u64 offset = tail % CONSOLE_BUFFER;
-        i64 taken = hc_console_write(buffer + offset, MIN(head - tail, CONSOLE_BUFFER - offset));
-        if (taken <= 0)
+        size_t sent = serial_send(buffer + offset, MIN(head - tail, CONSOLE_BUFFER - offset));
+        if (!sent)
             return;
-        tail += (u64)taken;
+        tail += sent;
     }
+    kernel_log_sent();
 }
 
 size_t console_space(void) { return CONSOLE_BUFFER - (size_t)(head - tail); }
@@ -49,13 +48,13 @@ size_t console_write(const void *data, size_t bytes) {
     size_t taken = MIN(bytes, console_space());
     queue(data, taken);
     lost += bytes - taken;
-    drain();
+    console_drain();
     return taken;
 }
 
 void console_drop(void) {
     static const char notice[] = "\r\n[output skipped]\r\n";
-    drain();
+    console_drain();
     if (head - tail <= CONSOLE_LATE)
         return;
     head = tail;
@@ -63,33 +62,28 @@ void console_drop(void) {
     queue(notice, sizeof(notice) - 1);
 }
 
-// A few reads per call, the rest after everyone else had a turn.
+// Some bytes per call, the rest after everyone else had a turn.
 static void read_input(void *context) {
+    u8 data[EVENT_BUDGET];
     (void)context;
-    for (unsigned i = 0; input && i < EVENT_BUDGET; i++) {
-        u64 bytes;
-        i64 count = hc_console_read(&bytes);
-        if (count <= 0 || count > 8)
-            return;
-        u8 data[8];
-        memcpy(data, &bytes, sizeof(data));
-        input(input_context, data, (size_t)count);
-    }
-    if (input)
+    if (!input)
+        return;
+    size_t count = serial_receive(data, sizeof(data));
+    if (count)
+        input(input_context, data, count);
+    if (count == sizeof(data))
         work_queue(&input_work);
 }
 
-static void rung(void *context) {
-    drain();
-    read_input(context);
+static void ready(void) {
+    console_drain();
+    read_input(NULL);
 }
 
 void console_init(void) {
     input_work.handler = read_input;
-    int port = event_port_alloc(rung, NULL);
-    if (port >= 0)
-        hc_console_bind((u32)port);
-    drain();
+    serial_init(ready);
+    console_drain();
 }
 
 void console_set_input(void (*handler)(void *context, const u8 *data, size_t bytes),
@@ -102,19 +96,17 @@ void console_set_input(void (*handler)(void *context, const u8 *data, size_t byt
 
 void console_flush(unsigned milliseconds) {
     u64 end = time_ns() + milliseconds * NS_PER_MS;
-    for (drain(); tail != head && time_ns() < end; drain())
+    for (console_drain(); (tail != head || !serial_idle()) && time_ns() < end; console_drain())
         hc_yield();
 }
 
 void console_write_now(const char *text, size_t bytes) {
     u64 end = time_ns() + 5 * NS_PER_S;
     while (bytes > 0 && time_ns() < end) {
-        i64 taken = hc_console_write(text, bytes);
-        if (taken < 0)
-            return;
-        text += taken;
-        bytes -= MIN((size_t)taken, bytes);
-        if (taken == 0)
-            hc_yield();
+        size_t sent = serial_send(text, bytes);
+        text += sent;
+        bytes -= sent;
     }
+    while (!serial_idle() && time_ns() < end)
+        continue;
 }

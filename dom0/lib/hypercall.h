@@ -50,18 +50,12 @@ static inline struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u6
 static inline u64 hc_version(void) { return (u64)HC0(BASALT_HC_VERSION); }
 static inline void hc_block(void) { (void)HC0(BASALT_HC_BLOCK); }
 static inline void hc_yield(void) { (void)HC0(BASALT_HC_YIELD); }
-static inline i64 hc_console_write(const void *data, u64 bytes) {
-    return HC3(BASALT_HC_CONSOLE_WRITE, BASALT_HANDLE_MACHINE, phys_of(data), bytes);
+/// Bytes of the kernel's log that are on the line, or a negative error.
+static inline i64 hc_console_bind(u32 port, u64 shown) {
+    return HC3(BASALT_HC_CONSOLE_BIND, BASALT_HANDLE_MACHINE, port, shown);
 }
-/// Count of bytes received (0..8), the bytes in *bytes, first in bits 7:0.
-static inline i64 hc_console_read(u64 *bytes) {
-    struct hypercall_result r =
-        hypercall_raw(BASALT_HC_CONSOLE_READ, BASALT_HANDLE_MACHINE, 0, 0, 0, 0, 0);
-    *bytes = r.second;
-    return r.value;
-}
-static inline i64 hc_console_bind(u32 port) {
-    return HC2(BASALT_HC_CONSOLE_BIND, BASALT_HANDLE_MACHINE, port);
+static inline i64 hc_clock_set(u64 wall_clock_ns) {
+    return HC2(BASALT_HC_CLOCK_SET, BASALT_HANDLE_MACHINE, wall_clock_ns);
 }
 static inline i64 hc_memory_info(struct basalt_memory_info *info) {
     return HC2(BASALT_HC_MEMORY_INFO, BASALT_HANDLE_MACHINE, phys_of(info));

@@ -6,6 +6,7 @@
 #include "lib/log.h"
 
 #include "lib/console.h"
+#include "lib/kernel_log.h"
 #include "lib/timer.h"
 
 #include <stdarg.h>
@@ -45,7 +46,10 @@ static void console_text(const char *text, size_t bytes) {
     console_write(text + start, bytes - start);
 }
 
-void log_text(const char *text, size_t bytes) { (sink ? sink : console_text)(text, bytes); }
+void log_text(const char *text, size_t bytes) {
+    kernel_log_show(); // it may have said something about what is reported here
+    (sink ? sink : console_text)(text, bytes);
+}
 
 static void ring_write(const char *text, size_t bytes) {
     for (size_t i = 0; i < bytes; i++)

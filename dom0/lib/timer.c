@@ -11,7 +11,8 @@
 
 static struct timer *root;
 static int port = -1;
-static u64 armed; // deadline that the kernel knows, ns; 0: none
+static u64 armed;        // deadline that the kernel knows, ns; 0: none
+static u64 wall_base_ns; // wall clock minus time_ns()
 
 u64 time_tsc(void) {
 #ifdef HOST_TEST
@@ -35,7 +36,9 @@ u64 time_ticks_of_ns(u64 ns) { return scale(ns, boot_info->tsc_khz, NS_PER_MS); 
 
 u64 time_ns(void) { return time_ns_of_ticks(time_tsc()) + 1; }
 
-u64 time_wall_ns(void) { return boot_info->wall_clock_ns + time_ns(); }
+u64 time_wall_ns(void) { return wall_base_ns + time_ns(); }
+
+void time_set_wall(u64 ns) { wall_base_ns = ns - time_ns(); }
 
 void delay_us(u64 microseconds) {
     u64 end = time_ns() + microseconds * NS_PER_US;

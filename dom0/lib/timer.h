@@ -26,8 +26,9 @@ struct timer {
 /// Nanoseconds of the TSC's time line: monotonic, never 0.
 u64 time_ns(void);
 
-/// Nanoseconds since 1970.
+/// Nanoseconds since 1970, and what they are now.
 u64 time_wall_ns(void);
+void time_set_wall(u64 ns);
 
 /// Conversions between the TSC's ticks and nanoseconds.
 u64 time_ticks_of_ns(u64 ns);

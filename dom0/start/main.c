@@ -9,11 +9,13 @@
 
 #include "block/block.h"
 #include "drivers/drivers.h"
+#include "drivers/rtc.h"
 #include "lib/boot.h"
 #include "lib/console.h"
 #include "lib/dom0.h"
 #include "lib/event.h"
 #include "lib/hypercall.h"
+#include "lib/kernel_log.h"
 #include "lib/log.h"
 #include "lib/memory.h"
 #include "lib/pages.h"
@@ -82,12 +84,14 @@ _Noreturn void dom0_entry(const struct basalt_boot_info *info, u64 load_address)
     init_memory();
     event_init();
     console_init();
+    kernel_log_init();
     init_log();
     log_info("dom0", "%llu MiB of memory, %u module(s)%s%s",
              (unsigned long long)boot_info->ram_size / MIB, boot_info->module_count,
              boot_info->restarts ? ", restarted" : "",
              boot_info->iommu ? "" : "; no IOMMU: its devices can reach all memory");
     crash_on_request();
+    clock_init();
     drivers_init();
     if (devices_init() < 0)
         log_error("dom0", "device models did not start: no guest can");

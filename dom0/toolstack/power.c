@@ -9,12 +9,12 @@
 #include "lib/console.h"
 #include "lib/hypercall.h"
 #include "lib/log.h"
+#include "lib/ports.h"
 #include "toolstack/domain.h"
 
 #include <string.h>
 
-#define KERNEL_RING_NS (1500 * NS_PER_MS) // 16 KiB at 115200 baud
-#define PATIENCE_NS    (60 * NS_PER_S)
+#define PATIENCE_NS (60 * NS_PER_S)
 
 static bool going_down, reboot_wanted, last_step;
 static struct timer patience;
@@ -32,20 +32,6 @@ static struct work work;
 #define SLP_TYP_MASK SLP_TYP(7)
 #define SLP_EN       ((u16)(1 << 13))
 #define BOCHS_PORT   0x8900
-
-static inline void out16(u16 port, u16 value) {
-    __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static inline u16 in16(u16 port) {
-    u16 value;
-    __asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
-static inline void out8(u16 port, u8 value) {
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
 
 static u32 field32(const u8 *table, u32 offset) {
     u32 value;
@@ -118,18 +104,9 @@ static const char *acpi_off(void) {
     return "the machine ignored ACPI's soft-off";
 }
 
-// What dom0 has handed to the kernel lies in its transmit ring, which a serial line takes a while to
-// empty.
-static void let_text_leave(void) {
-    console_flush(2000);
-    u64 end = time_ns() + KERNEL_RING_NS;
-    while (time_ns() < end)
-        hc_yield();
-}
-
 void power_off_machine(void) {
     log_info("power", "switching the machine off");
-    let_text_leave();
+    console_flush(6000); // the buffer at 115200 baud
     const char *why = acpi_off();
     for (const char *c = "Shutdown"; *c; c++)
         out8(BOCHS_PORT, (u8)*c);
@@ -139,7 +116,7 @@ void power_off_machine(void) {
 
 static void reset_machine(void) {
     log_info("power", "starting the machine anew");
-    console_flush(2000);
+    console_flush(6000);
     i64 r = hc_reset(BASALT_RESET_COLD);
     log_error("power", "the kernel does not reset the machine: %s", error_text(r));
 }

@@ -40,7 +40,8 @@ struct basalt_boot_info {
     uint32_t restarts; // how often dom0 was started before in this boot
     uint32_t iommu;    // 0: DMA of dom0's devices is not confined
     uint32_t module_count;
-    uint64_t wall_clock_ns; // nanoseconds since 1970 at TSC 0
+    uint32_t console_port; // of a 16550 that dom0 may drive, 0: none
+    uint32_t console_baud; // 0: as it is set
     uint64_t reserved[8];
     char cmdline[BASALT_BOOT_CMDLINE];
     struct basalt_boot_module modules[BASALT_BOOT_MODULES];

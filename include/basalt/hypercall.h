@@ -23,12 +23,11 @@ enum basalt_hypercall {
     BASALT_HC_BLOCK,
     // () -> 0: gives the rest of the time slice away
     BASALT_HC_YIELD,
-    // (machine, buffer, bytes) -> bytes taken (0 when the transmit ring is full; BASALT_PORT_CONSOLE rings later)
-    BASALT_HC_CONSOLE_WRITE,
-    // (machine) -> count of bytes received (0..8); RDX: the bytes, first in bits 7:0
-    BASALT_HC_CONSOLE_READ,
-    // (machine, port): rings `port` when input arrives or output space becomes free
+    // (machine, port, shown) -> bytes of the log that are on the line: the caller drives the console's UART from now on and prints the kernel's log, too; rings
+    // `port` when that grows. `shown`: bytes of the log that are on the line already; said again as it goes on
     BASALT_HC_CONSOLE_BIND,
+    // (machine, nanoseconds since 1970 at TSC 0): what guests see as the wall clock
+    BASALT_HC_CLOCK_SET,
     // (machine, struct basalt_memory_info *)
     BASALT_HC_MEMORY_INFO,
     // (machine, how: enum basalt_reset): does not return on success
@@ -109,7 +108,8 @@ enum basalt_hypercall {
     BASALT_HC_PCI_WRITE,
     // (machine, bdf, entry, port): MSI-X entry or MSI message `entry` of the function rings `port`
     BASALT_HC_IRQ_BIND_MSI,
-    // (machine, bdf, port): the function's INTx line rings `port`; stays masked until IRQ_ACK
+    // (machine, bdf, port): the function's INTx line rings `port`; stays masked until IRQ_ACK. With BASALT_IRQ_ISA + n
+    // instead of a function: ISA interrupt n
     BASALT_HC_IRQ_BIND_LINE,
     // (port): unmasks a level-triggered line
     BASALT_HC_IRQ_ACK,
@@ -136,13 +136,14 @@ enum basalt_hypercall {
 #define BASALT_RIGHT_CREATE   0x100u // create domains
 #define BASALT_RIGHT_CONSOLE  0x200u // console, memory information
 #define BASALT_RIGHT_PCI      0x400u // PCI functions that are its own, their interrupts
-#define BASALT_RIGHT_POWER    0x800u // reset the machine
+#define BASALT_RIGHT_POWER    0x800u // reset the machine, set its clock
 #define BASALT_RIGHTS_MACHINE 0xf20u
 
 #define BASALT_HANDLE_SELF    0u // in every domain's table
 #define BASALT_HANDLE_MACHINE 1u // where the kernel gave one
 
-#define BASALT_POPULATE_LAZY  0x1u // frames come at the first touch
+#define BASALT_IRQ_ISA        0x10000u // + 0..15
+#define BASALT_POPULATE_LAZY  0x1u     // frames come at the first touch
 #define BASALT_SHARE_READ     0x1u
 #define BASALT_SHARE_WRITE    0x2u
 #define BASALT_SHARE_IDENTITY (~0ull)

@@ -4,6 +4,7 @@
 
 #include "dom0_host.h"
 
+#include "drivers/serial.h"
 #include "lib/boot.h"
 #include "lib/hypercall.h"
 #include "lib/timer.h"
@@ -18,6 +19,8 @@ struct basalt_extent host_extents[64];
 i64 host_share_error;
 char host_console[65536];
 bool host_console_full;
+u32 host_console_port, host_isa_irq, host_isa_port;
+u64 host_wall_clock, host_console_shown;
 
 static struct basalt_boot_info info;
 static struct basalt_event_page page;
@@ -41,6 +44,8 @@ void host_reset(void) {
     host_timer_deadline = 0;
     host_on_block = NULL;
     host_share_error = 0;
+    host_console_port = host_isa_port = 0;
+    host_console_shown = 0;
     console_used = 0;
     host_console[0] = 0;
 }
@@ -87,14 +92,16 @@ struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u6
         timer_port = (u32)b;
         break;
     case BASALT_HC_BLOCK: r.value = block(); break;
-    case BASALT_HC_CONSOLE_WRITE:
-        if (host_console_full)
-            break;
-        for (u64 i = 0; i < c && console_used + 1 < sizeof(host_console); i++)
-            host_console[console_used++] = ((const char *)(uintptr_t)b)[i];
-        host_console[console_used] = 0;
-        r.value = (i64)c;
+    case BASALT_HC_CONSOLE_BIND:
+        host_console_port = (u32)b;
+        host_console_shown = MAX(host_console_shown, c);
+        r.value = (i64)host_console_shown;
         break;
+    case BASALT_HC_IRQ_BIND_LINE:
+        host_isa_irq = (u32)b - BASALT_IRQ_ISA;
+        host_isa_port = (u32)c;
+        break;
+    case BASALT_HC_CLOCK_SET: host_wall_clock = b; break;
     case BASALT_HC_SHARE_GRANT:
         host_shares++;
         r.value = 7;
@@ -105,12 +112,27 @@ struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u6
         break;
     case BASALT_HC_SHARE_END: host_shares--; break;
     case BASALT_HC_PORT_FREE:
-    case BASALT_HC_CONSOLE_READ:
-    case BASALT_HC_CONSOLE_BIND:
     case BASALT_HC_IRQ_ACK: break;
     default: r.value = -BASALT_ENOSYS;
     }
     return r;
+}
+
+// drivers/serial.c's part.
+__attribute__((weak)) void serial_init(void (*ready)(void)) { (void)ready; }
+__attribute__((weak)) size_t serial_receive(u8 *bytes, size_t count) {
+    (void)bytes;
+    (void)count;
+    return 0;
+}
+__attribute__((weak)) bool serial_idle(void) { return true; }
+__attribute__((weak)) size_t serial_send(const char *bytes, size_t count) {
+    if (host_console_full)
+        return 0;
+    for (size_t i = 0; i < count && console_used + 1 < sizeof(host_console); i++)
+        host_console[console_used++] = bytes[i];
+    host_console[console_used] = 0;
+    return count;
 }
 
 // lib/paging.c's part: addresses are what they are.

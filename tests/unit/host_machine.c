@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See host_machine.h. Devices are two PCI functions and an I/O APIC that remember nothing; the UART takes everything.
+// See host_machine.h. Devices are two PCI functions and an I/O APIC that remember nothing; the UART and the log take everything.
 
 #include "tests/unit/host_machine.h"
 
@@ -14,10 +14,13 @@
 #include "drivers/pci.h"
 #include "drivers/reset.h"
 #include "drivers/uart16550.h"
+#include "kernel/cmdline.h"
+#include "kernel/console.h"
 #include "kernel/event.h"
 #include "kernel/handle.h"
 #include "kernel/hypercall.h"
 #include "kernel/interrupt.h"
+#include "kernel/log.h"
 
 #include <basalt/error.h>
 #include <stdarg.h>
@@ -33,7 +36,7 @@ u64 host_fail_at, host_allocations, host_until, host_tsc, host_timer = ~0ull;
 bool host_fail_rest, host_state_init_fails;
 jmp_buf *host_reset;
 struct exit (*host_run)(struct cpu_state *cpu);
-u64 tsc_khz = 2000000, boot_wall_clock_ns;
+u64 tsc_khz = 2000000, wall_clock_ns;
 u64 xstate_mask = 7;
 u32 xstate_area_size = 832;
 void (*irq_quench)(unsigned vector);
@@ -165,15 +168,19 @@ int ioapic_route(u32 gsi, unsigned vector unused, u32 destination unused, bool l
 void ioapic_mask(u32 gsi) { assert_true(gsi < 24); }
 void ioapic_unmask(u32 gsi) { assert_true(gsi < 24); }
 
-bool uart_interrupt(void) { return true; }
-void uart_write(const char *text unused, size_t length unused) {}
-bool uart_rx(u8 *byte) {
-    *byte = (u8)host_random();
-    return *byte < 200;
+struct acpi_override ioapic_isa(u8 irq) {
+    return (struct acpi_override){.irq = irq, .gsi = irq == 9 ? 24 : irq};
 }
-size_t uart_tx_space(void) {
-    return host_random() % 1024;
-} // another processor may drain the ring at any time
+
+struct acpi_info acpi;
+struct options options;
+bool uart_init(u16 port unused, u32 baud unused) { return true; }
+void uart_write(u16 port unused, const char *text unused, size_t length unused) {}
+void log_write(const char *text unused, size_t length unused) { console_news(); }
+struct basalt_log *log_ring(void) {
+    static struct basalt_log log = {.bytes = 4096};
+    return &log;
+}
 
 // ---- The backend ----
 

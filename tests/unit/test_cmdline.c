@@ -49,8 +49,15 @@ static void test_options(void **state) {
     assert_int_equal(log_lines, 0);
     assert_int_equal(options.loglvl, LOG_DEBUG);
     assert_int_equal(options.dom0_mem, 64 << 20);
-    assert_string_equal(options.console, "com2,9600");
-    assert_true(options.panic_halt && options.testexit);
+    assert_int_equal(options.console_port, 0x2f8);
+    assert_int_equal(options.console_baud, 9600);
+    assert_true(options.panic_halt && options.testexit && !options.log_deferred);
+    given("log=deferred console=none");
+    assert_true(options.log_deferred && options.no_console);
+    given("console=none console=0x2e8 log=deferred log=now");
+    assert_true(options.console_port == 0x2e8 && options.console_baud == 115200);
+    assert_false(options.log_deferred || options.no_console);
+    assert_int_equal(log_lines, 0);
 }
 
 static void test_malformed(void **state) {
@@ -70,6 +77,13 @@ static void test_malformed(void **state) {
         "panic=never",
         "testexit=1",
         "console=",
+        "console=com5",
+        "console=com1,",
+        "console=com1,230400",
+        "console=com1,100000",
+        "console=0xfff9",
+        "console=none,9600",
+        "log=later",
         "unknown",
         "=",
         "=5",

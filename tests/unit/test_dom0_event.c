@@ -2,7 +2,7 @@
 //
 // dom0's event loop, timers, console and log on a clock of the test's own.
 //
-// sources: tests/unit/dom0_host.c dom0/lib/event.c dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/boot.c
+// sources: tests/unit/dom0_host.c dom0/lib/event.c dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/kernel_log.c dom0/lib/boot.c
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -87,7 +87,7 @@ static int end(void **state unused) {
 // i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data,
 // l 0 or 1, t time, I identity or address
 static const char *const signatures[COUNT] = {
-    "",      "",      "",     "Mbn", "M",  "MP",  "Mb",   "Ml", // VERSION .. RESET
+    "",      "",      "",     "MPi", "Mt", "Mb",  "Ml", // VERSION .. RESET
     "Mb",    "h",     "hi",   "hb",  "hP", "hnn", "hgpf", "hgp",
     "hgpfH", "sI",    "sibn", "s",   "hn", "hi",  // DOMAIN_CREATE ..
     "hv",    "hvb",   "hvb",  "hvb",              // VCPU_CREATE ..
@@ -158,7 +158,7 @@ static u64 typed(const struct domain *caller, char type) {
     case 'l': return r % 2;
     case 'a': return r % 40;
     case 'N': return latest_request - r % 3 / 2;
-    case 'd': return r % 8 ? r % 2 ? 0x10 : 0x18 : r % 64;
+    case 'd': return r % 8 ? r % 2 ? 0x10 : 0x18 : r % 16 ? r % 64 : BASALT_IRQ_ISA + r % 20;
     case 'o': return r % 4 ? r % 256 : r % 5000;
     case 'z': return BIT(r % 3);
     case 'm': return 0xfee00000 | (r % 5) << 12 | (r >> 20 & 0xc);

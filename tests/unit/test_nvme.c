@@ -4,7 +4,7 @@
 // lying. Page lists are followed as a controller follows them.
 //
 // sources: tests/unit/dom0_host.c dom0/drivers/nvme_io.c dom0/block/block.c dom0/lib/event.c
-// sources: dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/boot.c dom0/lib/dma.c
+// sources: dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/kernel_log.c dom0/lib/boot.c dom0/lib/dma.c
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,7 +4,7 @@
 // names, partition scans.
 //
 // sources: tests/unit/dom0_host.c dom0/block/block.c dom0/block/claim.c dom0/block/partition.c dom0/block/gpt.c
-// sources: dom0/lib/event.c dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/boot.c
+// sources: dom0/lib/event.c dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/kernel_log.c dom0/lib/boot.c
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,7 +4,7 @@
 // Whatever it does, each request ends once, and its memory is unmapped.
 //
 // sources: tests/unit/dom0_host.c dom0/drivers/virtio_blk.c dom0/drivers/vring.c dom0/block/block.c
-// sources: dom0/lib/event.c dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/boot.c dom0/lib/dma.c
+// sources: dom0/lib/event.c dom0/lib/timer.c dom0/lib/console.c dom0/lib/log.c dom0/lib/kernel_log.c dom0/lib/boot.c dom0/lib/dma.c
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,7 +7,7 @@
 // sources: tests/unit/dom0_host.c dom0/toolstack/screen.c dom0/toolstack/shell.c
 // sources: dom0/toolstack/shell_parse.c dom0/toolstack/lineedit.c dom0/toolstack/text.c
 // sources: dom0/toolstack/config.c dom0/toolstack/config_value.c dom0/lib/event.c dom0/lib/timer.c
-// sources: dom0/lib/console.c dom0/lib/log.c dom0/lib/boot.c
+// sources: dom0/lib/console.c dom0/lib/log.c dom0/lib/kernel_log.c dom0/lib/boot.c
 
 #include <setjmp.h>
 #include <stdarg.h>

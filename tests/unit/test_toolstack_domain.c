@@ -8,7 +8,7 @@
 // sources: dom0/toolstack/domain_load.c dom0/toolstack/domain_report.c dom0/toolstack/screen.c dom0/toolstack/text.c dom0/toolstack/loader.c
 // sources: dom0/toolstack/loader_linux.c dom0/toolstack/loader_elf.c dom0/toolstack/loader_pvh.c
 // sources: dom0/toolstack/loader_multiboot.c dom0/toolstack/loader_multiboot2.c dom0/toolstack/config.c
-// sources: dom0/toolstack/config_value.c dom0/lib/event.c dom0/lib/timer.c dom0/lib/log.c dom0/lib/boot.c
+// sources: dom0/toolstack/config_value.c dom0/lib/event.c dom0/lib/timer.c dom0/lib/log.c dom0/lib/kernel_log.c dom0/lib/boot.c
 // sources: dom0/block/claim.c
 
 #include <setjmp.h>
@@ -290,6 +290,7 @@ size_t console_write(const void *data, size_t bytes) {
 }
 
 void console_drop(void) {}
+void console_drain(void) {}
 
 static void sink(const char *text, size_t bytes) {
     size_t used = strlen(said);

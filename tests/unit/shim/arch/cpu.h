@@ -15,6 +15,7 @@ struct vcpu;
 struct basalt_trace;
 struct cpu {
     u32 id, apic_id;
+    u64 pending[4];
     struct vcpu *vcpu;
     struct basalt_trace *trace;
     void *scheduler;
