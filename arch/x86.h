@@ -17,6 +17,7 @@
 #define RFLAGS_SF      BIT(7)
 #define RFLAGS_TF      BIT(8) // trap after each instruction
 #define RFLAGS_IF      BIT(9) // interrupts enabled
+#define RFLAGS_DF      BIT(10) // strings go down
 #define RFLAGS_OF      BIT(11)
 #define RFLAGS_VM      BIT(17) // virtual-8086 mode
 #define RFLAGS_AC      BIT(18) // alignment check; SMAP override

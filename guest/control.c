@@ -98,14 +98,10 @@ static bool complete_cr(struct vcpu *v, struct exit *e) {
     case OP_LMSW:
         if (i.memory) {
             u64 linear;
-            struct walk_fault fault;
             if (!guest_linear(v, i.segment, insn_offset(&i, v->cpu.gprs, v->cpu.rip + i.length), 2,
-                              false, &linear))
+                              false, &linear) ||
+                !guest_copy(v, linear, &e->lmsw, 2, 0))
                 return false;
-            if (guest_read_linear(v, linear, &e->lmsw, 2, false, false, &fault)) {
-                vcpu_walk_failed(v, &fault);
-                return false;
-            }
         } else {
             e->lmsw = (u16)v->cpu.gprs[i.rm];
         }

@@ -40,7 +40,7 @@ enum insn_op {
     OP_ESCAPE,
     OP_INVALID,
 
-    // Read-modify-write: these may be preceded by LOCK.
+    // Read-modify-write: all but CMP may be preceded by LOCK. The first eight in hardware's order.
     OP_ADD,
     OP_OR,
     OP_ADC,
@@ -48,6 +48,7 @@ enum insn_op {
     OP_AND,
     OP_SUB,
     OP_XOR,
+    OP_CMP,
     OP_INC,
     OP_DEC,
     OP_NOT,
@@ -57,7 +58,6 @@ enum insn_op {
     OP_CMPXCHG,
 
     // Others with an operand in memory; the source is an immediate or `reg`.
-    OP_CMP,
     OP_TEST,
     OP_MOV,
     OP_MOVZX,
@@ -72,22 +72,13 @@ enum insn_op {
     OP_OUTS,
 
     // Instructions that are intercepted and carried out.
-    OP_IN, ///< port: the immediate, else DX
+    OP_IN,
     OP_OUT,
     OP_MOV_CR, ///< `reg` is the control register, `rm` the general one; to_rm: it is read
     OP_CLTS,
     OP_LMSW,
     OP_SMSW,
-    OP_CPUID,
-    OP_RDMSR,
-    OP_WRMSR,
-    OP_XSETBV,
-    OP_HLT,
-    OP_PAUSE,
-    OP_INVD,
-    OP_WBINVD,
-    OP_VMCALL,
-    OP_VMMCALL,
+    OP_OTHER, ///< CPUID, HLT, ...: the exit says which, only the length matters
     OP_COUNT
 };
 
@@ -96,9 +87,8 @@ enum insn_op {
 struct insn {
     u8 op;           ///< enum insn_op
     u8 length;       ///< bytes, 1 to 15
-    u8 opcode;       ///< the last opcode byte
     u8 operand_size; ///< bytes: 1, 2, 4, 8
-    u8 rm_size;      ///< bytes of r/m: not operand_size for MOVZX, MOVSX, LMSW, CLFLUSH
+    u8 rm_size;      ///< bytes of r/m: not operand_size for MOVZX, MOVSX, SMSW, LMSW, CLFLUSH
     u8 address_size; ///< bytes: 2, 4, 8
     u8 segment;      ///< of the memory operand, by default or by prefix
     u8 reg;          ///< register operand; 0 (the accumulator) where it is implied
@@ -112,8 +102,7 @@ struct insn {
     bool reg_high;         ///< `reg` means bits 15:8 of that register: AH, CH, DH, BH
     bool rm_high;          ///< the same for `rm`
     bool rip_relative;
-    bool rep;   ///< F3 was the last of F2 and F3
-    bool repne; ///< F2 was
+    bool rep; ///< F2 or F3 is among the prefixes: the string instructions here take both for REP
     bool lock;
     i64 displacement;
     u64 immediate; ///< sign-extended to the operand size
@@ -121,14 +110,20 @@ struct insn {
 
 /// Decodes the instruction that begins at `bytes`, of which `valid` bytes may be read (more than 15
 /// are not looked at) in a code segment of kind `mode`. Fills `*out`, which means something only if
-/// the result is DECODE_OK. Whether the instruction is permitted at the guest's privilege is not
-/// asked.
+/// the result is DECODE_OK; of what has no memory operand (`memory`) only what the operation has.
+/// Whether the instruction is permitted at the guest's privilege is not asked.
 must_check enum decode_status insn_decode(const u8 *bytes, unsigned valid, enum cpu_mode mode,
                                           struct insn *out);
 
 /// The offset of the memory operand within its segment, truncated to the address size. `gprs` are
 /// the registers before the instruction, `next_rip` is the address of the one after it.
 u64 insn_offset(const struct insn *insn, const u64 gprs[16], u64 next_rip);
+
+/// Computes `op` of the first operand `dst` and the second `src`, both `size` bytes (1, 2, 4, 8;
+/// higher bits are ignored), and puts the arithmetic flags into *rflags. CMP and TEST return `dst`
+/// itself; XADD is ADD; for CMPXCHG ask for CMP of the accumulator and memory. An operation without
+/// arithmetic, such as MOV or XCHG, returns `src` (guest/alu.c).
+u64 alu(enum insn_op op, u64 dst, u64 src, unsigned size, u64 *rflags);
 
 /// All bits of an operand of `size` bytes; of its low eight if it is larger.
 static inline u64 insn_mask(unsigned size) { return size >= 8 ? ~0ull : (1ull << (8 * size)) - 1; }

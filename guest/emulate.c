@@ -1,16 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Emulation of instructions whose memory operand is a device: local APIC, doorbells and whatever request
-// servers answer for. An instruction that has to wait for an answer is kept decoded in v->io and resumed by phase;
-// registers, flags and RIP change only when all device accesses are done.
+// Emulation of instructions that touch devices: memory operands where there is no memory, ports. Data goes from one
+// place to another, through the arithmetic of the operation; a place is a port, a device's register, RAM or the
+// vCPU's registers. A device is the local APIC, a doorbell or whatever a request server answers for. An
+// instruction that has to wait for an answer is kept decoded in v->io and goes on at its stage; registers, flags and
+// RIP change only when all accesses are done. Of a repeated string instruction one element is done at a time.
 
-#include "guest/alu.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
 #include "kernel/request.h"
 #include "kernel/schedule.h"
 
-enum phase { PHASE_READ, PHASE_WRITE, PHASE_DONE };
+#define IS(op, set)   (BIT(op) & (set))
+#define READS_RSI     (BIT(OP_MOVS) | BIT(OP_LODS) | BIT(OP_OUTS))
+#define WRITES_RDI    (BIT(OP_MOVS) | BIT(OP_STOS) | BIT(OP_INS))
+#define STRING_MEMORY (BIT(OP_MOVS) | BIT(OP_STOS) | BIT(OP_LODS))
+#define NO_RESULT     (BIT(OP_CMP) | BIT(OP_TEST) | BIT(OP_CLFLUSH)) // in a destination
+
+struct place {
+    enum { REGISTERS, PORT, DEVICE, RAM } kind;
+    u64 address; // the port; guest-physical of a device; guest-linear in RAM
+};
 
 u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high) {
     return (v->cpu.gprs[number] >> (high ? 8 : 0)) & insn_mask(bytes);
@@ -38,240 +48,161 @@ static void lapic_access(struct vcpu *v, gpa_t gpa, unsigned bytes, bool write, 
     }
 }
 
-bool device_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
-                   u64 *value) {
-    if (space == BASALT_SPACE_MEMORY && vlapic_owns(&v->lapic, GPA(address))) {
-        lapic_access(v, GPA(address), bytes, write, value);
+// Reads from or writes to a place that is not in registers. False: it waits for an answer and will be asked for again,
+// or it has failed and nothing is emulated any more.
+static bool access(struct vcpu *v, const struct place *p, bool write, u64 *value) {
+    unsigned bytes = v->io.insn.rm_size;
+    enum basalt_space space = p->kind == PORT ? BASALT_SPACE_IO : BASALT_SPACE_MEMORY;
+
+    if (v->io.answered) {
+        v->io.answered = false;
+        *value = v->io.data;
         return true;
     }
-    if (write && doorbell_ring(v, space, address, bytes, *value))
+    if (p->kind == RAM) {
+        bool done = guest_copy(v, p->address, value, bytes, write ? PF_WRITE : 0);
+        v->io.stage = done ? v->io.stage : IO_IDLE;
+        return done;
+    }
+    if (p->kind == DEVICE && vlapic_owns(&v->lapic, GPA(p->address))) {
+        lapic_access(v, GPA(p->address), bytes, write, value);
         return true;
-    v->io.answered = false;
-    if (request_send(v, space, address, bytes, write, *value))
+    }
+    if (write && doorbell_ring(v, space, p->address, bytes, *value))
+        return true;
+    if (request_send(v, space, p->address, bytes, write, *value))
         return false;
-    if (!write)
-        *value = insn_mask(bytes);
+    *value = ~0ull; // nobody answers
     return true;
 }
 
-static bool reads_memory(const struct insn *i) {
-    return !(i->op == OP_MOV && i->to_rm) && i->op != OP_CLFLUSH;
+// Where the memory operand of a string instruction lies. False: an exception was queued.
+static bool string_place(struct vcpu *v, unsigned segment, unsigned reg, bool write,
+                         struct place *p) {
+    const struct insn *i = &v->io.insn;
+    u64 linear, offset = gpr_read(v, reg, i->address_size, false);
+    gpa_t gpa;
+
+    if (!guest_linear(v, segment, offset, i->rm_size, write, &linear) ||
+        !guest_translate(v, linear, write ? PF_WRITE : 0, &gpa))
+        return false;
+    struct ept_leaf leaf = ept_walk(&v->domain->ept, gpa);
+    bool ram = leaf.present || leaf.policy == EPT_POLICY_POPULATE;
+    *p = ram ? (struct place){RAM, linear} : (struct place){DEVICE, gpa.v};
+    return true;
 }
 
-static bool writes_memory(const struct insn *i) {
-    return i->to_rm && i->op != OP_CMP && i->op != OP_TEST && i->op != OP_CLFLUSH;
-}
+static bool find_places(struct vcpu *v, struct place *from, struct place *to) {
+    const struct insn *i = &v->io.insn;
+    struct place device = {DEVICE, v->io.gpa.v}, port = {PORT, v->io.port};
 
-// What step() can carry out on a device.
-static bool supported(const struct insn *i) { return i->memory && i->op <= OP_CLFLUSH; }
+    *from = *to = (struct place){REGISTERS, 0};
+    if (i->op <= OP_CLFLUSH) {
+        if (!(i->op == OP_MOV && i->to_rm) && i->op != OP_CLFLUSH)
+            *from = device;
+        if (i->to_rm && !IS(i->op, NO_RESULT))
+            *to = device;
+        return true;
+    }
+    if (IS(i->op, BIT(OP_IN) | BIT(OP_INS)))
+        *from = port;
+    if (IS(i->op, BIT(OP_OUT) | BIT(OP_OUTS)))
+        *to = port;
+    return (!IS(i->op, READS_RSI) || string_place(v, i->segment, BASALT_RSI, false, from)) &&
+           (!IS(i->op, WRITES_RDI) || string_place(v, BASALT_ES, BASALT_RDI, true, to));
+}
 
 static u64 source(const struct vcpu *v, const struct insn *i) {
     if (i->immediate_source)
         return i->immediate & insn_mask(i->rm_size);
-    return gpr_read(v, i->reg,
-                    i->op == OP_MOVZX || i->op == OP_MOVSX ? i->operand_size : i->rm_size,
-                    i->reg_high);
+    return gpr_read(v, i->reg, i->rm_size, i->reg_high);
 }
 
-static void set_flags(struct vcpu *v, u64 flags) {
-    v->cpu.rflags = flags;
-    v->cpu.dirty |= CPU_DIRTY_RFLAGS;
-}
-
-// The value that the memory operand gets; v->io.old is what was read.
-static u64 result_for_memory(struct vcpu *v, const struct insn *i) {
-    u64 src = source(v, i), old = v->io.old;
-
-    if (i->op == OP_CMPXCHG)
-        return old == gpr_read(v, BASALT_RAX, i->rm_size, false) ? src : old;
-    return alu((enum insn_op)i->op, old, src, i->rm_size, v->cpu.rflags).value;
-}
-
-// Registers and flags after an instruction whose memory operand was the destination.
-static void finish_write(struct vcpu *v, const struct insn *i) {
-    u64 old = v->io.old, accumulator = gpr_read(v, BASALT_RAX, i->rm_size, false),
-        src = source(v, i);
-
-    switch (i->op) {
-    case OP_XCHG: gpr_write(v, i->reg, i->rm_size, i->reg_high, old); break;
-    case OP_XADD:
-        set_flags(v, alu(OP_ADD, old, src, i->rm_size, v->cpu.rflags).flags);
-        gpr_write(v, i->reg, i->rm_size, i->reg_high, old);
-        break;
-    case OP_CMPXCHG:
-        set_flags(v, alu(OP_CMP, accumulator, old, i->rm_size, v->cpu.rflags).flags);
-        if (accumulator != old)
-            gpr_write(v, BASALT_RAX, i->rm_size, false, old);
-        break;
-    case OP_MOV: break;
-    default: set_flags(v, alu((enum insn_op)i->op, old, src, i->rm_size, v->cpu.rflags).flags);
-    }
-}
-
-// Registers and flags after an instruction that only read memory.
-static void finish_read(struct vcpu *v, const struct insn *i) {
-    u64 old = v->io.old, reg = source(v, i);
-
-    switch (i->op) {
-    case OP_MOV:
-    case OP_MOVZX: gpr_write(v, i->reg, i->operand_size, i->reg_high, old); break;
-    case OP_MOVSX:
-        gpr_write(v, i->reg, i->operand_size, false, (u64)insn_signed(old, i->rm_size));
-        break;
-    case OP_CLFLUSH: break;
-    default: {
-        bool memory_first = i->to_rm;
-        struct alu_result r = alu((enum insn_op)i->op, memory_first ? old : reg,
-                                  memory_first ? reg : old, i->rm_size, v->cpu.rflags);
-        set_flags(v, r.flags);
-        if (!memory_first && i->op != OP_CMP && i->op != OP_TEST)
-            gpr_write(v, i->reg, i->operand_size, i->reg_high, r.value);
-    }
-    }
-}
-
-static void finish(struct vcpu *v) {
+// What the destination gets, and the flags afterwards. `old` is what was read; registers are as before.
+static u64 result(struct vcpu *v, u64 old, u64 *flags) {
     const struct insn *i = &v->io.insn;
+    u64 src = source(v, i);
 
-    v->io.resume = NULL;
-    if (writes_memory(i))
-        finish_write(v, i);
-    else
-        finish_read(v, i);
-    vcpu_skip(v, i->length);
+    if (i->op == OP_CMPXCHG) {
+        u64 accumulator = gpr_read(v, BASALT_RAX, i->rm_size, false);
+        alu(OP_CMP, accumulator, old, i->rm_size, flags);
+        return accumulator == old ? src : old;
+    }
+    if (i->op == OP_MOVSX)
+        return (u64)insn_signed(old, i->rm_size);
+    // Strings move what was read, but for STOS, which like OUT has read nothing.
+    bool to_rm = i->to_rm && i->op != OP_INS;
+    return alu((enum insn_op)i->op, to_rm ? old : src, to_rm ? src : old, i->rm_size, flags);
 }
 
-static void step(struct vcpu *v) {
+// The pointers and the count of a string instruction. True: it has more to do.
+static bool string_step(struct vcpu *v) {
     const struct insn *i = &v->io.insn;
-    bool answered = v->io.answered;
+    u64 delta = v->cpu.rflags & RFLAGS_DF ? -(u64)i->rm_size : i->rm_size;
 
-    v->io.answered = false;
-    if (v->io.phase == PHASE_READ) {
-        u64 value = v->io.data;
-        if (reads_memory(i) && !answered &&
-            !device_access(v, BASALT_SPACE_MEMORY, v->io.gpa.v, i->rm_size, false, &value))
-            return;
-        v->io.old = value & insn_mask(i->rm_size);
-        v->io.phase = PHASE_WRITE;
-        answered = false;
-    }
-    if (v->io.phase == PHASE_WRITE) {
-        u64 value = result_for_memory(v, i) & insn_mask(i->rm_size);
-        if (writes_memory(i) && !answered &&
-            !device_access(v, BASALT_SPACE_MEMORY, v->io.gpa.v, i->rm_size, true, &value))
-            return;
-    }
-    finish(v);
-}
-
-// Ends the instruction: one step of REP counts rCX down and stays; otherwise RIP moves on.
-static void string_step(struct vcpu *v, bool src, bool destination) {
-    const struct insn *i = &v->io.insn;
-    u64 delta = v->cpu.rflags & BIT(10) ? -(u64)i->operand_size : i->operand_size;
-
-    if (src)
+    if (IS(i->op, READS_RSI))
         gpr_write(v, BASALT_RSI, i->address_size, false, v->cpu.gprs[BASALT_RSI] + delta);
-    if (destination)
+    if (IS(i->op, WRITES_RDI))
         gpr_write(v, BASALT_RDI, i->address_size, false, v->cpu.gprs[BASALT_RDI] + delta);
-    v->io.resume = NULL;
-    if (i->rep || i->repne)
-        gpr_write(v, BASALT_RCX, i->address_size, false, v->cpu.gprs[BASALT_RCX] - 1);
-    if (!(i->rep || i->repne) || !gpr_read(v, BASALT_RCX, i->address_size, false))
+    if (!i->rep)
+        return false;
+    gpr_write(v, BASALT_RCX, i->address_size, false, v->cpu.gprs[BASALT_RCX] - 1);
+    return gpr_read(v, BASALT_RCX, i->address_size, false);
+}
+
+// Registers, flags and RIP after an instruction whose accesses are done.
+static void finish(struct vcpu *v, bool to_registers, u64 value, u64 flags) {
+    const struct insn *i = &v->io.insn;
+    u64 old = v->io.old;
+
+    v->io.stage = IO_IDLE;
+    if (i->op == OP_XCHG || i->op == OP_XADD)
+        gpr_write(v, i->reg, i->rm_size, i->reg_high, old);
+    else if (i->op == OP_CMPXCHG && gpr_read(v, BASALT_RAX, i->rm_size, false) != old)
+        gpr_write(v, BASALT_RAX, i->rm_size, false, old);
+    else if (to_registers && !IS(i->op, NO_RESULT))
+        gpr_write(v, i->reg, i->operand_size, i->reg_high, value);
+    if (flags != v->cpu.rflags) {
+        v->cpu.rflags = flags;
+        v->cpu.dirty |= CPU_DIRTY_RFLAGS;
+    }
+    if (!IS(i->op, READS_RSI | WRITES_RDI) || !string_step(v))
         vcpu_skip(v, i->length);
 }
 
-// True if a REP prefix has nothing left to do (RIP has moved on).
-static bool string_done(struct vcpu *v) {
+void emulate(struct vcpu *v) {
     const struct insn *i = &v->io.insn;
+    struct place from, to;
+    u64 flags = v->cpu.rflags;
 
-    if (!(i->rep || i->repne) || gpr_read(v, BASALT_RCX, i->address_size, false))
-        return false;
-    v->io.resume = NULL;
-    vcpu_skip(v, i->length);
-    return true;
-}
-
-// One side of a string instruction: memory or a device in its place, or the port of INS and OUTS.
-struct side {
-    bool port;
-    u64 linear;
-    gpa_t gpa;
-};
-
-static bool string_side(struct vcpu *v, unsigned segment, unsigned reg, bool write,
-                        struct side *side) {
-    const struct insn *i = &v->io.insn;
-    bool user = backend->cpl(&v->cpu) == 3;
-    struct walk_fault fault;
-
-    if (!guest_linear(v, segment, gpr_read(v, reg, i->address_size, false), i->operand_size, write,
-                      &side->linear))
-        return false;
-    if (!guest_translate(v, side->linear, write, user, false, &side->gpa, &fault))
-        return true;
-    vcpu_walk_failed(v, &fault);
-    return false;
-}
-
-static bool is_memory(const struct vcpu *v, gpa_t gpa) {
-    struct ept_leaf leaf = ept_walk(&v->domain->ept, gpa);
-
-    return leaf.present || leaf.policy == EPT_POLICY_POPULATE;
-}
-
-// Reads or writes one element, wherever it lies. False: waits, or the domain ended.
-static bool element(struct vcpu *v, const struct side *side, bool write, u64 *value) {
-    unsigned bytes = v->io.insn.operand_size;
-    bool user = backend->cpl(&v->cpu) == 3;
-    struct walk_fault fault;
-
-    if (side->port)
-        return device_access(v, BASALT_SPACE_IO, v->io.exit.port, bytes, write, value);
-    if (!is_memory(v, side->gpa))
-        return device_access(v, BASALT_SPACE_MEMORY, side->gpa.v, bytes, write, value);
-    if (!(write ? guest_write_linear(v, side->linear, value, bytes, user, &fault)
-                : guest_read_linear(v, side->linear, value, bytes, user, false, &fault)))
-        return true;
-    v->io.resume = NULL;
-    vcpu_walk_failed(v, &fault);
-    return false;
-}
-
-static void string_resume(struct vcpu *v) {
-    const struct insn *i = &v->io.insn;
-    bool reads = i->op != OP_STOS, writes = i->op != OP_LODS, answered = v->io.answered;
-    struct side from = {.port = i->op == OP_INS}, to = {.port = i->op == OP_OUTS};
-    bool from_memory = reads && !from.port, to_memory = writes && !to.port;
-
-    v->io.answered = false;
-    if (string_done(v))
-        return;
-    if ((from_memory && !string_side(v, i->segment, BASALT_RSI, false, &from)) ||
-        (to_memory && !string_side(v, BASALT_ES, BASALT_RDI, true, &to))) {
-        v->io.resume = NULL; // an exception was queued
+    if (IS(i->op, READS_RSI | WRITES_RDI) && i->rep &&
+        !gpr_read(v, BASALT_RCX, i->address_size, false)) {
+        v->io.stage = IO_IDLE;
+        vcpu_skip(v, i->length);
         return;
     }
-    if (v->io.phase == PHASE_READ) {
-        u64 value = reads ? v->io.data : gpr_read(v, BASALT_RAX, i->operand_size, false);
-        if (reads && !answered && !element(v, &from, false, &value))
+    if (!find_places(v, &from, &to)) {
+        v->io.stage = IO_IDLE;
+        return;
+    }
+    if (v->io.stage == IO_READ) {
+        u64 value = 0;
+        if (from.kind != REGISTERS && !access(v, &from, false, &value))
             return;
-        v->io.old = value;
-        v->io.phase = PHASE_WRITE;
-        answered = false;
+        v->io.old = value & insn_mask(i->rm_size);
+        v->io.stage = IO_WRITE;
     }
-    u64 value = v->io.old & insn_mask(i->operand_size);
-    if (writes && !answered && !element(v, &to, true, &value))
+    u64 value = result(v, v->io.old, &flags), written = value;
+    if (to.kind != REGISTERS && !access(v, &to, true, &written))
         return;
-    if (!writes)
-        gpr_write(v, BASALT_RAX, i->operand_size, false, value);
-    string_step(v, from_memory, to_memory);
+    finish(v, to.kind == REGISTERS, value, flags);
 }
 
-void string_begin(struct vcpu *v) {
-    v->io.phase = PHASE_READ;
+// Begins with the instruction in v->io.insn.
+static void begin(struct vcpu *v) {
+    v->io.stage = IO_READ;
     v->io.answered = false;
-    v->io.resume = string_resume;
-    string_resume(v);
+    emulate(v);
 }
 
 void handle_device_memory(struct vcpu *v, const struct exit *e) {
@@ -279,20 +210,29 @@ void handle_device_memory(struct vcpu *v, const struct exit *e) {
 
     v->io.gpa = e->gpa;
     // An instruction fetch from a device, or an event delivered through one, is nothing that can be carried out.
-    if (e->fetch || e->in_walk || e->vectoring.valid) {
+    bool possible = !e->fetch && !e->in_walk && !e->vectoring.valid;
+    if (possible && !guest_decode(v, i))
+        return;
+    bool operand = possible && i->memory && i->op <= OP_CLFLUSH &&
+                   (e->gpa.v & ~PAGE_MASK) + i->rm_size <= PAGE_SIZE;
+    if (operand || (possible && IS(i->op, STRING_MEMORY)))
+        begin(v);
+    else
         domain_end(v->domain, BASALT_END_EMULATION, v->index, e->gpa.v);
-        return;
-    }
-    if (!guest_decode(v, i))
-        return;
-    if (i->op == OP_MOVS || i->op == OP_STOS || i->op == OP_LODS) {
-        string_begin(v);
-    } else if (supported(i) && (e->gpa.v & ~PAGE_MASK) + i->rm_size <= PAGE_SIZE) {
-        v->io.phase = PHASE_READ;
-        v->io.answered = false;
-        v->io.resume = step;
-        step(v);
+}
+
+// IN and OUT need no decoding where the exit tells their length; it always tells port, size and direction.
+void handle_port(struct vcpu *v, const struct exit *e) {
+    struct insn *i = &v->io.insn;
+    u8 op = e->string ? (e->write ? OP_OUTS : OP_INS) : (e->write ? OP_OUT : OP_IN);
+
+    v->io.port = e->port;
+    if (e->string || !e->insn_length) {
+        if (!guest_decode(v, i) || i->op != op)
+            return; // an exception; or the code changed under the decoder, and is tried again
     } else {
-        domain_end(v->domain, BASALT_END_EMULATION, v->index, e->gpa.v);
+        *i = (struct insn){.op = op, .length = e->insn_length, .to_rm = e->write};
     }
+    i->operand_size = i->rm_size = e->bytes;
+    begin(v);
 }

@@ -43,15 +43,6 @@ void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) 
     }
 }
 
-void vcpu_walk_failed(struct vcpu *v, const struct walk_fault *fault) {
-    if (fault->faulted) {
-        v->cpu.cr2 = fault->linear;
-        vcpu_exception(v, EXC_PF, true, fault->error);
-    } else {
-        domain_end(v->domain, BASALT_END_EMULATION, v->index, fault->linear);
-    }
-}
-
 // The host's handler has looked at the banks and found that the machine can go on; this guest can't.
 static void handle_machine_check(struct vcpu *v, const struct exit *e unused) {
     domain_end(v->domain, BASALT_END_MACHINE_CHECK, v->index, 0);
@@ -197,16 +188,13 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
 
 void vcpu_run(struct vcpu *v) {
     while (!schedule_due()) {
-        if (v->io.resume) {
-            if (!v->io.answered) {
-                if (v->io.waiting) {
-                    vcpu_block(v, BLOCK_REQUEST);
-                    return;
-                }
-                v->io.resume = NULL; // its server is gone: the instruction is tried again
-                continue;
-            }
-            v->io.resume(v);
+        if (v->io.stage != IO_IDLE) {
+            if (v->io.waiting)
+                vcpu_block(v, BLOCK_REQUEST);
+            else if (v->io.answered)
+                emulate(v);
+            else
+                v->io.stage = IO_IDLE; // its server is gone: the instruction is tried again
             continue;
         }
         if (v->halted && !vcpu_can_wake(v)) {

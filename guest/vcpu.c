@@ -200,7 +200,7 @@ int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     return_cpu(v, loaded);
     vlapic_set_cr8(&v->lapic, s->cr8);
     v->halted = s->activity == 1;
-    v->io.resume = NULL;
+    v->io.stage = IO_IDLE;
     v->io.waiting = v->io.answered = v->cpu.queued.valid = false;
     vcpu_unblock(v, BLOCK_HALT | BLOCK_REQUEST);
     if (s->activity != 2)
@@ -239,7 +239,7 @@ void vcpu_init_ipi(struct vcpu *v) {
     vcpu_block(v, BLOCK_SIPI);
     memset(gprs, 0, sizeof(v->cpu.gprs));
     v->cpu.queued.valid = false;
-    v->io.resume = NULL;
+    v->io.stage = IO_IDLE;
     v->io.waiting = v->io.answered = false;
     vcpu_unblock(v, BLOCK_HALT | BLOCK_REQUEST | BLOCK_EVENT);
     v->halted = v->nmi_pending = v->irq_window = v->nmi_window = false;

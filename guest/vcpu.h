@@ -29,20 +29,21 @@ struct vcpu;
 #define BLOCK_EVENT   0x40u // BASALT_HC_BLOCK
 #define BLOCK_CAP     0x80u // used up its share of this period
 
-// An instruction that touches an emulated device and goes on after the answer.
+// What comes next of an instruction that is being emulated.
+enum io_stage { IO_IDLE, IO_READ, IO_WRITE };
+
+// An instruction that touches a device and goes on after the answer.
 struct io_state {
-    void (*resume)(struct vcpu *v); // goes on with the instruction; NULL: none is being emulated
-    bool waiting;                   // a request is out
-    bool answered;                  // `data` holds what the device gave
-    u8 phase;                       // resume's business
-    u8 server;                      // of the last request, index in the domain's servers
-    u64 number;                     // of the last request
-    u64 data;                       // of the last answer
-    u64 old;                        // resume's business
-    gpa_t gpa;                      // of the device access
-    u64 linear;                     // of the same, where known
+    u8 stage;      // enum io_stage; IO_IDLE: none is being emulated
+    bool waiting;  // a request is out
+    bool answered; // `data` holds what the device gave
+    u8 server;     // of the last request, index in the domain's servers
+    u16 port;      // of port I/O
+    u64 number;    // of the last request
+    u64 data;      // of the last answer
+    u64 old;       // what was read
+    gpa_t gpa;     // of the memory operand that is a device
     struct insn insn;
-    struct exit exit; // of port I/O
 };
 
 struct vcpu {
@@ -115,25 +116,17 @@ void handle_rdmsr(struct vcpu *v, const struct exit *e);
 void handle_wrmsr(struct vcpu *v, const struct exit *e);
 void handle_xsetbv(struct vcpu *v, const struct exit *e);
 
-// guest/walk.c: guest-linear addresses.
-struct walk_fault {
-    bool faulted; // the guest's own page fault
-    u32 error;
-    u64 linear;
-};
-/// Translates a linear address with the rights of CPL 3 (`user`) or 0. On failure *fault tells whether it is the guest's
-/// page fault (inject it) or an address where there is no memory.
-must_check int guest_translate(struct vcpu *v, u64 linear, bool write, bool user, bool fetch,
-                               gpa_t *gpa, struct walk_fault *fault);
-/// After a failed translation: queues the guest's page fault, or ends the domain that has no memory there.
-void vcpu_walk_failed(struct vcpu *v, const struct walk_fault *fault);
-/// Reads or writes guest memory (RAM only) by linear address.
-must_check int guest_read_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes,
-                                 bool user, bool fetch, struct walk_fault *fault);
-must_check int guest_write_linear(struct vcpu *v, u64 linear, const void *buffer, unsigned bytes,
-                                  bool user, struct walk_fault *fault);
-/// The bytes at RIP, for decoding and for reports; returns how many (0 with *fault filled).
-unsigned guest_fetch(struct vcpu *v, u8 bytes[16], struct walk_fault *fault);
+// guest/walk.c: guest-linear addresses. `access` is a set of PF_WRITE and PF_FETCH; the privilege is the guest's own.
+// Where the result is false a page fault was queued, or the domain ended because there is no memory; with ACCESS_PROBE
+// nothing has happened.
+#define ACCESS_PROBE BIT(31)
+/// Translates a linear address.
+must_check bool guest_translate(struct vcpu *v, u64 linear, unsigned access, gpa_t *gpa);
+/// Copies from or (PF_WRITE) to guest memory (RAM only).
+must_check bool guest_copy(struct vcpu *v, u64 linear, void *buffer, unsigned bytes,
+                           unsigned access);
+/// The bytes at RIP, for reports; returns how many.
+unsigned guest_fetch(struct vcpu *v, u8 bytes[16]);
 /// Decodes the instruction at RIP. False: an exception was queued, or the domain ended.
 must_check bool guest_decode(struct vcpu *v, struct insn *insn);
 /// The length of the instruction that exited: as the processor told, else decoded. 0: an exception was queued.
@@ -143,15 +136,12 @@ enum cpu_mode guest_mode(struct vcpu *v);
 must_check bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes,
                              bool write, u64 *linear);
 
-// guest/emulate.c, guest/port.c
-/// Emulates the instruction at RIP that accessed device memory.
+// guest/emulate.c
+/// Emulates the instruction at RIP that accessed device memory, or a port.
 void handle_device_memory(struct vcpu *v, const struct exit *e);
 void handle_port(struct vcpu *v, const struct exit *e);
-/// One access to a device. False: it waits for the answer; v->io.data then holds what was read.
-must_check bool device_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
-                              bool write, u64 *value);
+/// Goes on with the instruction in v->io.
+void emulate(struct vcpu *v);
 /// A general register's low bytes, and writing them as instructions do (32 bits clear the upper half).
 u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high);
 void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, bool high, u64 value);
-/// Starts the string instruction in v->io.insn; INS and OUTS use the port of v->io.exit.
-void string_begin(struct vcpu *v);

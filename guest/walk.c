@@ -9,217 +9,183 @@
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
 
-#include <basalt/error.h>
-
 #define SEGMENT_DB   BIT(14)
 #define SEGMENT_LONG BIT(13)
 #define WALK_TRIES   8u // when other processors change the tables meanwhile
-#define RFLAGS_AC    BIT(18)
-#define RFLAGS_VM    BIT(17)
 
-// One of the three formats of guest page tables.
-struct walk_format {
-    u8 levels, entry_bytes, index_bits;
-};
-
-struct access {
-    bool write, user, fetch;
-};
-
-// A page-table entry of the guest; NULL where there is no memory. *writable: its bits may be changed.
-static void *entry_at(struct domain *d, u64 gpa, bool *writable) {
-    struct ept_leaf leaf = ept_walk(&d->ept, GPA(gpa));
-
-    if (!leaf.present && memory_fault(d, GPA(gpa)))
-        leaf = ept_walk(&d->ept, GPA(gpa));
-    if (!leaf.present || leaf.flags & EPT_UNCACHED)
-        return NULL;
-    *writable = leaf.flags & EPT_WRITE;
-    return page_peek(HPA(leaf.hpa.v + (gpa - leaf.gpa)));
+static bool no_memory(struct vcpu *v, u64 linear, unsigned access) {
+    if (!(access & ACCESS_PROBE))
+        domain_end(v->domain, BASALT_END_EMULATION, v->index, linear);
+    return false;
 }
 
-static struct walk_format format_of(u64 cr4, u64 efer) {
-    if (efer & EFER_LMA)
-        return (struct walk_format){4, 8, 9};
-    return cr4 & CR4_PAE ? (struct walk_format){3, 8, 9} : (struct walk_format){2, 4, 10};
-}
-
-static int page_fault(u64 linear, bool present, const struct access *a, bool tells_fetch,
-                      struct walk_fault *fault) {
-    fault->faulted = true;
-    fault->linear = linear;
-    fault->error = (u32)((present ? PF_PRESENT : 0) | (a->write ? PF_WRITE : 0) |
-                         (a->user ? PF_USER : 0) | (a->fetch && tells_fetch ? PF_FETCH : 0));
-    return -BASALT_EFAULT;
+static bool page_fault(struct vcpu *v, u64 linear, unsigned error) {
+    if (!(error & ACCESS_PROBE)) {
+        v->cpu.cr2 = linear;
+        vcpu_exception(v, EXC_PF, true, error);
+    }
+    return false;
 }
 
 // Rights accumulated over the levels against the access.
-static bool allowed(struct vcpu *v, u64 rights, u64 no_exec, const struct access *a) {
-    u64 cr0 = backend->read(&v->cpu, REG_CR0), cr4 = backend->read(&v->cpu, REG_CR4);
-    bool user_page = rights & PTE_USER;
+static bool allowed(struct vcpu *v, u64 rights, bool no_exec, u64 cr4, unsigned access) {
+    bool user = access & PF_USER, user_page = rights & PTE_USER;
 
-    if (a->user && !user_page)
+    if (user && !user_page)
         return false;
-    if (a->write && !(rights & PTE_WRITE) && (a->user || cr0 & CR0_WP))
+    if (access & PF_WRITE && !(rights & PTE_WRITE) &&
+        (user || backend->read(&v->cpu, REG_CR0) & CR0_WP))
         return false;
-    if (a->fetch)
-        return !no_exec && !(user_page && !a->user && cr4 & CR4_SMEP);
-    return !(user_page && !a->user && cr4 & CR4_SMAP && !(v->cpu.rflags & RFLAGS_AC));
+    if (access & PF_FETCH)
+        return !no_exec && !(user_page && !user && cr4 & CR4_SMEP);
+    return !(user_page && !user && cr4 & CR4_SMAP && !(v->cpu.rflags & RFLAGS_AC));
 }
 
-static int set_bits(void *entry, unsigned bytes, u64 old, u64 bits, bool writable) {
-    bool done;
+// Sets bits of an entry of `bytes` bytes that had the value `old`. False: another processor changed it, or it can't be
+// written.
+static bool set_bits(struct domain *d, gpa_t gpa, unsigned bytes, u64 old, u64 bits) {
+    void *entry = memory_window(d, gpa, true);
+    u32 old32 = (u32)old;
 
-    if ((old & bits) == bits)
-        return 0;
-    if (!writable)
-        return -BASALT_EFAULT;
-    if (bytes == 4) {
-        u32 expected = (u32)old;
-        done = __atomic_compare_exchange_n((u32 *)entry, &expected, (u32)(old | bits), false,
+    if (!entry)
+        return false;
+    if (bytes == 4)
+        return __atomic_compare_exchange_n((u32 *)entry, &old32, (u32)(old | bits), false,
                                            __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    } else {
-        done = __atomic_compare_exchange_n((u64 *)entry, &old, old | bits, false, __ATOMIC_SEQ_CST,
-                                           __ATOMIC_SEQ_CST);
-    }
-    return done ? 0 : -BASALT_EAGAIN; // another processor changed it
+    return __atomic_compare_exchange_n((u64 *)entry, &old, old | bits, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
 }
 
-static int walk(struct vcpu *v, u64 linear, const struct access *a, gpa_t *gpa,
-                struct walk_fault *fault) {
-    u64 cr4 = backend->read(&v->cpu, REG_CR4), efer = backend->read(&v->cpu, REG_EFER);
-    struct walk_format f = format_of(cr4, efer);
-    bool nx = efer & EFER_NXE && f.entry_bytes == 8, tells_fetch = nx || cr4 & CR4_SMEP;
-    u64 table = backend->read(&v->cpu, REG_CR3) & (f.levels == 3 ? 0xffffffe0ull : PTE_ADDRESS);
-    u64 rights = PTE_WRITE | PTE_USER, no_exec = 0;
+bool guest_translate(struct vcpu *v, u64 linear, unsigned access, gpa_t *gpa) {
+    *gpa = GPA((u32)linear);
+    if (!(backend->read(&v->cpu, REG_CR0) & CR0_PG))
+        return true;
 
-    for (unsigned level = f.levels; level; level--) {
-        unsigned shift = PAGE_SHIFT + f.index_bits * (level - 1);
-        u64 index = (linear >> shift) & (f.levels == 3 && level == 3 ? 3 : BIT(f.index_bits) - 1);
-        bool writable;
-        void *slot = entry_at(v->domain, table + index * f.entry_bytes, &writable);
+    u64 cr4 = backend->read(&v->cpu, REG_CR4), efer = backend->read(&v->cpu, REG_EFER);
+    unsigned levels = efer & EFER_LMA ? 4 : cr4 & CR4_PAE ? 3 : 2;
+    unsigned bytes = levels == 2 ? 4 : 8, index_bits = levels == 2 ? 10 : 9;
+    bool nx = efer & EFER_NXE && levels > 2, no_exec = false;
+    u64 table = backend->read(&v->cpu, REG_CR3) & (levels == 3 ? 0xffffffe0ull : PTE_ADDRESS);
+    u64 rights = PTE_WRITE | PTE_USER;
+
+    if (backend->cpl(&v->cpu) == 3)
+        access |= PF_USER;
+    // Of a fetch the error code tells only where it can matter.
+    unsigned error = nx || cr4 & CR4_SMEP ? access : access & ~(unsigned)PF_FETCH;
+    for (unsigned level = levels, tries = WALK_TRIES; tries;) {
+        unsigned shift = PAGE_SHIFT + index_bits * (level - 1);
+        bool pdpte = levels == 3 && level == 3; // has two index bits and no rights of its own
+        u64 index = linear >> shift & (pdpte ? 3 : BIT(index_bits) - 1);
+        gpa_t at = GPA(table + index * bytes);
+        const void *slot = memory_window(v->domain, at, false);
         if (!slot)
-            return -BASALT_EFAULT;
-        u64 entry = f.entry_bytes == 8 ? *(volatile u64 *)slot : *(volatile u32 *)slot;
+            break;
+        u64 entry = bytes == 8 ? *(const volatile u64 *)slot : *(const volatile u32 *)slot;
         if (!(entry & PTE_PRESENT))
-            return page_fault(linear, false, a, tells_fetch, fault);
-        bool pdpte = f.levels == 3 && level == 3; // has no rights of its own
-        if (!pdpte) {
-            rights &= entry;
-            no_exec |= nx ? entry & PTE_NX : 0;
-        }
+            return page_fault(v, linear, error);
+        u64 wanted = pdpte ? 0 : PTE_ACCESSED;
         bool leaf = level == 1 || (!pdpte && level < 4 && entry & PTE_LARGE &&
-                                   (f.entry_bytes == 8 || cr4 & CR4_PSE));
-        if (leaf && !allowed(v, rights, no_exec, a))
-            return page_fault(linear, true, a, tells_fetch, fault);
-        int error = pdpte ? 0
-                          : set_bits(slot, f.entry_bytes, entry,
-                                     PTE_ACCESSED | (leaf && a->write ? PTE_DIRTY : 0), writable);
-        if (error)
-            return error;
+                                   (bytes == 8 || cr4 & CR4_PSE));
+        if (leaf) {
+            if (!allowed(v, rights & entry, no_exec || (nx && entry & PTE_NX), cr4, access))
+                return page_fault(v, linear, error | PF_PRESENT);
+            wanted |= access & PF_WRITE ? PTE_DIRTY : 0;
+        }
+        if (~entry & wanted && !set_bits(v->domain, at, bytes, entry, wanted)) {
+            tries--;
+            continue;
+        }
         if (leaf) {
             u64 base = entry & PTE_ADDRESS & ~(BIT(shift) - 1);
-            if (f.entry_bytes == 4 && level == 2)
-                base = (entry & 0xffc00000ull) | (entry >> 13 & 0xff) << 32; // PSE-36
+            if (level == 2 && bytes == 4)
+                base = (entry & 0xffc00000) | (entry >> 13 & 0xff) << 32; // PSE-36
             *gpa = GPA(base | (linear & (BIT(shift) - 1)));
-            return 0;
+            return true;
         }
-        table = entry & (f.entry_bytes == 8 ? PTE_ADDRESS : 0xfffff000ull);
+        rights &= pdpte ? rights : entry;
+        no_exec |= nx && !pdpte && entry & PTE_NX;
+        table = entry & (bytes == 8 ? PTE_ADDRESS : 0xfffff000);
+        level--;
     }
-    return -BASALT_EFAULT;
+    return no_memory(v, linear, access);
 }
 
-int guest_translate(struct vcpu *v, u64 linear, bool write, bool user, bool fetch, gpa_t *gpa,
-                    struct walk_fault *fault) {
-    struct access a = {write, user, fetch};
-
-    fault->faulted = false;
-    fault->linear = linear;
-    if (!(backend->read(&v->cpu, REG_CR0) & CR0_PG)) {
-        *gpa = GPA((u32)linear);
-        return 0;
-    }
-    int error = -BASALT_EAGAIN;
-    for (unsigned tries = 0; error == -BASALT_EAGAIN && tries < WALK_TRIES; tries++)
-        error = walk(v, linear, &a, gpa, fault);
-    return error;
-}
-
-static int copy_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes,
-                       const struct access *a, struct walk_fault *fault) {
+bool guest_copy(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, unsigned access) {
     u8 *kernel = buffer;
 
-    while (bytes) {
-        unsigned piece = (unsigned)MIN(bytes, PAGE_SIZE - (linear & ~PAGE_MASK));
+    for (unsigned piece; bytes; linear += piece, kernel += piece, bytes -= piece) {
         gpa_t gpa;
-        int error = guest_translate(v, linear, a->write, a->user, a->fetch, &gpa, fault);
-        if (!error)
-            error = a->write ? memory_write(v->domain, gpa, kernel, piece)
-                             : memory_read(v->domain, gpa, kernel, piece);
-        if (error)
-            return error;
-        kernel += piece;
-        linear += piece;
-        bytes -= piece;
+        piece = (unsigned)MIN(bytes, PAGE_SIZE - (linear & ~PAGE_MASK));
+        if (!guest_translate(v, linear, access, &gpa))
+            return false;
+        if (access & PF_WRITE ? memory_write(v->domain, gpa, kernel, piece)
+                              : memory_read(v->domain, gpa, kernel, piece))
+            return no_memory(v, linear, access);
+    }
+    return true;
+}
+
+// What kind of code runs, and where the next instruction is.
+static enum cpu_mode code_at(struct vcpu *v, u64 *linear) {
+    struct basalt_segment cs = backend->read_segment(&v->cpu, BASALT_CS);
+
+    *linear = (u32)(cs.base + v->cpu.rip);
+    if (!(backend->read(&v->cpu, REG_CR0) & CR0_PE) || v->cpu.rflags & RFLAGS_VM)
+        return MODE_16;
+    if (cs.attributes & SEGMENT_LONG && backend->read(&v->cpu, REG_EFER) & EFER_LMA) {
+        *linear = v->cpu.rip;
+        return MODE_64;
+    }
+    return cs.attributes & SEGMENT_DB ? MODE_32 : MODE_16;
+}
+
+enum cpu_mode guest_mode(struct vcpu *v) {
+    u64 linear;
+
+    return code_at(v, &linear);
+}
+
+static unsigned bytes_in_page(u64 linear) {
+    return (unsigned)MIN((u64)INSN_MAX_LENGTH, PAGE_SIZE - (linear & ~PAGE_MASK));
+}
+
+unsigned guest_fetch(struct vcpu *v, u8 bytes[16]) {
+    u64 linear;
+
+    code_at(v, &linear);
+    for (unsigned count = INSN_MAX_LENGTH; count; count = bytes_in_page(linear)) {
+        if (guest_copy(v, linear, bytes, count, PF_FETCH | ACCESS_PROBE))
+            return count;
+        if (count == bytes_in_page(linear))
+            break;
     }
     return 0;
 }
 
-int guest_read_linear(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, bool user,
-                      bool fetch, struct walk_fault *fault) {
-    return copy_linear(v, linear, buffer, bytes, &(struct access){false, user, fetch}, fault);
-}
-
-int guest_write_linear(struct vcpu *v, u64 linear, const void *buffer, unsigned bytes, bool user,
-                       struct walk_fault *fault) {
-    return copy_linear(v, linear, (void *)buffer, bytes, &(struct access){true, user, false},
-                       fault);
-}
-
-enum cpu_mode guest_mode(struct vcpu *v) {
-    if (!(backend->read(&v->cpu, REG_CR0) & CR0_PE) || v->cpu.rflags & RFLAGS_VM)
-        return MODE_16;
-    u32 attributes = backend->read_segment(&v->cpu, BASALT_CS).attributes;
-    if (attributes & SEGMENT_LONG && backend->read(&v->cpu, REG_EFER) & EFER_LMA)
-        return MODE_64;
-    return attributes & SEGMENT_DB ? MODE_32 : MODE_16;
-}
-
-unsigned guest_fetch(struct vcpu *v, u8 bytes[16], struct walk_fault *fault) {
-    bool user = backend->cpl(&v->cpu) == 3, wide = guest_mode(v) == MODE_64;
-    u64 linear = wide ? v->cpu.rip
-                      : (u32)(backend->read_segment(&v->cpu, BASALT_CS).base + v->cpu.rip);
-    unsigned first = (unsigned)MIN((u64)INSN_MAX_LENGTH, PAGE_SIZE - (linear & ~PAGE_MASK));
-
-    if (guest_read_linear(v, linear, bytes, first, user, true, fault))
-        return 0;
-    // The next page is looked at only if it is there: the instruction may end before it.
-    struct walk_fault ignored;
-    if (first < INSN_MAX_LENGTH &&
-        !guest_read_linear(v, linear + first, bytes + first, INSN_MAX_LENGTH - first, user, true,
-                           &ignored))
-        first = INSN_MAX_LENGTH;
-    return first;
-}
-
 bool guest_decode(struct vcpu *v, struct insn *insn) {
-    struct walk_fault fault;
-    u8 bytes[16];
-    unsigned valid = guest_fetch(v, bytes, &fault);
+    u64 linear;
+    enum cpu_mode mode = code_at(v, &linear);
+    u8 copy[INSN_MAX_LENGTH];
+    gpa_t gpa;
 
-    if (!valid) {
-        vcpu_walk_failed(v, &fault);
+    if (!guest_translate(v, linear, PF_FETCH, &gpa))
         return false;
+    const u8 *bytes = memory_window(v->domain, gpa, false);
+    if (!bytes)
+        return no_memory(v, linear, 0);
+    enum decode_status status = insn_decode(bytes, bytes_in_page(linear), mode, insn);
+    if (status == DECODE_TRUNCATED) { // goes on in the next page
+        if (!guest_copy(v, linear, copy, sizeof(copy), PF_FETCH))
+            return false;
+        status = insn_decode(copy, sizeof(copy), mode, insn);
     }
-    switch (insn_decode(bytes, valid, guest_mode(v), insn)) {
-    case DECODE_OK: return true;
-    case DECODE_TOO_LONG: vcpu_gp(v); return false;
-    case DECODE_INVALID: vcpu_ud(v); return false;
-    case DECODE_TRUNCATED:
-    case DECODE_UNSUPPORTED: break;
-    }
-    domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.gpa.v);
-    return false;
+    if (status == DECODE_TOO_LONG)
+        vcpu_gp(v);
+    else if (status == DECODE_INVALID)
+        vcpu_ud(v);
+    else if (status != DECODE_OK)
+        domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.gpa.v);
+    return status == DECODE_OK;
 }
 
 unsigned guest_insn_length(struct vcpu *v, const struct exit *e) {
@@ -233,7 +199,6 @@ unsigned guest_insn_length(struct vcpu *v, const struct exit *e) {
 bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes, bool write,
                   u64 *linear) {
     struct basalt_segment s = backend->read_segment(&v->cpu, segment);
-    bool stack = segment == BASALT_SS;
 
     if (guest_mode(v) == MODE_64) {
         *linear = offset + (segment == BASALT_FS || segment == BASALT_GS ? s.base : 0);
@@ -250,6 +215,6 @@ bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes, 
         if (inside && rights)
             return true;
     }
-    vcpu_exception(v, stack ? 12 : 13, true, 0);
+    vcpu_exception(v, segment == BASALT_SS ? EXC_SS : EXC_GP, true, 0);
     return false;
 }

@@ -154,7 +154,7 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
     d->end_detail = detail;
     if (vcpu < BASALT_VCPUS_MAX && d->vcpus[vcpu] && d->vcpus[vcpu] == this_queue()->loaded &&
         reason != BASALT_END_CONTROL)
-        d->end_insn_length = (u8)guest_fetch(d->vcpus[vcpu], d->end_insn, &(struct walk_fault){0});
+        d->end_insn_length = (u8)guest_fetch(d->vcpus[vcpu], d->end_insn);
     each_vcpu(d, vcpu_block, BLOCK_ENDED);
     console_release(d, 0);
     trace(BASALT_TRACE_DOMAIN, d->id, vcpu, 2, reason);

@@ -13,6 +13,7 @@
 
 #define FRAMES_PER_CALL  64u
 #define FRAMES_PER_ENTRY 8u  // frames freed for the price of one table entry looked at
+#define WINDOWS          16u // of slot_map()
 #define ZERO_PIECE       16u // pages zeroed between two looks at pending interrupts
 
 void memory_zero(hpa_t base, u64 bytes) {
@@ -136,18 +137,44 @@ i64 memory_release(struct domain *d, gpa_t gpa, u64 pages) {
     return (i64)done;
 }
 
+// What windows show: a direct-mapped cache of translations. An entry holds as long as nothing was unmapped since; that
+// something is mapped meanwhile does not matter, because holes are not kept.
+static struct window {
+    u64 page, generation, frame;
+    u32 domain;
+    bool writable;
+} windows[CPUS_MAX][WINDOWS];
+
+void *memory_window(struct domain *d, gpa_t gpa, bool write) {
+    u64 page = gpa.v >> PAGE_SHIFT;
+    struct window *w = &windows[this_cpu()->id][page % WINDOWS];
+
+    if (unlikely(w->page != page || w->domain != d->id || w->generation != d->ept.generation)) {
+        struct ept_leaf leaf = ept_walk(&d->ept, gpa);
+        if (!leaf.present && memory_fault(d, gpa))
+            leaf = ept_walk(&d->ept, gpa);
+        if (!leaf.present || leaf.flags & EPT_UNCACHED)
+            return NULL;
+        *w = (struct window){.page = page,
+                             .generation = d->ept.generation,
+                             .frame = (leaf.hpa.v + (gpa.v - leaf.gpa)) >> PAGE_SHIFT,
+                             .domain = d->id,
+                             .writable = leaf.flags & EPT_WRITE};
+    }
+    if (write && !w->writable)
+        return NULL;
+    return slot_map(page % WINDOWS, HPA(w->frame << PAGE_SHIFT | (gpa.v & ~PAGE_MASK)));
+}
+
 // Copies page by page; `write` is the direction seen from the kernel.
 static int copy(struct domain *d, gpa_t gpa, void *buffer, u64 bytes, bool write) {
     u8 *kernel = buffer;
 
     while (bytes) {
         u64 piece = MIN(bytes, PAGE_SIZE - (gpa.v & ~PAGE_MASK));
-        struct ept_leaf leaf = ept_walk(&d->ept, gpa);
-        if (!leaf.present && memory_fault(d, gpa))
-            continue;
-        if (!leaf.present || leaf.flags & EPT_UNCACHED || (write && !(leaf.flags & EPT_WRITE)))
+        u8 *page = memory_window(d, gpa, write);
+        if (!page)
             return -BASALT_EFAULT;
-        u8 *page = page_peek(HPA(leaf.hpa.v + (gpa.v - leaf.gpa)));
         memcpy(write ? page : kernel, write ? kernel : page, piece);
         kernel += piece;
         gpa.v += piece;

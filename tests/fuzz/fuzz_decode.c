@@ -4,7 +4,7 @@
 // instruction. Every claim of guest/decode.h that holds for arbitrary bytes is checked; the
 // sanitizers watch for reads past the end.
 //
-// sources: guest/decode.c guest/decode_table.c
+// sources: guest/decode.c
 
 #include <stdlib.h>
 #include <string.h>

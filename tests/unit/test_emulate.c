@@ -8,7 +8,7 @@
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
 // sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
-// sources: guest/port.c guest/run.c guest/decode.c guest/decode_table.c guest/alu.c guest/event.c
+// sources: guest/run.c guest/decode.c guest/alu.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/mtrr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
 // sources: guest/vlapic_timer.c guest/control.c guest/pvclock.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
@@ -193,10 +193,10 @@ static void answer(void) {
 
 // As the run loop does.
 static void finish(void) {
-    for (unsigned n = 0; v->io.resume; n++) {
+    for (unsigned n = 0; v->io.stage; n++) {
         assert_true(n < 4);
         answer();
-        v->io.resume(v);
+        emulate(v);
     }
 }
 
@@ -629,7 +629,7 @@ static void test_string_faults(void **state unused) {
         struct cpu_state before = v->cpu;
         reads = writes = 0;
         exit_at(DEVICE + 64, reading);
-        assert_null(v->io.resume);
+        assert_int_equal(v->io.stage, IO_IDLE);
         assert_int_equal(reads + writes, 0);
         assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 14);
         assert_int_equal(v->cpu.queued.error, reading ? 0 : gone ? 2 : 3);
@@ -658,7 +658,7 @@ static void test_nobody_answers(void **state unused) {
     assert_true(v->cpu.gprs[BASALT_RAX] == 0xffffffff);
     emulate_one("\x89\x03", 2, 0xe0000000, true);
     assert_true(v->cpu.rip == CODE + 2);
-    assert_null(v->io.resume);
+    assert_int_equal(v->io.stage, IO_IDLE);
     assert_int_equal(v->blocked, 0);
 }
 
@@ -669,21 +669,21 @@ static void test_doorbells(void **state unused) {
     assert_int_equal(doorbell_bind(d, server, &bell), 0);
     server->events->pending[0] = 0;
     emulate_one("\x66\x89\x03", 3, DEVICE_GPA + 0x50, true); // MOV [RBX], AX
-    assert_null(v->io.resume);
+    assert_int_equal(v->io.stage, IO_IDLE);
     assert_true(v->cpu.rip == CODE + 3);
     assert_true(server->events->pending[0] & BIT(port));
     emulate_one("\x66\x8b\x03", 3, DEVICE_GPA + 0x50, false); // a read is a request
-    assert_non_null(v->io.resume);
+    assert_int_not_equal(v->io.stage, IO_IDLE);
     finish();
     emulate_one("\x89\x03", 2, DEVICE_GPA + 0x50, true); // so is a write of another size
-    assert_non_null(v->io.resume);
+    assert_int_not_equal(v->io.stage, IO_IDLE);
     finish();
 }
 
 static void test_local_apic(void **state unused) {
     v->cpu.gprs[BASALT_RAX] = 0x1ff;
     emulate_one("\x89\x03", 2, 0xfee000f0, true); // spurious vector register
-    assert_null(v->io.resume);
+    assert_int_equal(v->io.stage, IO_IDLE);
     v->cpu.gprs[BASALT_RAX] = 0;
     emulate_one("\x8b\x03", 2, 0xfee000f0, false);
     assert_true(v->cpu.gprs[BASALT_RAX] == 0x1ff);
@@ -718,7 +718,7 @@ static void test_end_of_level_interrupt(void **state unused) {
             emulate_one("\x89\x03", 2, 0xfee000b0, true);
             assert_true(v->cpu.rip == CODE + 2);
         }
-        assert_null(v->io.resume);
+        assert_int_equal(v->io.stage, IO_IDLE);
         assert_int_equal(v->blocked, BLOCK_REQUEST);
         assert_true(r->address == 0xfec00040 && r->data == 0x52 && r->write && r->bytes == 4);
         assert_int_equal(request_answer(d, server, 0, r->number, 0), 0);
@@ -771,7 +771,7 @@ static void expect_end(const char *bytes, unsigned length, u64 gpa) {
     assert_true(d->end_detail == gpa);
     assert_true(d->end_insn_length >= length &&
                 !memcmp(d->end_insn, bytes, length)); // for the report
-    assert_null(v->io.resume);
+    assert_int_equal(v->io.stage, IO_IDLE);
     assert_true(v->cpu.rip == CODE);
     assert_int_equal(end(&state), 0);
 }
@@ -809,7 +809,7 @@ static unsigned port_count;
 
 // A device that gives what it is asked for from a list, and remembers what it is given.
 static void finish_ports(void) {
-    for (unsigned n = 0; v->io.resume; n++) {
+    for (unsigned n = 0; v->io.stage; n++) {
         const struct basalt_request *r = &d->servers[0].page->slots[0];
         struct cpu_state before = v->cpu;
         assert_true(n < 2);
@@ -821,7 +821,7 @@ static void finish_ports(void) {
             request_answer(d, server, 0, r->number, r->write ? ~0ull : port_values[port_count]), 0);
         port_count++;
         assert_memory_equal(&before, &v->cpu, sizeof(before));
-        v->io.resume(v);
+        emulate(v);
     }
 }
 
@@ -858,7 +858,7 @@ static void test_plain_ports(void **state unused) {
     handle_port(v, &e);
     assert_true(v->cpu.rip == CODE + 3);
     assert_int_equal(v->cpu.gprs[BASALT_RAX] & 0xffff, 0xffff);
-    assert_null(v->io.resume);
+    assert_int_equal(v->io.stage, IO_IDLE);
 }
 
 static void test_string_ports(void **state unused) {
@@ -942,7 +942,7 @@ static void test_string_port_faults(void **state unused) {
         v->cpu.rflags = 2;
         port_count = 0;
         handle_port(v, &e);
-        assert_null(v->io.resume);
+        assert_int_equal(v->io.stage, IO_IDLE);
         assert_int_equal(port_count, 0);
         assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 14);
         assert_int_equal(v->cpu.queued.error, user ? 7 : 3);

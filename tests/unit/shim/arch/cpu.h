@@ -10,6 +10,7 @@
 #define VECTOR_DEVICE_LAST  0xdfu
 #define VECTOR_CONSOLE      0xe0u
 #define VECTOR_TIMER        0xf1u
+#define CPUS_MAX            1u
 
 struct vcpu;
 struct basalt_trace;
