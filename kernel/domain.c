@@ -197,6 +197,7 @@ void domain_info(const struct domain *d, struct basalt_domain_info *out) {
         .weight = d->weight,
         .state_pages = d->state_count,
         .end_insn_length = d->end_insn_length,
+        .tsc_offset = d->tsc_offset,
     };
     memcpy(out->name, d->name, sizeof(out->name));
     memcpy(out->end_insn, d->end_insn, sizeof(out->end_insn));

@@ -7,6 +7,7 @@
 #include "lib/console.h"
 #include "lib/dom0.h"
 #include "lib/log.h"
+#include "toolstack/bench.h"
 #include "toolstack/domain.h"
 #include "toolstack/power.h"
 #include "toolstack/shell.h"
@@ -46,6 +47,7 @@ static void domain_changed(struct domain *d) {
     any_tried |= d->state != DOMAIN_STOPPED;
     shell_domain_changed(d);
     power_domain_changed();
+    bench_domain_changed(d);
     work_queue(&idle_work);
     work_queue(&start_work);
     if (d->state == DOMAIN_RUNNING && strcmp(d->config.name, first_console) == 0) {
@@ -124,5 +126,6 @@ int toolstack_main(void) {
     if (autostart_wanted())
         next_to_start = domain_first();
     work_queue(&start_work);
+    bench_begin();
     return 0;
 }

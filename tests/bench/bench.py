@@ -3,7 +3,8 @@
 """Measures Basalt. Writes build/bench.tsv and prints it with the targets. Every measurement is made twice; if the two differ,
 or one fails, so does the whole.
 
-A measurement is a function (build, machine, turn) that yields rows (metric, value, unit); its attribute `machines` says where it
+A measurement is a function (build, machine, turn) that yields rows (metric, value, unit) or (metric, value, unit, counts of
+costly instructions by kind); its attribute `machines` says where it
 is made. They stand in the list GROUPS. docs/specification.md says what each metric is.
 """
 
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import paths  # noqa: E402
 from machines import TOP  # noqa: E402
+from profile import EXPENSIVE  # noqa: E402
 from targets import target  # noqa: E402
 
 
@@ -34,7 +36,7 @@ def size(build, machine, turn):
 
 size.machines = ("-",)
 
-GROUPS = [size, paths.exits]
+GROUPS = [size, paths.exits, paths.events, paths.create, paths.memory]
 
 
 def measure(build, group, machine):
@@ -43,7 +45,7 @@ def measure(build, group, machine):
     if first != second:
         different = [f"{a[0]}: {a[1]}, then {b[1]}" for a, b in zip(first, second) if a != b]
         raise AssertionError(f"{group.__name__} on {machine} does not repeat: " + "; ".join(different or ["other rows"]))
-    return [(metric, value, unit, machine) for metric, value, unit in first]
+    return [(row[0], row[1], row[2], machine, row[3] if len(row) > 3 else {}) for row in first]
 
 
 def verdict(metric, value):
@@ -51,6 +53,14 @@ def verdict(metric, value):
     if limit is None:
         return "", ""
     return f"<= {limit:g}" if limit >= 0 else f">= {-limit:g}", "met" if value <= limit or 0 > limit >= -value else "MISSED"
+
+
+def write(out, rows):
+    """One line for each figure; behind the machine a column for each kind of costly instruction, empty where not counted."""
+    lines = ["\t".join(["metric", "value", "unit", "machine", *EXPENSIVE])]
+    for *row, counts in rows:
+        lines.append("\t".join(map(str, row + [counts.get(kind, "") for kind in EXPENSIVE])))
+    out.write_text("\n".join(lines) + "\n")
 
 
 def main():
@@ -70,12 +80,13 @@ def main():
             except Exception:
                 failed += 1
                 print(f"bench: {group.__name__} on {machine} FAILED\n{traceback.format_exc()}", file=sys.stderr)
-    out = build / "bench.tsv"
-    out.write_text("metric\tvalue\tunit\tmachine\n" + "".join("\t".join(map(str, row)) + "\n" for row in rows))
-    for metric, value, unit, machine in rows:
+    if not options.only:
+        write(build / "bench.tsv", rows)
+    for metric, value, unit, machine, counts in rows:
         limit, met = verdict(metric, value)
-        print(f"{metric:28} {value:>14} {unit:13} {machine:14} {limit:>12} {met}")
-    print(f"bench: {len(rows)} figures in {out.relative_to(TOP)}; {failed} measurements failed")
+        text = " ".join(f"{kind}={count}" for kind, count in counts.items() if count)
+        print(f"{metric:28} {value:>14} {unit:13} {machine:14} {limit:>12} {met:6} {text}".rstrip())
+    print(f"bench: {len(rows)} figures{'' if options.only else ' in build/bench.tsv'}; {failed} measurements failed")
     return 1 if failed or not rows else 0
 
 

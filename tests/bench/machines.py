@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machines that are measured, and the guest that measures (tests/guest/bench).
+"""The machines that are measured, and the guests that measure (tests/guest/bench).
 
 Both machines count instructions: QEMU with -icount shift=0 has an SVM processor whose TSC ticks once for each instruction, Bochs'
 Haswell has VMX and does the same. Nothing of the host's comes in: the real-time clock is the machine's own, nobody types.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,30 +17,46 @@ import image as images  # noqa: E402
 from machine import Bochs, Qemu  # noqa: E402
 
 GUEST = TOP / "tests/guest/bench"
-TIME = "2026-01-01T00:00:00"
+TIME, BOCHS_TIME = "2026-01-01T00:00:00", "946681200"
 SVM, VMX = "qemu-svm", "bochs-haswell"
 SUFFIX = {SVM: "_svm", VMX: "_vmx"}
 GUEST_FLAGS = ("-O2 -g -ffreestanding -mgeneral-regs-only -fno-pic -fno-pie -mno-red-zone -fno-stack-protector "
-               "-fno-asynchronous-unwind-tables -fcf-protection=none -Wall -Wextra -Werror -nostdlib -static -no-pie").split()
+               "-fno-asynchronous-unwind-tables -fcf-protection=none -Wall -Wextra -Werror -nostdlib -static -no-pie "
+               f"-Wl,--build-id=none,-z,noexecstack,--no-warn-rwx-segments,-z,max-page-size=4096,-T,{GUEST}/bench.ld").split()
+# Whether the measuring guest is 32-bit unpaged code or 64-bit paged is a build of it; `tiny` ends at its first instruction.
+GUESTS = {"bench32": ["-m32", GUEST / "start.S", GUEST / "bench.c"], "bench64": ["-m64", GUEST / "start.S", GUEST / "bench.c"],
+          "tiny": ["-m32", "-Wl,--defsym=BASE=0x10000", GUEST / "tiny.S"]}
 
 
-def guest(build, bits):
-    """Builds the measuring guest; the path of its ELF file. Whether it is 32-bit unpaged code or 64-bit paged is a build of it."""
-    out = build / f"bench/guest{bits}.elf"
-    sources = [GUEST / "start.S", GUEST / "bench.c", GUEST / "bench.ld", Path(__file__)]
-    if not out.exists() or out.stat().st_mtime < max(source.stat().st_mtime for source in sources):
+def guest(build, name):
+    """Builds a guest; the path of its ELF file."""
+    out = build / f"bench/{name}.elf"
+    needs = [*GUEST.iterdir(), Path(__file__)]
+    if not out.exists() or out.stat().st_mtime < max(path.stat().st_mtime for path in needs):
         out.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["gcc", f"-m{bits}", *GUEST_FLAGS, "-Wl,--build-id=none,-z,noexecstack,--no-warn-rwx-segments",
-                        f"-Wl,-z,max-page-size=4096,-T,{GUEST / 'bench.ld'}", "-o", out, *sources[:2]], check=True)
+        subprocess.run(["gcc", *GUEST_FLAGS, *GUESTS[name], "-o", out], check=True)
     return out
 
 
-def image(build, name, words, bits=32, cmdline="", dom0="console=bench"):
-    """A CD image with dom0 and one guest that does what `words` say."""
-    config = f'name = "bench"\nmemory = 8M\nkernel = "bench"\nautostart = yes\non_reboot = destroy\ncmdline = "{words}"\n'
-    return images.make_iso(build / f"bench/{name}.iso", build / "basalt.elf", cmdline,
-                           [(build / "dom0.elf", f"dom0 {dom0}"), (guest(build, bits), "bench"),
-                            (config.encode(), "bench.conf")])
+def config(name, **settings):
+    """The description of a domain that runs one of the guests."""
+    values = {"memory": "8M", "autostart": "yes", "on_reboot": "destroy", **settings}
+    return f'name = "{name}"\n' + "".join(f'{key} = "{value}"\n' if key in ("kernel", "cmdline") else f"{key} = {value}\n"
+                                          for key, value in values.items())
+
+
+def image(build, name, configs, guests=("bench32",), cmdline="", dom0=""):
+    """A CD image with dom0, guests (modules of their names) and descriptions of domains ({name: text})."""
+    modules = [(build / "dom0.elf", f"dom0 {dom0}".strip()), *[(guest(build, guest_), guest_) for guest_ in guests],
+               *[(text.encode(), f"{domain}.conf") for domain, text in configs.items()]]
+    return images.make_iso(build / f"bench/{name}.iso", build / "basalt.elf", cmdline, modules)
+
+
+def bench_image(build, name, words, bits=32, dom0="", cmdline=""):
+    """A CD image with the guest that does what `words` say, on dom0's console."""
+    kernel = f"bench{bits}"
+    return image(build, name, {"bench": config("bench", kernel=kernel, cmdline=words)}, [kernel], cmdline,
+                 f"console=bench {dom0}")
 
 
 def start(machine, name, iso, memory=256, **more):
@@ -47,4 +64,17 @@ def start(machine, name, iso, memory=256, **more):
     if machine == SVM:
         more["extra"] = ["-rtc", f"base={TIME},clock=vm", *more.get("extra", ())]
         return Qemu(name, iso=iso, memory=f"{memory}M", icount=0, **more)
-    return Bochs(name, iso, memory=memory, time0="946681200", **more)
+    return Bochs(name, iso, memory=memory, time0=BOCHS_TIME, **more)
+
+
+def figures(text):
+    """What guests and dom0 printed: {name: (median, minimum, maximum)}."""
+    return {found[1]: tuple(map(int, found[2].split()))
+            for found in re.finditer(r"^bench: (\w+)((?: \d+){3})$", text, re.M)}
+
+
+def measure(machine, name, iso, **more):
+    """Runs a machine until the guest or dom0 has said that it is done; what was printed, as figures() tells it."""
+    with start(machine, name, iso, timeout=600, **more) as emulator:
+        emulator.expect(r"^bench: end")
+        return figures(emulator.text)

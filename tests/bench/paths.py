@@ -1,31 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short paths: what one exit costs a guest, from its instruction to the next one."""
+"""Short paths: what one exit costs a guest, from its instruction to the next one, and how far it is to dom0 and back."""
 
-import re
+import profile
 
-from machines import SUFFIX, SVM, VMX, image, start
+from machines import SUFFIX, SVM, VMX, bench_image, config, image, measure
 
 # Metrics of a 32-bit guest without paging; those of LONG once more in a 64-bit guest with four-level paging.
-PATHS = ["hypercall_null", "exit_cpuid", "exit_cpuid_leaf1", "exit_rdmsr_apic_base", "exit_out_unclaimed", "lapic_mmio_read"]
-LONG = ["exit_cpuid", "lapic_mmio_read", "hypercall_null"]
-
-
-def run(build, machine, turn, bits, words):
-    """What the measuring guest printed: {name: (median, minimum, maximum)}."""
-    name = f"bench-paths{bits}-{machine}-{turn}"
-    with start(machine, name, image(build, name, " ".join(words), bits), timeout=300) as emulator:
-        emulator.expect(r"^bench: end")
-        return {found[1]: tuple(map(int, found[2].split()))
-                for found in re.finditer(r"^bench: (\w+)((?: \d+){3})$", emulator.text, re.M)}
+PATHS = ["hypercall_null", "exit_cpuid", "exit_cpuid_leaf1", "exit_rdmsr_apic_base", "exit_out_unclaimed", "lapic_mmio_read",
+         "ioreq_roundtrip"]
+LONG = ["hypercall_null", "exit_cpuid", "lapic_mmio_read"]
 
 
 def exits(build, machine, turn):
-    """The exit paths: rows of (metric, value, unit)."""
-    suffix = SUFFIX[machine]
+    """The exit paths, each with its count of costly instructions."""
+    table = profile.mnemonics(build)
     for bits, names, long in ((32, PATHS, ""), (64, LONG, "_long")):
-        medians = run(build, machine, turn, bits, names)
-        for name in names:
-            yield name + long + suffix, medians[name][0], "instructions"
+        name = f"bench-exits{bits}-{machine}-{turn}"
+        found = measure(machine, name, bench_image(build, name, " ".join(names), bits))
+        traces = profile.take(build, machine, names, bits, f"-{turn}")
+        for path in names:
+            yield (path + long + SUFFIX[machine], found[path][0], "instructions", profile.expensive(traces[path], table))
 
 
-exits.machines = (SVM, VMX)
+def events(build, machine, turn):
+    """A doorbell's way to dom0, and an interrupt's way back."""
+    name = f"bench-events-{machine}-{turn}"
+    found = measure(machine, name, bench_image(build, name, "events", dom0="bench=events"))
+    for metric in ("doorbell", "irq_inject"):
+        yield metric + SUFFIX[machine], found[metric][0], "instructions"
+
+
+def create(build, machine, turn):
+    """A guest's creation and end. The median of 100: one takes half a million instructions and more."""
+    name = f"bench-create-{machine}-{turn}"
+    tiny = config("tiny", memory="1M", kernel="tiny", autostart="no", console="off")
+    found = measure(machine, name, image(build, name, {"tiny": tiny}, ["tiny"], dom0="bench=create loglvl=error"))
+    yield "create_destroy_tiny" + SUFFIX[machine], found["create_destroy_tiny"][0], "instructions"
+
+
+def memory(build, machine, turn):
+    """What a domain of 32 MiB takes beside its memory: the mean over eight."""
+    name = f"bench-memory-{machine}-{turn}"
+    still = {f"still{i}": config(f"still{i}", memory="32M", kernel="bench32", cmdline="idle", autostart="no") for i in range(8)}
+    found = measure(machine, name, image(build, name, still, dom0="bench=memory loglvl=error"), memory=512)
+    for metric in ("mem_per_domain", "mem_per_domain_dom0"):
+        yield metric + SUFFIX[machine], found[metric][0], "bytes"
+
+
+for group in (exits, events, create, memory):
+    group.machines = (SVM, VMX)

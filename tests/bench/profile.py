@@ -16,8 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from machines import SVM, TOP, VMX, image, start  # noqa: E402
+from machines import SVM, TOP, VMX, bench_image, start  # noqa: E402
 
+PARTS = {"events": ["doorbell", "irq_inject"]}  # words of the guest's that make several pieces each time
 TIMES = 4  # MARKED in tests/guest/bench/bench.c
 NAMES = {"k": "kernel", "d": "dom0", "g": "guest"}
 IMAGES = {"k": "basalt.elf", "d": "dom0.elf"}
@@ -42,7 +43,7 @@ def plugin(build):
 
 def take_qemu(build, name, words, bits):
     out = build / f"bench/{name}.trace"
-    with start(SVM, name, image(build, name, words, bits), extra=["-plugin", f"{plugin(build)},out={out}"]) as machine:
+    with start(SVM, name, bench_image(build, name, words, bits, "bench=events"), extra=["-plugin", f"{plugin(build)},out={out}"]) as machine:
         machine.expect(r"^bench: end", timeout=300)
         machine.monitor("quit")
     pieces = out.read_text().split("mark\n")[1::2]
@@ -51,9 +52,9 @@ def take_qemu(build, name, words, bits):
 
 def take_bochs(build, name, words, bits):
     log = build / f"bench/{name}.trace"
-    count = len(words.split()) - 1
+    count = sum(len(PARTS.get(word, [word])) for word in words.split()[1:])
     script = "c\ntrace on\n" + "c\n" * (2 * TIMES * count - 1) + "trace off\nc\n"
-    with start(VMX, name, image(build, name, words, bits), script=script,
+    with start(VMX, name, bench_image(build, name, words, bits, "bench=events"), script=script,
                extra=f"magic_break: enabled=1\ndebugger_log: {log}") as machine:
         machine.expect(r"^bench: end", timeout=300)
     pieces = []
@@ -69,12 +70,17 @@ def take_bochs(build, name, words, bits):
 
 def take(build, machine, names, bits=32, turn=""):
     """Takes each path of `names`; {name: [(who, address), ...]}, one for each instruction executed."""
+    words = list(dict.fromkeys(next((word for word, parts in PARTS.items() if name in parts), name) for name in names))
     label = f"bench-profile{bits}-{machine}{turn}"
-    words = " ".join(["mark", *names])
-    pieces = (take_qemu if machine == SVM else take_bochs)(build, label, words, bits)
-    if len(pieces) != TIMES * len(names):
-        raise AssertionError(f"{label}: {len(pieces)} pieces for {len(names)} paths")
-    return {name: pieces[(i + 1) * TIMES - 1] for i, name in enumerate(names)}
+    pieces = (take_qemu if machine == SVM else take_bochs)(build, label, " ".join(["mark", *words]), bits)
+    traces = {}
+    for word in words:
+        parts = PARTS.get(word, [word])
+        mine, pieces = pieces[:TIMES * len(parts)], pieces[TIMES * len(parts):]
+        traces.update(zip(parts, mine[-len(parts):]))
+    if pieces or not all(traces.values()):
+        raise AssertionError(f"{label}: {len(pieces)} pieces are not what {words} make")
+    return {name: traces[name] for name in names}
 
 
 def mnemonics(build):

@@ -61,6 +61,7 @@ PATH(cpuid_0, "mov $0, %%eax\n mov $0, %%ecx", "cpuid")
 PATH(cpuid_1, "mov $1, %%eax\n mov $0, %%ecx", "cpuid")
 PATH(rdmsr, "mov $" APIC_BASE ", %%ecx", "rdmsr")
 PATH(out, "mov $" UNCLAIMED ", %%edx", "out %%al, %%dx")
+PATH(ioreq, "mov $0x3ff, %%edx", "in %%dx, %%al") // the UART's scratch register
 PATH(lapic, "mov $" LAPIC_ID ", %%edx", LAPIC_LOAD)
 
 struct path {
@@ -74,7 +75,7 @@ struct path {
 static const struct path paths[] = {
     ROW("exit_cpuid", cpuid_0),         ROW("exit_cpuid_leaf1", cpuid_1),
     ROW("exit_rdmsr_apic_base", rdmsr), ROW("exit_out_unclaimed", out),
-    ROW("lapic_mmio_read", lapic),
+    ROW("lapic_mmio_read", lapic),      ROW("ioreq_roundtrip", ioreq),
 };
 static const struct path calls[] = {ROW("hypercall_null", call_intel),
                                     ROW("hypercall_null", call_amd)};
@@ -153,6 +154,61 @@ static void run(const struct path *path) {
     report(path->name, empty);
 }
 
+#ifndef __x86_64__
+// ---- events: dom0's side is dom0/toolstack/bench.c ----
+
+#define EVENT_PAGE   0x8000u
+#define EVENT_VECTOR 0x40u
+#define APIC_EOI     (*(volatile u32 *)0xfee000b0)
+#define APIC_SVR     (*(volatile u32 *)0xfee000f0)
+
+extern u32 idt[], interrupt_tsc;
+void interrupted(void);
+
+static volatile struct {
+    u32 handled, handled_high, injected, injected_high, tsc_offset, tsc_offset_high, mark;
+} *const events = (void *)EVENT_PAGE;
+
+static u32 doorbells[SAMPLES];
+
+// Rings, halts until dom0 has answered with an interrupt, and takes all four times. The other marks are in dom0's handler
+// and in `interrupted`.
+static void event(u32 i) {
+    u32 rung;
+    if (events->mark)
+        __asm__ volatile("xchg %%bx, %%bx" : : : "memory");
+    __asm__ volatile("cli\n rdtsc\n mov %%eax, %%esi\n mov $0xb0, %%edx\n"
+                     "out %%ax, %%dx\n sti\n hlt\n cli"
+                     : "=S"(rung)
+                     :
+                     : "eax", "edx", "memory");
+    doorbells[i] = events->handled + events->tsc_offset - rung;
+    samples[i] = interrupt_tsc - (events->injected + events->tsc_offset);
+    APIC_EOI = 0;
+}
+
+static void run_events(int mark) {
+    idt[2 * EVENT_VECTOR] = 0x80000 | ((u32)&interrupted & 0xffff); // selector 8
+    idt[2 * EVENT_VECTOR + 1] = ((u32)&interrupted & 0xffff0000) | 0x8e00;
+    APIC_SVR = 0x1ff;
+    events->mark = 0;
+    for (u32 i = 0; i < SAMPLES; i++)
+        event(i);
+    if (mark) { // now that the scheduler has seen how it goes
+        events->mark = 1;
+        for (u32 i = 0; i < MARKED; i++)
+            event(i);
+        return;
+    }
+    report("irq_inject", 0);
+    for (u32 i = 0; i < SAMPLES; i++)
+        samples[i] = doorbells[i];
+    report("doorbell", 0);
+}
+#else
+static void run_events(int mark) { (void)mark; }
+#endif
+
 // Whether `word` stands at the beginning of *line; steps over it then.
 static int word_is(const char **line, const char *word) {
     const char *p = *line;
@@ -194,6 +250,13 @@ void bench_main(const char *line) {
             mark = 1;
             continue;
         }
+        if (word_is(&line, "events")) {
+            run_events(mark);
+            continue;
+        }
+        if (word_is(&line, "idle"))
+            for (;;)
+                __asm__ volatile("cli\n hlt");
         const struct path *path = find(&line);
         if (!path) {
             print("bench: unknown: ");

@@ -70,7 +70,10 @@ in_64:
 interrupted:
     rdtsc
     mov %eax, interrupt_tsc
-    incl interrupt_count
+    cmpl $0, 0x8018             // bench.c: events->mark
+    je 1f
+    xchg %bx, %bx
+1:
 #ifdef __x86_64__
     iretq
 #else
@@ -93,10 +96,9 @@ idt_pointer:
 
     .bss
     .balign 4096
-    .globl idt, interrupt_tsc, interrupt_count
+    .globl idt, interrupt_tsc
 idt: .skip 256 * 16
 interrupt_tsc: .skip 4
-interrupt_count: .skip 4
 #ifdef __x86_64__
     .balign 4096
 top: .skip 4096
