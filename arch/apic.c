@@ -10,18 +10,16 @@
 #include "arch/paging.h"
 #include "arch/tsc.h"
 #include "arch/x86.h"
-#include "drivers/timer.h"
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
 
-#define DIVIDE_BY_1    0xbu
-#define CALIBRATION_US 10000u
-#define COUNT_MAX      0xffffffffull
+#define DIVIDE_BY_1 0xbu
+#define COUNT_MAX   0xffffffffull
 
 static volatile u8 *registers; // NULL: x2APIC
-static u64 timer_khz;          // 0: TSC deadline
-static u64 timer_factor;       // timer ticks per TSC tick, times 2^32
+static u64 timer_factor;       // timer ticks per TSC tick, times 2^32; 0: TSC deadline
+static u64 timer_started;      // TSC when the timer began to count
 
 static u32 read(u32 reg) {
     return registers ? mmio_read32(registers + reg) : (u32)rdmsr(MSR_X2APIC_BASE + reg / 16);
@@ -63,9 +61,10 @@ void apic_init(void) {
         write(APIC_LVT_THERMAL, APIC_LVT_MASKED);
     for (unsigned i = 0; i < 256; i++) // whatever firmware left in service
         apic_eoi();
+    write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+    write(APIC_TIMER_INITIAL, (u32)COUNT_MAX); // masked: to see how fast it counts
+    timer_started = rdtsc();
 }
-
-static u64 counted(void) { return COUNT_MAX - read(APIC_TIMER_CURRENT); }
 
 void apic_timer_init(void) {
     log_info("basalt: apic: %s, id %u, %s timer", registers ? "xAPIC" : "x2APIC",
@@ -75,18 +74,16 @@ void apic_timer_init(void) {
         asm volatile("mfence" : : : "memory"); // the mode is set before a deadline is
         return;
     }
-    write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
-    write(APIC_TIMER_INITIAL, (u32)COUNT_MAX);
-    timer_khz = timer_measure(counted, CALIBRATION_US);
+    u64 counted = COUNT_MAX - read(APIC_TIMER_CURRENT);
+    timer_factor = (counted << 32) / (rdtsc() - timer_started);
     write(APIC_TIMER_INITIAL, 0);
-    if (!timer_khz)
+    if (!timer_factor)
         panic("the local APIC's timer does not count");
-    timer_factor = (timer_khz << 32) / tsc_khz;
     write(APIC_LVT_TIMER, VECTOR_TIMER);
 }
 
 void apic_timer_set(u64 deadline) {
-    if (!timer_khz) {
+    if (!timer_factor) {
         wrmsr(MSR_TSC_DEADLINE, deadline == ~0ull ? 0 : MAX(deadline, 1ull));
         return;
     }

@@ -7,7 +7,9 @@
 
 void *memcpy(void *restrict to, const void *restrict from, size_t bytes) {
     void *result = to;
-    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
+    size_t words = bytes / 8, rest = bytes % 8;
+    asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(rest) : : "memory");
     return result;
 }
 

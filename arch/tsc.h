@@ -11,6 +11,8 @@
 extern u64 tsc_khz;       // ticks per millisecond
 extern u64 wall_clock_ns; // nanoseconds since 1970 at TSC 0, as dom0 says; 0 until it does
 
+/// Begins the measurement. After acpi_init(), less than four seconds before tsc_init().
+void tsc_begin(void);
 /// Finds the frequency: KVM or VMware leaf, CPUID 0x15, else measured against the ACPI PM timer.
 void tsc_init(void);
 /// Ticks to nanoseconds, rounded down; exact to 2^-32 for any 64-bit count that does not overflow the

@@ -46,13 +46,14 @@ noreturn static void boot_rest(const void *unused_argument unused) {
     panic_map_record();
     acpi_init(&params);   // tables, through the device window
     console_init();       // once more: SPCR may name another port
+    tsc_begin();          // the clock's measurement, which ends below
     frames_init(&params); // the frame allocator: early_frame() is over
     ioapic_init(); // all lines masked, 8259s off: before LINT0 is, else QEMU keeps a stale request
     apic_init();   // local APIC, timer stopped
+    fpu_init();    // extended state
+    pci_init();    // all functions found
     tsc_init();    // the clock
-    apic_timer_init(); // its one-shot timer
-    fpu_init();        // extended state
-    pci_init();        // all functions found
+    apic_timer_init(); // the local APIC's one-shot timer
     memory_report();
     basalt_start(&params);
 }
