@@ -32,28 +32,24 @@ struct event {
 
 // Facts of one VM exit. Which fields are set depends on the kind.
 struct exit {
-    u8 kind;           // enum basalt_exit_kind
-    u8 insn_length;    // bytes; 0: not known, the caller decodes
-    u8 vector;         // EXCEPTION, INTERRUPT (VMX acknowledges on exit; 0 on SVM: still pending)
-    u8 bytes;          // IO: 1, 2, 4
-    bool write;        // IO: OUT; CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
-    bool fetch;        // MEMORY: an instruction fetch
-    bool string, rep;  // IO
-    bool has_error;    // EXCEPTION
-    bool linear_valid; // MEMORY: `linear` holds the guest-linear address
-    bool in_walk;      // MEMORY: the access was to a guest page-table entry
-    u8 address_size;   // IO string: bytes, 0 unknown
-    u8 segment;        // IO string: enum basalt_segment_index; 0xff: not known
-    u8 cr;             // CR_ACCESS, DR_ACCESS: register number; 0xff: not known, the caller decodes
-    u8 gpr;            // CR_ACCESS, DR_ACCESS: the general register
-    u8 cr_op;          // enum cr_op
-    u16 port;          // IO
-    u16 lmsw;          // CR_ACCESS by LMSW: the operand
-    u32 error;         // EXCEPTION: error code
-    u32 raw;           // the vendor's exit reason, for the trace
-    u64 linear;        // MEMORY; EXCEPTION #PF: CR2; INVLPG
-    u64 detail;        // EXCEPTION #DB: the DR6 bits; vendor's qualification elsewhere
-    gpa_t gpa;         // MEMORY
+    u8 kind;        // enum basalt_exit_kind
+    u8 insn_length; // bytes; 0: not known, the caller decodes
+    u8 vector;      // EXCEPTION, INTERRUPT (VMX acknowledges on exit; 0 on SVM: still pending)
+    u8 bytes;       // IO: 1, 2, 4
+    bool write;     // IO: OUT; CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
+    bool fetch;     // MEMORY: an instruction fetch
+    bool string;    // IO
+    bool has_error; // EXCEPTION
+    bool in_walk;   // MEMORY: the access was to a guest page-table entry
+    u8 cr;          // CR_ACCESS, DR_ACCESS: register number; 0xff: not known, the caller decodes
+    u8 gpr;         // CR_ACCESS, DR_ACCESS: the general register
+    u8 cr_op;       // enum cr_op
+    u16 port;       // IO
+    u16 lmsw;       // CR_ACCESS by LMSW: the operand
+    u32 error;      // EXCEPTION: error code
+    u32 raw;        // the vendor's exit reason, for the trace
+    u64 detail;     // EXCEPTION #DB: the DR6 bits, #PF: CR2; vendor's qualification elsewhere
+    gpa_t gpa;      // MEMORY
     struct event vectoring; // the event whose delivery was interrupted by this exit
 };
 

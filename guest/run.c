@@ -58,7 +58,7 @@ static void handle_exception(struct vcpu *v, const struct exit *e) {
         v->cpu.rip += e->insn_length; // not 0 for INT1, which traps behind itself
     }
     if (e->vector == EXC_PF)
-        v->cpu.cr2 = e->linear;
+        v->cpu.cr2 = e->detail;
     vcpu_exception(v, e->vector, e->has_error, e->error);
 }
 

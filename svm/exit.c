@@ -42,7 +42,7 @@ static void decode_exception(const struct vmcb *vmcb, struct exit *e) {
     if (e->has_error)
         e->error = (u32)vmcb->exit_info1;
     if (e->vector == EXC_PF)
-        e->linear = vmcb->exit_info2;
+        e->detail = vmcb->exit_info2;
     if (e->vector == EXC_DB)
         e->detail = vmcb->dr6 & ~DR6_FIXED; // the processor has updated it before the exit
 }
@@ -63,10 +63,7 @@ static void decode_io(const struct vmcb *vmcb, struct exit *e) {
 
     e->write = !(info & IO_INFO_IN);
     e->string = info & IO_INFO_STRING;
-    e->rep = info & IO_INFO_REP;
     e->bytes = info >> IO_INFO_BYTES_SHIFT & 7;
-    e->address_size = (u8)((info >> IO_INFO_ADDRESS_SHIFT & 7) << 1);
-    e->segment = svm_features.decode_assists ? info >> IO_INFO_SEGMENT_SHIFT & 7 : 0xff;
     e->port = (u16)(info >> IO_INFO_PORT_SHIFT);
     e->insn_length = length_until(vmcb, vmcb->exit_info2);
 }

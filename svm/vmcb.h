@@ -160,10 +160,7 @@ VMCB_AT(pat, 0x668);
 // exit_info1 of EXIT_IO; exit_info2 is the next RIP
 #define IO_INFO_IN            BIT(0)
 #define IO_INFO_STRING        BIT(2)
-#define IO_INFO_REP           BIT(3)
 #define IO_INFO_BYTES_SHIFT   4  // three bits: 1, 2 or 4 bytes
-#define IO_INFO_ADDRESS_SHIFT 7  // three bits: 2, 4 or 8 bytes
-#define IO_INFO_SEGMENT_SHIFT 10 // three bits, with decode assists
 #define IO_INFO_PORT_SHIFT    16
 
 // exit_info1 of EXIT_NESTED_FAULT; exit_info2 is the guest-physical address

@@ -9,7 +9,6 @@
 
 #include "arch/x86.h"
 
-#define BASIC_IO_INFO       BIT(54)
 #define BASIC_TRUE_CONTROLS BIT(55) // the TRUE MSRs exist
 #define BASIC_FREE_ERROR    BIT(56)
 #define MISC_ZERO_LENGTH    BIT(30)
@@ -137,7 +136,6 @@ int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, u32 address_sizes,
     u64 basic = read_msr(MSR_VMX_BASIC), misc = read_msr(MSR_VMX_MISC);
     *caps = (struct vmx_caps){
         .revision = (u32)basic & 0x7fffffff,
-        .io_info = basic & BASIC_IO_INFO,
         .free_error_code = basic & BASIC_FREE_ERROR,
         .timer_shift = misc & 0x1f,
         .cr3_targets = (misc >> 16) & 0x1ff,

@@ -62,18 +62,7 @@ static void decode_io(struct exit *e) {
     e->bytes = (u8)((q & 7) + 1);
     e->write = !(q & BIT(3));
     e->string = q & BIT(4);
-    e->rep = q & BIT(5);
     e->port = (u16)(q >> 16);
-    e->segment = 0xff;
-    if (!e->string)
-        return;
-    e->linear = vmcs_readnat(GUEST_LINEAR_ADDRESS);
-    if (vmx_caps.io_info) {
-        u32 info = vmcs_read32(EXIT_INSN_INFO);
-
-        e->address_size = (u8)(2u << ((info >> 7) & 3));
-        e->segment = e->write ? (info >> 15) & 7 : BASALT_ES;
-    }
 }
 
 static void decode_ept_violation(struct exit *e) {
@@ -82,10 +71,7 @@ static void decode_ept_violation(struct exit *e) {
     e->gpa = GPA(vmcs_read64(GUEST_PHYSICAL_ADDRESS));
     e->write = q & EPT_WRITE;
     e->fetch = q & EPT_FETCH;
-    e->linear_valid = q & EPT_LINEAR_VALID;
-    e->in_walk = e->linear_valid && !(q & EPT_TRANSLATED);
-    if (e->linear_valid)
-        e->linear = vmcs_readnat(GUEST_LINEAR_ADDRESS);
+    e->in_walk = q & EPT_LINEAR_VALID && !(q & EPT_TRANSLATED);
 }
 
 // The tables are the kernel's own: a mistake of ours, not of the guest's.
@@ -173,9 +159,7 @@ static void restore_nmi_blocking(const struct exit *e) {
 struct exit vmx_decode(void) {
     u32 raw = vmcs_read32(EXIT_REASON), reason = raw & 0xffff;
     u64 qualification = vmcs_readnat(EXIT_QUALIFICATION);
-    // Where the qualification is an address, it is this one; of no meaning with other exits.
-    struct exit e = {
-        .kind = BASALT_EXIT_UNKNOWN, .raw = raw, .detail = qualification, .linear = qualification};
+    struct exit e = {.kind = BASALT_EXIT_UNKNOWN, .raw = raw, .detail = qualification};
 
     if (reason >= ARRAY_SIZE(rows) || (!rows[reason].kind && !rows[reason].decode))
         return e; // no such row

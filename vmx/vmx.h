@@ -25,7 +25,6 @@ struct vmx_caps {
     u32 physical_bits, linear_bits;           // address widths
     u32 timer_shift;                          // the preemption timer counts TSC >> timer_shift
     u32 cr3_targets;                          // most CR3-target values
-    bool io_info;                             // EXIT_INSN_INFO is valid for INS and OUTS
     bool free_error_code; // an event may have an error code or none, whatever its vector
     bool zero_length;     // a soft event may have instruction length 0
 };

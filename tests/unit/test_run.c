@@ -225,7 +225,7 @@ static void test_interrupted_delivery(void **state unused) {
                               .vector = 14,
                               .has_error = true,
                               .error = 2,
-                              .linear = 0x5555,
+                              .detail = 0x5555,
                               .vectoring = irq};
     script[1] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
     script[2] = script[1];
@@ -405,17 +405,14 @@ static struct exit random_exit(struct cpu_state *c) {
         .write = r & BIT(28),
         .fetch = (r >> 29) % 64 == 0,
         .string = r & BIT(33),
-        .rep = r & BIT(34),
         .has_error = r & BIT(35),
         .in_walk = (r >> 36) % 64 == 0,
-        .segment = 0xff,
         .cr = (r >> 40) % 4 ? (u8)((r >> 42) % 16) : 0xff,
         .gpr = (r >> 46) % 4 ? (u8)((r >> 48) % 16) : 0xff,
         .cr_op = (u8)((r >> 52) % 3),
         .port = (u16)(r >> 44),
         .lmsw = (u16)(r >> 20),
         .error = (u32)(r >> 50),
-        .linear = host_random(),
         .detail = host_random(),
         .gpa = GPA((r >> 56) % 4 == 0   ? 0xfee00000 + host_random() % PAGE_SIZE
                    : (r >> 56) % 4 == 1 ? 0xfec00000 + host_random() % 64

@@ -34,7 +34,6 @@ static void test_haswell(void **state) {
     assert_int_equal(vmx_caps.physical_bits, 40);
     assert_int_equal(vmx_caps.linear_bits, 48);
     assert_int_equal(vmx_caps.cr3_targets, 4);
-    assert_true(vmx_caps.io_info);
     assert_false(vmx_caps.free_error_code);
     assert_false(vmx_caps.zero_length);
     assert_int_equal(vmx_caps.use[CONTROL_PIN], 0x7f);
