@@ -159,8 +159,8 @@ $(B)/basalt.iso: $(B)/basalt.elf $(B)/dom0.elf $(GUEST)/.stamp tools/image.py $(
 
 # ---- What people type -------------------------------------------------------------------------------------------------
 
-.PHONY: all kernel dom0 guests disk iso run run-bochs gdb unit system test test-long fuzz bench profile lint format loc clean \
-	distclean help setup FORCE
+.PHONY: all kernel dom0 guests disk iso run run-bochs gdb unit system test test-long fuzz fuzz-corpus bench profile lint format \
+	loc clean distclean help setup FORCE
 FORCE:
 
 all: $(B)/basalt.elf $(B)/dom0.elf ## build the kernel and dom0
@@ -181,7 +181,7 @@ gdb: $(B)/basalt.iso build/disk.img ## the same machine as `run`, halted at its 
 	@$(PYTHON) tools/machine.py gdb --iso $(B)/basalt.iso --kernel $(B)/basalt.elf
 
 # Unit tests: each names the sources that it tests in a comment; tools/unit.py turns these into rules.
-ifneq ($(filter unit test test-long fuzz unit-build fuzz-build,$(MAKECMDGOALS)),)
+ifneq ($(filter unit test test-long fuzz fuzz-corpus unit-build fuzz-build,$(MAKECMDGOALS)),)
 -include $(B)/unit/rules.mk
 endif
 $(B)/unit/rules.mk: tools/unit.py $(wildcard tests/unit/*.c tests/fuzz/*.c) Makefile
@@ -191,7 +191,7 @@ $(B)/unit/rules.mk: tools/unit.py $(wildcard tests/unit/*.c tests/fuzz/*.c) Make
 UNIT_FLAGS = -std=gnu17 -O1 -g --coverage -fsanitize=address,undefined -fno-sanitize-recover=all \
 	-fno-omit-frame-pointer -DHOST_TEST $(WARNINGS) -Wno-missing-prototypes \
 	-Itests/unit/shim -I. -Iinclude -Idom0 -isystem $(CJSON)
-FUZZ_FLAGS = $(filter-out --coverage,$(UNIT_FLAGS)) -fsanitize=fuzzer-no-link
+FUZZ_FLAGS = $(filter-out --coverage,$(UNIT_FLAGS))
 .PHONY: unit-build fuzz-build
 unit-build: $(UNIT_PROGRAMS)
 fuzz-build: $(FUZZ_PROGRAMS)
@@ -202,14 +202,17 @@ unit: unit-build ## run the unit tests on this machine, under sanitizers, with l
 system: all guests disk ## boot whole machines and test them (T=expression for some)
 	@$(PYTHON) tools/testrun.py --build $(B) --system $(if $(T),--only '$(T)')
 
-test: all guests disk unit-build ## unit and system tests; the last line says how many passed and failed
-	@$(PYTHON) tools/testrun.py --build $(B) --compiler $(CC) --unit --system $(if $(T),--only '$(T)')
+test: all guests disk unit-build fuzz-build ## unit tests, fuzzers for a minute each, system tests; the last line says how many passed and failed
+	@$(PYTHON) tools/testrun.py --build $(B) --compiler $(CC) --unit --fuzz --system $(if $(T),--only '$(T)')
 
-test-long: all guests disk unit-build fuzz-build ## the same, with the tests marked `long`, and the fuzzers for a minute each
-	@$(PYTHON) tools/testrun.py --build $(B) --compiler $(CC) --unit --system --fuzz --long $(if $(T),--only '$(T)')
+test-long: all guests disk unit-build fuzz-build ## the same, with the tests marked `long`
+	@$(PYTHON) tools/testrun.py --build $(B) --compiler $(CC) --unit --fuzz --system --long $(if $(T),--only '$(T)')
 
-fuzz: fuzz-build ## run the fuzzers in tests/fuzz for a minute each (T=name for some)
-	@$(PYTHON) tools/testrun.py --build $(B) --fuzz $(if $(T),--only '$(T)')
+fuzz: fuzz-build ## replay the fuzzers' corpora and fuzz for T=60 seconds each (FUZZ=name for some)
+	@$(PYTHON) tools/testrun.py --build $(B) --fuzz $(if $(T),--seconds '$(T)') $(if $(FUZZ),--only '$(FUZZ)')
+
+fuzz-corpus: fuzz-build ## make tests/fuzz/corpus anew from all inputs that fuzzing found on this machine (FUZZ=name)
+	@$(PYTHON) tools/testrun.py --build $(B) --keep-corpus $(if $(FUZZ),--only '$(FUZZ)')
 
 bench: all guests disk ## measure; writes build/bench.tsv (T=exits for some)
 	@$(PYTHON) tests/bench/bench.py --build $(B) $(if $(T),--only "$(T)")

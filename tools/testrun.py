@@ -5,10 +5,13 @@ failed. Logs of machines, of unit tests, and JUnit XML of the system tests (syst
 """
 
 import argparse
+import concurrent.futures
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -17,7 +20,7 @@ import unit
 
 TOP = Path(__file__).resolve().parent.parent
 LOGS = TOP / "build/logs"
-FUZZ_SECONDS = int(os.environ.get("BASALT_FUZZ_SECONDS", "60"))
+FUZZ_SECONDS = 60
 
 
 def system(build, only, long, workers):
@@ -56,28 +59,65 @@ def worksteal():
     return "worksteal" in done.stdout
 
 
-def fuzz(build, only):
-    """Runs each fuzzer for a while; returns (passed, failed, names of the failed)."""
+def fuzzers(only):
+    return [source for source in sorted((TOP / "tests/fuzz").glob("fuzz_*.c")) if not only or re.search(only, source.stem)]
+
+
+def corpora(source):
+    """Where a fuzzer's inputs are: those that it found on this machine, and those that the repository keeps."""
+    found = TOP / "build/fuzz-corpus" / source.stem
+    kept = TOP / "tests/fuzz/corpus" / source.stem.removeprefix("fuzz_")
+    found.mkdir(parents=True, exist_ok=True)
+    return [found] + ([kept] if kept.is_dir() else [])
+
+
+def fuzz_one(build, source, seconds):
+    """Replays a fuzzer's corpora, then lets it look for new inputs; returns (name, passed, what to print)."""
+    log = LOGS / f"{source.stem}.log"
+    program = (TOP / build / "fuzz" / source.stem).relative_to(TOP)
+    words = [program, f"-max_total_time={seconds}", "-timeout=30", "-rss_limit_mb=2048", "-print_final_stats=1",
+             f"-artifact_prefix={LOGS.relative_to(TOP)}/{source.stem}-", *unit.comment(source.read_text(), "fuzz"),
+             *(folder.relative_to(TOP) for folder in corpora(source))]
+    environment = dict(os.environ, UBSAN_OPTIONS="print_stacktrace=1")
+    with open(log, "w") as output:
+        status = subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, cwd=TOP, env=environment,
+                                stdin=subprocess.DEVNULL).returncode
+    text = log.read_text(errors="replace")
+    runs = re.search(r"number_of_executed_units: *(\d+)", text)
+    points = re.findall(r" cov: (\d+) ", text)
+    if status == 0:
+        return source.stem, True, f"{runs[1] if runs else '?'} runs, {points[-1] if points else '?'} edges"
+    lines = text.split("\n")[-40:]
+    if kept := re.search(r"Test unit written to (\S+)", text):
+        lines.append(f"to see it again: make fuzz-build && {program} {kept[1]}")
+    return source.stem, False, f"see {log}\n" + "\n".join("      | " + line for line in lines)
+
+
+def fuzz(build, only, seconds):
+    """Runs each fuzzer for a while, two at a time; returns (passed, failed, names of the failed)."""
     passed, failures = 0, []
-    for source in sorted((TOP / "tests/fuzz").glob("fuzz_*.c")):
-        if only and not re.search(only, source.stem):
-            continue
-        corpus = TOP / "build/fuzz-corpus" / source.stem
-        corpus.mkdir(parents=True, exist_ok=True)
-        log = LOGS / f"{source.stem}.log"
-        LOGS.mkdir(parents=True, exist_ok=True)
-        started = time.monotonic()
-        with open(log, "w") as output:
-            status = subprocess.run([TOP / build / "fuzz" / source.stem, f"-max_total_time={FUZZ_SECONDS}", "-timeout=10",
-                                     f"-artifact_prefix={LOGS}/{source.stem}-", corpus], stdout=output,
-                                    stderr=subprocess.STDOUT, cwd=TOP).returncode
-        print(f"  {'ok    ' if status == 0 else 'FAILED'} {source.stem}: {time.monotonic() - started:.0f} s", flush=True)
-        if status:
-            failures.append(f"{source.stem} (see {log})")
-            print("\n".join("      | " + line for line in log.read_text(errors="replace").split("\n")[-40:]))
-        else:
-            passed += 1
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        for name, good, text in pool.map(lambda source: fuzz_one(build, source, seconds), fuzzers(only)):
+            print(f"  {'ok    ' if good else 'FAILED'} {name}: {text}", flush=True)
+            passed += good
+            if not good:
+                failures.append(f"{name} (see build/logs/{name}.log)")
     return passed, len(failures), failures
+
+
+def keep_corpus(build, only):
+    """Makes the corpora of the repository anew: a small set of inputs that covers what all that were found cover."""
+    for source in fuzzers(only):
+        kept = TOP / "tests/fuzz/corpus" / source.stem.removeprefix("fuzz_")
+        with tempfile.TemporaryDirectory() as new:
+            subprocess.run([TOP / build / "fuzz" / source.stem, "-set_cover_merge=1", "-reduce_inputs=1", "-timeout=30",
+                            *unit.comment(source.read_text(), "fuzz"), new, *corpora(source)], cwd=TOP, check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(new, kept)
+        sizes = [file.stat().st_size for file in kept.iterdir()]
+        print(f"  {source.stem}: {len(sizes)} inputs, {sum(sizes)} bytes")
 
 
 def main():
@@ -87,10 +127,15 @@ def main():
     parser.add_argument("--unit", action="store_true")
     parser.add_argument("--system", action="store_true")
     parser.add_argument("--fuzz", action="store_true")
+    parser.add_argument("--seconds", type=int, default=FUZZ_SECONDS, help="for each fuzzer")
+    parser.add_argument("--keep-corpus", action="store_true", help="only makes tests/fuzz/corpus anew")
     parser.add_argument("--long", action="store_true", help="the tests marked `long` as well")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="machines at a time")
     parser.add_argument("--only", help="tests whose name matches")
     options = parser.parse_args()
+    if options.keep_corpus:
+        keep_corpus(options.build, options.only)
+        return 0
     passed, failed, failures = 0, 0, []
 
     def add(result):
@@ -102,7 +147,7 @@ def main():
         total = unit.run(options.build, options.compiler, options.only)
         add((total["passed"], total["failed"], total["failures"]))
     if options.fuzz:
-        add(fuzz(options.build, options.only))
+        add(fuzz(options.build, options.only, options.seconds))
     if options.system:
         add(system(options.build, options.only, options.long, options.workers))
     if failures:

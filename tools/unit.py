@@ -8,6 +8,7 @@ is linked with:
     // sources: kernel/frames.c ept/ept.c      the code under test (and more files of the test, if it has any)
     // libs: -lcapstone                        libraries
     // cflags: -DSOMETHING                     for the test's own file only
+    // like: tests/unit/test_NAME.c            a fuzzer that includes this unit test: linked with the same
 
 `unit.py rules` prints rules for make. `unit.py run` runs the programs, two at a time, and prints each test's result, the
 output of those that failed, and the line coverage of every source file under test. It leaves build/logs/unit.json.
@@ -32,6 +33,16 @@ def comment(text, key):
     return " ".join(re.findall(rf"^// {key}: *(.*?) *$", text, re.M)).split()
 
 
+def linked(test):
+    """The sources and libraries that a program's comments name, those of the unit test that it is like among them."""
+    text = test.read_text()
+    sources, libs = comment(text, "sources"), comment(text, "libs")
+    for other in comment(text, "like"):
+        more = linked(TOP / other)
+        sources, libs = sources + more[0], libs + more[1] + ["-lcmocka"]
+    return sources, libs
+
+
 def rules(build):
     """Prints makefile rules: programs, and one object per source file, shared by all tests that name it."""
     for kind, flags, compiler in (("unit", "$(UNIT_FLAGS)", "$(CC)"), ("fuzz", "$(FUZZ_FLAGS)", "clang")):
@@ -40,17 +51,21 @@ def rules(build):
         prefix = "test" if kind == "unit" else "fuzz"
         for test in sorted((TOP / "tests" / kind).glob(f"{prefix}_*.c")):
             text = test.read_text()
-            sources = [str(test.relative_to(TOP)), *comment(text, "sources")]
+            sources, libs = linked(test)
+            sources.insert(0, str(test.relative_to(TOP)))
             program = f"{build}/{kind}/{test.stem}"
             parts = [f"{build}/{kind}/obj/{source}.o" for source in sources]
             programs.append(program)
             objects.update(sources)
             if cflags := comment(text, "cflags"):
                 print(f"{parts[0]}: EXTRA_FLAGS := {' '.join(cflags)}")
-            libs = " ".join(comment(text, "libs") + (["-lcmocka"] if kind == "unit" else []))
+            libs = " ".join(libs + (["-lcmocka"] if kind == "unit" else []))
             print(f"{program}: {' '.join(parts)}\n\t@echo '  LD      $@'\n\t$(Q){compiler} {link} -o $@ $^ {libs}")
         for source in sorted(objects):
             target = f"{build}/{kind}/obj/{source}.o"
+            # The tests' own code is not instrumented for libFuzzer: it is not what shall be covered, and it is slow.
+            if kind == "fuzz" and not source.startswith("tests/"):
+                print(f"{target}: EXTRA_FLAGS += -fsanitize=fuzzer-no-link")
             print(f"{target}: {source} Makefile | $(CJSON)/cJSON.c\n\t@mkdir -p $(@D)\n\t@echo '  CC      {source} ({kind})'\n"
                   f"\t$(Q){compiler} {flags} $(EXTRA_FLAGS) -MMD -MP -c -o $@ $<")
             print(f"-include {build}/{kind}/obj/{source}.d")

@@ -4,19 +4,11 @@
 //
 // sources: dom0/toolstack/config.c dom0/toolstack/config_value.c
 
+#include "tests/fuzz/fuzz.h"
+
 #include "toolstack/config.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
-
 static unsigned reports;
-
-static void require(bool condition) {
-    if (!condition)
-        abort();
-}
 
 static void report(void *context, const char *sentence) {
     (void)context;
@@ -42,10 +34,9 @@ static void check(const struct domain_config *c) {
             config_protocol_name(c->protocol));
 }
 
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct domain_config config;
-    char *copy = malloc(size ? size : 1);
-    memcpy(copy, data, size);
+    char *copy = exact_copy(data, size);
     reports = 0;
     unsigned mistakes = config_parse("f.conf", copy, size, &config, report, NULL);
     require((mistakes == 0) == (reports == 0) && reports <= CONFIG_MISTAKES_MAX + 1);

@@ -1,35 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Fuzzer of the instruction decoder. The first input byte chooses the mode, the others are the
-// instruction. Every claim of guest/decode.h that holds for arbitrary bytes is checked; the
-// sanitizers watch for reads past the end.
+// instruction. Every claim of guest/decode.h that holds for arbitrary bytes is checked, and every
+// field is compared with capstone's as the unit test does; the sanitizers watch for reads past the
+// end.
 //
-// sources: guest/decode.c
+// like: tests/unit/test_decode.c
 
-#include <stdlib.h>
-#include <string.h>
+#include "tests/fuzz/unit.h"
 
-#include "guest/decode.h"
+#include "tests/unit/test_decode.c"
 
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static bool ready;
 
-static void require(bool condition) {
-    if (!condition)
-        abort();
-}
-
-// A copy of exactly `size` bytes, so that AddressSanitizer sees a read beyond them.
-static enum decode_status decode_exactly(const u8 *bytes, unsigned size, enum cpu_mode mode,
-                                         struct insn *insn) {
-    u8 *copy = malloc(size);
-    if (size)
-        memcpy(copy, bytes, size);
-    enum decode_status status = insn_decode(copy, size, mode, insn);
-    free(copy);
-    return status;
-}
-
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
+    if (!ready)
+        require(open_capstone(NULL) == 0);
+    ready = true;
     if (!size)
         return 0;
     enum cpu_mode mode = data[0] % 3;
@@ -57,5 +44,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     require(again.displacement == insn.displacement && again.immediate == insn.immediate);
     for (unsigned shorter = 0; shorter < insn.length; shorter++)
         require(decode_exactly(bytes, shorter, mode, &again) == DECODE_TRUNCATED);
+    compare(mode, bytes, valid);
+    require(!differences); // one is described on the standard error
     return 0;
 }

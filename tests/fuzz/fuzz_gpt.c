@@ -5,28 +5,25 @@
 //
 // sources: dom0/block/gpt.c
 
+#include "tests/fuzz/fuzz.h"
+
 #include "block/gpt.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-struct input {
+struct disk {
     u8 *data;
     u64 sectors;
     u32 sector_size;
 };
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static bool read_disk(void *context, u64 sector, u32 count, void *buffer) {
-    struct input *in = context;
+    struct disk *in = context;
     if (count == 0 || sector >= in->sectors || count > in->sectors - sector)
         abort();
     memcpy(buffer, in->data + sector * in->sector_size, (size_t)count * in->sector_size);
     return true;
 }
 
-static void repair(struct input *in) {
+static void repair(struct disk *in) {
     u8 *header = in->data + in->sector_size;
     u64 table, zero = 0;
     u32 count, bytes;
@@ -49,11 +46,13 @@ static void repair(struct input *in) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (size < 2)
-        return 0;
+    if (!size) {
+        data = (const uint8_t *)"";
+        size = 1;
+    }
     // The first byte chooses; the rest comes to lie from the header on, and a short disk is filled
     // up with zeros.
-    struct input in = {.sector_size = data[0] & 1 ? 4096 : 512};
+    struct disk in = {.sector_size = data[0] & 1 ? 4096 : 512};
     in.sectors = 64 + size / in.sector_size;
     in.data = calloc(in.sectors, in.sector_size);
     memcpy(in.data + in.sector_size, data + 1, size - 1);

@@ -9,16 +9,11 @@
 // sources: dom0/toolstack/loader_multiboot2.c dom0/toolstack/text.c dom0/toolstack/config.c
 // sources: dom0/toolstack/config_value.c
 
+#include "tests/fuzz/fuzz.h"
+
 #include "../unit/loader_image.h"
 
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
-
 static u8 file_bytes[2][8 * MIB];
-
-static void require(bool condition) {
-    if (!condition)
-        abort();
-}
 
 bool guest_write(struct guest_memory *m, u64 gpa, const void *from, u64 bytes) {
     (void)m, (void)gpa, (void)from, (void)bytes;
@@ -56,14 +51,16 @@ static void disguise(u8 *kernel, size_t bytes, unsigned as) {
     }
 }
 
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct loader_plan plan;
     static const u64 memories[] = {MIB,     2 * MIB, 16 * MIB, 64 * MIB,
                                    3 * GIB, 4 * GIB, 8 * GIB,  1024 * GIB};
     struct machine_memory_range map[MACHINE_MEMORY_RANGES];
     static const u8 rsdp[LOADER_RSDP_SIZE];
-    if (size < 6)
-        return 0;
+    if (size < 6) {
+        data = (const uint8_t[6]){0};
+        size = 6;
+    }
     struct loader_file module = {"module", file_bytes[1], (u64)data[3] * 32768, "module words"};
     struct loader_input input = {
         .kernel = {"kernel", NULL, size - 6, ""},
@@ -78,8 +75,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     };
     if (data[4] & 8)
         input.initrd = (struct loader_file){"initrd", file_bytes[0], (u64)data[2] * 32768, ""};
-    u8 *kernel = malloc(size - 6 ? size - 6 : 1);
-    memcpy(kernel, data + 6, size - 6);
+    u8 *kernel = exact_copy(data + 6, size - 6);
     disguise(kernel, size - 6, data[5] % 6);
     input.kernel.data = kernel;
     input.map_count = image_memory_map(map, input.memory);

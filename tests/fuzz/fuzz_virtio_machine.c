@@ -13,6 +13,8 @@
 // sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
 // sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
 
+#include "tests/fuzz/fuzz.h"
+
 #include "tests/unit/fake_host.h"
 
 #include "tests/unit/fake_driver.h"
@@ -30,18 +32,6 @@ static void output(void *context, const char *bytes, size_t length) {
 static void done(void *context) {
     (void)context;
     dones++;
-}
-
-struct input {
-    const uint8_t *data;
-    size_t size;
-};
-
-static uint64_t take(struct input *in, unsigned bytes) {
-    uint64_t value = 0;
-    for (unsigned i = 0; i < bytes && in->size; i++, in->size--)
-        value |= (uint64_t)*in->data++ << 8 * i;
-    return value;
 }
 
 static uint64_t place(struct input *in, bool *memory) {
@@ -99,8 +89,6 @@ static void step(struct guest_machine *machine, struct block_device *disk, struc
     default: disk->failing = !disk->failing; break;
     }
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct guest_machine *machine;

@@ -13,6 +13,8 @@
 // sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
 // sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
 
+#include "tests/fuzz/fuzz.h"
+
 #include "tests/unit/fake_host.h"
 
 #include "tests/unit/fake_driver.h"
@@ -43,8 +45,6 @@ static void rewrite(const uint8_t **data, size_t *size) {
     *data += length;
     *size -= length;
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct guest_machine *machine;

@@ -45,8 +45,12 @@ u64 irq_level_vectors[4];
 // ---- Randomness and failures ----
 
 static u64 random_state;
+u64 (*host_random_source)(void);
 
 u64 host_random(void) { // splitmix64
+    if (host_random_source)
+        return host_random_source();
+
     u64 z = random_state += 0x9e3779b97f4a7c15ull;
 
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;

@@ -63,6 +63,7 @@ void *host_memory(struct domain *d, u64 gpa);
 /// A bit of randomness, repeatable from the seed that is printed.
 u64 host_random(void);
 void host_seed(void);
+extern u64 (*host_random_source)(void); // where it comes from instead, e.g. from a fuzzer
 
 // Who has frames: every frame of RAM is looked at.
 struct host_account {

@@ -671,7 +671,7 @@ static enum deviation capstone_deviation(const struct insn *insn, enum cpu_mode 
                                          const u8 *bytes) {
     struct prefix_summary sum = summarize_prefixes(bytes, mode);
 
-    if (insn->op == OP_MOV_CR && insn->reg == 8 && !(sum.rex & 4))
+    if (insn->op == OP_MOV_CR && insn->reg == 8 && (sum.split_rex || !(sum.rex & 4)))
         return DEVIATION_LOCK_CR;
     if (sum.operand && insn->rep)
         return DEVIATION_66_REPEAT;

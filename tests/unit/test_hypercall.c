@@ -44,13 +44,17 @@ static int setup(void **state unused) {
     return 0;
 }
 
-static int begin(void **state unused) {
-    host_fail_at = 0;
-    empty = host_account();
+static void make_dom0(void) {
     dom0 = host_dom0(DOM0_BYTES, &ram);
     assert_int_equal(device_assign(dom0, 0), 0);
     assert_int_equal(device_assign(dom0, 1), 0);
     host_load(dom0->vcpus[0]);
+}
+
+static int begin(void **state unused) {
+    host_fail_at = 0;
+    empty = host_account();
+    make_dom0();
     return 0;
 }
 
