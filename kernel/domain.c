@@ -214,8 +214,7 @@ static void free_tables(struct domain *d) {
     events_teardown(d);
     for (unsigned i = 0; i < HANDLE_PAGES; i++)
         domain_page_free(d, d->handle_pages[i]);
-    domain_page_free(d, d->doorbells);
-    domain_page_free(d, d->routes);
+    domain_page_free(d, d->claims);
     domain_page_free(d, d->share_page);
     domain_page_free(d, d->state_pages);
 }
@@ -230,7 +229,7 @@ int domain_destroy(struct domain *d) {
     for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++)
         if (d->vcpus[i])
             vcpu_destroy(d->vcpus[i]);
-    requests_teardown(d);
+    requests_forget(d, NULL);
     state_trim(d, 0);
     handles_teardown(d);
     free_tables(d);

@@ -20,9 +20,7 @@
 #define HANDLES_PER_PAGE 64u
 #define HANDLE_PAGES     64u
 #define STATE_PAGES_MAX  512u
-#define DOORBELLS_MAX    128u
 #define SERVERS_MAX      4u
-#define ROUTES_MAX       128u
 #define PORTS_PER_PAGE   256u
 #define PORT_PAGES       (BASALT_PORTS / PORTS_PER_PAGE)
 
@@ -60,21 +58,20 @@ struct port {
 };
 SIZE_ASSERT(struct port, 16);
 
-struct doorbell {
-    u64 address, value;
-    u8 space, bytes;
-    bool match;
-    u8 reserved;
-    u32 port;
-    struct domain *server;
-};
-SIZE_ASSERT(struct doorbell, 32);
-
-struct route {
+// What a request server claims of a domain's addresses: a route, or a doorbell at first == last.
+struct claim {
     u64 first, last; // inclusive
-    u8 space, server;
-    u8 reserved[6];
+    u64 value;       // of a doorbell that matches one
+    struct domain *server;
+    u32 port; // of a doorbell
+    u8 kind;  // enum basalt_space, other values for doorbells
+    u8 id;    // of a route: index of the server
+    u8 bytes; // of a doorbell
+    bool match;
 };
+SIZE_ASSERT(struct claim, 40);
+
+#define CLAIMS_MAX ((u32)(PAGE_SIZE / sizeof(struct claim)))
 
 struct request_server {
     struct domain *domain; // NULL: free
@@ -124,10 +121,8 @@ struct domain {
     u32 state_count;
     struct domain *state_holder; // into whose identity map the state pages are mapped
 
-    struct doorbell *doorbells; // one page, sorted by (space, address)
-    u32 doorbell_count;
-    struct route *routes; // one page, sorted by (space, first)
-    u32 route_count;
+    struct claim *claims; // one page, sorted by kind and address
+    u32 claim_count;
     struct request_server servers[SERVERS_MAX];
 
     struct share *share_page; // those that this domain granted
@@ -179,5 +174,7 @@ int memory_teardown(struct domain *d, unsigned *budget);
 must_check void *memory_share_page(struct domain *d, struct domain *holder);
 /// Frees state pages until `count` are left.
 void state_trim(struct domain *d, u32 count);
+/// Unmaps the state pages from their holder, who is losing its handle.
+void state_forget(struct domain *d);
 i64 state_alloc(struct domain *d, struct domain *holder, u64 pages);
 extern const struct ept_allocator domain_ept_allocator;

@@ -22,6 +22,7 @@
 #endif
 
 #define FRAMES_PER_CHUNK 512u
+#define FRAMES_AT_ONCE   64u // given back between two looks at pending interrupts
 #define NO_FRAME         0xffffu
 #define KERNEL_RESERVE \
     6 // free kernel frames kept for the page tables that map the next kernel chunk
@@ -259,14 +260,18 @@ void frames_get(hpa_t hpa, unsigned count) {
 }
 
 void frames_put(hpa_t hpa, unsigned count) {
-    spin_lock(&frames_lock);
-    for (; count; count--, hpa.v += PAGE_SIZE) {
-        struct frame *f = frame_of(hpa);
-        assert(managed(hpa) && f->owner && f->references, "too many references dropped");
-        if (--f->references == 0)
-            give_frame(hpa);
+    while (count) {
+        spin_lock(&frames_lock);
+        do {
+            struct frame *f = frame_of(hpa);
+            assert(managed(hpa) && f->owner && f->references, "too many references dropped");
+            if (--f->references == 0)
+                give_frame(hpa);
+            hpa.v += PAGE_SIZE;
+        } while (--count % FRAMES_AT_ONCE);
+        spin_unlock(&frames_lock);
+        irq_window(); // handlers only set pending bits
     }
-    spin_unlock(&frames_lock);
 }
 
 struct frames_count frames_count(void) {

@@ -11,39 +11,70 @@
 
 #include <basalt/error.h>
 
-#define FRAMES_PER_CALL  64u
-#define FRAMES_PER_ENTRY 8u  // frames freed for the price of one table entry looked at
-#define WINDOWS          16u // of slot_map()
-#define ZERO_PIECE       16u // pages zeroed between two looks at pending interrupts
+#define PIECES_PER_CALL  64u
+#define PAGES_ZEROED     512u // in one call, as a superpage
+#define FRAMES_PER_ENTRY 8u   // frames freed for the price of one table entry looked at
+#define WINDOWS          16u  // of slot_map()
+#define ZERO_PIECE       16u  // pages zeroed between two looks at pending interrupts
+
+typedef int piece_act(struct domain *d, gpa_t gpa, unsigned shift, u32 flags);
+
+// Does `act` to a range, piece by piece: as superpages where they fit, else, and where `act` can't, as pages. Stops at an
+// error, or after `limit` pieces; *done tells how many pages are done.
+static int each_piece(struct domain *d, gpa_t gpa, u64 pages, u64 limit, piece_act *act, u32 flags,
+                      u64 *done) {
+    for (*done = 0; *done < pages && limit--;) {
+        gpa_t at = GPA(gpa.v + *done * PAGE_SIZE);
+        bool big = !(at.v & (SUPERPAGE_SIZE - 1)) && pages - *done >= SUPERPAGE_SIZE / PAGE_SIZE &&
+                   d->ept.max_shift >= SUPERPAGE_SHIFT;
+        unsigned shift = big ? SUPERPAGE_SHIFT : PAGE_SHIFT;
+        int error = act(d, at, shift, flags);
+        if (error && error != -BASALT_EBUSY && big)
+            error = act(d, at, shift = PAGE_SHIFT, flags);
+        if (error)
+            return error;
+        *done += BIT(shift - PAGE_SHIFT);
+        irq_window(); // handlers only set pending bits
+    }
+    return 0;
+}
+
+// The same for a hypercall: a bounded step of it.
+static i64 some_pieces(struct domain *d, gpa_t gpa, u64 pages, piece_act *act, u32 flags) {
+    u64 done;
+    int error = each_piece(d, gpa, pages, PIECES_PER_CALL, act, flags, &done);
+
+    return done ? (i64)done : error;
+}
 
 void memory_zero(hpa_t base, u64 bytes) {
     for (u64 offset = 0; offset < bytes; offset += PAGE_SIZE) {
         memset(page_peek(HPA(base.v + offset)), 0, PAGE_SIZE);
         if (offset / PAGE_SIZE % ZERO_PIECE == ZERO_PIECE - 1)
-            irq_window(); // handlers only set pending bits
+            irq_window();
     }
 }
 
-// Populates one leaf of 1 << shift bytes.
-static int populate_leaf(struct domain *d, gpa_t gpa, unsigned shift) {
-    u64 bytes = BIT(shift);
-
+static int populate(struct domain *d, gpa_t gpa, unsigned shift, u32 flags) {
     if (ept_walk(&d->ept, gpa).present)
         return -BASALT_EEXIST;
-    if (!domain_charge(d, bytes))
+    if (!domain_charge(d, BIT(shift)))
         return -BASALT_ENOSPC;
     hpa_t hpa = shift == SUPERPAGE_SHIFT ? frame_alloc_chunk(d->owner) : frame_alloc(d->owner);
-    if (hpa.v == HPA_NONE.v) {
-        domain_uncharge(d, bytes);
-        return -BASALT_ENOMEM;
+    int error = -BASALT_ENOMEM;
+    if (hpa.v != HPA_NONE.v) {
+        memory_zero(hpa, BIT(shift));
+        error = ept_map(&d->ept, gpa, hpa, shift, flags);
+        if (error)
+            frames_put(hpa, (unsigned)BIT(shift - PAGE_SHIFT));
     }
-    memory_zero(hpa, bytes);
-    int error = ept_map(&d->ept, gpa, hpa, shift, EPT_RWX);
-    if (error) {
-        frames_put(hpa, (unsigned)(bytes >> PAGE_SHIFT));
-        domain_uncharge(d, bytes);
-    }
+    if (error)
+        domain_uncharge(d, BIT(shift));
     return error;
+}
+
+static int promise(struct domain *d, gpa_t gpa, unsigned shift, u32 flags unused) {
+    return ept_set_policy(&d->ept, gpa, shift, EPT_POLICY_POPULATE);
 }
 
 static bool range_ok(gpa_t gpa, u64 pages) {
@@ -51,47 +82,13 @@ static bool range_ok(gpa_t gpa, u64 pages) {
            pages <= (EPT_LIMIT - gpa.v) >> PAGE_SHIFT;
 }
 
-static i64 populate_lazily(struct domain *d, gpa_t gpa, u64 pages) {
-    u64 done = 0;
-
-    for (unsigned step = 0; done < pages && step < FRAMES_PER_CALL; step++) {
-        gpa_t at = GPA(gpa.v + done * PAGE_SIZE);
-        bool big = !(at.v & (SUPERPAGE_SIZE - 1)) && pages - done >= SUPERPAGE_SIZE / PAGE_SIZE;
-        unsigned shift = big ? SUPERPAGE_SHIFT : PAGE_SHIFT;
-        int error = ept_set_policy(&d->ept, at, shift, EPT_POLICY_POPULATE);
-        if (error && big) { // something smaller is in the way: page by page
-            shift = PAGE_SHIFT;
-            error = ept_set_policy(&d->ept, at, shift, EPT_POLICY_POPULATE);
-        }
-        if (error)
-            return done ? (i64)done : error;
-        done += BIT(shift) >> PAGE_SHIFT;
-    }
-    return (i64)done;
-}
-
 i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags) {
-    u64 done = 0;
-
     if (!range_ok(gpa, pages) || flags & ~(u64)BASALT_POPULATE_LAZY || d->identity)
         return -BASALT_EINVAL;
     if (flags & BASALT_POPULATE_LAZY)
-        return populate_lazily(d, gpa, pages);
-    if (!(gpa.v & (SUPERPAGE_SIZE - 1)) && pages >= SUPERPAGE_SIZE / PAGE_SIZE &&
-        d->ept.max_shift >= 21) {
-        int error = populate_leaf(d, gpa, SUPERPAGE_SHIFT);
-        if (!error)
-            return SUPERPAGE_SIZE / PAGE_SIZE;
-        if (error != -BASALT_ENOMEM) // no whole chunk left: try single frames
-            return error;
-    }
-    while (done < MIN(pages, FRAMES_PER_CALL)) {
-        int error = populate_leaf(d, GPA(gpa.v + done * PAGE_SIZE), PAGE_SHIFT);
-        if (error)
-            return done ? (i64)done : error;
-        done++;
-    }
-    return (i64)done;
+        return some_pieces(d, gpa, pages, promise, 0);
+    bool big = !(gpa.v & (SUPERPAGE_SIZE - 1)) && pages >= PAGES_ZEROED;
+    return some_pieces(d, gpa, big ? PAGES_ZEROED : pages, populate, EPT_RWX);
 }
 
 bool memory_fault(struct domain *d, gpa_t gpa) {
@@ -99,9 +96,9 @@ bool memory_fault(struct domain *d, gpa_t gpa) {
 
     if (hole.present || hole.policy != EPT_POLICY_POPULATE)
         return false;
-    if (hole.shift == SUPERPAGE_SHIFT && !populate_leaf(d, GPA(hole.gpa), SUPERPAGE_SHIFT))
+    if (hole.shift == SUPERPAGE_SHIFT && !populate(d, GPA(hole.gpa), SUPERPAGE_SHIFT, EPT_RWX))
         return true;
-    return !populate_leaf(d, GPA(gpa.v & PAGE_MASK), PAGE_SHIFT);
+    return !populate(d, GPA(gpa.v & PAGE_MASK), PAGE_SHIFT, EPT_RWX);
 }
 
 static bool shared(hpa_t hpa, unsigned frames) {
@@ -111,30 +108,25 @@ static bool shared(hpa_t hpa, unsigned frames) {
     return false;
 }
 
-i64 memory_release(struct domain *d, gpa_t gpa, u64 pages) {
-    u64 done = 0;
+static int release(struct domain *d, gpa_t gpa, unsigned shift, u32 flags unused) {
+    struct ept_leaf leaf = ept_walk(&d->ept, gpa);
+    unsigned frames = (unsigned)BIT(shift - PAGE_SHIFT);
 
-    if (!range_ok(gpa, pages))
-        return -BASALT_EINVAL;
-    for (unsigned step = 0; done < pages && step < FRAMES_PER_CALL; step++) {
-        gpa_t at = GPA(gpa.v + done * PAGE_SIZE);
-        struct ept_leaf leaf = ept_walk(&d->ept, at);
-        bool whole = leaf.shift == SUPERPAGE_SHIFT && at.v == leaf.gpa && pages - done >= 512;
-        unsigned shift = whole ? SUPERPAGE_SHIFT : PAGE_SHIFT;
-        unsigned frames = (unsigned)(BIT(shift) >> PAGE_SHIFT);
-        int error = !leaf.present || leaf.flags & EPT_FOREIGN ? -BASALT_ENOENT : 0;
-        if (!error && shared(HPA(leaf.hpa.v + (at.v - leaf.gpa)), frames))
-            error = -BASALT_EBUSY;
-        if (!error)
-            error = ept_unmap(&d->ept, at, shift, &leaf);
-        if (error)
-            return done ? (i64)done : error;
-        slots_clear();
-        frames_put(leaf.hpa, frames);
-        domain_uncharge(d, BIT(shift));
-        done += frames;
-    }
-    return (i64)done;
+    if (!leaf.present || leaf.flags & EPT_FOREIGN || leaf.shift < shift)
+        return -BASALT_ENOENT;
+    if (shared(HPA(leaf.hpa.v + (gpa.v - leaf.gpa)), frames))
+        return -BASALT_EBUSY;
+    int error = ept_unmap(&d->ept, gpa, shift, &leaf);
+    if (error)
+        return error;
+    slots_clear();
+    frames_put(leaf.hpa, frames);
+    domain_uncharge(d, BIT(shift));
+    return 0;
+}
+
+i64 memory_release(struct domain *d, gpa_t gpa, u64 pages) {
+    return range_ok(gpa, pages) ? some_pieces(d, gpa, pages, release, 0) : -BASALT_EINVAL;
 }
 
 // What windows show: a direct-mapped cache of translations. An entry holds as long as nothing was unmapped since; that
@@ -191,33 +183,31 @@ int memory_write(struct domain *d, gpa_t gpa, const void *buffer, u64 bytes) {
     return copy(d, gpa, (void *)buffer, bytes, true);
 }
 
+static int map_own(struct domain *d, gpa_t gpa, unsigned shift, u32 flags) {
+    return ept_map(&d->ept, gpa, HPA(gpa.v), shift, flags | EPT_FOREIGN);
+}
+
+static int unmap_own(struct domain *d, gpa_t gpa, unsigned shift, u32 flags unused) {
+    struct ept_leaf old = ept_walk(&d->ept, gpa);
+
+    if (!old.present && old.shift >= shift)
+        return 0;
+    return ept_unmap(&d->ept, gpa, shift, &old);
+}
+
 int memory_map_identity(struct domain *d, hpa_t base, u64 bytes, u32 flags) {
-    for (u64 offset = 0; offset < bytes;) {
-        u64 at = base.v + offset;
-        bool big = !(at & (SUPERPAGE_SIZE - 1)) && bytes - offset >= SUPERPAGE_SIZE &&
-                   d->ept.max_shift >= 21;
-        unsigned shift = big ? SUPERPAGE_SHIFT : PAGE_SHIFT;
-        int error = ept_map(&d->ept, GPA(at), HPA(at), shift, flags | EPT_FOREIGN);
-        if (error) {
-            memory_unmap_identity(d, base, offset);
-            return error;
-        }
-        offset += BIT(shift);
-    }
-    return 0;
+    u64 done;
+    int error = each_piece(d, GPA(base.v), bytes >> PAGE_SHIFT, ~0ull, map_own, flags, &done);
+
+    if (error)
+        memory_unmap_identity(d, base, done << PAGE_SHIFT);
+    return error;
 }
 
 void memory_unmap_identity(struct domain *d, hpa_t base, u64 bytes) {
-    for (u64 offset = 0; offset < bytes;) {
-        u64 at = base.v + offset;
-        struct ept_leaf leaf = ept_walk(&d->ept, GPA(at));
-        bool big = leaf.shift == SUPERPAGE_SHIFT && leaf.gpa == at &&
-                   bytes - offset >= SUPERPAGE_SIZE;
-        unsigned shift = big ? SUPERPAGE_SHIFT : PAGE_SHIFT;
-        if (leaf.present && ept_unmap(&d->ept, GPA(at), shift, &leaf))
-            return; // a table for the split is missing: the rest stays mapped until the domain ends
-        offset += BIT(shift);
-    }
+    u64 done; // where a table for a split is missing the rest stays mapped until the domain ends
+
+    (void)!each_piece(d, GPA(base.v), bytes >> PAGE_SHIFT, ~0ull, unmap_own, 0, &done);
 }
 
 int memory_teardown(struct domain *d, unsigned *budget) {
@@ -232,6 +222,7 @@ int memory_teardown(struct domain *d, unsigned *budget) {
         frames_put(leaf.hpa, frames);
         domain_uncharge(d, BIT(leaf.shift));
         *budget -= MIN(*budget, frames / FRAMES_PER_ENTRY);
+        irq_window();
     }
     return more ? -BASALT_EINTR : 0;
 }
@@ -255,20 +246,25 @@ void state_trim(struct domain *d, u32 count) {
     }
 }
 
+void state_forget(struct domain *d) {
+    for (u32 i = 0; i < d->state_count; i++)
+        memory_unmap_identity(d->state_holder, HPA(d->state_pages[i]), PAGE_SIZE);
+    d->state_holder = NULL;
+}
+
 // Maps the pages that there are into a new holder, whose predecessor is gone.
 static int adopt_state(struct domain *d, struct domain *holder) {
     if (d->state_holder == holder)
         return 0;
+    d->state_holder = holder;
     for (u32 i = 0; i < d->state_count; i++) {
         int error =
             memory_map_identity(holder, HPA(d->state_pages[i]), PAGE_SIZE, EPT_READ | EPT_WRITE);
         if (error) {
-            while (i--)
-                memory_unmap_identity(holder, HPA(d->state_pages[i]), PAGE_SIZE);
+            state_forget(d);
             return error;
         }
     }
-    d->state_holder = holder;
     return 0;
 }
 

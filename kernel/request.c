@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Request servers, routes and doorbells. The tables are one page each, sorted, charged to the domain that they serve.
-// A request page is written by the kernel and read by the server; the kernel keeps what it needs in the vCPU.
+// Request servers and what they claim. Routes and doorbells of a domain stand in one page, sorted by kind and address and
+// charged to it: what is routed is found by its range, a doorbell by its one address. A request page is written by the
+// kernel and read by the server; the kernel keeps what it needs in the vCPU.
 
 #include "kernel/request.h"
 
@@ -11,6 +12,45 @@
 #include "kernel/trace.h"
 
 #include <basalt/error.h>
+
+#define DOORBELL 2 // added to the space: the kind of a doorbell
+
+// The first claim of the domain that does not lie wholly before (kind, address).
+static struct claim *find(const struct domain *d, unsigned kind, u64 address) {
+    u32 low = 0, high = d->claim_count;
+
+    while (low < high) {
+        u32 middle = (low + high) / 2;
+        const struct claim *c = &d->claims[middle];
+        if (c->kind < kind || (c->kind == kind && c->last < address))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return &d->claims[low];
+}
+
+// Whether `c`, from find(), is a claim of that kind that begins at or before `address`.
+static bool covers(const struct domain *d, const struct claim *c, unsigned kind, u64 address) {
+    return c < &d->claims[d->claim_count] && c->kind == kind && c->first <= address;
+}
+
+static int insert(struct domain *d, const struct claim *claim) {
+    if (!d->claims && !(d->claims = domain_page_alloc(d)))
+        return -BASALT_ENOSPC;
+    if (d->claim_count == CLAIMS_MAX)
+        return -BASALT_ENOSPC;
+    struct claim *at = find(d, claim->kind, claim->first), *end = &d->claims[d->claim_count++];
+    memmove(at + 1, at, (u64)end - (u64)at);
+    *at = *claim;
+    return 0;
+}
+
+static void take_out(struct domain *d, struct claim *c) {
+    memmove(c, c + 1, (u64)&d->claims[d->claim_count--] - (u64)(c + 1));
+}
+
+static u64 space_end(u64 space) { return space == BASALT_SPACE_IO ? 0x10000 : EPT_LIMIT; }
 
 i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_address) {
     for (unsigned i = 0; i < SERVERS_MAX; i++) {
@@ -29,56 +69,30 @@ i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_a
     return -BASALT_ENOSPC;
 }
 
-// The first route that does not lie wholly before (space, address).
-static u32 route_index(const struct domain *d, u8 space, u64 address) {
-    u32 low = 0, high = d->route_count;
-
-    while (low < high) {
-        u32 middle = (low + high) / 2;
-        const struct route *r = &d->routes[middle];
-        if (r->space < space || (r->space == space && r->last < address))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-int request_route(struct domain *d, const struct domain *caller, u64 id, u64 space, u64 first,
-                  u64 last) {
+int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u64 first, u64 last) {
     if (id >= SERVERS_MAX || d->servers[id].domain != caller || space > BASALT_SPACE_MEMORY ||
-        first > last || last >= (space == BASALT_SPACE_IO ? 0x10000 : EPT_LIMIT))
+        first > last || last >= space_end(space))
         return -BASALT_EINVAL;
-    if (!d->routes && !(d->routes = domain_page_alloc(d)))
-        return -BASALT_ENOSPC;
-    u32 at = route_index(d, (u8)space, first);
-    if (at < d->route_count && d->routes[at].space == space && d->routes[at].first <= last) {
-        struct route *old = &d->routes[at];
-        if (old->first != first || old->last != last || old->server != id)
-            return -BASALT_EBUSY;
-        // The same range again takes the route away.
-        memmove(old, old + 1, (--d->route_count - at) * sizeof(*old));
-        return 0;
-    }
-    if (d->route_count == ROUTES_MAX)
-        return -BASALT_ENOSPC;
-    memmove(&d->routes[at + 1], &d->routes[at], (d->route_count++ - at) * sizeof(*d->routes));
-    d->routes[at] =
-        (struct route){.first = first, .last = last, .space = (u8)space, .server = (u8)id};
+    struct claim claim = {
+        .first = first, .last = last, .kind = (u8)space, .id = (u8)id, .server = caller};
+    struct claim *old = find(d, claim.kind, first);
+    if (!covers(d, old, claim.kind, last))
+        return insert(d, &claim);
+    if (old->first != first || old->last != last || old->id != id)
+        return -BASALT_EBUSY;
+    take_out(d, old); // the same range again takes the route away
     return 0;
 }
 
 bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
                   u64 data) {
     struct domain *d = v->domain;
-    u32 at = route_index(d, (u8)space, address);
+    const struct claim *route = find(d, space, address);
 
-    if (at == d->route_count || d->routes[at].space != space || d->routes[at].first > address)
+    if (!covers(d, route, space, address))
         return false;
-    struct request_server *s = &d->servers[d->routes[at].server];
-    if (!s->domain)
-        return false;
-    v->io.server = d->routes[at].server;
+    struct request_server *s = &d->servers[route->id];
+    v->io.server = route->id;
     v->io.waiting = true;
     s->page->slots[v->index] = (struct basalt_request){
         .number = ++v->io.number,
@@ -109,18 +123,11 @@ int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 
     return 0;
 }
 
-// The server's routes go, and who waits for it tries again (and then gets the answer that nobody gives).
+// Who waits for the server tries again, and then gets the answer that nobody gives.
 static void close_server(struct domain *d, struct request_server *s) {
-    unsigned id = (unsigned)(s - d->servers);
-    u32 kept = 0;
-
-    for (u32 i = 0; i < d->route_count; i++)
-        if (d->routes[i].server != id)
-            d->routes[kept++] = d->routes[i];
-    d->route_count = kept;
     for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++) {
         struct vcpu *v = d->vcpus[i];
-        if (v && v->io.waiting && v->io.server == id) {
+        if (v && v->io.waiting && &d->servers[v->io.server] == s) {
             v->io.waiting = false;
             vcpu_unblock(v, BLOCK_REQUEST);
         }
@@ -130,114 +137,78 @@ static void close_server(struct domain *d, struct request_server *s) {
     *s = (struct request_server){0};
 }
 
-void requests_teardown(struct domain *d) {
-    for (unsigned i = 0; i < SERVERS_MAX; i++)
-        if (d->servers[i].domain)
-            close_server(d, &d->servers[i]);
-}
-
 void requests_forget(struct domain *d, const struct domain *holder) {
     u32 kept = 0;
 
-    for (u32 i = 0; i < d->doorbell_count; i++)
-        if (d->doorbells[i].server != holder)
-            d->doorbells[kept++] = d->doorbells[i];
-    d->doorbell_count = kept;
-    for (unsigned i = 0; i < SERVERS_MAX; i++)
-        if (d->servers[i].domain == holder)
-            close_server(d, &d->servers[i]);
+    for (u32 i = 0; i < d->claim_count; i++)
+        if (holder && d->claims[i].server != holder)
+            d->claims[kept++] = d->claims[i];
+    d->claim_count = kept;
+    for (struct request_server *s = d->servers; s < &d->servers[SERVERS_MAX]; s++)
+        if (s->domain && (!holder || s->domain == holder))
+            close_server(d, s);
     if (d->end_watcher.domain == holder)
         d->end_watcher.domain = NULL;
-    if (d->state_holder == holder) {
-        for (u32 i = 0; i < d->state_count; i++)
-            memory_unmap_identity(d->state_holder, HPA(d->state_pages[i]), PAGE_SIZE);
-        d->state_holder = NULL;
-    }
+    if (holder && d->state_holder == holder)
+        state_forget(d);
 }
 
-static int compare(const struct doorbell *bell, u8 space, u64 address) {
-    if (bell->space != space)
-        return bell->space < space ? -1 : 1;
-    return bell->address == address ? 0 : bell->address < address ? -1 : 1;
+static bool bell_ok(struct domain *server, const struct basalt_doorbell *bell) {
+    return bell->space <= BASALT_SPACE_MEMORY && bell->address < space_end(bell->space) &&
+           !(bell->flags & ~BASALT_DOORBELL_MATCH) && bell->bytes && bell->bytes <= 8 &&
+           !(bell->bytes & (bell->bytes - 1)) && port_find(server, bell->port);
 }
 
-// The first doorbell at or after (space, address).
-static u32 doorbell_index(const struct domain *d, u8 space, u64 address) {
-    u32 low = 0, high = d->doorbell_count;
+// The doorbell that the same write rings; NULL: there is none.
+static struct claim *same_bell(const struct domain *d, const struct basalt_doorbell *bell) {
+    unsigned kind = bell->space + DOORBELL;
+    bool match = bell->flags & BASALT_DOORBELL_MATCH;
 
-    while (low < high) {
-        u32 middle = (low + high) / 2;
-        if (compare(&d->doorbells[middle], space, address) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static bool same_trigger(const struct doorbell *a, const struct basalt_doorbell *b) {
-    bool match = b->flags & BASALT_DOORBELL_MATCH;
-
-    return a->bytes == b->bytes && a->match == match && (!match || a->value == b->value);
+    if (bell->space > BASALT_SPACE_MEMORY)
+        return NULL;
+    for (struct claim *c = find(d, kind, bell->address); covers(d, c, kind, bell->address); c++)
+        if (c->bytes == bell->bytes && c->match == match && (!match || c->value == bell->value))
+            return c;
+    return NULL;
 }
 
 int doorbell_bind(struct domain *d, struct domain *server, const struct basalt_doorbell *bell) {
-    u64 limit = bell->space == BASALT_SPACE_IO ? 0x10000 : EPT_LIMIT;
-
-    if (bell->space > BASALT_SPACE_MEMORY || bell->address >= limit ||
-        bell->flags & ~BASALT_DOORBELL_MATCH ||
-        (bell->bytes != 1 && bell->bytes != 2 && bell->bytes != 4 && bell->bytes != 8) ||
-        !port_find(server, bell->port))
+    if (!bell_ok(server, bell))
         return -BASALT_EINVAL;
-    if (!d->doorbells && !(d->doorbells = domain_page_alloc(d)))
-        return -BASALT_ENOSPC;
-    if (d->doorbell_count == DOORBELLS_MAX)
-        return -BASALT_ENOSPC;
-    u32 at = doorbell_index(d, (u8)bell->space, bell->address);
-    for (u32 i = at;
-         i < d->doorbell_count && !compare(&d->doorbells[i], (u8)bell->space, bell->address); i++)
-        if (same_trigger(&d->doorbells[i], bell))
-            return -BASALT_EBUSY;
-    memmove(&d->doorbells[at + 1], &d->doorbells[at],
-            (d->doorbell_count++ - at) * sizeof(*d->doorbells));
-    d->doorbells[at] = (struct doorbell){
-        .address = bell->address,
-        .value = bell->value,
-        .space = (u8)bell->space,
-        .bytes = (u8)bell->bytes,
-        .match = bell->flags & BASALT_DOORBELL_MATCH,
-        .port = bell->port,
-        .server = server,
-    };
-    return 0;
+    if (same_bell(d, bell))
+        return -BASALT_EBUSY;
+    return insert(d, &(struct claim){
+                         .first = bell->address,
+                         .last = bell->address,
+                         .value = bell->value,
+                         .kind = (u8)(bell->space + DOORBELL),
+                         .bytes = (u8)bell->bytes,
+                         .match = bell->flags & BASALT_DOORBELL_MATCH,
+                         .port = bell->port,
+                         .server = server,
+                     });
 }
 
 int doorbell_unbind(struct domain *d, struct domain *server, const struct basalt_doorbell *bell) {
-    u32 at = bell->space > BASALT_SPACE_MEMORY ? d->doorbell_count
-                                               : doorbell_index(d, (u8)bell->space, bell->address);
+    struct claim *c = same_bell(d, bell);
 
-    for (; at < d->doorbell_count && !compare(&d->doorbells[at], (u8)bell->space, bell->address);
-         at++)
-        if (d->doorbells[at].server == server && same_trigger(&d->doorbells[at], bell)) {
-            struct doorbell *old = &d->doorbells[at];
-            memmove(old, old + 1, (--d->doorbell_count - at) * sizeof(*old));
-            return 0;
-        }
-    return -BASALT_ENOENT;
+    if (!c || c->server != server)
+        return -BASALT_ENOENT;
+    take_out(d, c);
+    return 0;
 }
 
 bool doorbell_ring(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
                    u64 value) {
     struct domain *d = v->domain;
-    u32 at = doorbell_index(d, (u8)space, address);
+    unsigned kind = space + DOORBELL;
 
-    for (; at < d->doorbell_count && !compare(&d->doorbells[at], (u8)space, address); at++) {
-        const struct doorbell *bell = &d->doorbells[at];
-        if (bell->bytes != bytes || (bell->match && bell->value != value))
+    for (const struct claim *c = find(d, kind, address); covers(d, c, kind, address); c++) {
+        if (c->bytes != bytes || (c->match && c->value != value))
             continue;
         v->doorbells++;
-        trace(BASALT_TRACE_DOORBELL, d->id, v->index, address, bell->port);
-        event_ring(bell->server, bell->port);
+        trace(BASALT_TRACE_DOORBELL, d->id, v->index, address, c->port);
+        event_ring(c->server, c->port);
         return true;
     }
     return false;

@@ -11,15 +11,14 @@
 
 /// Makes `server` a request server of `d`, ringing `port`. Returns its id; *page_address is where the page is mapped.
 i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_address);
-must_check int request_route(struct domain *d, const struct domain *caller, u64 id, u64 space,
-                             u64 first, u64 last);
+must_check int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u64 first,
+                             u64 last);
 /// Sends an access to its server and blocks the vCPU. False: nobody claims it (reads give all ones).
 must_check bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
                              bool write, u64 data);
 must_check int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 number,
                               u64 data);
-void requests_teardown(struct domain *d);
-/// `holder` lost its handle on `d`: nothing of `d` may point to it any more.
+/// `holder` lost its handle on `d`: nothing of `d` may point to it any more. NULL: to nobody, `d` is going.
 void requests_forget(struct domain *d, const struct domain *holder);
 
 must_check int doorbell_bind(struct domain *d, struct domain *server,

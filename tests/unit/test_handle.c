@@ -98,8 +98,8 @@ static void check_domain(struct domain *const *all, unsigned count, struct domai
             found += h->target == d;
     }
     assert_int_equal(listed, found);
-    for (u32 i = 0; i < d->doorbell_count; i++)
-        check_pointer(all, count, d, d->doorbells[i].server);
+    for (u32 i = 0; i < d->claim_count; i++)
+        check_pointer(all, count, d, d->claims[i].server);
     for (unsigned i = 0; i < SERVERS_MAX; i++) {
         check_pointer(all, count, d, d->servers[i].domain);
         assert_int_equal(!d->servers[i].domain, !d->servers[i].page);
@@ -235,7 +235,7 @@ static void test_nothing_stays_of_a_revoked_holder(void **state unused) {
     check_all((struct domain *[]){a, c, d}, 3);
     assert_false(ept_walk(&c->ept, GPA(page)).present);
     assert_false(ept_walk(&c->ept, GPA(state_page)).present);
-    assert_int_equal(d->doorbell_count, 0);
+    assert_int_equal(d->claim_count, 0);
     assert_null(d->end_watcher.domain);
     assert_true(d->charged > charged); // state pages are the domain's
     engage(d, a);                      // someone else takes over
@@ -258,7 +258,7 @@ static void test_one_of_two_handles(void **state unused) {
     engage(d, c);
     handle_revoke(h);
     assert_ptr_equal(d->servers[0].domain, c);
-    assert_int_equal(d->doorbell_count, 1);
+    assert_int_equal(d->claim_count, 2);
     host_destroy(c);
     host_destroy(d);
     host_destroy(a);
@@ -277,7 +277,7 @@ static void test_rights_over_oneself(void **state unused) {
     handle_revoke(h);
     assert_null(handle_find(d, (u32)index));
     assert_null(d->servers[0].domain);
-    assert_int_equal(d->doorbell_count, 0);
+    assert_int_equal(d->claim_count, 0);
     host_destroy(d);
     host_destroy(a);
     host_assert_same(empty);

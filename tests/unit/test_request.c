@@ -218,7 +218,7 @@ static void test_routes_model(void **state unused) {
     struct {
         u64 first, last;
         u8 space, server;
-    } routes[ROUTES_MAX];
+    } routes[CLAIMS_MAX];
     unsigned count = 0;
     u32 pa, pb;
     u64 ids[2] = {(u64)serve(a, &pa), (u64)serve(b, &pb)};
@@ -248,7 +248,7 @@ static void test_routes_model(void **state unused) {
             routes[same] = routes[--count];
         } else if (overlap) {
             assert_int_equal(error, -BASALT_EBUSY);
-        } else if (count == ROUTES_MAX) {
+        } else if (count == CLAIMS_MAX) {
             assert_int_equal(error, -BASALT_ENOSPC);
         } else {
             assert_int_equal(error, 0);
@@ -256,10 +256,10 @@ static void test_routes_model(void **state unused) {
             routes[count].space = (u8)space, routes[count].server = (u8)server;
             routes[count].first = first, routes[count++].last = last;
         }
-        assert_int_equal(d->route_count, count);
+        assert_int_equal(d->claim_count, count);
         for (u32 i = 1; i < count; i++) {
-            const struct route *x = &d->routes[i - 1], *y = &d->routes[i];
-            assert_true(x->space < y->space || (x->space == y->space && x->last < y->first));
+            const struct claim *x = &d->claims[i - 1], *y = &d->claims[i];
+            assert_true(x->kind < y->kind || (x->kind == y->kind && x->last < y->first));
         }
         u64 probe = host_random() % PORTS, where = host_random() % 2;
         bool sent = request_send(v, (enum basalt_space)where, probe, 1, false, 0);
@@ -323,8 +323,8 @@ static void test_doorbells(void **state unused) {
 }
 
 static void test_doorbells_model(void **state unused) {
-    struct basalt_doorbell bells[DOORBELLS_MAX];
-    struct domain *servers[DOORBELLS_MAX];
+    struct basalt_doorbell bells[CLAIMS_MAX];
+    struct domain *servers[CLAIMS_MAX];
     unsigned count = 0;
     struct vcpu *v = d->vcpus[1];
     u32 ports[2][8];
@@ -351,9 +351,9 @@ static void test_doorbells_model(void **state unused) {
         if (host_random() % (n / 3000 % 2 ? 2 : 4)) {
             int error = doorbell_bind(d, server, &bell);
             if (error) {
-                assert_true(same != ~0u ? error == -BASALT_EBUSY || count == DOORBELLS_MAX
+                assert_true(same != ~0u ? error == -BASALT_EBUSY || count == CLAIMS_MAX
                                         : error == -BASALT_ENOSPC);
-                assert_true(same != ~0u || count == DOORBELLS_MAX);
+                assert_true(same != ~0u || count == CLAIMS_MAX);
             } else {
                 assert_true(same == ~0u);
                 servers[count] = server;
@@ -368,7 +368,7 @@ static void test_doorbells_model(void **state unused) {
                 servers[same] = servers[count];
             }
         }
-        assert_int_equal(d->doorbell_count, count);
+        assert_int_equal(d->claim_count, count);
         // One that matches rings, if there is any; which one of several is not promised.
         u64 address = host_random() % 40, value = host_random() % 3, space = host_random() % 2;
         unsigned bytes = 1u << host_random() % 4, rings = 0, matches = 0;
