@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import machine_wide  # noqa: E402
 import paths  # noqa: E402
 from machines import TOP  # noqa: E402
 from profile import EXPENSIVE  # noqa: E402
@@ -36,7 +37,7 @@ def size(build, machine, turn):
 
 size.machines = ("-",)
 
-GROUPS = [size, paths.exits, paths.events, paths.create, paths.memory]
+GROUPS = [size, paths.exits, paths.events, paths.create, paths.domain_memory, machine_wide.boot, machine_wide.kernel_memory]
 
 
 def measure(build, group, machine):

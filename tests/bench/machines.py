@@ -59,9 +59,9 @@ def bench_image(build, name, words, bits=32, dom0="", cmdline=""):
                  f"console=bench {dom0}")
 
 
-def start(machine, name, iso, memory=256, **more):
+def start(kind, name, iso, memory=256, **more):
     """Starts one of the two machines; use it in a `with`."""
-    if machine == SVM:
+    if kind == SVM:
         more["extra"] = ["-rtc", f"base={TIME},clock=vm", *more.get("extra", ())]
         return Qemu(name, iso=iso, memory=f"{memory}M", icount=0, **more)
     return Bochs(name, iso, memory=memory, time0=BOCHS_TIME, **more)

@@ -38,7 +38,7 @@ def create(build, machine, turn):
     yield "create_destroy_tiny" + SUFFIX[machine], found["create_destroy_tiny"][0], "instructions"
 
 
-def memory(build, machine, turn):
+def domain_memory(build, machine, turn):
     """What a domain of 32 MiB takes beside its memory: the mean over eight."""
     name = f"bench-memory-{machine}-{turn}"
     still = {f"still{i}": config(f"still{i}", memory="32M", kernel="bench32", cmdline="idle", autostart="no") for i in range(8)}
@@ -47,5 +47,5 @@ def memory(build, machine, turn):
         yield metric + SUFFIX[machine], found[metric][0], "bytes"
 
 
-for group in (exits, events, create, memory):
+for group in (exits, events, create, domain_memory):
     group.machines = (SVM, VMX)

@@ -5,6 +5,9 @@
 //
 //     k ffffffff80201234      k: the kernel, d: dom0, g: a guest; a line `mark` stands at either end
 //
+// With from=ADDRESS it counts the instructions from the first one at that address to the first one behind a VMRUN, and
+// writes a line `count N`.
+//
 // An address alone does not tell the kernel from dom0 (both live in the last 2 GiB), so the distance between an
 // instruction's address and where QEMU keeps it does: it is the same all over an image. The kernel's is learned from VMRUN,
 // dom0's from the first high address that is not the kernel's. Follows "QEMU TCG Plugins" (QEMU's documentation); the few
@@ -43,11 +46,14 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, 
 // An instruction as it was translated. Never freed: QEMU may keep its translation for ever.
 struct place {
     uint64_t address, distance;
+    bool vmrun;
 };
 
 static FILE *out;
 static bool recording, kernel_known, dom0_known;
 static uint64_t kernel_distance, dom0_distance;
+static uint64_t from, count;
+static enum { WAITING, COUNTING, ENTERING, COUNTED } state;
 
 static char whose(const struct place *place) {
     if (kernel_known && place->distance == kernel_distance)
@@ -55,10 +61,25 @@ static char whose(const struct place *place) {
     return dom0_known && place->distance == dom0_distance && place->address & HIGH ? 'd' : 'g';
 }
 
+static void count_one(const struct place *place) {
+    if (state == WAITING && place->address == from)
+        state = COUNTING;
+    if (state == ENTERING) {
+        state = COUNTED;
+        fprintf(out, "count %" PRIu64 "\n", count);
+        fflush(out);
+    }
+    count += state == COUNTING;
+    if (state == COUNTING && place->vmrun)
+        state = ENTERING;
+}
+
 static void executed(unsigned vcpu, void *data) {
     const struct place *place = data;
 
     (void)vcpu;
+    if (from)
+        count_one(place);
     if (recording)
         fprintf(out, "%c %" PRIx64 "\n", whose(place), place->address);
 }
@@ -74,10 +95,10 @@ static bool is(const struct qemu_plugin_insn *insn, const char bytes[3]) {
     return qemu_plugin_insn_size(insn) == 3 && !memcmp(qemu_plugin_insn_data(insn), bytes, 3);
 }
 
-static void learn(const struct qemu_plugin_insn *insn, const struct place *place) {
+static void learn(const struct place *place) {
     if (!(place->address & HIGH))
         return;
-    if (is(insn, "\x0f\x01\xd8")) { // VMRUN
+    if (place->vmrun) {
         kernel_known = true;
         kernel_distance = place->distance;
     } else if (kernel_known && !dom0_known && place->distance != kernel_distance) {
@@ -92,9 +113,10 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         struct place *place = malloc(sizeof(*place));
 
+        place->vmrun = is(insn, "\x0f\x01\xd8");
         place->address = qemu_plugin_insn_vaddr(insn);
         place->distance = (uint64_t)qemu_plugin_insn_haddr(insn) - place->address;
-        learn(insn, place);
+        learn(place);
         bool mark = is(insn, "\x66\x87\xdb");
         qemu_plugin_register_vcpu_insn_exec_cb(insn, mark ? marked : executed, 0, place);
     }
@@ -108,7 +130,11 @@ static void ended(qemu_plugin_id_t id, void *data) {
 
 int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **argv) {
     (void)info;
-    out = argc == 1 && !strncmp(argv[0], "out=", 4) ? fopen(argv[0] + 4, "w") : NULL;
+    for (int i = 0; i < argc; i++)
+        if (!strncmp(argv[i], "out=", 4))
+            out = fopen(argv[i] + 4, "w");
+        else if (!strncmp(argv[i], "from=", 5))
+            from = strtoull(argv[i] + 5, NULL, 0);
     if (!out)
         return -1;
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
