@@ -59,6 +59,7 @@
 #define EFER_LMA       BIT(10) // long mode is on
 #define EFER_NXE       BIT(11) // no-execute bit
 #define EFER_SVME      BIT(12) // SVM
+#define EFER_AIBRSE    BIT(21) // automatic IBRS
 
 #define XCR0_X87       BIT(0)
 #define XCR0_SSE       BIT(1)
@@ -103,6 +104,8 @@
 #define MSR_TSC                     0x10u
 #define MSR_APIC_BASE               0x1bu
 #define MSR_FEATURE_CONTROL         0x3au
+#define MSR_SPEC_CTRL               0x48u
+#define MSR_PRED_CMD                0x49u // 1: IBPB
 #define MSR_MTRR_CAP                0xfeu
 #define MSR_ARCH_CAPABILITIES       0x10au
 #define MSR_SYSENTER_CS             0x174u

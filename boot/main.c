@@ -10,6 +10,7 @@
 #include "arch/early.h"
 #include "arch/fpu.h"
 #include "arch/paging.h"
+#include "arch/spec.h"
 #include "arch/tsc.h"
 #include "drivers/ioapic.h"
 #include "drivers/pci.h"
@@ -63,7 +64,8 @@ void kernel_main(u32 magic, u64 multiboot_info) {
     cmdline_parse(params.cmdline); // complaints go to the log ring
     console_init();                // shows the ring
     log_info("basalt: Basalt %s", basalt_version);
-    cpu_init(); // features, descriptor tables, traps, control registers
+    cpu_init();  // features, descriptor tables, traps, control registers
+    spec_init(); // speculation controls
     if (error)
         panic("the boot loader's information can't be used: boot with GRUB's `multiboot2` command");
     panic_show_previous();

@@ -71,6 +71,11 @@ static bool parse_panic(const char *value) {
     return options.panic_halt || strcmp(value, "reboot") == 0;
 }
 
+static bool parse_spec(const char *value) {
+    options.spec_off = strcmp(value, "off") == 0;
+    return options.spec_off || strcmp(value, "auto") == 0;
+}
+
 static bool parse_nox2apic(const char *value) { return options.nox2apic = !*value; }
 
 static bool parse_testexit(const char *value) { return options.testexit = !*value; }
@@ -86,6 +91,7 @@ static const struct {
     {"log", parse_log, "now or deferred"},
     {"dom0_mem", parse_dom0_mem, "bytes, with K, M or G"},
     {"panic", parse_panic, "reboot or halt"},
+    {"spec", parse_spec, "auto or off"},
     {"nox2apic", parse_nox2apic, "no value"},
     {"testexit", parse_testexit, "no value"},
 };

@@ -14,6 +14,7 @@ struct options {
     u16 console_port; // 0: the firmware's choice
     bool no_console;
     bool log_deferred; // the log is printed by dom0, from its first line on
+    bool spec_off;     // no speculation controls
     bool panic_halt;   // panic=halt instead of reboot
     bool testexit;     // end the emulator with a status instead of a reset or halt
     bool nox2apic;     // leave the local APIC in xAPIC mode

@@ -8,6 +8,7 @@
 
 #include "arch/apic.h"
 #include "arch/fpu.h"
+#include "arch/spec.h"
 #include "arch/paging.h"
 #include "arch/tsc.h"
 #include "arch/x86.h"
@@ -93,8 +94,10 @@ static void unload(struct runqueue *q) {
 static void load(struct runqueue *q, struct vcpu *v) {
     if (q->loaded == v)
         return;
-    if (!q->loaded || q->loaded->domain != v->domain)
+    if (!q->loaded || q->loaded->domain != v->domain) {
         slots_clear();
+        spec_other_domain();
+    }
     unload(q);
     backend->load(&v->cpu);
     xstate_restore(v->xstate);

@@ -6,14 +6,20 @@
 // pending, since IF is clear again when GIF is set. Follows the APM, "VMRUN Instruction" and
 // "Global Interrupt Flag, STGI and CLGI Instructions".
 
+#include "arch/spec.h"
+
         .text
-        .globl  svm_enter
-        .type   svm_enter, @function
         // rdi: gprs, rsi: the guest's VMCB, rdx: the host's page
-svm_enter:
+        .macro  world_switch name, guarded
+        .globl  \name
+        .type   \name, @function
+\name:
         .irp    r, rbp, rbx, r12, r13, r14, r15, rdx, rdi
         pushq   %\r
         .endr
+        .if     \guarded
+        spec_entry
+        .endif
         movq    %rsi, %rax
         clgi
         sti                             // its shadow ends before VMRUN
@@ -43,6 +49,9 @@ svm_enter:
         popq    %rdi
         popq    %rax
         vmload  %rax                    // this CPU's GS and TR, before an NMI can need them
+        .if     \guarded
+        spec_exit
+        .endif
         cli
         stgi
         .irp    r, ecx, edx, esi, edi, r8d, r9d, r10d, r11d
@@ -52,5 +61,9 @@ svm_enter:
         popq    %\r
         .endr
         ret
-        .size   svm_enter, . - svm_enter
+        .size   \name, . - \name
+        .endm
+
+        world_switch svm_enter, 0
+        world_switch svm_enter_guarded, 1
         .section .note.GNU-stack, "", @progbits

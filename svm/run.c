@@ -10,6 +10,7 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
+#include "arch/spec.h"
 #include "arch/x86.h"
 #include "svm/svm.h"
 
@@ -103,7 +104,10 @@ struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc) {
     prepare_clean_bits(id, vmcb);
     if (cpu->debug_active)
         load_breakpoints(cpu);
-    svm_enter(cpu->gprs, pool_hpa(vmcb), self->host_state);
+    if (spec.flags & SPEC_AROUND)
+        svm_enter_guarded(cpu->gprs, pool_hpa(vmcb), self->host_state);
+    else
+        svm_enter(cpu->gprs, pool_hpa(vmcb), self->host_state);
     if (cpu->debug_active)
         save_breakpoints(cpu);
     svm_events_after_exit(cpu);

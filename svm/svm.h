@@ -101,3 +101,5 @@ const char *svm_check_state(struct cpu_state *cpu);
 /// are in the VMCB) are loaded before and stored after; `host` is the page from which VMLOAD
 /// restores this CPU.
 void svm_enter(u64 gprs[16], hpa_t vmcb, hpa_t host);
+/// The same, with the controls of arch/spec.h around the guest's run.
+void svm_enter_guarded(u64 gprs[16], hpa_t vmcb, hpa_t host);

@@ -4,6 +4,8 @@
 // with the value that HOST_RSP got here, so the stack is as it was left. Interrupts are off on both sides.
 // Follows the SDM, "VM Entries" and "VM Exits".
 
+#include "arch/spec.h"
+
 #define HOST_RSP 0x6c14
 
     // Applies `do` to the registers of struct cpu_state.gprs, but not to RSP, which the VMCS has, and RDI, which points
@@ -27,14 +29,18 @@
     .endm
 
     .text
-    .globl  vmx_enter
-vmx_enter:
+    .macro  world_switch suffix, guarded
+    .globl  vmx_enter\suffix
+vmx_enter\suffix:
     .irp    reg, %rbx, %rbp, %r12, %r13, %r14, %r15, %rdi
     push    \reg
     .endr
     mov     $HOST_RSP, %eax
     vmwrite %rsp, %rax
     jbe     2f
+    .if     \guarded
+    spec_entry
+    .endif
     test    %sil, %sil              // decides at the JNE below
     each_gpr load
     mov     8 * 7(%rdi), %rdi
@@ -49,15 +55,21 @@ vmx_enter:
     pop     %rdi
     jmp     3f
 
-    .globl  vmx_exit_entry
-vmx_exit_entry:
+    .globl  vmx_exit_entry\suffix
+vmx_exit_entry\suffix:
     push    %rdi
     mov     8(%rsp), %rdi
     each_gpr save
     pop     8 * 7(%rdi)
     pop     %rdi
     xor     %eax, %eax
-3:  // No guest value stays in a register, where the kernel might speculate on it.
+3:
+    .if     \guarded
+    mov     %eax, %ebx
+    spec_exit
+    mov     %ebx, %eax
+    .endif
+    // No guest value stays in a register, where the kernel might speculate on it.
     .irp    reg, %ecx, %edx, %esi, %edi, %r8d, %r9d, %r10d, %r11d
     xor     \reg, \reg
     .endr
@@ -65,5 +77,10 @@ vmx_exit_entry:
     pop     \reg
     .endr
     ret
+
+    .endm
+
+    world_switch , 0
+    world_switch _guarded, 1
 
     .section .note.GNU-stack, "", @progbits

@@ -10,6 +10,7 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
+#include "arch/spec.h"
 #include "arch/string.h"
 #include "arch/x86.h"
 
@@ -93,5 +94,6 @@ void vmx_init_host(const struct cpu *host) {
     vmcs_writenat(HOST_TR_BASE, (u64)&host->tss);
     vmcs_writenat(HOST_GDTR_BASE, sgdt().base);
     vmcs_writenat(HOST_IDTR_BASE, sidt().base);
-    vmcs_writenat(HOST_RIP, (u64)vmx_exit_entry);
+    vmcs_writenat(HOST_RIP,
+                  (u64)(spec.flags & SPEC_AROUND ? vmx_exit_entry_guarded : vmx_exit_entry));
 }

@@ -11,6 +11,7 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
+#include "arch/spec.h"
 #include "arch/x86.h"
 #include "kernel/panic.h"
 
@@ -127,7 +128,8 @@ static void reflect_to_host(const struct exit *e) {
 
 static struct exit vmx_run(struct cpu_state *cpu, u64 preempt_tsc) {
     before_entry(cpu, preempt_tsc);
-    int failed = vmx_enter(cpu->gprs, cpu->launched);
+    int failed = spec.flags & SPEC_AROUND ? vmx_enter_guarded(cpu->gprs, cpu->launched)
+                                          : vmx_enter(cpu->gprs, cpu->launched);
     after_exit(cpu);
     if (failed)
         return entry_failed(cpu, failed == 2);

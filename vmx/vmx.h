@@ -83,7 +83,9 @@ extern struct vmx_caps vmx_caps;
 /// Enters the guest with its registers from gprs[16]; RIP and RSP are in the VMCS. Returns 0 after an exit, 1 on
 /// VMfailInvalid, 2 on VMfailValid (vmx/enter.S).
 int vmx_enter(u64 *gprs, bool launched);
-extern const char vmx_exit_entry[];
+/// The same, with the controls of arch/spec.h around the guest's run.
+int vmx_enter_guarded(u64 *gprs, bool launched);
+extern const char vmx_exit_entry[], vmx_exit_entry_guarded[];
 
 /// Fill the current VMCS: controls (`io_bitmap`: 8 KiB), the host state of a CPU, the guest's INIT state.
 void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap);

@@ -8,6 +8,7 @@
 #include "arch/early.h"
 #include "arch/fpu.h"
 #include "arch/paging.h"
+#include "arch/spec.h"
 #include "arch/tsc.h"
 #include "boot/boot.h"
 #include "drivers/ioapic.h"
@@ -36,6 +37,7 @@ u64 host_fail_at, host_allocations, host_until, host_tsc, host_timer = ~0ull;
 bool host_fail_rest, host_state_init_fails;
 jmp_buf *host_reset;
 struct exit (*host_run)(struct cpu_state *cpu);
+struct spec spec;
 u64 tsc_khz = 2000000, wall_clock_ns;
 u64 xstate_mask = 7;
 u32 xstate_area_size = 832;

@@ -12,6 +12,15 @@
 #define VECTOR_TIMER        0xf1u
 #define CPUS_MAX            1u
 
+enum cpu_vendor { VENDOR_OTHER, VENDOR_INTEL, VENDOR_AMD };
+#define KERNEL_DS 0x10u
+
+struct cpu_features {
+    enum cpu_vendor vendor;
+    u32 max_leaf, max_extended_leaf;
+};
+extern struct cpu_features cpu_features;
+
 struct vcpu;
 struct basalt_trace;
 struct cpu {
