@@ -67,6 +67,8 @@ struct cpu {
     hpa_t root;               // top-level table
     u64 *slot_table;          // last-level table of the slot window
     u64 slot_page[SLOTS_MAX]; // page number that each slot maps, ~0: none
+    u32 slots_used;           // bit per slot that maps something
+    u64 slot_changes;         // how often a slot got another page, or none
     // Hardware tables
     u64 stack_top;
     struct tss tss;

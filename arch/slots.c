@@ -19,6 +19,8 @@ static void *slot_set(unsigned slot, hpa_t pa) {
         cpu->slot_table[slot] = (pa.v & PAGE_MASK) | SLOT_PTE;
         invlpg((void *)va);
         cpu->slot_page[slot] = page;
+        cpu->slots_used |= 1u << slot;
+        cpu->slot_changes++;
     }
     return (void *)(va + pa.v % PAGE_SIZE);
 }
@@ -31,11 +33,11 @@ void *slot_map(unsigned slot, hpa_t pa) {
 
 void slots_clear(void) {
     struct cpu *cpu = this_cpu();
-    for (unsigned slot = 0; slot < SLOTS_MAX; slot++) {
-        if (cpu->slot_page[slot] == ~0ull)
-            continue;
+    for (; cpu->slots_used; cpu->slots_used &= cpu->slots_used - 1) {
+        unsigned slot = (unsigned)__builtin_ctz(cpu->slots_used);
         cpu->slot_table[slot] = 0;
         cpu->slot_page[slot] = ~0ull;
         invlpg((void *)(SLOT_BASE + slot * PAGE_SIZE));
     }
+    cpu->slot_changes++;
 }

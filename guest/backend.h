@@ -78,9 +78,9 @@ struct cpu_state {
     u16 tag;              // VPID or ASID; 0: none
     u64 tag_generation;   // of the CPU on which `tag` was given out (SVM)
     u64 flush_generation; // second-level generation that this state has flushed for
-    u64 cr0_guest,
-        cr4_guest; // what the guest believes it wrote (the backend combines them with what hardware needs)
-    u64 efer_guest;
+    // What the guest believes it wrote (the backend combines them with what hardware needs). Of CR0 and CR4 the bits that
+    // it changes without an exit are up to date only in what `read` returns: MP, EM, TS, WP, AM; TSD, PGE.
+    u64 cr0_guest, cr4_guest, efer_guest;
     struct event queued; // event to deliver at the next entry
 };
 
@@ -144,8 +144,8 @@ struct backend {
                         u16 *idt_limit);
     void (*write_tables)(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
                          u16 idt_limit);
-    /// Current privilege level, 0..3.
-    unsigned (*cpl)(struct cpu_state *cpu);
+    /// Attributes of CS, with the current privilege level in place of the DPL, and its base: a cheap read_segment().
+    u32 (*code_segment)(struct cpu_state *cpu, u64 *base);
 
     /// MSRs that the backend keeps in the control block or loads directly (FS/GS/KERNEL_GS base, STAR, LSTAR,
     /// CSTAR, FMASK, SYSENTER_*, PAT, DEBUGCTL). Return false: not one of mine.
@@ -170,6 +170,11 @@ struct backend {
     /// Names the first rule that the control block violates, or NULL; runs when an entry fails and in tests.
     const char *(*check)(struct cpu_state *cpu);
 };
+
+// Of the attributes of a segment.
+#define SEGMENT_DPL(attributes) ((attributes) >> 5 & 3)
+#define SEGMENT_LONG            BIT(13)
+#define SEGMENT_DB              BIT(14)
 
 extern const struct backend vmx_backend;
 extern const struct backend svm_backend;

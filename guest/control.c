@@ -211,8 +211,7 @@ static void write_system_time(struct vcpu *v) {
 
 static void write_wall_clock(struct vcpu *v) {
     u32 version = 0;
-    u64 boot = wall_clock_ns +
-               tsc_to_ns(-v->domain->tsc_offset); // when this domain's TSC was 0
+    u64 boot = wall_clock_ns + tsc_to_ns(-v->domain->tsc_offset); // when this domain's TSC was 0
     struct pvclock_wall w = pvclock_wall(&version, boot, 0);
 
     if (memory_write(v->domain, GPA(v->msrs.wall_clock), &w, sizeof(w)))
@@ -263,8 +262,7 @@ void handle_xsetbv(struct vcpu *v, const struct exit *e) {
 
     if (!(backend->read(&v->cpu, REG_CR4) & CR4_OSXSAVE)) {
         vcpu_ud(v);
-    } else if (backend->cpl(&v->cpu) ||
-               !xcr0_legal((u32)v->cpu.gprs[BASALT_RCX], value, &guest_cpuid)) {
+    } else if (vcpu_cpl(v) || !xcr0_legal((u32)v->cpu.gprs[BASALT_RCX], value, &guest_cpuid)) {
         vcpu_gp(v);
     } else {
         xsetbv(0, value); // saved with the rest of the state

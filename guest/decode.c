@@ -12,6 +12,8 @@ enum { REX_B = 1, REX_X = 2, REX_R = 4, REX_W = 8 };
 
 enum { RBX = 3, RSP = 4, RBP = 5, RSI_NUMBER = 6, RDI_NUMBER = 7 };
 
+typedef u64 unaligned_u64 __attribute__((aligned(1)));
+
 struct cursor {
     const u8 *bytes;
     unsigned position, valid; // position <= valid <= 15
@@ -23,17 +25,27 @@ struct cursor {
 };
 
 // The next `size` bytes as a little-endian number; 0 when they are not there.
-static inline u64 fetch(struct cursor *c, unsigned size) {
+static u64 fetch(struct cursor *c, unsigned size) {
     if (unlikely(c->position + size > c->valid)) {
         if (c->status == DECODE_OK)
             c->status = c->position + size > INSN_MAX_LENGTH ? DECODE_TOO_LONG : DECODE_TRUNCATED;
         return 0;
     }
+    const u8 *bytes = c->bytes + c->position;
     u64 value = 0;
-    for (unsigned i = size; i--;)
-        value = value << 8 | c->bytes[c->position + i];
+    if (c->position + 8 <= c->valid)
+        value = *(const unaligned_u64 *)bytes & insn_mask(size);
+    else
+        for (unsigned i = size; i--;)
+            value = value << 8 | bytes[i];
     c->position += size;
     return value;
+}
+
+static inline u8 fetch_byte(struct cursor *c) {
+    if (likely(c->position < c->valid))
+        return c->bytes[c->position++];
+    return (u8)fetch(c, 1);
 }
 
 static i64 fetch_signed(struct cursor *c, unsigned size) {
@@ -63,12 +75,12 @@ static void legacy_prefix(struct cursor *c, struct insn *out, u8 byte) {
 
 static const struct opcode_row *prefixes_and_opcode(struct cursor *c, struct insn *out) {
     for (;;) {
-        u8 byte = (u8)fetch(c, 1);
+        u8 byte = fetch_byte(c);
         const struct opcode_row *row = &decode_one_byte[byte];
         if (row->flags)
             return row;
         if (row->op == OP_ESCAPE)
-            return &decode_two_byte[fetch(c, 1)];
+            return &decode_two_byte[fetch_byte(c)];
         if (row->op == OP_PREFIX)
             legacy_prefix(c, out, byte);
         else if (row->op == OP_REX && c->mode == MODE_64)
@@ -123,7 +135,7 @@ static void memory_operand32(struct cursor *c, u8 mod, u8 rm, struct insn *out) 
     bool sib_present = rm == 4;
 
     if (sib_present) {
-        u8 sib = (u8)fetch(c, 1), index = extended(c, REX_X, sib >> 3);
+        u8 sib = fetch_byte(c), index = extended(c, REX_X, sib >> 3);
         if (index != RSP) {
             out->index = index;
             out->scale = (u8)(1 << (sib >> 6));
@@ -219,7 +231,7 @@ enum decode_status insn_decode(const u8 *bytes, unsigned valid, enum cpu_mode mo
 
     const struct opcode_row *row = prefixes_and_opcode(&c, out);
     u32 flags = row->flags, op = row->op;
-    u8 modrm = flags & MODRM ? (u8)fetch(&c, 1) : 0;
+    u8 modrm = flags & MODRM ? fetch_byte(&c) : 0;
     if (flags & GROUP) {
         op = decode_group[op][modrm >> 3 & 7];
         if (op == OP_TEST)

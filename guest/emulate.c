@@ -50,27 +50,27 @@ static void lapic_access(struct vcpu *v, gpa_t gpa, unsigned bytes, bool write, 
 
 // Reads from or writes to a place that is not in registers. False: it waits for an answer and will be asked for again,
 // or it has failed and nothing is emulated any more.
-static bool access(struct vcpu *v, const struct place *p, bool write, u64 *value) {
+static bool access(struct vcpu *v, struct place p, bool write, u64 *value) {
     unsigned bytes = v->io.insn.rm_size;
-    enum basalt_space space = p->kind == PORT ? BASALT_SPACE_IO : BASALT_SPACE_MEMORY;
+    enum basalt_space space = p.kind == PORT ? BASALT_SPACE_IO : BASALT_SPACE_MEMORY;
 
     if (v->io.answered) {
         v->io.answered = false;
         *value = v->io.data;
         return true;
     }
-    if (p->kind == RAM) {
-        bool done = guest_copy(v, p->address, value, bytes, write ? PF_WRITE : 0);
+    if (p.kind == RAM) {
+        bool done = guest_copy(v, p.address, value, bytes, write ? PF_WRITE : 0);
         v->io.stage = done ? v->io.stage : IO_IDLE;
         return done;
     }
-    if (p->kind == DEVICE && vlapic_owns(&v->lapic, GPA(p->address))) {
-        lapic_access(v, GPA(p->address), bytes, write, value);
+    if (p.kind == DEVICE && vlapic_owns(&v->lapic, GPA(p.address))) {
+        lapic_access(v, GPA(p.address), bytes, write, value);
         return true;
     }
-    if (write && doorbell_ring(v, space, p->address, bytes, *value))
+    if (write && doorbell_ring(v, space, p.address, bytes, *value))
         return true;
-    if (request_send(v, space, p->address, bytes, write, *value))
+    if (request_send(v, space, p.address, bytes, write, *value))
         return false;
     *value = ~0ull; // nobody answers
     return true;
@@ -130,8 +130,10 @@ static u64 result(struct vcpu *v, u64 old, u64 *flags) {
     }
     if (i->op == OP_MOVSX)
         return (u64)insn_signed(old, i->rm_size);
-    // Strings move what was read, but for STOS, which like OUT has read nothing.
+    // Strings and ports move what was read, but for STOS and OUT, which have read nothing.
     bool to_rm = i->to_rm && i->op != OP_INS;
+    if (i->op >= OP_MOV)
+        return to_rm ? src : old;
     return alu((enum insn_op)i->op, to_rm ? old : src, to_rm ? src : old, i->rm_size, flags);
 }
 
@@ -187,13 +189,13 @@ void emulate(struct vcpu *v) {
     }
     if (v->io.stage == IO_READ) {
         u64 value = 0;
-        if (from.kind != REGISTERS && !access(v, &from, false, &value))
+        if (from.kind != REGISTERS && !access(v, from, false, &value))
             return;
         v->io.old = value & insn_mask(i->rm_size);
         v->io.stage = IO_WRITE;
     }
     u64 value = result(v, v->io.old, &flags), written = value;
-    if (to.kind != REGISTERS && !access(v, &to, true, &written))
+    if (to.kind != REGISTERS && !access(v, to, true, &written))
         return;
     finish(v, to.kind == REGISTERS, value, flags);
 }

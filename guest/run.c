@@ -100,12 +100,17 @@ static void handle_pause(struct vcpu *v, const struct exit *e) {
 static void handle_ud(struct vcpu *v, const struct exit *e unused) { vcpu_ud(v); }
 static void handle_gp(struct vcpu *v, const struct exit *e unused) { vcpu_gp(v); }
 
+// VMCALL and VMMCALL are three bytes without prefixes, and the interface (docs/abi.md) allows none.
 static void handle_hypercall(struct vcpu *v, const struct exit *e) {
-    vcpu_skip(v, e->insn_length);
+    vcpu_skip(v, e->insn_length ? e->insn_length : 3);
     hypercall(v);
 }
 
 static void handle_memory(struct vcpu *v, const struct exit *e) {
+    if (vlapic_owns(&v->lapic, e->gpa)) { // whatever may lie below it
+        handle_device_memory(v, e);
+        return;
+    }
     struct ept_leaf leaf = ept_walk(&v->domain->ept, e->gpa);
 
     if (!leaf.present && leaf.policy == EPT_POLICY_POPULATE) {
@@ -162,7 +167,7 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(RDPMC, handle_gp),          // no performance monitoring
     EXIT_ROW(RDTSC, handle_unsupported), // not intercepted
     EXIT_ROW(RDTSCP, handle_ud),         // not in CPUID
-    INSN_ROW(HYPERCALL, handle_hypercall),
+    EXIT_ROW(HYPERCALL, handle_hypercall),
     EXIT_ROW(VIRT_INSN, handle_ud), // no nested virtualization
     EXIT_ROW(CR_ACCESS, handle_cr),
     EXIT_ROW(DR_ACCESS, handle_dr),
@@ -207,7 +212,7 @@ void vcpu_run(struct vcpu *v) {
             backend->flush_second_level(&v->cpu);
             v->cpu.flush_generation = v->domain->ept.generation;
         }
-        struct exit e = backend->run(&v->cpu, schedule_deadline());
+        struct exit e = backend->run(&v->cpu, this_queue()->armed);
         v->exits[e.kind]++;
         trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip,
               e.kind == BASALT_EXIT_MEMORY ? e.gpa.v : e.raw);

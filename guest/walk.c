@@ -4,14 +4,41 @@
 // where the processor did not do it for us: string I/O, decoding. Accessed and dirty bits are set as a processor
 // would. Follows the SDM, "Paging", and "Segment Limit Checking".
 
+#include "arch/cpu.h"
 #include "arch/paging.h"
+#include "arch/string.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
 
-#define SEGMENT_DB   BIT(14)
-#define SEGMENT_LONG BIT(13)
-#define WALK_TRIES   8u // when other processors change the tables meanwhile
+#define WALK_TRIES 8u // when other processors change the tables meanwhile
+#define DECODED    8u // instructions kept
+
+// What was met on the way to the page from which a CPU last fetched an instruction. While the entries have not changed,
+// nor the windows in which they were read, the way leads there again: a TLB that notices by itself what it has missed.
+static struct code_page {
+    u64 page, cr3, controls; // of the linear address; the registers that matter
+    u64 changes;             // of this CPU's slots
+    const u8 *window;
+    unsigned levels; // of entries below; 0 without paging
+    struct {
+        const volatile u64 *slot;
+        u64 value;
+    } entries[4];
+} code_pages[CPUS_MAX];
+
+// The decoder is a pure function: what bytes meant last time they mean again.
+static struct decoded {
+    u64 code[2];
+    enum cpu_mode mode;
+    struct insn insn;
+} decoded[CPUS_MAX][DECODED];
+
+unsigned vcpu_cpl(struct vcpu *v) {
+    u64 base;
+
+    return SEGMENT_DPL(backend->code_segment(&v->cpu, &base));
+}
 
 static bool no_memory(struct vcpu *v, u64 linear, unsigned access) {
     if (!(access & ACCESS_PROBE))
@@ -43,8 +70,9 @@ static bool allowed(struct vcpu *v, u64 rights, bool no_exec, u64 cr4, unsigned 
 
 // Sets bits of an entry of `bytes` bytes that had the value `old`. False: another processor changed it, or it can't be
 // written.
-static bool set_bits(struct domain *d, gpa_t gpa, unsigned bytes, u64 old, u64 bits) {
-    void *entry = memory_window(d, gpa, true);
+static bool set_bits(struct domain *d, gpa_t gpa, unsigned level, unsigned bytes, u64 old,
+                     u64 bits) {
+    void *entry = memory_window(d, gpa, true, level);
     u32 old32 = (u32)old;
 
     if (!entry)
@@ -58,44 +86,50 @@ static bool set_bits(struct domain *d, gpa_t gpa, unsigned bytes, u64 old, u64 b
 
 bool guest_translate(struct vcpu *v, u64 linear, unsigned access, gpa_t *gpa) {
     *gpa = GPA((u32)linear);
-    if (!(backend->read(&v->cpu, REG_CR0) & CR0_PG))
+    if (!(v->cpu.cr0_guest & CR0_PG))
         return true;
 
-    u64 cr4 = backend->read(&v->cpu, REG_CR4), efer = backend->read(&v->cpu, REG_EFER);
+    u64 cr4 = v->cpu.cr4_guest, efer = v->cpu.efer_guest;
     unsigned levels = efer & EFER_LMA ? 4 : cr4 & CR4_PAE ? 3 : 2;
     unsigned bytes = levels == 2 ? 4 : 8, index_bits = levels == 2 ? 10 : 9;
     bool nx = efer & EFER_NXE && levels > 2, no_exec = false;
     u64 table = backend->read(&v->cpu, REG_CR3) & (levels == 3 ? 0xffffffe0ull : PTE_ADDRESS);
     u64 rights = PTE_WRITE | PTE_USER;
 
-    if (backend->cpl(&v->cpu) == 3)
+    if (vcpu_cpl(v) == 3)
         access |= PF_USER;
     // Of a fetch the error code tells only where it can matter.
+    struct code_page other, *way = access & PF_FETCH ? &code_pages[this_cpu()->id] : &other;
+    way->page = ~0ull; // it is for code_window() to say that this can be used again
+    way->levels = bytes == 8 ? levels : ~0u;
     unsigned error = nx || cr4 & CR4_SMEP ? access : access & ~(unsigned)PF_FETCH;
     for (unsigned level = levels, tries = WALK_TRIES; tries;) {
         unsigned shift = PAGE_SHIFT + index_bits * (level - 1);
         bool pdpte = levels == 3 && level == 3; // has two index bits and no rights of its own
         u64 index = linear >> shift & (pdpte ? 3 : BIT(index_bits) - 1);
         gpa_t at = GPA(table + index * bytes);
-        const void *slot = memory_window(v->domain, at, false);
+        const volatile void *slot = memory_window(v->domain, at, false, level);
         if (!slot)
             break;
         u64 entry = bytes == 8 ? *(const volatile u64 *)slot : *(const volatile u32 *)slot;
         if (!(entry & PTE_PRESENT))
             return page_fault(v, linear, error);
         u64 wanted = pdpte ? 0 : PTE_ACCESSED;
-        bool leaf = level == 1 || (!pdpte && level < 4 && entry & PTE_LARGE &&
-                                   (bytes == 8 || cr4 & CR4_PSE));
+        bool leaf = level == 1 ||
+                    (!pdpte && level < 4 && entry & PTE_LARGE && (bytes == 8 || cr4 & CR4_PSE));
         if (leaf) {
             if (!allowed(v, rights & entry, no_exec || (nx && entry & PTE_NX), cr4, access))
                 return page_fault(v, linear, error | PF_PRESENT);
             wanted |= access & PF_WRITE ? PTE_DIRTY : 0;
         }
-        if (~entry & wanted && !set_bits(v->domain, at, bytes, entry, wanted)) {
+        if (~entry & wanted && !set_bits(v->domain, at, level, bytes, entry, wanted)) {
             tries--;
             continue;
         }
+        way->entries[levels - level].slot = slot;
+        way->entries[levels - level].value = entry | wanted;
         if (leaf) {
+            way->levels -= level - 1;
             u64 base = entry & PTE_ADDRESS & ~(BIT(shift) - 1);
             if (level == 2 && bytes == 4)
                 base = (entry & 0xffc00000) | (entry >> 13 & 0xff) << 32; // PSE-36
@@ -125,65 +159,109 @@ bool guest_copy(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, unsign
     return true;
 }
 
-// What kind of code runs, and where the next instruction is.
-static enum cpu_mode code_at(struct vcpu *v, u64 *linear) {
-    struct basalt_segment cs = backend->read_segment(&v->cpu, BASALT_CS);
-
-    *linear = (u32)(cs.base + v->cpu.rip);
-    if (!(backend->read(&v->cpu, REG_CR0) & CR0_PE) || v->cpu.rflags & RFLAGS_VM)
-        return MODE_16;
-    if (cs.attributes & SEGMENT_LONG && backend->read(&v->cpu, REG_EFER) & EFER_LMA) {
-        *linear = v->cpu.rip;
-        return MODE_64;
-    }
-    return cs.attributes & SEGMENT_DB ? MODE_32 : MODE_16;
-}
-
-enum cpu_mode guest_mode(struct vcpu *v) {
+// The code that runs: its mode, its privilege, and where the next instruction is.
+struct code {
     u64 linear;
+    enum cpu_mode mode;
+    bool user;
+};
 
-    return code_at(v, &linear);
+static struct code current_code(struct vcpu *v) {
+    u64 base;
+    u32 attributes = backend->code_segment(&v->cpu, &base);
+    struct code c = {(u32)(base + v->cpu.rip), MODE_16, SEGMENT_DPL(attributes) == 3};
+
+    if (!(v->cpu.cr0_guest & CR0_PE) || v->cpu.rflags & RFLAGS_VM)
+        return c;
+    if (attributes & SEGMENT_LONG && v->cpu.efer_guest & EFER_LMA) {
+        c.linear = v->cpu.rip;
+        c.mode = MODE_64;
+    } else if (attributes & SEGMENT_DB) {
+        c.mode = MODE_32;
+    }
+    return c;
 }
+
+enum cpu_mode guest_mode(struct vcpu *v) { return current_code(v).mode; }
 
 static unsigned bytes_in_page(u64 linear) {
     return (unsigned)MIN((u64)INSN_MAX_LENGTH, PAGE_SIZE - (linear & ~PAGE_MASK));
 }
 
 unsigned guest_fetch(struct vcpu *v, u8 bytes[16]) {
-    u64 linear;
+    u64 linear = current_code(v).linear;
+    unsigned first = bytes_in_page(linear);
 
-    code_at(v, &linear);
-    for (unsigned count = INSN_MAX_LENGTH; count; count = bytes_in_page(linear)) {
-        if (guest_copy(v, linear, bytes, count, PF_FETCH | ACCESS_PROBE))
-            return count;
-        if (count == bytes_in_page(linear))
-            break;
+    if (guest_copy(v, linear, bytes, INSN_MAX_LENGTH, PF_FETCH | ACCESS_PROBE))
+        return INSN_MAX_LENGTH;
+    return guest_copy(v, linear, bytes, first, PF_FETCH | ACCESS_PROBE) ? first : 0;
+}
+
+static bool same_way(const struct code_page *way) {
+    for (unsigned i = 0; i < way->levels; i++)
+        if (*way->entries[i].slot != way->entries[i].value)
+            return false;
+    return true;
+}
+
+// A window on the code. NULL: a page fault was queued, or the domain ended.
+static const u8 *code_window(struct vcpu *v, const struct code *c) {
+    struct code_page *way = &code_pages[this_cpu()->id];
+    u64 page = c->linear >> PAGE_SHIFT, cr3 = backend->read(&v->cpu, REG_CR3);
+    // No two of these share a bit.
+    u64 controls = (v->cpu.efer_guest << 32 | v->cpu.cr4_guest) ^
+                   (v->cpu.cr0_guest & CR0_PG) << 32 ^ (u64)c->user << 62;
+    gpa_t gpa;
+
+    if (way->page != page || way->cr3 != cr3 || way->controls != controls ||
+        way->changes != this_cpu()->slot_changes || !same_way(way)) {
+        way->levels = 0; // without paging; else the translation counts them
+        if (!guest_translate(v, c->linear, PF_FETCH, &gpa))
+            return NULL;
+        way->window = memory_window(v->domain, GPA(gpa.v & PAGE_MASK), false, 0);
+        if (!way->window) {
+            no_memory(v, c->linear, 0);
+            return NULL;
+        }
+        way->page = way->levels <= 4 ? page : ~0ull;
+        way->cr3 = cr3;
+        way->controls = controls;
+        way->changes = this_cpu()->slot_changes;
     }
-    return 0;
+    return way->window + (c->linear & ~PAGE_MASK);
 }
 
 bool guest_decode(struct vcpu *v, struct insn *insn) {
-    u64 linear;
-    enum cpu_mode mode = code_at(v, &linear);
-    u8 copy[INSN_MAX_LENGTH];
-    gpa_t gpa;
+    struct code c = current_code(v);
+    struct decoded *kept = &decoded[this_cpu()->id][c.linear % DECODED];
+    unsigned valid = bytes_in_page(c.linear);
+    const u8 *window = code_window(v, &c);
+    u64 code[2] = {0}; // a copy: it must not change under the decoder
 
-    if (!guest_translate(v, linear, PF_FETCH, &gpa))
+    if (!window)
         return false;
-    const u8 *bytes = memory_window(v->domain, gpa, false);
-    if (!bytes)
-        return no_memory(v, linear, 0);
-    enum decode_status status = insn_decode(bytes, bytes_in_page(linear), mode, insn);
-    if (status == DECODE_TRUNCATED) { // goes on in the next page
-        if (!guest_copy(v, linear, copy, sizeof(copy), PF_FETCH))
-            return false;
-        status = insn_decode(copy, sizeof(copy), mode, insn);
+    if (PAGE_SIZE - (c.linear & ~PAGE_MASK) >= sizeof(code))
+        __builtin_memcpy(code, window, sizeof(code)); // two loads
+    else
+        memcpy(code, window, valid);
+    if (kept->mode == c.mode && kept->code[0] == code[0] && kept->code[1] == code[1] &&
+        kept->insn.length) {
+        *insn = kept->insn;
+        return true;
     }
-    if (status == DECODE_TOO_LONG)
+    enum decode_status status = insn_decode((const u8 *)code, valid, c.mode, insn);
+    if (status == DECODE_TRUNCATED) { // goes on in the next page
+        if (!guest_copy(v, c.linear, code, INSN_MAX_LENGTH, PF_FETCH))
+            return false;
+        status = insn_decode((const u8 *)code, INSN_MAX_LENGTH, c.mode, insn);
+    }
+    if (status == DECODE_OK)
+        *kept = (struct decoded){{code[0], code[1]}, c.mode, *insn};
+    else if (status == DECODE_TOO_LONG)
         vcpu_gp(v);
     else if (status == DECODE_INVALID)
         vcpu_ud(v);
-    else if (status != DECODE_OK)
+    else
         domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.gpa.v);
     return status == DECODE_OK;
 }
@@ -208,7 +286,7 @@ bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes, 
         bool expand_down = (s.attributes & 0x1c) == 0x14, code = s.attributes & 0x8;
         u64 last = offset + bytes - 1, top = s.attributes & SEGMENT_DB ? 0xffffffff : 0xffff;
         bool inside = expand_down ? offset > s.limit && last <= top : last <= s.limit;
-        bool real = !(backend->read(&v->cpu, REG_CR0) & CR0_PE) || v->cpu.rflags & RFLAGS_VM;
+        bool real = !(v->cpu.cr0_guest & CR0_PE) || v->cpu.rflags & RFLAGS_VM;
         bool rights = real || (!(s.attributes & BIT(16)) &&
                                (write ? !code && s.attributes & 2 : !code || s.attributes & 2));
         *linear = (u32)(s.base + offset);

@@ -159,8 +159,9 @@ i64 memory_release(struct domain *d, gpa_t gpa, u64 pages);
 /// Handles a lazily populated hole. True when the access may be tried again.
 bool memory_fault(struct domain *d, gpa_t gpa);
 /// The byte at `gpa`, to be read or written within its page, until the next call or slots_clear(); brings in lazily
-/// populated memory. NULL: no memory there, or read-only.
-void *memory_window(struct domain *d, gpa_t gpa, bool write);
+/// populated memory. `level` of the guest's table that it belongs to, 1 to 4, 0: none; two levels don't share windows.
+/// NULL: no memory there, or read-only.
+void *memory_window(struct domain *d, gpa_t gpa, bool write, unsigned level);
 /// Copies between the kernel and a domain's physical memory. -BASALT_EFAULT leaves a part done.
 must_check int memory_read(struct domain *d, gpa_t gpa, void *buffer, u64 bytes);
 must_check int memory_write(struct domain *d, gpa_t gpa, const void *buffer, u64 bytes);

@@ -466,7 +466,7 @@ void hypercall(struct vcpu *v) {
 
     if (!row)
         result = number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
-    else if (backend->cpl(&v->cpu))
+    else if (vcpu_cpl(v))
         result = -BASALT_EPERM;
     else {
         read_arguments(&c, wide);

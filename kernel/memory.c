@@ -129,33 +129,39 @@ i64 memory_release(struct domain *d, gpa_t gpa, u64 pages) {
     return range_ok(gpa, pages) ? some_pieces(d, gpa, pages, release, 0) : -BASALT_EINVAL;
 }
 
-// What windows show: a direct-mapped cache of translations. An entry holds as long as nothing was unmapped since; that
-// something is mapped meanwhile does not matter, because holes are not kept.
+// What windows show: translations, two for each level of a guest's tables and eight for data. One holds as long as
+// nothing was unmapped since; that something is mapped meanwhile does not matter, because holes are not kept.
 static struct window {
-    u64 page, generation, frame;
+    u64 page, generation;
+    hpa_t frame;
     u32 domain;
     bool writable;
 } windows[CPUS_MAX][WINDOWS];
 
-void *memory_window(struct domain *d, gpa_t gpa, bool write) {
-    u64 page = gpa.v >> PAGE_SHIFT;
-    struct window *w = &windows[this_cpu()->id][page % WINDOWS];
+static __attribute__((noinline)) bool find_page(struct domain *d, gpa_t gpa, struct window *w) {
+    struct ept_leaf leaf = ept_walk(&d->ept, gpa);
 
-    if (unlikely(w->page != page || w->domain != d->id || w->generation != d->ept.generation)) {
-        struct ept_leaf leaf = ept_walk(&d->ept, gpa);
-        if (!leaf.present && memory_fault(d, gpa))
-            leaf = ept_walk(&d->ept, gpa);
-        if (!leaf.present || leaf.flags & EPT_UNCACHED)
-            return NULL;
-        *w = (struct window){.page = page,
-                             .generation = d->ept.generation,
-                             .frame = (leaf.hpa.v + (gpa.v - leaf.gpa)) >> PAGE_SHIFT,
-                             .domain = d->id,
-                             .writable = leaf.flags & EPT_WRITE};
-    }
-    if (write && !w->writable)
+    if (!leaf.present && memory_fault(d, gpa))
+        leaf = ept_walk(&d->ept, gpa);
+    if (!leaf.present || leaf.flags & EPT_UNCACHED)
+        return false;
+    *w = (struct window){.page = gpa.v >> PAGE_SHIFT,
+                         .generation = d->ept.generation,
+                         .frame = HPA((leaf.hpa.v + (gpa.v - leaf.gpa)) & PAGE_MASK),
+                         .domain = d->id,
+                         .writable = leaf.flags & EPT_WRITE};
+    return true;
+}
+
+void *memory_window(struct domain *d, gpa_t gpa, bool write, unsigned level) {
+    u64 page = gpa.v >> PAGE_SHIFT;
+    unsigned slot = level ? 6 + level * 2 + (page & 1) : page % 8;
+    struct window *w = &windows[this_cpu()->id][slot];
+    bool known = w->page == page && w->domain == d->id && w->generation == d->ept.generation;
+
+    if ((unlikely(!known) && !find_page(d, gpa, w)) || (write && !w->writable))
         return NULL;
-    return slot_map(page % WINDOWS, HPA(w->frame << PAGE_SHIFT | (gpa.v & ~PAGE_MASK)));
+    return slot_map(slot, HPA(w->frame.v | (gpa.v & ~PAGE_MASK)));
 }
 
 // Copies page by page; `write` is the direction seen from the kernel.
@@ -164,7 +170,7 @@ static int copy(struct domain *d, gpa_t gpa, void *buffer, u64 bytes, bool write
 
     while (bytes) {
         u64 piece = MIN(bytes, PAGE_SIZE - (gpa.v & ~PAGE_MASK));
-        u8 *page = memory_window(d, gpa, write);
+        u8 *page = memory_window(d, gpa, write, 0);
         if (!page)
             return -BASALT_EFAULT;
         memcpy(write ? page : kernel, write ? kernel : page, piece);
@@ -208,6 +214,7 @@ void memory_unmap_identity(struct domain *d, hpa_t base, u64 bytes) {
     u64 done; // where a table for a split is missing the rest stays mapped until the domain ends
 
     (void)!each_piece(d, GPA(base.v), bytes >> PAGE_SHIFT, ~0ull, unmap_own, 0, &done);
+    slots_clear();
 }
 
 int memory_teardown(struct domain *d, unsigned *budget) {

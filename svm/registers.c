@@ -140,7 +140,13 @@ void svm_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 id
     vmcb_changed(vmcb, VMCB_CLEAN_TABLES);
 }
 
-unsigned svm_cpl(struct cpu_state *cpu) { return vmcb_of(cpu)->cpl; }
+u32 svm_code_segment(struct cpu_state *cpu, u64 *base) {
+    const struct vmcb *vmcb = vmcb_of(cpu);
+
+    *base = vmcb->cs.base;
+    return (vmcb->cs.attributes & 0x9fu) | (vmcb->cs.attributes & 0x700u) << 4 |
+           (u32)vmcb->cpl << 5;
+}
 
 // MSRs that are fields of the VMCB. All but the first two the guest reads and writes without an
 // exit.

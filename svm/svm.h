@@ -69,7 +69,7 @@ void svm_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *
                      u16 *idt_limit);
 void svm_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
                       u16 idt_limit);
-unsigned svm_cpl(struct cpu_state *cpu);
+u32 svm_code_segment(struct cpu_state *cpu, u64 *base);
 bool svm_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
 bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
 

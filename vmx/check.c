@@ -238,7 +238,8 @@ static const char *check_activity(const struct facts *f) {
     bool nmi = (f->event & EVENT_VALID) && f->type == EVENT_NMI;
 
     RULE(activity <= ACTIVITY_LAST, "activity state");
-    RULE(activity != ACTIVITY_HLT || !vmx_cpl(NULL), "activity state: HLT outside CPL 0");
+    RULE(activity != ACTIVITY_HLT || !SEGMENT_DPL(vmcs_read32(GUEST_ATTRIBUTES(BASALT_SS))),
+         "activity state: HLT outside CPL 0");
     RULE(!activity || !(blocking & SHADOW), "activity state: blocked by STI or MOV SS");
     RULE(!(blocking & ~0x1fu), "interruptibility: reserved bits");
     RULE((blocking & SHADOW) != SHADOW, "interruptibility: STI and MOV SS");

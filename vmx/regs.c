@@ -122,8 +122,12 @@ void vmx_write_tables(struct cpu_state *cpu unused, u64 gdt_base, u16 gdt_limit,
     vmcs_write32(GUEST_IDTR_LIMIT, idt_limit);
 }
 
-unsigned vmx_cpl(struct cpu_state *cpu unused) {
-    return (vmcs_read32(GUEST_ATTRIBUTES(BASALT_SS)) >> 5) & 3;
+u32 vmx_code_segment(struct cpu_state *cpu unused, u64 *base) {
+    u32 cs = vmcs_read32(GUEST_ATTRIBUTES(BASALT_CS)),
+        ss = vmcs_read32(GUEST_ATTRIBUTES(BASALT_SS));
+
+    *base = vmcs_readnat(GUEST_BASE(BASALT_CS));
+    return (cs & ~0x60u) | (ss & 0x60);
 }
 
 static void init_segments(void) {

@@ -118,7 +118,7 @@ void vmx_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *
                      u16 *idt_limit);
 void vmx_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
                       u16 idt_limit);
-unsigned vmx_cpl(struct cpu_state *cpu);
+u32 vmx_code_segment(struct cpu_state *cpu, u64 *base);
 bool vmx_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
 bool vmx_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
 /// Opens the guest's own MSRs in a bitmap that is all ones.

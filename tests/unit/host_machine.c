@@ -205,7 +205,9 @@ static int fake_state_init(struct cpu_state *cpu) {
 
     assert_non_null(cpu->pages[1]);
     assert_null(cpu->pages[2]);
-    *s = (struct host_vcpu){.registers[REG_CR0] = 0x60000010, .registers[REG_DR7] = 0x400};
+    *s = (struct host_vcpu){.registers[REG_DR7] = 0x400};
+    cpu->cr0_guest = 0x60000010;
+    cpu->cr4_guest = cpu->efer_guest = 0;
     for (unsigned i = 0; i < 8; i++)
         s->segments[i] = (struct basalt_segment){.limit = 0xffff, .attributes = 0x93};
     s->segments[BASALT_CS].attributes = 0x9b;
@@ -226,11 +228,19 @@ static struct exit fake_run(struct cpu_state *cpu, u64 until) {
     assert_non_null(host_run);
     return host_run(cpu);
 }
+static u64 *register_of(struct cpu_state *cpu, enum backend_register reg) {
+    return reg == REG_CR0    ? &cpu->cr0_guest
+           : reg == REG_CR4  ? &cpu->cr4_guest
+           : reg == REG_EFER ? &cpu->efer_guest
+                             : &only_loaded(cpu)->registers[reg];
+}
 static u64 fake_read(struct cpu_state *cpu, enum backend_register reg) {
-    return only_loaded(cpu)->registers[reg];
+    only_loaded(cpu);
+    return *register_of(cpu, reg);
 }
 static void fake_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
-    only_loaded(cpu)->registers[reg] = value;
+    only_loaded(cpu);
+    *register_of(cpu, reg) = value;
 }
 static struct basalt_segment fake_read_segment(struct cpu_state *cpu, unsigned index) {
     assert_true(index < 8);
@@ -259,7 +269,12 @@ static void fake_write_tables(struct cpu_state *cpu, u64 gdt, u16 gdt_limit, u64
     s->idt_base = idt;
     s->idt_limit = idt_limit;
 }
-static unsigned fake_cpl(struct cpu_state *cpu) { return only_loaded(cpu)->cpl; }
+static u32 fake_code_segment(struct cpu_state *cpu, u64 *base) {
+    const struct host_vcpu *s = only_loaded(cpu);
+
+    *base = s->segments[BASALT_CS].base;
+    return (s->segments[BASALT_CS].attributes & ~0x60u) | s->cpl << 5;
+}
 static bool fake_read_msr(struct cpu_state *cpu, u32 msr unused, u64 *value) {
     only_loaded(cpu);
     *value = 0;
@@ -298,7 +313,7 @@ static const struct backend fake_backend = {
     .write_segment = fake_write_segment,
     .read_tables = fake_read_tables,
     .write_tables = fake_write_tables,
-    .cpl = fake_cpl,
+    .code_segment = fake_code_segment,
     .read_msr = fake_read_msr,
     .write_msr = fake_write_msr,
     .can_interrupt = fake_can_interrupt,
@@ -356,11 +371,9 @@ void host_set_mode(struct vcpu *v, enum cpu_mode mode) {
     for (unsigned i = 0; i < 6; i++)
         s->segments[i] = data;
     s->segments[BASALT_CS].attributes = mode == MODE_64 ? 0xa09b : mode == MODE_32 ? 0xc09b : 0x9b;
-    s->registers[REG_CR0] = mode == MODE_16   ? 0x10
-                            : mode == MODE_32 ? 0x11
-                                              : CR0_PG | CR0_WP | 0x11;
-    s->registers[REG_CR4] = mode == MODE_64 ? CR4_PAE : 0;
-    s->registers[REG_EFER] = mode == MODE_64 ? EFER_LME | EFER_LMA | EFER_NXE : 0;
+    v->cpu.cr0_guest = mode == MODE_16 ? 0x10 : mode == MODE_32 ? 0x11 : CR0_PG | CR0_WP | 0x11;
+    v->cpu.cr4_guest = mode == MODE_64 ? CR4_PAE : 0;
+    v->cpu.efer_guest = mode == MODE_64 ? EFER_LME | EFER_LMA | EFER_NXE : 0;
 }
 
 struct domain *host_domain(const char *name, u64 quota) {

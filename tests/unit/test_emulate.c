@@ -881,7 +881,6 @@ static void test_string_ports(void **state unused) {
                          .write = out,
                          .port = 0x170,
                          .string = true,
-                         .rep = rep,
                          .insn_length = (u8)s.length};
         for (unsigned i = 0; i < 16; i++)
             v->cpu.gprs[i] = host_random();

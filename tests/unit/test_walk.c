@@ -127,8 +127,7 @@ struct walk_result {
 
 // Walks and sets the bits in `copy`, an image of the tables.
 static struct walk_result model_walk(u8 *copy, u64 linear, bool write, bool user, bool fetch) {
-    u64 cr0 = cpu->registers[REG_CR0], cr4 = cpu->registers[REG_CR4],
-        efer = cpu->registers[REG_EFER];
+    u64 cr0 = v->cpu.cr0_guest, cr4 = v->cpu.cr4_guest, efer = v->cpu.efer_guest;
     bool long_mode = efer & BIT(10), pae = cr4 & BIT(5), nxe = efer & BIT(11);
     static const unsigned shifts_long[] = {39, 30, 21, 12}, shifts_pae[] = {30, 21, 12},
                           shifts_32[] = {22, 12};
@@ -201,12 +200,12 @@ enum format { LEGACY, PAE, LONG };
 static void random_controls(enum format format) {
     u64 r = host_random();
 
-    cpu->registers[REG_CR0] = BIT(31) | 1 | (r & BIT(16));
-    cpu->registers[REG_CR4] = (format == LEGACY ? r & BIT(4) : BIT(5)) | (r & BIT(21));
-    cpu->registers[REG_EFER] = (format == LONG ? BIT(8) | BIT(10) : 0) | (r & BIT(11));
-    if (format != LEGACY && cpu->registers[REG_EFER] & BIT(11))
-        cpu->registers[REG_CR4] |=
-            r & BIT(20); // SMEP; what it does to error codes without NX is tested below
+    v->cpu.cr0_guest = BIT(31) | 1 | (r & BIT(16));
+    v->cpu.cr4_guest = (format == LEGACY ? r & BIT(4) : BIT(5)) | (r & BIT(21));
+    v->cpu.efer_guest = (format == LONG ? BIT(8) | BIT(10) : 0) | (r & BIT(11));
+    if (format != LEGACY && v->cpu.efer_guest & BIT(11))
+        v->cpu.cr4_guest |= r &
+                            BIT(20); // SMEP; what it does to error codes without NX is tested below
     cpu->registers[REG_CR3] = (host_random() % TABLES << 12) |
                               (format == PAE ? host_random() % 128 * 32 : 0x18);
     v->cpu.rflags = 2 | (r & BIT(18));
@@ -259,14 +258,14 @@ static void test_pse36(void **state unused) {
     gpa_t gpa;
 
     host_set_mode(v, MODE_32);
-    cpu->registers[REG_CR0] |= BIT(31);
-    cpu->registers[REG_CR4] = BIT(4);
+    v->cpu.cr0_guest |= BIT(31);
+    v->cpu.cr4_guest = BIT(4);
     cpu->registers[REG_CR3] = 0x1000;
     write_entry(0x1000 + 4 * 0x300, 4, 0x00c00000 | 0xab << 13 | 0x87);
     assert_int_equal(translate(0xc0123456, true, true, false, &gpa, &fault), 0);
     assert_true(gpa.v == 0xab00c00000 + 0x123456);
     assert_int_equal(read_entry(0x1000 + 4 * 0x300, 4), 0x00c00000 | 0xab << 13 | 0xe7);
-    cpu->registers[REG_CR4] = 0; // the bit means nothing then: it is a table
+    v->cpu.cr4_guest = 0; // the bit means nothing then: it is a table
     write_entry(0x1000 + 4 * 0x300, 4, 0x2087);
     write_entry(0x2000 + 4 * 0x123, 4, 0x7007);
     assert_int_equal(translate(0xc0123456, true, true, false, &gpa, &fault), 0);
@@ -291,14 +290,14 @@ static void test_fetch_bit_with_smep(void **state unused) {
     gpa_t gpa;
 
     host_set_mode(v, MODE_32);
-    cpu->registers[REG_CR0] |= BIT(31);
-    cpu->registers[REG_CR4] = BIT(4) | BIT(20);
+    v->cpu.cr0_guest |= BIT(31);
+    v->cpu.cr4_guest = BIT(4) | BIT(20);
     cpu->registers[REG_CR3] = 0x1000;
     write_entry(0x1000, 4, 0x87);
     assert_int_not_equal(translate(0x1000, false, false, true, &gpa, &fault), 0);
     assert_true(fault.faulted);
     assert_int_equal(fault.error, 0x11);
-    cpu->registers[REG_CR4] = BIT(4);
+    v->cpu.cr4_guest = BIT(4);
     assert_int_equal(translate(0x1000, false, false, true, &gpa, &fault), 0);
     write_entry(0x1000, 4, 0);
     assert_int_not_equal(translate(0x1000, false, false, true, &gpa, &fault), 0);

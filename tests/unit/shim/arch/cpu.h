@@ -29,6 +29,7 @@ struct cpu {
     struct vcpu *vcpu;
     struct basalt_trace *trace;
     void *scheduler;
+    u64 slot_changes;
 };
 extern struct cpu host_cpu;
 static inline struct cpu *this_cpu(void) { return &host_cpu; }

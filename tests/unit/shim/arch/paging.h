@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include "arch/cpu.h"
 #include "arch/types.h"
 
 #define HOST_RAM (64 * MIB)
@@ -32,7 +33,7 @@ static inline void *pool_ptr(hpa_t pa) {
 static inline hpa_t pool_hpa(const void *p) { return HPA((u64)((const u8 *)p - host_ram)); }
 static inline void *page_peek(hpa_t pa) { return pool_ptr(pa); }
 static inline void *slot_map(unsigned slot unused, hpa_t pa) { return pool_ptr(pa); }
-static inline void slots_clear(void) {}
+static inline void slots_clear(void) { host_cpu.slot_changes++; }
 static inline hpa_t kernel_virt_to_hpa(const void *va unused) { return HPA(0); }
 static inline void unmap_kernel(u64 va unused, u64 bytes unused) {}
 static inline void paging_set_frame_source(hpa_t (*alloc)(void) unused) {}
