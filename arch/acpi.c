@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finding the ACPI tables: RSDP from the boot loader or the BIOS area, then every table that the
-// root names. Follows the ACPI specification, "Finding the RSDP on IA-PC Systems".
+// Finding and reading the ACPI tables. Invariant: no byte at or beyond a table's end is read, and a table is checked to
+// its end before anything of it is stored. Follows the ACPI specification, "Finding the RSDP on IA-PC Systems" and "ACPI
+// System Description Tables", the PCI Firmware specification, "MCFG Table", and Microsoft's "Serial Port Console
+// Redirection Table".
 
 #include "arch/acpi.h"
 
@@ -14,90 +16,200 @@
 #define EBDA_SIZE      1024u
 #define BIOS_AREA      0xe0000ull
 #define BIOS_AREA_SIZE 0x20000u
-#define RSDP_SIZE      36u
+#define RSDP_SIZE_1    20u // ACPI 1.0
+#define RSDP_SIZE_2    36u
+#define HEADER_SIZE    36u
 #define TABLE_MAX      (1 * MIB)
 #define TABLES_MAX     64u
-#define HEADER_SIZE    36u
+
+#define SPACE_IO       1u     // of a generic address
+#define ENABLED        BIT(0) // flags of processors and memory ranges
+#define ONLINE_CAPABLE BIT(1)
 
 struct acpi_info acpi;
-static char found[TABLES_MAX * 5 + 1]; // signatures, for the report
 
-// Looks for the RSDP on 16-byte boundaries. Returns its physical address or 0.
-static u64 scan(u64 base, u64 size) {
-    unsigned entry_size;
+static u64 get(const u8 *table, unsigned offset, unsigned bytes) {
+    u64 value = 0;
+    memcpy(&value, table + offset, bytes);
+    return value;
+}
+
+// The I/O port that the generic address at `offset` names, 0 if it is none.
+static u16 get_port(const u8 *table, unsigned offset) {
+    u64 address = get(table, offset + 4, 8);
+    return table[offset] == SPACE_IO && address <= 0xfff8 ? (u16)address : 0;
+}
+
+static bool checksum_ok(const u8 *bytes, u64 size) {
+    u8 sum = 0;
+    for (u64 i = 0; i < size; i++)
+        sum = (u8)(sum + bytes[i]);
+    return sum == 0;
+}
+
+u64 acpi_parse_rsdp(const u8 *bytes, u64 size, unsigned *entry_size) {
+    if (size < RSDP_SIZE_1 || memcmp(bytes, "RSD PTR ", 8) != 0 || !checksum_ok(bytes, RSDP_SIZE_1))
+        return 0;
+    u64 length = bytes[15] >= 2 && size >= RSDP_SIZE_2 ? get(bytes, 20, 4) : 0;
+    bool extended = length >= RSDP_SIZE_2 && length <= size && checksum_ok(bytes, length);
+    u64 xsdt = extended ? get(bytes, 24, 8) : 0;
+    *entry_size = xsdt ? 8 : 4;
+    return xsdt ? xsdt : get(bytes, 16, 4);
+}
+
+enum { MADT_CPU = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_X2APIC_CPU = 9, SRAT_MEMORY = 1 };
+
+static void take_madt_entry(const u8 *e, struct acpi_info *info) {
+    if (e[0] == MADT_CPU || e[0] == MADT_X2APIC_CPU)
+        info->cpu_count += (get(e, e[0] == MADT_CPU ? 4 : 8, 4) & (ENABLED | ONLINE_CAPABLE)) != 0;
+    if (e[0] == MADT_IOAPIC && info->ioapic_count < ACPI_IOAPICS_MAX) {
+        info->ioapics[info->ioapic_count].address = (u32)get(e, 4, 4);
+        info->ioapics[info->ioapic_count++].gsi_base = (u32)get(e, 8, 4);
+    }
+    if (e[0] == MADT_OVERRIDE && info->override_count < ACPI_OVERRIDES_MAX)
+        info->overrides[info->override_count++] =
+            (struct acpi_override){.irq = e[3],
+                                   .gsi = (u32)get(e, 4, 4),
+                                   .active_low = (e[8] & 3) == 3, // polarity
+                                   .level = (e[8] >> 2 & 3) == 3};
+}
+
+static void take_srat_entry(const u8 *e, struct acpi_info *info) {
+    u64 base = get(e, 8, 8), end;
+    if (e[0] != SRAT_MEMORY || !(get(e, 28, 4) & ENABLED) ||
+        __builtin_add_overflow(base, get(e, 16, 8), &end) ||
+        info->node_range_count == ACPI_NODES_MAX)
+        return;
+    info->node_ranges[info->node_range_count].base = base;
+    info->node_ranges[info->node_range_count].end = end;
+    info->node_ranges[info->node_range_count++].node = (u32)get(e, 2, 4);
+}
+
+static void take_mcfg(const u8 *t, struct acpi_info *info) {
+    for (u32 at = 44; at + 16 <= get(t, 4, 4); at += 16) {
+        u64 base = get(t, at, 8);
+        if (!base || base % MIB || get(t, at + 8, 2) || t[at + 10] > t[at + 11] || info->ecam)
+            continue;
+        info->ecam = base;
+        info->ecam_first = t[at + 10];
+        info->ecam_last = t[at + 11];
+    }
+}
+
+static void take_fadt(const u8 *t, struct acpi_info *info) {
+    info->dsdt = get(t, 40, 4);
+    info->pm1a_control = (u16)get(t, 64, 2);
+    info->pm1b_control = (u16)get(t, 68, 2);
+    info->pm_timer_port = t[91] == 4 && get(t, 76, 4) <= 0xfffc ? (u16)get(t, 76, 2) : 0;
+    if (get(t, 4, 4) >= 129 && get(t, 112, 4) & BIT(10)) { // since ACPI 2.0; RESET_REG_SUP
+        info->reset_port = get_port(t, 116);
+        info->reset_value = t[128];
+    }
+}
+
+static void take_spcr(const u8 *t, struct acpi_info *info) {
+    static const u32 rates[] = {0, 0, 0, 9600, 19200, 0, 57600, 115200};
+    info->spcr_port = t[36] <= 1 ? get_port(t, 40) : 0; // interface types 0 and 1 are 16550s
+    info->spcr_baud = t[58] < ARRAY_SIZE(rates) ? rates[t[58]] : 0;
+}
+
+// A table may be a list of entries that begin with their type and length.
+static const struct kind {
+    char signature[5];
+    u8 least, entries;  // bytes of the table at least; where its list begins, 0: none
+    u8 entry_least[10]; // bytes of an entry of this type at least; 0: any
+    void (*take)(const u8 *table_or_entry, struct acpi_info *info);
+} kinds[] = {
+    {"APIC",
+     44,
+     44,
+     {[MADT_CPU] = 8, [MADT_IOAPIC] = 12, [MADT_OVERRIDE] = 10, [MADT_X2APIC_CPU] = 16},
+     take_madt_entry},
+    {"FACP", 116, 0, {0}, take_fadt},
+    {"HPET", 56, 0, {0}, NULL},
+    {"MCFG", 44, 0, {0}, take_mcfg},
+    {"SPCR", 80, 0, {0}, take_spcr},
+    {"SRAT", 48, 48, {[SRAT_MEMORY] = 40}, take_srat_entry},
+};
+
+static const char *take_table(const struct kind *k, const u8 *t, u64 length,
+                              struct acpi_info *info) {
+    if (length < k->least)
+        return "too short";
+    for (u64 at = k->entries; k->entries && at < length; at += t[at + 1])
+        if (length - at < 2 || t[at + 1] < 2 || t[at + 1] > length - at ||
+            (t[at] < ARRAY_SIZE(k->entry_least) && t[at + 1] < k->entry_least[t[at]]))
+            return "bad entry length";
+    for (u64 at = k->entries; k->entries && at < length; at += t[at + 1])
+        k->take(t + at, info);
+    if (!k->entries && k->take)
+        k->take(t, info);
+    return NULL;
+}
+
+const char *acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info) {
+    u64 length = size >= HEADER_SIZE ? get(bytes, 4, 4) : 0;
+    if (length < HEADER_SIZE || length > size)
+        return "bad length";
+    if (!checksum_ok(bytes, length))
+        return "wrong checksum";
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
+        if (memcmp(bytes, kinds[i].signature, 4) == 0)
+            return take_table(&kinds[i], bytes, length, info);
+    return NULL;
+}
+
+// Maps a table with all of its bytes and reads it; NULL, and a complaint, if it is broken.
+static const u8 *read_table(u64 address, u64 *length) {
+    const u8 *table = address ? device_map(HPA(address), HEADER_SIZE, MAP_READ) : NULL;
+    *length = table ? get(table, 4, 4) : 0;
+    const u8 *whole = *length && *length <= TABLE_MAX ? device_map(HPA(address), *length, MAP_READ)
+                                                      : NULL;
+    const char *wrong = whole ? acpi_parse_table(whole, *length, &acpi) : "bad address or length";
+    if (!wrong)
+        return whole;
+    char name[] = "????";
+    for (unsigned i = 0; table && i < 4; i++)
+        name[i] = table[i] >= ' ' && table[i] <= '~' ? (char)table[i] : '?';
+    log_warn("basalt: acpi: table %s at 0x%lx ignored: %s", name, address, wrong);
+    return NULL;
+}
+
+// Looks for the RSDP on 16-byte boundaries; returns the root table's address, or 0.
+static u64 scan(u64 base, u64 size, unsigned *entry_size) {
     const u8 *bytes = device_map(HPA(base), size, MAP_READ);
-    for (u64 at = 0; bytes && at + RSDP_SIZE <= size; at += 16)
-        if (acpi_parse_rsdp(bytes + at, size - at, &entry_size))
-            return base + at;
+    for (u64 at = 0; bytes && at < size; at += 16) {
+        u64 root = acpi_parse_rsdp(bytes + at, size - at, entry_size);
+        acpi.rsdp = root ? base + at : 0;
+        if (root)
+            return root;
+    }
     return 0;
 }
 
-static u64 find_rsdp(void) {
+static u64 find_root(unsigned *entry_size) {
     const u16 *segment = device_map(HPA(EBDA_POINTER), sizeof(u16), MAP_READ);
     u64 ebda = segment ? (u64)*segment << 4 : 0;
-    u64 rsdp = ebda >= 0x80000 && ebda < 0xa0000 ? scan(ebda, EBDA_SIZE) : 0;
-    return rsdp ? rsdp : scan(BIOS_AREA, BIOS_AREA_SIZE);
-}
-
-// Maps a table with all of its bytes; NULL if it claims an absurd length.
-static const u8 *map_table(u64 address, u32 *length) {
-    const u8 *header = address ? device_map(HPA(address), HEADER_SIZE, MAP_READ) : NULL;
-    if (!header)
-        return NULL;
-    memcpy(length, header + 4, sizeof(*length));
-    bool possible = *length >= HEADER_SIZE && *length <= TABLE_MAX;
-    return possible ? device_map(HPA(address), *length, MAP_READ) : NULL;
-}
-
-static void broken(const u8 *signature, u64 address, const char *why) {
-    char name[5] = "????";
-    for (unsigned i = 0; signature && i < 4; i++)
-        name[i] = signature[i] >= ' ' && signature[i] <= '~' ? (char)signature[i] : '?';
-    acpi.tables_broken++;
-    log_warn("basalt: acpi: table %s at 0x%lx ignored: %s", name, address, why);
-}
-
-static void read_table(u64 address) {
-    u32 length = 0;
-    const u8 *table = map_table(address, &length);
-    const char *why = table ? acpi_parse_table(table, length, &acpi) : "bad address or length";
-    if (why) {
-        broken(table, address, why);
-        return;
-    }
-    if (memcmp(table, "DMAR", 4) == 0)
-        acpi.dmar = address;
-    size_t end = 5u * acpi.tables_found++;
-    found[end] = ' ';
-    memcpy(found + end + 1, table, 4);
-}
-
-static void read_root(u64 root, unsigned entry_size) {
-    u32 length = 0;
-    const u8 *table = map_table(root, &length);
-    if (!table || !acpi_checksum(table, length)) {
-        broken(table, root, "root table's length or checksum is wrong");
-        return;
-    }
-    u32 count = MIN((length - HEADER_SIZE) / entry_size, TABLES_MAX);
-    for (u32 i = 0; i < count; i++) {
-        u64 address = 0;
-        memcpy(&address, table + HEADER_SIZE + i * entry_size, entry_size);
-        read_table(address);
-    }
+    u64 root = ebda >= 0x80000 && ebda < 0xa0000 ? scan(ebda, EBDA_SIZE, entry_size) : 0;
+    return root ? root : scan(BIOS_AREA, BIOS_AREA_SIZE, entry_size);
 }
 
 void acpi_init(const struct boot_params *params) {
-    unsigned entry_size = 0;
-    acpi.rsdp = find_rsdp();
-    u64 root = acpi_parse_rsdp(params->rsdp, params->rsdp_size, &entry_size);
-    if (!root && acpi.rsdp)
-        root = acpi_parse_rsdp(device_map(HPA(acpi.rsdp), RSDP_SIZE, MAP_READ), RSDP_SIZE,
-                               &entry_size);
-    if (root)
-        read_root(root, entry_size);
-    log_info("basalt: acpi: RSDP at 0x%lx, %u tables:%s; %u broken; %u processors", acpi.rsdp,
-             acpi.tables_found, found, acpi.tables_broken, acpi.cpu_count);
+    char found[TABLES_MAX * 5 + 1] = ""; // signatures
+    unsigned entry_size = 4, own_size, good = 0, count = 0;
+    u64 length = 0, found_root = find_root(&entry_size);
+    u64 root = acpi_parse_rsdp(params->rsdp, params->rsdp_size, &own_size);
+    entry_size = root ? own_size : entry_size;
+    const u8 *table = root || found_root ? read_table(root ? root : found_root, &length) : NULL;
+    if (table)
+        count = (unsigned)MIN((length - HEADER_SIZE) / entry_size, TABLES_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        const u8 *t = read_table(get(table, HEADER_SIZE + i * entry_size, entry_size), &length);
+        if (t)
+            format(found + 5 * good++, 6, " %.4s", (const char *)t);
+    }
+    log_info("basalt: acpi: RSDP at 0x%lx, %u tables:%s; %u broken; %u processors", acpi.rsdp, good,
+             found, count - good, acpi.cpu_count);
 }
 
 u32 acpi_node_of(u64 address) {

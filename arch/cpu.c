@@ -6,23 +6,17 @@
 
 #include "arch/cpu.h"
 
-#include "arch/mcheck.h"
 #include "arch/paging.h"
 #include "arch/string.h"
 #include "arch/x86.h"
 #include "kernel/log.h"
 
-#define GDT_CODE64        0x00af9b000000ffffull // present, ring 0, accessed; long
-#define GDT_DATA          0x00cf93000000ffffull
-#define GDT_TSS           0x0000890000000000ull // available 64-bit TSS
+#define GDT_CODE64  0x00af9b000000ffffull // present, ring 0, accessed; long
+#define GDT_DATA    0x00cf93000000ffffull
+#define GDT_TSS     0x0000890000000000ull // available 64-bit TSS
 
-#define IDT_GATE          0x8e00u // present, ring 0, interrupt gate: IF is cleared
-#define IST_NMI           1u
-#define IST_DOUBLE_FAULT  2u
-#define IST_MACHINE_CHECK 3u
-
-#define CPUID_INTEL       0x756e6547u // EBX of leaf 0
-#define CPUID_AMD         0x68747541u
+#define IDT_GATE    0x8e00u // present, ring 0, interrupt gate: IF is cleared
+#define TRAP_STACKS 3u      // of NMI, #DF and #MC
 
 struct idt_gate {
     u16 offset_low, selector, flags, offset_middle;
@@ -35,7 +29,7 @@ static struct cpu boot_cpu = {.self = &boot_cpu};
 static struct idt_gate idt[256];
 static u8 boot_trap_stack[4096] __attribute__((aligned(16))); // until there are guarded ones
 
-extern const u8 trap_entries[], irq_entries[];
+extern const u8 trap_entries[];
 
 struct cpu *cpu_boot(void) {
     return &boot_cpu;
@@ -66,15 +60,11 @@ static const struct feature {
 };
 
 static void read_features(struct cpu_features *f) {
-    struct cpuid r = cpuid(0);
-    f->vendor = r.ebx == CPUID_INTEL ? VENDOR_INTEL
-                : r.ebx == CPUID_AMD ? VENDOR_AMD
-                                     : VENDOR_OTHER;
-    f->max_leaf = r.eax;
+    f->max_leaf = cpuid(0).eax;
     f->max_extended_leaf = cpuid(0x80000000).eax;
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
         u32 leaf = features[i].leaf;
-        r = cpuid(leaf);
+        struct cpuid r = cpuid(leaf);
         const u32 registers[] = {r.eax, r.ebx, r.ecx, r.edx};
         *features[i].found = leaf <= (leaf & 0x80000000 ? f->max_extended_leaf : f->max_leaf) &&
                              registers[features[i].reg] & features[i].bit;
@@ -96,25 +86,18 @@ static void init_controls(void) {
     write_cr3(read_cr3());
 }
 
-static void set_gate(unsigned vector, const u8 *entry, unsigned ist) {
-    u64 offset = (u64)entry;
-    idt[vector] = (struct idt_gate){
-        .offset_low = (u16)offset,
-        .selector = KERNEL_CS,
-        .flags = (u16)(IDT_GATE | ist),
-        .offset_middle = (u16)(offset >> 16),
-        .offset_high = (u32)(offset >> 32),
-    };
-}
-
 static void init_idt(void) {
-    for (unsigned v = 0; v < 32; v++)
-        set_gate(v, trap_entries + 16 * v, 0);
-    for (unsigned v = 32; v < 256; v++)
-        set_gate(v, irq_entries + 16 * (v - 32), 0);
-    set_gate(EXC_NMI, trap_entries + 16 * EXC_NMI, IST_NMI);
-    set_gate(EXC_DF, trap_entries + 16 * EXC_DF, IST_DOUBLE_FAULT);
-    set_gate(EXC_MC, trap_entries + 16 * EXC_MC, IST_MACHINE_CHECK);
+    static const u8 stacks[] = {[EXC_NMI] = 1, [EXC_DF] = 2, [EXC_MC] = TRAP_STACKS};
+    for (unsigned v = 0; v < ARRAY_SIZE(idt); v++) {
+        u64 offset = (u64)trap_entries + 16 * v;
+        idt[v] = (struct idt_gate){
+            .offset_low = (u16)offset,
+            .selector = KERNEL_CS,
+            .flags = IDT_GATE | (v < ARRAY_SIZE(stacks) ? stacks[v] : 0),
+            .offset_middle = (u16)(offset >> 16),
+            .offset_high = (u32)(offset >> 32),
+        };
+    }
 }
 
 static void load_tables(struct cpu *cpu) {
@@ -145,13 +128,10 @@ static void load_tables(struct cpu *cpu) {
 
 int cpu_alloc_stacks(struct cpu *cpu) {
     cpu->stack_top = stack_alloc(KERNEL_STACK_PAGES);
-    for (unsigned ist = IST_NMI; ist <= IST_MACHINE_CHECK; ist++) {
-        u64 top = stack_alloc(TRAP_STACK_PAGES);
-        if (!top)
-            return -1;
-        cpu->tss.ist[ist - 1] = top;
-    }
-    return cpu->stack_top ? 0 : -1;
+    bool all = cpu->stack_top;
+    for (unsigned i = 0; i < TRAP_STACKS; i++)
+        all &= (cpu->tss.ist[i] = stack_alloc(TRAP_STACK_PAGES)) != 0;
+    return all ? 0 : -1;
 }
 
 static void report_features(const char *what, bool found) {
@@ -176,8 +156,8 @@ static void report(void) {
 void cpu_init(void) {
     read_features(&cpu_features);
     init_idt();
-    for (unsigned ist = IST_NMI; ist <= IST_MACHINE_CHECK; ist++)
-        boot_cpu.tss.ist[ist - 1] = (u64)boot_trap_stack + sizeof(boot_trap_stack);
+    for (unsigned i = 0; i < TRAP_STACKS; i++)
+        boot_cpu.tss.ist[i] = (u64)boot_trap_stack + sizeof(boot_trap_stack);
     load_tables(&boot_cpu);
     init_controls();
     report();

@@ -24,11 +24,8 @@
 #define VECTOR_ERROR        0xf2u // local APIC error
 #define VECTOR_SPURIOUS     0xffu // never recorded, never acknowledged
 
-enum cpu_vendor { VENDOR_OTHER, VENDOR_INTEL, VENDOR_AMD };
-
 // What the boot processor has; the others are required to have the same.
 struct cpu_features {
-    enum cpu_vendor vendor;
     u32 max_leaf, max_extended_leaf;
     u32 physical_bits, linear_bits;
     bool xsave, smep, smap, umip, fsgsbase, x2apic, tsc_deadline, invariant_tsc, page1g, mca;
@@ -115,6 +112,11 @@ struct trap_frame {
 
 /// Exceptions and NMIs end here; called by arch/traps.S only.
 void trap_handle(struct trap_frame *frame);
+
+/// Machine checks, in arch/mcheck.c: lets every bank of this CPU report, and reports what was left from before the boot.
+void mcheck_init(void);
+/// Handles #MC: names the banks that report. Panics when the processor can't go on.
+void mcheck_handle(const struct trap_frame *frame);
 
 /// Calls `function(argument)` on another stack; it does not return.
 noreturn void cpu_call_on_stack(u64 stack_top, void (*function)(const void *),

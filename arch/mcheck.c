@@ -4,8 +4,6 @@
 // end of the machine. Follows the SDM, "Machine-Check Architecture", and "Interpreting
 // Machine-Check Error Codes".
 
-#include "arch/mcheck.h"
-
 #include "arch/cpu.h"
 #include "arch/x86.h"
 #include "kernel/log.h"
@@ -17,17 +15,13 @@ static const char *error_name(u64 status) {
         u32 bits;
         const char *name;
     } kinds[] = {
-        {0x800, "bus or interconnect error"},
-        {0x400, "internal unclassified error"},
-        {0x100, "cache hierarchy error"},
-        {0x080, "memory controller error"},
-        {0x010, "TLB error"},
-        {0x00c, "generic cache hierarchy error"},
+        {0x800, "bus or interconnect"}, {0x400, "internal"}, {0x100, "cache hierarchy"},
+        {0x080, "memory controller"},   {0x010, "TLB"},      {0x00c, "generic cache hierarchy"},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
         if (status & kinds[i].bits)
             return kinds[i].name;
-    return "unclassified error";
+    return "unclassified";
 }
 
 static u64 capabilities(void) { return cpu_features.mca ? rdmsr(MSR_MCG_CAP) : 0; }
@@ -43,7 +37,7 @@ static u64 report_banks(void) {
         if (status & MC_STATUS_ADDRV && !rdmsr_safe(msr + 2, &address))
             address = 0;
         log_err(
-            "basalt: machine check: CPU %u bank %u: %s, %scorrected, status 0x%lx, address 0x%lx",
+            "basalt: machine check: CPU %u bank %u: %s error, %scorrected, status 0x%lx, address 0x%lx",
             this_cpu()->id, bank, error_name(status), status & MC_STATUS_UC ? "un" : "", status,
             address);
         all |= status;

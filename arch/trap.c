@@ -6,7 +6,6 @@
 
 #include "arch/apic.h"
 #include "arch/cpu.h"
-#include "arch/mcheck.h"
 #include "arch/x86.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
@@ -23,28 +22,9 @@ extern const struct fixup __extable_start[], __extable_end[];
 void (*irq_quench)(unsigned vector);
 u64 irq_level_vectors[4];
 
-static const char *const names[] = {"divide error",
-                                    "debug",
-                                    "NMI",
-                                    "breakpoint",
-                                    "overflow",
-                                    "bound range exceeded",
-                                    "invalid opcode",
-                                    "no FPU",
-                                    "double fault",
-                                    "coprocessor overrun",
-                                    "invalid TSS",
-                                    "segment not present",
-                                    "stack fault",
-                                    "general protection",
-                                    "page fault",
-                                    "vector 15",
-                                    "x87 error",
-                                    "alignment check",
-                                    "machine check",
-                                    "SSE error",
-                                    "virtualization exception",
-                                    "control protection"};
+static const char names[][4] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM",
+                                "#DF", "?",   "#TS", "#NP", "#SS", "#GP", "#PF", "?",
+                                "#MF", "#AC", "#MC", "#XM", "#VE", "#CP"};
 
 static bool fix_up(struct trap_frame *frame) {
     for (const struct fixup *f = __extable_start; f < __extable_end; f++) {
@@ -79,9 +59,8 @@ void trap_handle(struct trap_frame *frame) {
         return;
     if (frame->vector == EXC_PF)
         page_fault(frame);
-    panic_trap(frame, "%s, error code 0x%lx",
-               frame->vector < ARRAY_SIZE(names) ? names[frame->vector] : "reserved exception",
-               frame->error);
+    panic_trap(frame, "exception %s, error code 0x%lx",
+               frame->vector < ARRAY_SIZE(names) ? names[frame->vector] : "?", frame->error);
 }
 
 void irq_record(unsigned vector) {

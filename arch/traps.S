@@ -9,7 +9,7 @@
 
     .text
     .balign 16
-    .globl trap_entries, irq_entries
+    .globl trap_entries
 trap_entries:
     .set vector, 0
     .rept 32
@@ -22,8 +22,6 @@ trap_entries:
     .set vector, vector + 1
     .endr
 
-    .balign 16
-irq_entries:
     .rept 224
     .balign 16
     pushq $vector

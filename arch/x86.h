@@ -15,8 +15,8 @@
 #define RFLAGS_AF      BIT(4)
 #define RFLAGS_ZF      BIT(6)
 #define RFLAGS_SF      BIT(7)
-#define RFLAGS_TF      BIT(8) // trap after each instruction
-#define RFLAGS_IF      BIT(9) // interrupts enabled
+#define RFLAGS_TF      BIT(8)  // trap after each instruction
+#define RFLAGS_IF      BIT(9)  // interrupts enabled
 #define RFLAGS_DF      BIT(10) // strings go down
 #define RFLAGS_OF      BIT(11)
 #define RFLAGS_VM      BIT(17) // virtual-8086 mode
@@ -343,5 +343,6 @@ X86_PORT(l, u32)
 // Device registers: one access of the stated width.
 static inline u16 mmio_read16(const volatile void *p) { return *(const volatile u16 *)p; }
 static inline u32 mmio_read32(const volatile void *p) { return *(const volatile u32 *)p; }
+static inline void mmio_write8(volatile void *p, u8 value) { *(volatile u8 *)p = value; }
 static inline void mmio_write16(volatile void *p, u16 value) { *(volatile u16 *)p = value; }
 static inline void mmio_write32(volatile void *p, u32 value) { *(volatile u32 *)p = value; }

@@ -8,11 +8,16 @@
 #include "arch/x86.h"
 #include "drivers/pci.h"
 
-#define MSI_CONTROL     2u // offsets in both capabilities
+#define STATUS          0x06u
+#define CAPABILITIES    0x34u
+#define STATUS_LIST     BIT(4)
+#define CAP_MSI         0x05u
+#define CAP_MSIX        0x11u
+
+#define CONTROL         2u // offset in both capabilities
 #define MSI_ADDRESS     4u
 #define MSI_ENABLE      BIT(0)
-#define MSI_COUNT_SHIFT 1u    // of log2 of the messages that it can have
-#define MSI_WANTED      0x70u // log2 of those in use
+#define MSI_WANTED      0x70u // log2 of the messages in use
 #define MSI_64BIT       BIT(7)
 #define MSI_MASKABLE    BIT(8)
 
@@ -24,9 +29,22 @@
 #define MSIX_DATA       8u  // offsets in an entry
 #define MSIX_VECTOR     12u // control; bit 0: masked
 
+#define MESSAGE_ADDRESS 0xfee00000u
+
+static u8 find_capability(u16 bdf, u8 id) {
+    u8 at = pci_read(bdf, STATUS, 2) & STATUS_LIST ? (u8)pci_read(bdf, CAPABILITIES, 1) & 0xfc : 0;
+    for (unsigned i = 0; i < 48 && at >= 0x40; i++) { // no more fit, whatever a looping list says
+        u32 header = pci_read(bdf, at, 2);
+        if ((header & 0xff) == id)
+            return at;
+        at = header >> 8 & 0xfc;
+    }
+    return 0;
+}
+
 static void change(const struct pci_function *f, u8 cap, u32 set, u32 clear) {
-    u32 control = pci_read(f->bdf, cap + MSI_CONTROL, 2);
-    pci_write(f->bdf, cap + MSI_CONTROL, 2, (control & ~clear) | set);
+    u32 control = pci_read(f->bdf, cap + CONTROL, 2);
+    pci_write(f->bdf, cap + CONTROL, 2, (control & ~clear) | set);
 }
 
 // Where the table is; 0 if it lies outside its BAR.
@@ -47,70 +65,62 @@ void pci_msi_disable(struct pci_function *f) {
 }
 
 void pci_msi_probe(struct pci_function *f) {
-    f->msi_cap = pci_capability(f->bdf, PCI_CAP_MSI);
-    f->msix_cap = pci_capability(f->bdf, PCI_CAP_MSIX);
-    if (f->msi_cap) {
-        u32 control = pci_read(f->bdf, f->msi_cap + MSI_CONTROL, 2);
-        f->msi_count = (u16)(1u << (control >> MSI_COUNT_SHIFT & 7));
-        f->msi_64bit = control & MSI_64BIT;
-        f->msi_maskable = control & MSI_MASKABLE;
-    }
-    if (f->msix_cap) {
-        f->msix_count = (u16)((pci_read(f->bdf, f->msix_cap + MSI_CONTROL, 2) & MSIX_COUNT) + 1);
-        f->msix_bad = !msix_table_address(f);
-    }
+    f->msi_cap = find_capability(f->bdf, CAP_MSI);
+    f->msix_cap = find_capability(f->bdf, CAP_MSIX);
+    if (f->msix_cap)
+        f->msix_count = (u16)((pci_read(f->bdf, f->msix_cap + CONTROL, 2) & MSIX_COUNT) + 1);
+    if (f->msix_cap && !msix_table_address(f))
+        f->msix_count = 0;
     pci_msi_disable(f);
 }
 
-static volatile u8 *msix_entry(struct pci_function *f, unsigned entry) {
-    if (!f->msix_cap || f->msix_bad || entry >= f->msix_count)
-        return NULL;
+// Maps the table and turns MSI-X on with all entries masked, once.
+static bool msix_on(struct pci_function *f) {
+    u64 bytes = f->msix_count * MSIX_ENTRY;
     if (!f->msix_table)
-        f->msix_table =
-            device_map(HPA(msix_table_address(f)), f->msix_count * MSIX_ENTRY, MAP_WRITE | MAP_UC);
-    return f->msix_table ? (volatile u8 *)f->msix_table + entry * MSIX_ENTRY : NULL;
+        f->msix_table = device_map(HPA(msix_table_address(f)), bytes, MAP_WRITE | MAP_UC);
+    if (!f->msix_table)
+        return false;
+    if (pci_read(f->bdf, f->msix_cap + CONTROL, 2) & MSIX_ENABLE)
+        return true;
+    change(f, f->msix_cap, MSIX_ENABLE | MSIX_MASK_ALL, 0);
+    for (u64 at = 0; at < bytes; at += MSIX_ENTRY)
+        mmio_write32(f->msix_table + at + MSIX_VECTOR, 1);
+    change(f, f->msix_cap, 0, MSIX_MASK_ALL);
+    return true;
 }
 
-static int msix_set(struct pci_function *f, unsigned entry, u64 address, u32 data) {
-    volatile u8 *e = msix_entry(f, entry);
-    if (!e)
-        return -1;
-    if (!(pci_read(f->bdf, f->msix_cap + MSI_CONTROL, 2) & MSIX_ENABLE)) {
-        change(f, f->msix_cap, MSIX_ENABLE | MSIX_MASK_ALL, 0);
-        for (unsigned i = 0; i < f->msix_count; i++)
-            mmio_write32((volatile u8 *)f->msix_table + i * MSIX_ENTRY + MSIX_VECTOR, 1);
-    }
-    mmio_write32(e + MSIX_VECTOR, 1);
-    mmio_write32(e, (u32)address);
-    mmio_write32(e + 4, (u32)(address >> 32));
-    mmio_write32(e + MSIX_DATA, data);
-    mmio_write32(e + MSIX_VECTOR, 0);
-    change(f, f->msix_cap, MSIX_ENABLE, MSIX_MASK_ALL);
-    return 0;
-}
-
-static int msi_set(struct pci_function *f, unsigned entry, u64 address, u32 data) {
-    if (!f->msi_cap || entry || (address >> 32 && !f->msi_64bit))
-        return -1;
+static void msi_set(const struct pci_function *f, u32 address, unsigned vector) {
+    bool wide = pci_read(f->bdf, f->msi_cap + CONTROL, 2) & MSI_64BIT;
     change(f, f->msi_cap, 0, MSI_ENABLE | MSI_WANTED);
-    pci_write(f->bdf, f->msi_cap + MSI_ADDRESS, 4, (u32)address);
-    if (f->msi_64bit)
-        pci_write(f->bdf, f->msi_cap + MSI_ADDRESS + 4, 4, (u32)(address >> 32));
-    pci_write(f->bdf, f->msi_cap + MSI_ADDRESS + (f->msi_64bit ? 8 : 4), 2, data);
-    pci_msi_mask(f, 0, false);
+    pci_write(f->bdf, f->msi_cap + MSI_ADDRESS, 4, address);
+    if (wide)
+        pci_write(f->bdf, f->msi_cap + MSI_ADDRESS + 4, 4, 0);
+    pci_write(f->bdf, f->msi_cap + MSI_ADDRESS + (wide ? 8 : 4), 2, vector);
     change(f, f->msi_cap, MSI_ENABLE, 0);
-    return 0;
 }
 
-int pci_msi_set(struct pci_function *f, unsigned entry, u64 address, u32 data) {
-    return f->msix_cap && !f->msix_bad ? msix_set(f, entry, address, data)
-                                       : msi_set(f, entry, address, data);
+int pci_msi_set(struct pci_function *f, unsigned entry, u32 apic_id, unsigned vector) {
+    u32 address = MESSAGE_ADDRESS | (apic_id & 0xff) << 12;
+    if (f->msix_count ? entry >= f->msix_count || !msix_on(f) : entry || !f->msi_cap)
+        return -1;
+    pci_msi_mask(f, entry, true);
+    if (f->msix_count) {
+        volatile u8 *e = f->msix_table + entry * MSIX_ENTRY;
+        mmio_write32(e, address);
+        mmio_write32(e + 4, 0);
+        mmio_write32(e + MSIX_DATA, vector);
+    } else {
+        msi_set(f, address, vector);
+    }
+    pci_msi_mask(f, entry, false);
+    return 0;
 }
 
 void pci_msi_mask(struct pci_function *f, unsigned entry, bool masked) {
-    volatile u8 *e = msix_entry(f, entry);
-    if (e)
-        mmio_write32(e + MSIX_VECTOR, masked);
-    else if (f->msi_cap && f->msi_maskable && !entry)
-        pci_write(f->bdf, f->msi_cap + (f->msi_64bit ? 16u : 12u), 4, masked);
+    u32 control = f->msi_cap ? pci_read(f->bdf, f->msi_cap + CONTROL, 2) : 0;
+    if (f->msix_table && entry < f->msix_count)
+        mmio_write32(f->msix_table + entry * MSIX_ENTRY + MSIX_VECTOR, masked);
+    else if (!f->msix_count && !entry && control & MSI_MASKABLE)
+        pci_write(f->bdf, f->msi_cap + (control & MSI_64BIT ? 16u : 12u), 4, masked);
 }

@@ -105,7 +105,7 @@ int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
     if (vector < 0)
         return vector;
     vectors[vector].users[0] = (struct watcher){d, (u32)port};
-    if (pci_msi_set(fn, (unsigned)entry, msi_address(this_cpu()->apic_id), (u32)vector)) {
+    if (pci_msi_set(fn, (unsigned)entry, this_cpu()->apic_id, (unsigned)vector)) {
         vectors[vector] = (struct vector){0};
         return -BASALT_EINVAL;
     }

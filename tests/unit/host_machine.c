@@ -127,8 +127,8 @@ u64 tsc_to_ns(u64 ticks) { return (u64)((unsigned __int128)ticks * 1000000 / tsc
 // ---- Devices ----
 
 static struct pci_function functions[] = {
-    {.bdf = 0x10, .vendor = 0x8086, .msix_cap = 0x80, .msix_count = 4, .gsi = ~0u},
-    {.bdf = 0x18, .vendor = 0x8086, .msi_cap = 0x50, .msi_count = 1, .gsi = 10},
+    {.bdf = 0x10, .msix_cap = 0x80, .msix_count = 4, .gsi = ~0u},
+    {.bdf = 0x18, .msi_cap = 0x50, .gsi = 10},
 };
 static u32 config_space[2][1024];
 
@@ -160,11 +160,12 @@ u32 pci_read(u16 bdf, unsigned offset, unsigned bytes) {
 void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value) {
     memcpy(config(bdf, offset, bytes), &value, bytes);
 }
-int pci_msi_set(struct pci_function *fn, unsigned entry, u64 address unused, u32 data unused) {
-    return entry < (fn->msix_cap ? fn->msix_count : fn->msi_count) ? 0 : -1;
+int pci_msi_set(struct pci_function *fn, unsigned entry, u32 apic_id unused,
+                unsigned vector unused) {
+    return entry < MAX(fn->msix_count, 1u) ? 0 : -1;
 }
 void pci_msi_mask(struct pci_function *fn, unsigned entry, bool masked unused) {
-    assert_true(entry < (fn->msix_cap ? fn->msix_count : fn->msi_count));
+    assert_true(entry < MAX(fn->msix_count, 1u));
 }
 void pci_msi_disable(struct pci_function *fn unused) {}
 int ioapic_route(u32 gsi, unsigned vector unused, u32 destination unused, bool level unused,

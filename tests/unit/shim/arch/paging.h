@@ -15,7 +15,11 @@ extern u8 host_tables[];
 
 #define FRAME_TABLE_BASE ((u64)host_tables)
 #define CHUNK_TABLE_BASE ((u64)host_tables + 16 * MIB)
+#define MAP_READ         0x0u
 #define MAP_WRITE        0x1u
+
+void *device_map(hpa_t pa, u64 bytes, unsigned flags);
+
 #define PTE_PRESENT      BIT(0)
 #define PTE_WRITE        BIT(1)
 #define PTE_USER         BIT(2)
