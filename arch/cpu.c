@@ -18,6 +18,9 @@
 #define IDT_GATE    0x8e00u // present, ring 0, interrupt gate: IF is cleared
 #define TRAP_STACKS 3u      // of NMI, #DF and #MC
 
+#define CPUID_INTEL 0x756e6547u // EBX of leaf 0
+#define CPUID_AMD   0x68747541u
+
 struct idt_gate {
     u16 offset_low, selector, flags, offset_middle;
     u32 offset_high, reserved;
@@ -60,11 +63,15 @@ static const struct feature {
 };
 
 static void read_features(struct cpu_features *f) {
-    f->max_leaf = cpuid(0).eax;
+    struct cpuid r = cpuid(0);
+    f->vendor = r.ebx == CPUID_INTEL ? VENDOR_INTEL
+                : r.ebx == CPUID_AMD ? VENDOR_AMD
+                                     : VENDOR_OTHER;
+    f->max_leaf = r.eax;
     f->max_extended_leaf = cpuid(0x80000000).eax;
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
         u32 leaf = features[i].leaf;
-        struct cpuid r = cpuid(leaf);
+        r = cpuid(leaf);
         const u32 registers[] = {r.eax, r.ebx, r.ecx, r.edx};
         *features[i].found = leaf <= (leaf & 0x80000000 ? f->max_extended_leaf : f->max_leaf) &&
                              registers[features[i].reg] & features[i].bit;

@@ -24,8 +24,11 @@
 #define VECTOR_ERROR        0xf2u // local APIC error
 #define VECTOR_SPURIOUS     0xffu // never recorded, never acknowledged
 
+enum cpu_vendor { VENDOR_OTHER, VENDOR_INTEL, VENDOR_AMD };
+
 // What the boot processor has; the others are required to have the same.
 struct cpu_features {
+    enum cpu_vendor vendor;
     u32 max_leaf, max_extended_leaf;
     u32 physical_bits, linear_bits;
     bool xsave, smep, smap, umip, fsgsbase, x2apic, tsc_deadline, invariant_tsc, page1g, mca;

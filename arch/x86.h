@@ -66,7 +66,6 @@
 #define XCR0_AVX       BIT(2)
 
 #define DR6_FIXED      0xffff0ff0ull // bits that read as one
-#define DR6_BS         BIT(14)       // single step
 #define DR7_FIXED      0x400ull      // bits that read as one
 
 // Exception vectors.
@@ -101,7 +100,6 @@
 #define PF_FETCH    BIT(4)
 
 // MSRs.
-#define MSR_TSC                     0x10u
 #define MSR_APIC_BASE               0x1bu
 #define MSR_FEATURE_CONTROL         0x3au
 #define MSR_SPEC_CTRL               0x48u
@@ -153,7 +151,6 @@
 #define APIC_BASE_X2APIC            BIT(10) // x2APIC mode
 #define APIC_BASE_ENABLE            BIT(11)
 #define FEATURE_CONTROL_LOCKED      BIT(0)
-#define FEATURE_CONTROL_VMX_IN_SMX  BIT(1)
 #define FEATURE_CONTROL_VMX         BIT(2) // VMX outside SMX
 #define VM_CR_SVMDIS                BIT(4) // EFER.SVME can't be set
 #define VM_CR_LOCK                  BIT(3) // SVMDIS is locked

@@ -39,77 +39,50 @@
 static u8 io_bitmap[3 * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 
 static void allow_ports(u64 first, u64 count) {
-    for (u64 port = first; port < first + count && port < 0x10000; port++)
+    for (u64 port = first; first && port < first + count && port < 0x10000; port++)
         io_bitmap[port / 8] &= (u8) ~(1u << port % 8);
 }
 
-// Copies between two places in RAM that are not mapped.
-static void copy_physical(u64 to, u64 from, u64 bytes) {
-    while (bytes) {
-        u64 piece = MIN(bytes, PAGE_SIZE - MAX(to & ~PAGE_MASK, from & ~PAGE_MASK));
+// Copies between two places in RAM that are not mapped; the source may be the kernel's own memory.
+static void copy_to_physical(u64 to, u64 from, u64 bytes) {
+    for (u64 piece; bytes; bytes -= piece, to += piece, from += piece) {
+        piece = MIN(bytes, PAGE_SIZE - MAX(to % PAGE_SIZE, from % PAGE_SIZE));
         memcpy(slot_map(0, HPA(to)), slot_map(1, HPA(from)), piece);
-        from += piece;
-        to += piece;
-        bytes -= piece;
     }
 }
 
-static const char *read_plan(const struct boot_module *m, struct elf_plan *plan) {
-    u64 valid = MIN(m->size, PAGE_SIZE);
-
-    return valid ? elf_read(slot_map(0, HPA(m->base)), valid, m->size, plan) : "it is empty";
-}
-
-static void load_image(const struct boot_module *m, const struct elf_plan *plan, u64 base,
+// Loads the image; what lies between and after its segments is zeroed, so that nothing of former owners shows.
+static void load_image(const struct boot_module *m, const struct elf_plan *plan, hpa_t base,
                        u64 size) {
-    // What lies between and after the segments is zeroed, so that nothing of former owners shows.
-    memory_zero(HPA(base), size);
+    memory_zero(base, size);
     for (unsigned i = 0; i < plan->count; i++)
-        copy_physical(base + plan->segments[i].address, m->base + plan->segments[i].offset,
-                      plan->segments[i].file_size);
-}
-
-// Maps memory that dom0 owns; `bytes` are charged.
-static int map_owned(struct domain *d, u64 base, u64 bytes) {
-    for (u64 at = base; at < base + bytes;) {
-        bool big = !(at & (SUPERPAGE_SIZE - 1)) && base + bytes - at >= SUPERPAGE_SIZE &&
-                   d->ept.max_shift >= 21;
-        unsigned shift = big ? SUPERPAGE_SHIFT : PAGE_SHIFT;
-        int error = domain_charge(d, BIT(shift))
-                        ? ept_map(&d->ept, GPA(at), HPA(at), shift, EPT_RWX)
-                        : -BASALT_ENOSPC;
-        if (error)
-            return error;
-        at += BIT(shift);
-    }
-    return 0;
+        copy_to_physical(base.v + plan->segments[i].address, m->base + plan->segments[i].offset,
+                         plan->segments[i].file_size);
 }
 
 static int give_modules(struct domain *d, const struct boot_params *boot,
                         struct basalt_boot_info *info) {
-    for (u32 i = 1; i < boot->module_count && info->module_count < BASALT_BOOT_MODULES; i++) {
+    int error = 0;
+
+    for (u32 i = 1; i < boot->module_count && info->module_count < BASALT_BOOT_MODULES && !error;
+         i++) {
         const struct boot_module *m = &boot->modules[i];
-        u64 end = ALIGN_UP(m->base + m->size, PAGE_SIZE);
         struct basalt_boot_module *out = &info->modules[info->module_count];
+        u64 end = m->base + m->size, bytes = ALIGN_UP(m->size, PAGE_SIZE);
         if (!m->size)
             continue;
-        memset(slot_map(0, HPA(m->base + m->size)), 0, end - (m->base + m->size));
-        frames_adopt(d->owner, HPA(m->base), end - m->base);
-        int error = map_owned(d, m->base, end - m->base);
-        if (error)
-            return error;
-        out->base = m->base;
-        out->size = m->size;
+        memset(slot_map(0, HPA(end)), 0, m->base + bytes - end);
+        frames_adopt(d->owner, HPA(m->base), bytes);
+        error = memory_give(d, HPA(m->base), bytes);
+        *out = (struct basalt_boot_module){.base = m->base, .size = m->size};
         strlcpy(out->name, m->cmdline, sizeof(out->name));
         info->module_count++;
     }
-    return 0;
+    return error;
 }
 
 static void map_read_only(struct domain *d, u64 base, u64 bytes) {
-    u64 end = ALIGN_UP(base + bytes, PAGE_SIZE);
-
-    for (u64 at = base & PAGE_MASK; at < end; at += PAGE_SIZE) {
+    for (u64 at = ALIGN_DOWN(base, PAGE_SIZE); at < base + bytes; at += PAGE_SIZE) {
         int error = memory_map_identity(d, HPA(at), PAGE_SIZE, EPT_READ);
         if (error && error != -BASALT_EEXIST)
             log_warn("dom0: 0x%lx can't be mapped: error %d", at, -error);
@@ -127,31 +100,31 @@ static void give_firmware_tables(struct domain *d, const struct boot_params *boo
         map_read_only(d, acpi.dsdt, 64 * KIB);
 }
 
+static void give_function(struct domain *d, unsigned index) {
+    const struct pci_function *fn = pci_at(index);
+    int error = device_assign(d, index);
+
+    if (error)
+        log_warn("dom0: PCI %02x:%02x.%u can't be given: error %d", fn->bdf >> 8, fn->bdf >> 3 & 31,
+                 fn->bdf & 7, -error);
+    for (unsigned bar = 0; bar < ARRAY_SIZE(fn->bars) && !error; bar++)
+        if (fn->bars[bar].io)
+            allow_ports(fn->bars[bar].base, fn->bars[bar].size);
+}
+
 static void give_devices(struct domain *d) {
-    for (unsigned i = 0; i < pci_count(); i++) {
-        const struct pci_function *fn = pci_at(i);
-        if (fn->header_type)
-            continue; // bridges stay the kernel's
-        int error = device_assign(d, i);
-        if (error) {
-            log_warn("dom0: PCI %02x:%02x.%u can't be given: error %d", fn->bdf >> 8,
-                     fn->bdf >> 3 & 31, fn->bdf & 7, -error);
-            continue;
-        }
-        for (unsigned bar = 0; bar < ARRAY_SIZE(fn->bars); bar++)
-            if (fn->bars[bar].io && fn->bars[bar].base)
-                allow_ports(fn->bars[bar].base, fn->bars[bar].size);
-    }
-    if (acpi.pm1a_control)
-        allow_ports(acpi.pm1a_control, 2);
-    if (acpi.pm1b_control)
-        allow_ports(acpi.pm1b_control, 2);
-    if (console.port)
-        allow_ports(console.port, 8);
+    memset(io_bitmap, 0xff, sizeof(io_bitmap));
+    for (unsigned i = 0; i < pci_count(); i++)
+        if (!pci_at(i)->header_type) // bridges stay the kernel's
+            give_function(d, i);
+    allow_ports(console.port, 8);
     allow_ports(RTC_PORT, 2);
+    allow_ports(acpi.pm1a_control, 2);
+    allow_ports(acpi.pm1b_control, 2);
     allow_ports(0x8900, 1); // Bochs' shutdown port; nothing on other machines
     if (options.testexit)
         allow_ports(0xf4, 4); // QEMU's debug exit
+    d->io_bitmap = kernel_virt_to_hpa(io_bitmap).v;
 }
 
 static void fill_info(struct basalt_boot_info *info, const struct domain *d,
@@ -195,35 +168,25 @@ static void entry_state(struct basalt_vcpu_state *s, u64 base, u64 entry, u64 in
 
 // Everything that is charged to dom0 and given to it, once its memory is there.
 static int furnish(struct domain *d, const struct boot_params *boot, const struct elf_plan *plan,
-                   u64 base, u64 size) {
-    static struct basalt_boot_info info;
+                   hpa_t base, u64 size) {
+    static struct basalt_boot_info info; // too big for the stack
     struct basalt_vcpu_state state;
-    u64 info_address = base + size - INFO_BYTES;
-    int error = map_owned(d, base, size);
+    u64 info_address = base.v + size - INFO_BYTES;
 
-    if (!error)
-        error = events_init(d);
-    if (!error && !handle_create(d, NULL, BASALT_RIGHTS_MACHINE))
-        error = -BASALT_ENOMEM;
-    if (error)
-        return error;
-    fill_info(&info, d, plan, base, size);
+    if (memory_give(d, base, size) || events_init(d) ||
+        !handle_create(d, NULL, BASALT_RIGHTS_MACHINE))
+        return -1;
+    fill_info(&info, d, plan, base.v, size);
     strlcpy(info.cmdline, boot->modules[0].cmdline, sizeof(info.cmdline));
-    error = give_modules(d, boot, &info);
-    if (error)
-        return error;
     give_devices(d);
+    if (give_modules(d, boot, &info) || vcpu_create(d, 0))
+        return -1;
     give_firmware_tables(d, boot);
     map_read_only(d, info.log_base, info.log_size);
     map_read_only(d, info.trace_base, info.trace_size);
-    for (u64 at = 0; at < sizeof(info); at += PAGE_SIZE)
-        memcpy(slot_map(0, HPA(info_address + at)), (u8 *)&info + at,
-               MIN(PAGE_SIZE, sizeof(info) - at));
-    error = vcpu_create(d, 0);
-    if (error)
-        return error;
+    copy_to_physical(info_address, kernel_virt_to_hpa(&info).v, sizeof(info));
     d->vcpus[0]->lapic.apic_base = 0; // no local APIC: events only
-    entry_state(&state, base, plan->entry, info_address);
+    entry_state(&state, base.v, plan->entry, info_address);
     return vcpu_set_state(d->vcpus[0], &state);
 }
 
@@ -232,9 +195,15 @@ static int refuse(struct refusal *why, const char *missing, const char *remedy) 
     return -1;
 }
 
+static const char *read_plan(const struct boot_module *m, struct elf_plan *plan) {
+    return m->size ? elf_read(slot_map(0, HPA(m->base)), MIN(m->size, PAGE_SIZE), m->size, plan)
+                   : "it is empty";
+}
+
 int dom0_build(const struct boot_params *boot, struct refusal *why) {
     static char text[160];
-    struct basalt_domain_config config = {.name = "dom0", .weight = DOM0_WEIGHT};
+    struct basalt_domain_config config = {
+        .name = "dom0", .weight = DOM0_WEIGHT, .memory_quota = frames_count().total};
     struct elf_plan plan;
     struct domain *d;
 
@@ -250,7 +219,6 @@ int dom0_build(const struct boot_params *boot, struct refusal *why) {
     }
     u64 size = options.dom0_mem ? options.dom0_mem : DOM0_MEMORY_DEFAULT;
     size = ALIGN_UP(MAX(size, MAX(DOM0_MEMORY_MIN, plan.size + 4 * MIB)), SUPERPAGE_SIZE);
-    config.memory_quota = frames_count().total;
     if (domain_create(&config, &d))
         return refuse(why, "there is too little memory for dom0's structures",
                       "give the machine more memory");
@@ -262,10 +230,8 @@ int dom0_build(const struct boot_params *boot, struct refusal *why) {
     }
     d->identity = true;
     d->tsc_offset = 0; // dom0's clock is the machine's
-    memset(io_bitmap, 0xff, sizeof(io_bitmap));
-    d->io_bitmap = kernel_virt_to_hpa(io_bitmap).v;
-    load_image(&boot->modules[0], &plan, base.v, size);
-    if (furnish(d, boot, &plan, base.v, size))
+    load_image(&boot->modules[0], &plan, base, size);
+    if (furnish(d, boot, &plan, base, size))
         return refuse(why, "there is too little memory for dom0's tables and modules",
                       "give the machine more memory");
     log_info("basalt: dom0: %lu MiB at 0x%lx, image %lu KiB, %u modules", size / MIB, base.v,

@@ -167,6 +167,8 @@ must_check int memory_read(struct domain *d, gpa_t gpa, void *buffer, u64 bytes)
 must_check int memory_write(struct domain *d, gpa_t gpa, const void *buffer, u64 bytes);
 /// Maps kernel-held pages or device memory into an identity-mapped domain; flags EPT_*.
 must_check int memory_map_identity(struct domain *d, hpa_t base, u64 bytes, u32 flags);
+/// Maps frames that identity-mapped `d` owns and charges them; for dom0_build(). What was mapped before an error stays.
+must_check int memory_give(struct domain *d, hpa_t base, u64 bytes);
 void memory_unmap_identity(struct domain *d, hpa_t base, u64 bytes);
 void memory_zero(hpa_t base, u64 bytes);
 /// Frees what the domain's table maps, within *budget. 0 when done, -BASALT_EINTR otherwise.

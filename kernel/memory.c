@@ -190,7 +190,7 @@ int memory_write(struct domain *d, gpa_t gpa, const void *buffer, u64 bytes) {
 }
 
 static int map_own(struct domain *d, gpa_t gpa, unsigned shift, u32 flags) {
-    return ept_map(&d->ept, gpa, HPA(gpa.v), shift, flags | EPT_FOREIGN);
+    return ept_map(&d->ept, gpa, HPA(gpa.v), shift, flags);
 }
 
 static int unmap_own(struct domain *d, gpa_t gpa, unsigned shift, u32 flags unused) {
@@ -203,11 +203,20 @@ static int unmap_own(struct domain *d, gpa_t gpa, unsigned shift, u32 flags unus
 
 int memory_map_identity(struct domain *d, hpa_t base, u64 bytes, u32 flags) {
     u64 done;
-    int error = each_piece(d, GPA(base.v), bytes >> PAGE_SHIFT, ~0ull, map_own, flags, &done);
+    int error =
+        each_piece(d, GPA(base.v), bytes >> PAGE_SHIFT, ~0ull, map_own, flags | EPT_FOREIGN, &done);
 
     if (error)
         memory_unmap_identity(d, base, done << PAGE_SHIFT);
     return error;
+}
+
+int memory_give(struct domain *d, hpa_t base, u64 bytes) {
+    u64 done;
+
+    return domain_charge(d, bytes)
+               ? each_piece(d, GPA(base.v), bytes >> PAGE_SHIFT, ~0ull, map_own, EPT_RWX, &done)
+               : -BASALT_ENOSPC;
 }
 
 void memory_unmap_identity(struct domain *d, hpa_t base, u64 bytes) {

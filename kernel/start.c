@@ -31,63 +31,52 @@ noreturn static void refuse(const struct refusal *why) {
         cpu_hlt();
 }
 
+// The backend whose feature the processor has; when it can't be used *why says what about it is missing.
 static const struct backend *choose_backend(struct refusal *why) {
-    static const struct backend *const all[] = {&vmx_backend, &svm_backend};
-    struct refusal other = {0};
+    const struct backend *chosen = cpu_features.vmx   ? &vmx_backend
+                                   : cpu_features.svm ? &svm_backend
+                                                      : NULL;
 
-    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
-        bool present = all[i] == &vmx_backend ? cpu_features.vmx : cpu_features.svm;
-        *why = (struct refusal){0};
-        if (!all[i]->probe(&backend_features, why))
-            return all[i];
-        if (present) // it has the feature, but something about it is missing: that is the reason to tell
-            other = *why;
-    }
-    if (other.missing)
-        *why = other;
-    else
-        *why = (struct refusal){
-            "the processor has neither VMX nor SVM",
-            "use a processor with Intel VT-x or AMD-V; nested in QEMU: -cpu host,+vmx or +svm"};
-    return NULL;
+    *why = (struct refusal){
+        "the processor has neither VMX nor SVM",
+        "use a processor with Intel VT-x or AMD-V; nested in QEMU: -cpu host,+vmx or +svm"};
+    return chosen && !chosen->probe(&backend_features, why) ? chosen : NULL;
 }
 
 static void report_features(void) {
     const struct backend_features *f = &backend_features;
+    bool vmx = backend == &vmx_backend;
     const struct {
         const char *name;
-        bool there;
-    } vmx[] =
-        {
-            {"VPID", f->vpid},
-            {"EPT-A/D", f->ept_ad},
-            {"EPT-1G", f->ept_1g},
-            {"preemption-timer", f->preemption_timer},
-            {"virtual-NMI", f->virtual_nmi},
-            {"APICv", f->apicv},
-            {"posted-interrupts", f->posted},
-            {"PML", f->pml},
-            {"XSAVES", f->xsaves},
-            {"TSC-scaling", f->tsc_scaling},
-        },
-      svm[] =
-          {
-              {"NRIP-save", f->nrip_save},         {"decode-assists", f->decode_assists},
-              {"flush-by-ASID", f->flush_by_asid}, {"clean-bits", f->clean_bits},
-              {"pause-filter", f->pause_filter},
-          },
-      *table = backend == &vmx_backend ? vmx : svm;
-    unsigned count = backend == &vmx_backend ? ARRAY_SIZE(vmx) : ARRAY_SIZE(svm);
-    char text[2][200] = {"", ""};
+        bool asked, there;
+    } features[] = {
+        {"VPID", vmx, f->vpid},
+        {"EPT-A/D", vmx, f->ept_ad},
+        {"EPT-1G", vmx, f->ept_1g},
+        {"preemption-timer", vmx, f->preemption_timer},
+        {"virtual-NMI", vmx, f->virtual_nmi},
+        {"APICv", vmx, f->apicv},
+        {"posted-interrupts", vmx, f->posted},
+        {"PML", vmx, f->pml},
+        {"XSAVES", vmx, f->xsaves},
+        {"TSC-scaling", vmx, f->tsc_scaling},
+        {"NRIP-save", !vmx, f->nrip_save},
+        {"decode-assists", !vmx, f->decode_assists},
+        {"flush-by-ASID", !vmx, f->flush_by_asid},
+        {"clean-bits", !vmx, f->clean_bits},
+        {"pause-filter", !vmx, f->pause_filter},
+    };
+    char text[2][200] = {"", ""}; // missing, present
 
-    for (unsigned i = 0; i < count; i++) {
-        char *line = text[!table[i].there];
+    for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
+        char *line = text[features[i].there];
         size_t used = strlen(line);
-        format(line + used, sizeof(text[0]) - used, " %s", table[i].name);
+        if (features[i].asked)
+            format(line + used, sizeof(text[0]) - used, " %s", features[i].name);
     }
     log_info("basalt: %s with nested paging (%s); present:%s; missing:%s", backend->name,
-             f->second_level_is_ept ? "EPT" : "NPT", text[0][0] ? text[0] : " none",
-             text[1][0] ? text[1] : " none");
+             f->second_level_is_ept ? "EPT" : "NPT", text[1][0] ? text[1] : " none",
+             text[0][0] ? text[0] : " none");
 }
 
 noreturn void basalt_start(const struct boot_params *boot) {
