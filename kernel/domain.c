@@ -182,6 +182,16 @@ int domain_control(struct domain *d, enum basalt_domain_op op) {
     return -BASALT_EINVAL;
 }
 
+void domain_schedule(struct domain *d, u32 weight, u32 cap) {
+    d->weight = weight;
+    d->cap = cap;
+    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++)
+        if (d->vcpus[i]) {
+            d->vcpus[i]->sched.weight = weight;
+            d->vcpus[i]->sched.cap = cap;
+        }
+}
+
 void domain_info(const struct domain *d, struct basalt_domain_info *out) {
     *out = (struct basalt_domain_info){
         .id = d->id,

@@ -138,6 +138,8 @@ must_check int domain_create(const struct basalt_domain_config *config, struct d
 int domain_destroy(struct domain *d);
 /// Stops all vCPUs for good and rings whoever watches. `detail` depends on the reason.
 void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 detail);
+/// Sets the share of time of all its vCPUs: weight 1..SCHED_WEIGHT_MAX, cap in percent of a CPU or 0.
+void domain_schedule(struct domain *d, u32 weight, u32 cap);
 int domain_control(struct domain *d, enum basalt_domain_op op);
 /// Looks a domain up by its unique id; NULL if it is gone.
 struct domain *domain_by_id(u32 id);

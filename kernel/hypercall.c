@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The hypercall table and its handlers: thin translations from the ABI of include/basalt/hypercall.h to the kernel's
-// own functions. A row's `rights` other than 0 say that the first argument is a handle, which must carry all of them;
-// `target` is then its domain (NULL for the machine's). KVM's paravirtual numbers get KVM's answer for "no such call".
+// own functions. A row says what the arguments are: the dispatcher finds the objects that they name and reads the
+// structures that they point to before it calls the handler, so that nothing has changed if one is wrong. KVM's
+// paravirtual numbers get KVM's answer for "no such call".
 
 #include "kernel/hypercall.h"
 
@@ -23,43 +24,36 @@
 
 #define KVM_ENOSYS       1000
 #define KVM_NUMBERS      0x1000u // KVM's own hypercalls are below
-#define TEARDOWN_BUDGET  1024u
+#define SHARE_BUDGET     256u
 #define EXTENTS_PER_CALL 16u
+#define CAP_MAX          6400u
 
 struct call {
     struct vcpu *v;
     struct domain *caller;
-    struct handle *handle; // of the first argument, where the row asks for one
+    u64 a[6];
+    struct handle *handle; // of the first argument, and its domain (NULL for the machine's)
     struct domain *target;
-    struct vcpu *vcpu; // of the second argument, where the row asks for one
-    u64 args[6];
-    u64 second; // goes to RDX when set_second
-    bool set_second;
+    struct domain *other; // of the row's second handle
+    struct vcpu *vcpu;    // of the target
+    struct share *share;
+    u64 second; // goes to RDX if the row says so
+    union {
+        struct basalt_domain_config config;
+        struct basalt_domain_info info;
+        struct basalt_memory_info memory;
+        struct basalt_vcpu_state state;
+        struct basalt_vcpu_stats stats;
+        struct basalt_doorbell bell;
+        struct basalt_extent extents[EXTENTS_PER_CALL];
+    } data; // the structure that the row's `in` or `out` is the address of
 };
 
-static i64 put(const struct call *c, u64 gpa, const void *data, u64 bytes) {
-    return memory_write(c->caller, GPA(gpa), data, bytes);
-}
+#define HANDLER(name) static i64 name(struct call *c unused)
 
-static int watch(const struct call *c, struct watcher *watcher, u64 port) {
-    if (!port_find(c->caller, port))
-        return -BASALT_EINVAL;
-    *watcher = (struct watcher){c->caller, (u32)port};
-    return 0;
-}
+HANDLER(version) { return BASALT_VERSION_MAGIC | BASALT_ABI_VERSION; }
 
-// The domain that a handle of the caller stands for; NULL: none.
-static struct domain *domain_arg(const struct call *c, u64 index) {
-    struct handle *h = handle_find(c->caller, index);
-
-    return h ? h->target : NULL;
-}
-
-static i64 hc_version(struct call *c unused) {
-    return (i64)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION);
-}
-
-static i64 hc_block(struct call *c) {
+HANDLER(block) {
     if (!c->caller->events || c->v->index)
         return -BASALT_EINVAL;
     if (!events_pending(c->caller)) {
@@ -70,59 +64,55 @@ static i64 hc_block(struct call *c) {
     return 0;
 }
 
-static i64 hc_yield(struct call *c unused) {
+HANDLER(yield) {
     schedule_yield();
     return 0;
 }
 
-static i64 hc_console_bind(struct call *c) {
-    return port_find(c->caller, c->args[1]) ? console_bind(c->caller, (u32)c->args[1], c->args[2])
-                                            : -BASALT_EINVAL;
-}
+HANDLER(bind_console) { return console_bind(c->caller, (u32)c->a[1], c->a[2]); }
 
-static i64 hc_clock_set(struct call *c) {
-    wall_clock_ns = c->args[1];
+HANDLER(clock_set) {
+    wall_clock_ns = c->a[1];
     return 0;
 }
 
-static i64 hc_memory_info(struct call *c) {
+HANDLER(memory_info) {
     struct frames_count f = frames_count();
-    struct basalt_memory_info info = {.total = f.total,
-                                      .free = f.free,
-                                      .domains = domains_charged(),
-                                      .domain_count = domain_count()};
-    info.kernel = info.total - info.free - info.domains;
-    return put(c, c->args[1], &info, sizeof(info));
+    u64 domains = domains_charged();
+
+    c->data.memory = (struct basalt_memory_info){.total = f.total,
+                                                 .free = f.free,
+                                                 .kernel = f.total - f.free - domains,
+                                                 .domains = domains,
+                                                 .domain_count = domain_count()};
+    return 0;
 }
 
-static i64 hc_reset(struct call *c) {
-    if (c->args[1] > BASALT_RESET_WARM)
+HANDLER(reset) {
+    if (c->a[1] > BASALT_RESET_WARM)
         return -BASALT_EINVAL;
     log_info("machine: reset asked for by '%s'", c->caller->name);
     console_take();
-    machine_reset(c->args[1] == BASALT_RESET_WARM);
+    machine_reset(c->a[1] == BASALT_RESET_WARM);
+}
+
+static bool share_of_time_ok(u64 weight, u64 cap) {
+    return weight && weight <= SCHED_WEIGHT_MAX && cap <= CAP_MAX;
 }
 
 static bool config_ok(const struct basalt_domain_config *config) {
-    if (config->name[sizeof(config->name) - 1] || !config->name[0] || config->flags ||
-        !config->weight || config->weight > SCHED_WEIGHT_MAX || config->cap > 6400)
+    if (config->name[sizeof(config->name) - 1] || !config->name[0] || config->flags)
         return false;
     for (const char *p = config->name; *p; p++)
         if (*p <= ' ' || *p > '~')
             return false;
-    return true;
+    return share_of_time_ok(config->weight, config->cap);
 }
 
-static i64 hc_domain_create(struct call *c) {
-    struct basalt_domain_config config;
+HANDLER(create) {
     struct domain *d;
-    int error = memory_read(c->caller, GPA(c->args[1]), &config, sizeof(config));
+    int error = config_ok(&c->data.config) ? domain_create(&c->data.config, &d) : -BASALT_EINVAL;
 
-    if (error)
-        return error;
-    if (!config_ok(&config))
-        return -BASALT_EINVAL;
-    error = domain_create(&config, &d);
     if (error)
         return error;
     struct handle *h = handle_create(c->caller, d, BASALT_RIGHTS_DOMAIN);
@@ -133,286 +123,230 @@ static i64 hc_domain_create(struct call *c) {
     return -BASALT_ENOSPC;
 }
 
-static i64 hc_domain_destroy(struct call *c) {
-    return c->target == c->caller ? -BASALT_EINVAL : domain_destroy(c->target);
-}
+HANDLER(destroy) { return c->target == c->caller ? -BASALT_EINVAL : domain_destroy(c->target); }
 
-static i64 hc_domain_control(struct call *c) {
-    return c->args[1] > BASALT_OP_END || c->target == c->caller
+HANDLER(control) {
+    return c->a[1] > BASALT_OP_END || c->target == c->caller
                ? -BASALT_EINVAL
-               : domain_control(c->target, (enum basalt_domain_op)c->args[1]);
+               : domain_control(c->target, (enum basalt_domain_op)c->a[1]);
 }
 
-static i64 hc_domain_info(struct call *c) {
-    struct basalt_domain_info info;
-
-    domain_info(c->target, &info);
-    return put(c, c->args[1], &info, sizeof(info));
-}
-
-static i64 hc_domain_bind(struct call *c) {
-    i64 error = watch(c, &c->target->end_watcher, c->args[1]);
-    if (!error && c->target->status == BASALT_STATUS_ENDED)
-        event_ring(c->caller, (u32)c->args[1]);
-    return error;
-}
-
-static i64 hc_domain_schedule(struct call *c) {
-    if (!c->args[1] || c->args[1] > SCHED_WEIGHT_MAX || c->args[2] > 6400)
-        return -BASALT_EINVAL;
-    c->target->weight = (u32)c->args[1];
-    c->target->cap = (u32)c->args[2];
-    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++)
-        if (c->target->vcpus[i]) {
-            c->target->vcpus[i]->sched.weight = c->target->weight;
-            c->target->vcpus[i]->sched.cap = c->target->cap;
-        }
+HANDLER(info) {
+    domain_info(c->target, &c->data.info);
     return 0;
 }
 
-static i64 hc_memory_populate(struct call *c) {
-    return memory_populate(c->target, GPA(c->args[1]), c->args[2], c->args[3]);
+HANDLER(watch) {
+    c->target->end_watcher = (struct watcher){c->caller, (u32)c->a[1]};
+    if (c->target->status == BASALT_STATUS_ENDED)
+        event_ring(c->caller, (u32)c->a[1]);
+    return 0;
 }
 
-static i64 hc_memory_release(struct call *c) {
-    return memory_release(c->target, GPA(c->args[1]), c->args[2]);
+HANDLER(schedule) {
+    if (!share_of_time_ok(c->a[1], c->a[2]))
+        return -BASALT_EINVAL;
+    domain_schedule(c->target, (u32)c->a[1], (u32)c->a[2]);
+    return 0;
 }
 
-static i64 hc_share_grant(struct call *c) {
-    struct domain *grantee = domain_arg(c, c->args[4]);
+HANDLER(populate) { return memory_populate(c->target, GPA(c->a[1]), c->a[2], c->a[3]); }
 
-    return grantee ? share_grant(c->target, GPA(c->args[1]), c->args[2], c->args[3], grantee)
-                   : -BASALT_EBADF;
+HANDLER(release) { return memory_release(c->target, GPA(c->a[1]), c->a[2]); }
+
+HANDLER(grant) { return share_grant(c->target, GPA(c->a[1]), c->a[2], c->a[3], c->other); }
+
+HANDLER(map_share) {
+    return c->share->grantee == c->caller ? share_map(c->share, c->a[1]) : -BASALT_ENOENT;
 }
 
-static i64 hc_share_map(struct call *c) {
-    struct share *s = share_find(c->caller, c->args[0]);
-
-    return s && s->grantee == c->caller ? share_map(s, c->args[1]) : -BASALT_ENOENT;
-}
-
-static i64 hc_share_extents(struct call *c) {
-    struct share *s = share_find(c->caller, c->args[0]);
-    struct basalt_extent extents[EXTENTS_PER_CALL];
-
-    if (!s || s->grantee != c->caller || !c->caller->identity)
+HANDLER(extents) {
+    if (c->share->grantee != c->caller || !c->caller->identity)
         return -BASALT_ENOENT;
     unsigned count =
-        share_extents(s, c->args[1], extents, (unsigned)MIN(c->args[3], EXTENTS_PER_CALL));
-    i64 error = put(c, c->args[2], extents, count * sizeof(*extents));
-    return error ? error : count;
+        share_extents(c->share, c->a[1], c->data.extents, (unsigned)MIN(c->a[3], EXTENTS_PER_CALL));
+    int error =
+        memory_write(c->caller, GPA(c->a[2]), c->data.extents, count * sizeof(*c->data.extents));
+    return error ? error : (i64)count;
 }
 
-static i64 hc_share_end(struct call *c) {
-    struct share *s = share_find(c->caller, c->args[0]);
-    unsigned budget = TEARDOWN_BUDGET;
+HANDLER(end_share) {
+    unsigned budget = SHARE_BUDGET;
 
-    return s ? share_end(s, &budget) : -BASALT_ENOENT;
+    return share_end(c->share, &budget);
 }
 
-static i64 hc_state_alloc(struct call *c) { return state_alloc(c->target, c->caller, c->args[1]); }
+HANDLER(more_state) { return state_alloc(c->target, c->caller, c->a[1]); }
 
-static i64 hc_state_address(struct call *c) {
-    if (c->target->state_holder != c->caller || c->args[1] >= c->target->state_count)
-        return -BASALT_ENOENT;
-    return (i64)c->target->state_pages[c->args[1]];
+HANDLER(state_address) {
+    return c->target->state_holder == c->caller && c->a[1] < c->target->state_count
+               ? (i64)c->target->state_pages[c->a[1]]
+               : -BASALT_ENOENT;
 }
 
-static i64 hc_vcpu_create(struct call *c) { return vcpu_create(c->target, c->args[1]); }
+HANDLER(create_vcpu) { return vcpu_create(c->target, c->a[1]); }
 
-static i64 hc_vcpu_set(struct call *c) {
-    struct basalt_vcpu_state state;
-
-    if (c->target->status != BASALT_STATUS_PAUSED)
-        return -BASALT_EBUSY;
-    int error = memory_read(c->caller, GPA(c->args[2]), &state, sizeof(state));
-    return error ? error : vcpu_set_state(c->vcpu, &state);
+HANDLER(set_vcpu) {
+    return c->target->status == BASALT_STATUS_PAUSED ? vcpu_set_state(c->vcpu, &c->data.state)
+                                                     : -BASALT_EBUSY;
 }
 
-static i64 hc_vcpu_get(struct call *c) {
-    struct basalt_vcpu_state state;
-
+HANDLER(get_vcpu) {
     if (c->target->status == BASALT_STATUS_RUNNING)
         return -BASALT_EBUSY;
-    vcpu_get_state(c->vcpu, &state);
-    return put(c, c->args[2], &state, sizeof(state));
-}
-
-static i64 hc_vcpu_stats(struct call *c) {
-    const struct vcpu *v = c->vcpu;
-    struct basalt_vcpu_stats stats = {.run_tsc = v->run_tsc,
-                                      .requests = v->requests,
-                                      .doorbells = v->doorbells,
-                                      .injections = v->injections,
-                                      .wakeups = v->wakeups};
-
-    memcpy(stats.exits, v->exits, sizeof(stats.exits));
-    return put(c, c->args[2], &stats, sizeof(stats));
-}
-
-static i64 hc_port_alloc(struct call *c) { return port_alloc(c->caller); }
-
-static i64 hc_port_free(struct call *c) {
-    if (!port_find(c->caller, c->args[0]))
-        return -BASALT_ENOENT;
-    port_free(c->caller, (u32)c->args[0]);
+    vcpu_get_state(c->vcpu, &c->data.state);
     return 0;
 }
 
-static i64 hc_port_send(struct call *c) {
-    struct port *p = port_find(c->target, c->args[1]);
+HANDLER(stats) {
+    const struct vcpu *v = c->vcpu;
+
+    c->data.stats = (struct basalt_vcpu_stats){.run_tsc = v->run_tsc,
+                                               .requests = v->requests,
+                                               .doorbells = v->doorbells,
+                                               .injections = v->injections,
+                                               .wakeups = v->wakeups};
+    memcpy(c->data.stats.exits, v->exits, sizeof(v->exits));
+    return 0;
+}
+
+HANDLER(alloc_port) { return port_alloc(c->caller); }
+
+HANDLER(free_port) {
+    port_free(c->caller, (u32)c->a[0]);
+    return 0;
+}
+
+HANDLER(send) {
+    const struct port *p = port_find(c->target, c->a[1]);
 
     if (!p || p->kind != PORT_OPEN || p->sender != c->caller->id)
         return -BASALT_EPERM;
-    event_ring(c->target, (u32)c->args[1]);
+    event_ring(c->target, (u32)c->a[1]);
     return 0;
 }
 
-static i64 hc_port_open(struct call *c) {
-    struct port *p = port_find(c->caller, c->args[0]);
-    struct domain *sender = domain_arg(c, c->args[1]);
+HANDLER(open_port) {
+    struct port *p = port_find(c->caller, c->a[0]);
 
-    if (!p || !sender)
-        return -BASALT_EINVAL;
     if (p->kind != PORT_ALLOCATED)
         return -BASALT_EBUSY;
-    p->kind = PORT_OPEN;
-    p->sender = sender->id;
+    *p = (struct port){.kind = PORT_OPEN, .sender = c->other->id};
     return 0;
 }
 
-static i64 hc_timer_set(struct call *c) {
-    if (!port_find(c->caller, c->args[1]) || c->v->index)
+HANDLER(set_timer) {
+    if (c->v->index)
         return -BASALT_EINVAL;
-    event_timer(c->caller, c->args[0], (u32)c->args[1]);
+    event_timer(c->caller, c->a[0], (u32)c->a[1]);
     return 0;
 }
 
-static i64 hc_request_serve(struct call *c) {
-    c->set_second = true;
-    return request_serve(c->target, c->caller, c->args[1], &c->second);
-}
+HANDLER(serve) { return request_serve(c->target, c->caller, c->a[1], &c->second); }
 
-static i64 hc_request_route(struct call *c) {
-    return request_route(c->target, c->caller, c->args[1], c->args[2], c->args[3], c->args[4]);
-}
+HANDLER(route) { return request_route(c->target, c->caller, c->a[1], c->a[2], c->a[3], c->a[4]); }
 
-static i64 hc_request_answer(struct call *c) {
-    return request_answer(c->target, c->caller, c->args[1], c->args[2], c->args[3]);
-}
+HANDLER(answer) { return request_answer(c->target, c->caller, c->a[1], c->a[2], c->a[3]); }
 
-static i64 doorbell(struct call *c,
-                    int (*act)(struct domain *, struct domain *, const struct basalt_doorbell *)) {
-    struct basalt_doorbell bell;
-    int error = memory_read(c->caller, GPA(c->args[1]), &bell, sizeof(bell));
+HANDLER(bind) { return doorbell_bind(c->target, c->caller, &c->data.bell); }
+HANDLER(unbind) { return doorbell_unbind(c->target, c->caller, &c->data.bell); }
+HANDLER(inject) { return guest_msi(c->target, c->a[1], c->a[2]); }
 
-    return error ? error : act(c->target, c->caller, &bell);
-}
-static i64 hc_doorbell_bind(struct call *c) { return doorbell(c, doorbell_bind); }
-static i64 hc_doorbell_unbind(struct call *c) { return doorbell(c, doorbell_unbind); }
+HANDLER(read_pci) { return device_config_read(c->caller, c->a[1], c->a[2], c->a[3]); }
 
-static i64 hc_inject_msi(struct call *c) { return guest_msi(c->target, c->args[1], c->args[2]); }
+HANDLER(write_pci) { return device_config_write(c->caller, c->a[1], c->a[2], c->a[3], c->a[4]); }
 
-static i64 hc_pci_read(struct call *c) {
-    return device_config_read(c->caller, c->args[1], c->args[2], c->args[3]);
-}
+HANDLER(bind_msi) { return interrupt_bind_message(c->caller, c->a[1], c->a[2], c->a[3]); }
 
-static i64 hc_pci_write(struct call *c) {
-    return device_config_write(c->caller, c->args[1], c->args[2], c->args[3], c->args[4]);
-}
+HANDLER(bind_line) { return interrupt_bind_line(c->caller, c->a[1], c->a[2]); }
+HANDLER(ack) { return interrupt_ack(c->caller, c->a[0]); }
+HANDLER(delegate) { return handle_delegate(c->handle, c->a[1], c->other); }
 
-static i64 hc_irq_bind_msi(struct call *c) {
-    return interrupt_bind_message(c->caller, c->args[1], c->args[2], c->args[3]);
-}
-
-static i64 hc_irq_bind_line(struct call *c) {
-    return interrupt_bind_line(c->caller, c->args[1], c->args[2]);
-}
-
-static i64 hc_irq_ack(struct call *c) { return interrupt_ack(c->caller, c->args[0]); }
-
-static i64 hc_handle_delegate(struct call *c) {
-    struct domain *to = domain_arg(c, c->args[2]);
-
-    return to ? handle_delegate(c->handle, c->args[1], to) : -BASALT_EBADF;
-}
-
-static i64 hc_handle_revoke(struct call *c) {
+HANDLER(revoke) {
     handle_revoke(c->handle);
     return 0;
 }
 
-static i64 hc_handle_next(struct call *c) {
-    u32 cursor = (u32)MIN(c->args[0], 0xffffffff);
-    struct handle *h = handle_next(c->caller, &cursor);
+HANDLER(next_handle) {
+    u32 cursor = (u32)MIN(c->a[0], 0xffffffff);
+    const struct handle *h = handle_next(c->caller, &cursor);
 
     if (!h)
         return -BASALT_ENOENT;
     c->second = h->rights | (h->target ? 1ull << 32 : 0);
-    c->set_second = true;
     return cursor;
 }
+
+#define SELF    0x01u           // the handle of the caller on itself will do
+#define ENDED   0x02u           // also on a domain that has ended
+#define VCPU    0x04u           // the second argument is a vCPU of the target
+#define SHARE   0x08u           // the first argument is a share that the caller has to do with
+#define SECOND  0x10u           // RDX has a second result
+#define PORT(n) .port = 1 + (n) // argument n is a port of the caller
+// Argument n is a handle, whatever its rights, on the domain `other`; the address of data.field.
+#define DOMAIN(n)     .other = 1 + (n)
+#define IN(n, field)  .in = 1 + (n), .bytes = sizeof(((struct call *)0)->data.field)
+#define OUT(n, field) .out = 1 + (n), .bytes = sizeof(((struct call *)0)->data.field)
 
 struct row {
     const char *name;
     i64 (*handler)(struct call *);
-    u32 rights; // BASALT_RIGHT_* that the first argument's handle must carry; 0: not a handle
-    u8 flags;   // ROW_*
+    u16 rights; // BASALT_RIGHT_* that the first argument's handle must carry; 0: it is none
+    u8 flags;
+    u8 port, other, in, out; // 0: there is none
+    u16 bytes;
 };
 
-#define ROW_SELF  0x1u // the handle of the caller on itself will do
-#define ROW_ENDED 0x2u // also on a domain that has ended
-#define ROW_VCPU  0x4u // the second argument is one of its vCPUs
-
-#define ROW(number, function, ...) \
-    [BASALT_HC_##number - BASALT_HC_BASE] = {#number, function, __VA_ARGS__}
+#define ROW(number, ...) [BASALT_HC_##number - BASALT_HC_BASE] = {#number, __VA_ARGS__}
 
 static const struct row rows[] = {
-    ROW(VERSION, hc_version, 0, 0),
-    ROW(BLOCK, hc_block, 0, 0),
-    ROW(YIELD, hc_yield, 0, 0),
-    ROW(CONSOLE_BIND, hc_console_bind, BASALT_RIGHT_CONSOLE, 0),
-    ROW(CLOCK_SET, hc_clock_set, BASALT_RIGHT_POWER, 0),
-    ROW(MEMORY_INFO, hc_memory_info, BASALT_RIGHT_CONSOLE, 0),
-    ROW(RESET, hc_reset, BASALT_RIGHT_POWER, 0),
-    ROW(DOMAIN_CREATE, hc_domain_create, BASALT_RIGHT_CREATE, 0),
-    ROW(DOMAIN_DESTROY, hc_domain_destroy, BASALT_RIGHT_LIFE, ROW_ENDED),
-    ROW(DOMAIN_CONTROL, hc_domain_control, BASALT_RIGHT_LIFE, 0),
-    ROW(DOMAIN_INFO, hc_domain_info, BASALT_RIGHT_LIFE, ROW_SELF | ROW_ENDED),
-    ROW(DOMAIN_BIND, hc_domain_bind, BASALT_RIGHT_LIFE, ROW_ENDED),
-    ROW(DOMAIN_SCHEDULE, hc_domain_schedule, BASALT_RIGHT_QUOTA, 0),
-    ROW(MEMORY_POPULATE, hc_memory_populate, BASALT_RIGHT_MEMORY, 0),
-    ROW(MEMORY_RELEASE, hc_memory_release, BASALT_RIGHT_MEMORY, ROW_SELF),
-    ROW(SHARE_GRANT, hc_share_grant, BASALT_RIGHT_MEMORY, ROW_SELF),
-    ROW(SHARE_MAP, hc_share_map, 0, 0),
-    ROW(SHARE_EXTENTS, hc_share_extents, 0, 0),
-    ROW(SHARE_END, hc_share_end, 0, 0),
-    ROW(STATE_ALLOC, hc_state_alloc, BASALT_RIGHT_MEMORY, 0),
-    ROW(STATE_ADDRESS, hc_state_address, BASALT_RIGHT_MEMORY, ROW_ENDED),
-    ROW(VCPU_CREATE, hc_vcpu_create, BASALT_RIGHT_LIFE, 0),
-    ROW(VCPU_SET, hc_vcpu_set, BASALT_RIGHT_LIFE, ROW_VCPU),
-    ROW(VCPU_GET, hc_vcpu_get, BASALT_RIGHT_LIFE, ROW_VCPU | ROW_ENDED),
-    ROW(VCPU_STATS, hc_vcpu_stats, BASALT_RIGHT_LIFE, ROW_VCPU | ROW_SELF | ROW_ENDED),
-    ROW(PORT_ALLOC, hc_port_alloc, 0, 0),
-    ROW(PORT_FREE, hc_port_free, 0, 0),
-    ROW(PORT_SEND, hc_port_send, BASALT_RIGHT_IO, 0),
-    ROW(PORT_OPEN, hc_port_open, 0, 0),
-    ROW(TIMER_SET, hc_timer_set, 0, 0),
-    ROW(REQUEST_SERVE, hc_request_serve, BASALT_RIGHT_IO, 0),
-    ROW(REQUEST_ROUTE, hc_request_route, BASALT_RIGHT_IO, 0),
-    ROW(REQUEST_ANSWER, hc_request_answer, BASALT_RIGHT_IO, ROW_ENDED),
-    ROW(DOORBELL_BIND, hc_doorbell_bind, BASALT_RIGHT_IO, 0),
-    ROW(DOORBELL_UNBIND, hc_doorbell_unbind, BASALT_RIGHT_IO, ROW_ENDED),
-    ROW(INJECT_MSI, hc_inject_msi, BASALT_RIGHT_IO, 0),
-    ROW(PCI_READ, hc_pci_read, BASALT_RIGHT_PCI, 0),
-    ROW(PCI_WRITE, hc_pci_write, BASALT_RIGHT_PCI, 0),
-    ROW(IRQ_BIND_MSI, hc_irq_bind_msi, BASALT_RIGHT_PCI, 0),
-    ROW(IRQ_BIND_LINE, hc_irq_bind_line, BASALT_RIGHT_PCI, 0),
-    ROW(IRQ_ACK, hc_irq_ack, 0, 0),
-    ROW(HANDLE_DELEGATE, hc_handle_delegate, BASALT_RIGHT_DELEGATE, 0),
-    ROW(HANDLE_REVOKE, hc_handle_revoke, BASALT_RIGHT_DELEGATE, ROW_ENDED),
-    ROW(HANDLE_NEXT, hc_handle_next, 0, 0),
+    ROW(VERSION, version),
+    ROW(BLOCK, block),
+    ROW(YIELD, yield),
+    ROW(CONSOLE_BIND, bind_console, BASALT_RIGHT_CONSOLE, PORT(1)),
+    ROW(CLOCK_SET, clock_set, BASALT_RIGHT_POWER),
+    ROW(MEMORY_INFO, memory_info, BASALT_RIGHT_CONSOLE, OUT(1, memory)),
+    ROW(RESET, reset, BASALT_RIGHT_POWER),
+    ROW(DOMAIN_CREATE, create, BASALT_RIGHT_CREATE, IN(1, config)),
+    ROW(DOMAIN_DESTROY, destroy, BASALT_RIGHT_LIFE, ENDED),
+    ROW(DOMAIN_CONTROL, control, BASALT_RIGHT_LIFE),
+    ROW(DOMAIN_INFO, info, BASALT_RIGHT_LIFE, SELF | ENDED, OUT(1, info)),
+    ROW(DOMAIN_BIND, watch, BASALT_RIGHT_LIFE, ENDED, PORT(1)),
+    ROW(DOMAIN_SCHEDULE, schedule, BASALT_RIGHT_QUOTA),
+    ROW(MEMORY_POPULATE, populate, BASALT_RIGHT_MEMORY),
+    ROW(MEMORY_RELEASE, release, BASALT_RIGHT_MEMORY, SELF),
+    ROW(SHARE_GRANT, grant, BASALT_RIGHT_MEMORY, SELF, DOMAIN(4)),
+    ROW(SHARE_MAP, map_share, 0, SHARE),
+    ROW(SHARE_EXTENTS, extents, 0, SHARE),
+    ROW(SHARE_END, end_share, 0, SHARE),
+    ROW(STATE_ALLOC, more_state, BASALT_RIGHT_MEMORY),
+    ROW(STATE_ADDRESS, state_address, BASALT_RIGHT_MEMORY, ENDED),
+    ROW(VCPU_CREATE, create_vcpu, BASALT_RIGHT_LIFE),
+    ROW(VCPU_SET, set_vcpu, BASALT_RIGHT_LIFE, VCPU, IN(2, state)),
+    ROW(VCPU_GET, get_vcpu, BASALT_RIGHT_LIFE, VCPU | ENDED, OUT(2, state)),
+    ROW(VCPU_STATS, stats, BASALT_RIGHT_LIFE, VCPU | SELF | ENDED, OUT(2, stats)),
+    ROW(PORT_ALLOC, alloc_port),
+    ROW(PORT_FREE, free_port, PORT(0)),
+    ROW(PORT_SEND, send, BASALT_RIGHT_IO),
+    ROW(PORT_OPEN, open_port, PORT(0), DOMAIN(1)),
+    ROW(TIMER_SET, set_timer, PORT(1)),
+    ROW(REQUEST_SERVE, serve, BASALT_RIGHT_IO, SECOND, PORT(1)),
+    ROW(REQUEST_ROUTE, route, BASALT_RIGHT_IO),
+    ROW(REQUEST_ANSWER, answer, BASALT_RIGHT_IO, ENDED),
+    ROW(DOORBELL_BIND, bind, BASALT_RIGHT_IO, IN(1, bell)),
+    ROW(DOORBELL_UNBIND, unbind, BASALT_RIGHT_IO, ENDED, IN(1, bell)),
+    ROW(INJECT_MSI, inject, BASALT_RIGHT_IO),
+    ROW(PCI_READ, read_pci, BASALT_RIGHT_PCI),
+    ROW(PCI_WRITE, write_pci, BASALT_RIGHT_PCI),
+    ROW(IRQ_BIND_MSI, bind_msi, BASALT_RIGHT_PCI),
+    ROW(IRQ_BIND_LINE, bind_line, BASALT_RIGHT_PCI),
+    ROW(IRQ_ACK, ack),
+    ROW(HANDLE_DELEGATE, delegate, BASALT_RIGHT_DELEGATE, DOMAIN(2)),
+    ROW(HANDLE_REVOKE, revoke, BASALT_RIGHT_DELEGATE, ENDED),
+    ROW(HANDLE_NEXT, next_handle, 0, SECOND),
 };
+_Static_assert((BASALT_RIGHTS_DOMAIN & BASALT_RIGHTS_MACHINE) == BASALT_RIGHT_DELEGATE,
+               "a handle that carries a domain's rights has a target");
 _Static_assert(ARRAY_SIZE(rows) == BASALT_HC_END - BASALT_HC_BASE, "every hypercall has its row");
 
 static const struct row *find_row(u64 number) {
@@ -427,33 +361,59 @@ const char *hypercall_name(u64 number) {
     return row ? row->name : "?";
 }
 
-// Arguments are in other registers in 32-bit code, and only their low halves count.
-static void read_arguments(struct call *c, bool wide) {
-    static const u8 registers64[6] = {BASALT_RDI, BASALT_RSI, BASALT_RDX,
-                                      BASALT_R10, BASALT_R8,  BASALT_R9};
-    static const u8 registers32[6] = {BASALT_RBX, BASALT_RCX, BASALT_RDX,
-                                      BASALT_RSI, BASALT_RDI, BASALT_RBP};
+// Finds the target of a handle that carries the row's rights.
+static int find_target(struct call *c, const struct row *row) {
+    struct handle *h = handle_find(c->caller, c->a[0]);
 
-    for (unsigned i = 0; i < 6; i++)
-        c->args[i] = wide ? c->v->cpu.gprs[registers64[i]] : (u32)c->v->cpu.gprs[registers32[i]];
+    if (!h)
+        return -BASALT_EBADF;
+    c->handle = h;
+    c->target = h->target;
+    if ((h->rights & row->rights) != row->rights && !(row->flags & SELF && c->target == c->caller))
+        return -BASALT_EPERM;
+    if (c->target && c->target->status == BASALT_STATUS_ENDED && !(row->flags & ENDED))
+        return -BASALT_EINVAL;
+    return 0;
 }
 
-static i64 find_handle(struct call *c, const struct row *row) {
-    if (!row->rights)
-        return 0;
-    c->handle = handle_find(c->caller, c->args[0]);
-    if (!c->handle)
-        return -BASALT_EBADF;
-    bool self = row->flags & ROW_SELF && c->handle->target == c->caller;
-    if ((c->handle->rights & row->rights) != row->rights && !self)
-        return -BASALT_EPERM;
-    c->target = c->handle->target;
-    bool ended = c->target && c->target->status == BASALT_STATUS_ENDED;
-    if (ended && !(row->flags & ROW_ENDED))
+// Finds and reads what the other arguments name.
+static int find_others(struct call *c, const struct row *row) {
+    if (row->flags & VCPU &&
+        (c->a[1] >= BASALT_VCPUS_MAX || !(c->vcpu = c->target->vcpus[c->a[1]])))
+        return -BASALT_ENOENT;
+    if (row->flags & SHARE && !(c->share = share_find(c->caller, c->a[0])))
+        return -BASALT_ENOENT;
+    if (row->port && !port_find(c->caller, c->a[row->port - 1]))
         return -BASALT_EINVAL;
-    if (row->flags & ROW_VCPU && c->target && c->args[1] < BASALT_VCPUS_MAX)
-        c->vcpu = c->target->vcpus[c->args[1]];
-    return row->flags & ROW_VCPU && !c->vcpu ? -BASALT_ENOENT : 0;
+    if (row->other) {
+        const struct handle *h = handle_find(c->caller, c->a[row->other - 1]);
+        if (!h || !h->target)
+            return -BASALT_EBADF;
+        c->other = h->target;
+    }
+    return row->in ? memory_read(c->caller, GPA(c->a[row->in - 1]), &c->data, row->bytes) : 0;
+}
+
+static i64 carry_out(struct call *c, const struct row *row) {
+    int error = row->rights ? find_target(c, row) : 0;
+
+    if (!error)
+        error = find_others(c, row);
+    if (error)
+        return error;
+    i64 result = row->handler(c);
+    if (row->out && result >= 0)
+        error = memory_write(c->caller, GPA(c->a[row->out - 1]), &c->data, row->bytes);
+    return error ? error : result;
+}
+
+static void read_arguments(struct call *c, const u64 *gprs, bool wide) {
+    static const u8 registers[2][6] = {
+        {BASALT_RBX, BASALT_RCX, BASALT_RDX, BASALT_RSI, BASALT_RDI, BASALT_RBP},
+        {BASALT_RDI, BASALT_RSI, BASALT_RDX, BASALT_R10, BASALT_R8, BASALT_R9}};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(c->a); i++)
+        c->a[i] = wide ? gprs[registers[1][i]] : (u32)gprs[registers[0][i]];
 }
 
 void hypercall(struct vcpu *v) {
@@ -461,21 +421,19 @@ void hypercall(struct vcpu *v) {
     bool wide = guest_mode(v) == MODE_64;
     u64 number = wide ? gprs[BASALT_RAX] : (u32)gprs[BASALT_RAX];
     const struct row *row = find_row(number);
-    struct call c = {.v = v, .caller = v->domain};
-    i64 result;
+    i64 result = number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
 
-    if (!row)
-        result = number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
-    else if (vcpu_cpl(v))
+    if (row && vcpu_cpl(v)) {
         result = -BASALT_EPERM;
-    else {
-        read_arguments(&c, wide);
-        trace(BASALT_TRACE_HYPERCALL, c.caller->id, v->index, number, c.args[0]);
-        result = find_handle(&c, row);
-        if (!result)
-            result = row->handler(&c);
+    } else if (row) {
+        struct call c;
+        c.v = v;
+        c.caller = v->domain;
+        read_arguments(&c, gprs, wide);
+        trace(BASALT_TRACE_HYPERCALL, c.caller->id, v->index, number, c.a[0]);
+        result = carry_out(&c, row);
+        if (row->flags & SECOND && result >= 0)
+            gprs[BASALT_RDX] = wide ? c.second : (u32)c.second;
     }
     gprs[BASALT_RAX] = wide ? (u64)result : (u32)result;
-    if (c.set_second)
-        gprs[BASALT_RDX] = wide ? c.second : (u32)c.second;
 }
