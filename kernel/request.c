@@ -27,12 +27,13 @@ static struct claim *find(const struct domain *d, unsigned kind, u64 address) {
         else
             high = middle;
     }
-    return &d->claims[low];
+    return low ? &d->claims[low] : d->claims; // NULL until there was one
 }
 
 // Whether `c`, from find(), is a claim of that kind that begins at or before `address`.
 static bool covers(const struct domain *d, const struct claim *c, unsigned kind, u64 address) {
-    return c < &d->claims[d->claim_count] && c->kind == kind && c->first <= address;
+    return d->claim_count && c < &d->claims[d->claim_count] && c->kind == kind &&
+           c->first <= address;
 }
 
 static int insert(struct domain *d, const struct claim *claim) {

@@ -8,7 +8,7 @@ is linked with:
     // sources: kernel/frames.c ept/ept.c      the code under test (and more files of the test, if it has any)
     // libs: -lcapstone                        libraries
     // cflags: -DSOMETHING                     for the test's own file only
-    // like: tests/unit/test_NAME.c            a fuzzer that includes this unit test: linked with the same
+    // like: tests/unit/test_NAME.c            a fuzzer that includes this unit test, or needs what it needs: linked with the same
 
 `unit.py rules` prints rules for make. `unit.py run` runs the programs, two at a time, and prints each test's result, the
 output of those that failed, and the line coverage of every source file under test. It leaves build/logs/unit.json.

@@ -30,8 +30,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     require(insn.length >= 1 && insn.length <= valid && insn.length <= INSN_MAX_LENGTH);
     require(insn.op > OP_INVALID && insn.op < OP_COUNT);
-    require(insn.address_size == 2 || insn.address_size == 4 || insn.address_size == 8);
-    require(insn.operand_size && insn.operand_size <= 16 && insn.rm_size && insn.rm_size <= 16);
+    if (insn.operand_size || insn.rm_size || insn.address_size) { // else it has no operands
+        require(insn.address_size == 2 || insn.address_size == 4 || insn.address_size == 8);
+        require(insn.operand_size && insn.operand_size <= 16 && insn.rm_size && insn.rm_size <= 16);
+    }
     require(insn.reg < 16 && insn.rm < 16 && insn.segment <= SEG_GS);
     require(insn.base < 16 || insn.base == INSN_NONE);
     require(insn.index < 16 || insn.index == INSN_NONE);
