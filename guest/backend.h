@@ -86,9 +86,11 @@ struct cpu_state {
 
 enum backend_register {
     REG_CR0,
+    REG_CR2,
     REG_CR3,
     REG_CR4,
     REG_EFER,
+    REG_DR6,
     REG_DR7,
     REG_CR8, // CR0, CR4, EFER as the guest sees them
     REG_PDPTE0,

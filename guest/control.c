@@ -78,7 +78,7 @@ static bool write_cr(struct vcpu *v, unsigned cr, u64 value) {
 static u64 read_cr(struct vcpu *v, unsigned cr) {
     switch (cr) {
     case 0: return backend->read(&v->cpu, REG_CR0);
-    case 2: return v->cpu.cr2;
+    case 2: return backend->read(&v->cpu, REG_CR2);
     case 3: return backend->read(&v->cpu, REG_CR3);
     case 4: return backend->read(&v->cpu, REG_CR4);
     default: return vlapic_get_cr8(&v->lapic);

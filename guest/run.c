@@ -18,7 +18,7 @@ void vcpu_skip(struct vcpu *v, unsigned length) {
     v->cpu.rip += length;
     backend->clear_shadow(&v->cpu);
     if (unlikely(v->cpu.rflags & BIT(8))) { // TF: a trap after the instruction
-        v->cpu.dr6 |= BIT(14);
+        backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | BIT(14));
         vcpu_exception(v, EXC_DB, false, 0);
     }
 }
@@ -54,11 +54,11 @@ static void handle_exception(struct vcpu *v, const struct exit *e) {
         return;
     }
     if (e->vector == EXC_DB) {
-        v->cpu.dr6 |= e->detail;
+        backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | e->detail);
         v->cpu.rip += e->insn_length; // not 0 for INT1, which traps behind itself
     }
     if (e->vector == EXC_PF)
-        v->cpu.cr2 = e->detail;
+        backend->write(&v->cpu, REG_CR2, e->detail);
     vcpu_exception(v, e->vector, e->has_error, e->error);
 }
 
@@ -207,7 +207,8 @@ void vcpu_run(struct vcpu *v) {
             continue;
         }
         v->halted = false;
-        vcpu_prepare_event(v);
+        if (unlikely(v->nmi_pending || v->irq_window || vlapic_requested(&v->lapic)))
+            vcpu_prepare_event(v);
         if (unlikely(v->cpu.flush_generation != v->domain->ept.generation)) {
             backend->flush_second_level(&v->cpu);
             v->cpu.flush_generation = v->domain->ept.generation;

@@ -188,7 +188,7 @@ static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     memcpy(c->gprs, s->gprs, sizeof(c->gprs));
     c->rip = s->rip;
     c->rflags = s->rflags | 2;
-    c->cr2 = s->cr2;
+    backend->write(c, REG_CR2, s->cr2);
     c->dirty |= CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
 }
 
@@ -216,12 +216,12 @@ void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *s) {
         .rip = c->rip,
         .rflags = c->rflags,
         .cr0 = backend->read(c, REG_CR0),
-        .cr2 = c->cr2,
+        .cr2 = backend->read(c, REG_CR2),
         .cr3 = backend->read(c, REG_CR3),
         .cr4 = backend->read(c, REG_CR4),
         .cr8 = vlapic_get_cr8(&v->lapic),
         .efer = backend->read(c, REG_EFER),
-        .dr6 = c->dr6,
+        .dr6 = backend->read(c, REG_DR6),
         .dr7 = backend->read(c, REG_DR7),
         .activity = v->blocked & (BLOCK_SIPI | BLOCK_NEW) ? 2 : v->halted,
     };

@@ -93,6 +93,10 @@ must_check struct vlapic_effect vlapic_base_write(struct vlapic *v, u64 value, u
 /// and one for a disabled APIC are dropped.
 bool vlapic_accept(struct vlapic *v, u8 vector, bool level);
 
+/// Whether any vector is requested, deliverable now or not.
+static inline bool vlapic_requested(const struct vlapic *v) {
+    return v->irr[0] | v->irr[1] | v->irr[2] | v->irr[3];
+}
 /// Highest pending vector that the processor may take now, or -1.
 int vlapic_pending(const struct vlapic *v);
 /// The processor takes `vector` (from vlapic_pending): IRR to ISR.

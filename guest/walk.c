@@ -48,7 +48,7 @@ static bool no_memory(struct vcpu *v, u64 linear, unsigned access) {
 
 static bool page_fault(struct vcpu *v, u64 linear, unsigned error) {
     if (!(error & ACCESS_PROBE)) {
-        v->cpu.cr2 = linear;
+        backend->write(&v->cpu, REG_CR2, linear);
         vcpu_exception(v, EXC_PF, true, error);
     }
     return false;

@@ -35,8 +35,7 @@
         movq    56(%rdi), %rdi
         vmrun   %rax                    // RAX and RSP are the host's again after it
         vmsave  %rax
-        pushq   %rdi
-        movq    8(%rsp), %rdi
+        xchgq   %rdi, (%rsp)
         movq    %rcx, 8(%rdi)
         movq    %rdx, 16(%rdi)
         movq    %rbx, 24(%rdi)
@@ -46,7 +45,6 @@
         movq    %r\n, 8*\n(%rdi)
         .endr
         popq    56(%rdi)
-        popq    %rdi
         popq    %rax
         vmload  %rax                    // this CPU's GS and TR, before an NMI can need them
         .if     \guarded

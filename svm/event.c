@@ -20,9 +20,6 @@ void svm_inject(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     struct event event = cpu->queued;
 
-    vmcb->event_inject = 0;
-    if (!event.valid)
-        return;
     vmcb->event_inject = event.vector | (u64)event.type << EVENT_TYPE_SHIFT | EVENT_VALID;
     if (event.has_error && (vmcb->cr0 & CR0_PE)) // real mode pushes none
         vmcb->event_inject |= EVENT_HAS_ERROR | (u64)event.error << EVENT_ERROR_SHIFT;
@@ -36,7 +33,6 @@ void svm_events_after_exit(struct cpu_state *cpu) {
     struct vmcb_host *host = &vmcb->host;
     u64 info = vmcb->exit_int_info;
 
-    vmcb->event_inject = 0;
     if ((info & EVENT_VALID) && svm_event_type(info) == EVENT_NMI) {
         set_nmi(vmcb, NMI_OPEN); // it was not delivered
     } else if (vmcb->exit_code == EXIT_IRET) {

@@ -127,16 +127,18 @@ static const struct exit_row exit_rows[] = {
     CODES(0xa0, 0xa1) = INSN(VIRT_INSN), // INVLPGB
     CODES(0xa3, 0xa4) = INSN(VIRT_INSN), // MCOMMIT, TLBSYNC
 };
+
+// Codes beyond the table.
 static const struct exit_row nested_fault_row = ROW(MEMORY, 0, decode_nested_fault);
 static const struct exit_row invalid_row = ROW(BAD_STATE, 0, NULL);
 static const struct exit_row unknown_row = ROW(UNKNOWN, 0, NULL);
 
 static const struct exit_row *row_of(u64 code) {
+    if (likely(code < ARRAY_SIZE(exit_rows)))
+        return exit_rows[code].flags ? &exit_rows[code] : &unknown_row;
     if (code == EXIT_NESTED_FAULT)
         return &nested_fault_row;
-    if ((u32)code == EXIT_INVALID) // some write 32 bits only
-        return &invalid_row;
-    return code < ARRAY_SIZE(exit_rows) && exit_rows[code].flags ? &exit_rows[code] : &unknown_row;
+    return (u32)code == EXIT_INVALID ? &invalid_row : &unknown_row; // some write 32 bits only
 }
 
 void svm_intercept_always(struct vmcb *vmcb) {
@@ -148,7 +150,7 @@ void svm_intercept_always(struct vmcb *vmcb) {
 // INT n, INT3 and INTO are not reported: RIP is still at the instruction, which is executed again.
 static struct event decode_vectoring(u64 info) {
     struct event event = {
-        .valid = info & EVENT_VALID,
+        .valid = true,
         .vector = info & EVENT_VECTOR,
         .type = svm_event_type(info),
         .has_error = info & EVENT_HAS_ERROR,
@@ -161,18 +163,33 @@ static struct event decode_vectoring(u64 info) {
     return event;
 }
 
-struct exit svm_exit(const struct vmcb *vmcb) {
-    const struct exit_row *row = row_of(vmcb->exit_code);
-    struct exit exit = {
+// What every exit tells; most tell no more.
+static inline struct exit plain_exit(const struct vmcb *vmcb, const struct exit_row *row) {
+    bool has_length = row->flags & INSTRUCTION && svm_features.nrip_save;
+
+    return (struct exit){
         .kind = row->kind,
+        .insn_length = has_length ? length_until(vmcb, vmcb->next_rip) : 0,
         .raw = (u32)vmcb->exit_code,
         .detail = vmcb->exit_info1,
-        .vectoring = decode_vectoring(vmcb->exit_int_info),
     };
+}
 
-    if ((row->flags & INSTRUCTION) && svm_features.nrip_save)
-        exit.insn_length = length_until(vmcb, vmcb->next_rip);
+static __attribute__((noinline)) struct exit full_exit(const struct vmcb *vmcb,
+                                                       const struct exit_row *row) {
+    struct exit exit = plain_exit(vmcb, row);
+
+    if (vmcb->exit_int_info & EVENT_VALID)
+        exit.vectoring = decode_vectoring(vmcb->exit_int_info);
     if (row->decode)
         row->decode(vmcb, &exit);
     return exit;
+}
+
+struct exit svm_exit(const struct vmcb *vmcb) {
+    const struct exit_row *row = row_of(vmcb->exit_code);
+
+    if (row->decode || vmcb->exit_int_info & EVENT_VALID)
+        return full_exit(vmcb, row);
+    return plain_exit(vmcb, row);
 }

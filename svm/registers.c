@@ -44,19 +44,17 @@ static void set_cr4(struct cpu_state *cpu, u64 value) {
     vmcb_changed(vmcb, VMCB_CLEAN_CR);
 }
 
-void svm_sync_cr0(struct cpu_state *cpu) {
-    cpu->cr0_guest = (cpu->cr0_guest & ~CR0_UNWATCHED) | (vmcb_of(cpu)->cr0 & CR0_UNWATCHED);
-}
-
 u64 svm_read(struct cpu_state *cpu, enum backend_register reg) {
     const struct vmcb *vmcb = vmcb_of(cpu);
 
     switch (reg) {
-    case REG_CR0: return cpu->cr0_guest;
+    case REG_CR0: return (cpu->cr0_guest & ~CR0_UNWATCHED) | (vmcb->cr0 & CR0_UNWATCHED);
+    case REG_CR2: return vmcb->cr2;
     case REG_CR3: return vmcb->cr3;
     case REG_CR4: return cpu->cr4_guest;
     case REG_CR8: return vmcb->int_control & 0xf;
     case REG_EFER: return cpu->efer_guest;
+    case REG_DR6: return vmcb->dr6;
     case REG_DR7: return vmcb->dr7;
     default: return 0; // PDPTEs: the processor reads them from the guest's memory as it needs them
     }
@@ -67,14 +65,16 @@ void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
 
     switch (reg) {
     case REG_CR0: set_cr0(cpu, value); break;
+    case REG_CR2: vmcb->cr2 = value; break;
     case REG_CR3: vmcb->cr3 = value; break;
     case REG_CR4: set_cr4(cpu, value); break;
     case REG_CR8: vmcb->int_control = (vmcb->int_control & ~V_TPR) | (value & 0xf); break;
     case REG_EFER: set_efer(cpu, value); break;
+    case REG_DR6: vmcb->dr6 = value; break;
     case REG_DR7: vmcb->dr7 = value; break;
     default: break;
     }
-    vmcb_changed(vmcb, reg == REG_CR8 ? VMCB_CLEAN_TPR : VMCB_CLEAN_CR | VMCB_CLEAN_DR);
+    vmcb_changed(vmcb, VMCB_CLEAN_TPR | VMCB_CLEAN_CR | VMCB_CLEAN_CR2 | VMCB_CLEAN_DR);
 }
 
 // The VMCB has GDTR before LDTR, and IDTR before TR.
@@ -214,7 +214,9 @@ void svm_reset_registers(struct cpu_state *cpu) {
     vmcb->gdtr = vmcb->idtr = (struct vmcb_segment){.limit = 0xffff};
     vmcb->dr7 = DR7_FIXED;
     vmcb->pat = PAT_RESET;
-    cpu->dr6 = DR6_FIXED;
+    vmcb->dr6 = DR6_FIXED;
+    cpu->debug_active = false;
+    memset(cpu->dr, 0, sizeof(cpu->dr));
     cpu->rip = 0xfff0;
     cpu->rflags = RFLAGS_FIXED;
     set_cr0(cpu, CR0_CD | CR0_NW | CR0_ET);

@@ -77,6 +77,8 @@ static void svm_cpu_off(void) {
 }
 
 static void svm_intercept_dr(struct cpu_state *cpu, bool on) {
+    if (!on)
+        svm_load(cpu); // now with the breakpoints
     for (u32 code = EXIT_DR_READ; code < EXIT_EXCEPTION; code++)
         vmcb_intercept(vmcb_of(cpu), code, on);
 }
@@ -92,23 +94,13 @@ static void set_intercepts(struct cpu_state *cpu, struct vmcb *vmcb) {
     vmcb->pause_threshold = PAUSE_DISTANCE;
 }
 
-static void svm_load(struct cpu_state *cpu) {
-    struct vmcb *vmcb = vmcb_of(cpu);
-
-    vmcb->iopm = cpu->io_bitmap ? cpu->io_bitmap : kernel_virt_to_hpa(all_ports_exit).v;
-    vmcb->nested_cr3 = cpu->second_level.v;
-    vmcb->tsc_offset = cpu->tsc_offset;
-    vmcb_changed(vmcb, VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_BITMAPS | VMCB_CLEAN_NESTED);
-}
-
-static void svm_unload(struct cpu_state *cpu unused) {} // all is in memory after each exit
-
 static int svm_state_init(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     memset(vmcb, 0, sizeof(*vmcb)); // an exit by shutdown leaves it undefined
     svm_reset_registers(cpu);
     set_intercepts(cpu, vmcb);
+    vmcb->iopm = cpu->io_bitmap ? cpu->io_bitmap : kernel_virt_to_hpa(all_ports_exit).v;
     vmcb->msrpm = kernel_virt_to_hpa(msr_bitmap).v;
     vmcb->int_control = V_INTR_MASKING;
     vmcb->nested_control = NESTED_PAGING;
@@ -132,6 +124,7 @@ static void svm_flush(struct cpu_state *cpu) {
         vmcb_of(cpu)->host.flush = TLB_CONTROL_FLUSH_ASID;
     else
         cpu->tag = 0;
+    vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_ASID);
 }
 
 const struct backend svm_backend = {

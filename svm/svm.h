@@ -59,8 +59,6 @@ struct exit svm_exit(const struct vmcb *vmcb);
 void svm_fill_msr_bitmap(u8 bitmap[MSRPM_BYTES]);
 /// Puts the architectural values after INIT into the VMCB and into *cpu.
 void svm_reset_registers(struct cpu_state *cpu);
-/// Brings cpu->cr0_guest up to date with the bits that the guest changes without an exit.
-void svm_sync_cr0(struct cpu_state *cpu);
 u64 svm_read(struct cpu_state *cpu, enum backend_register reg);
 void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value);
 struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index);
@@ -74,9 +72,9 @@ bool svm_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
 bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
 
 // event.c
-/// Moves cpu->queued into the VMCB, for delivery at the entry that follows.
+/// Moves cpu->queued, which is valid, into the VMCB, for delivery at the entry that follows.
 void svm_inject(struct cpu_state *cpu);
-/// After an exit: follows the guest's NMI blocking.
+/// After an exit: follows the guest's NMI blocking. Not needed while that is NMI_OPEN and no event was interrupted.
 void svm_events_after_exit(struct cpu_state *cpu);
 bool svm_can_interrupt(struct cpu_state *cpu);
 bool svm_can_nmi(struct cpu_state *cpu);
@@ -92,7 +90,9 @@ const char *svm_check(const struct vmcb *vmcb);
 
 // run.c
 /// Fills the host's state page of this CPU and its ASID pool. SVM is on.
-void svm_run_init(u32 asids);
+void svm_run_init(u32 asid_count);
+void svm_load(struct cpu_state *cpu);
+void svm_unload(struct cpu_state *cpu);
 struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc);
 const char *svm_check_state(struct cpu_state *cpu);
 

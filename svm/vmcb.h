@@ -26,10 +26,11 @@ enum nmi_state {
 struct vmcb_host {
     u32 dirty;    // VMCB_CLEAN_* of what changed since the last entry
     u32 cpu;      // on which the state ran last: the processor's cached copy is there
+    hpa_t state;  // that CPU's host state, for VMLOAD
     u64 iret_rip; // with NMI_IRET: where the IRET is
     u8 nmi;       // enum nmi_state
     u8 flush;     // TLB_CONTROL_* wanted at the next entry
-    u8 reserved[14];
+    u8 reserved[6];
 };
 SIZE_ASSERT(struct vmcb_host, 32);
 
@@ -158,10 +159,10 @@ VMCB_AT(pat, 0x668);
 #define CR_INFO_MOV BIT(63) // by MOV: the general register is in bits 3:0
 
 // exit_info1 of EXIT_IO; exit_info2 is the next RIP
-#define IO_INFO_IN            BIT(0)
-#define IO_INFO_STRING        BIT(2)
-#define IO_INFO_BYTES_SHIFT   4  // three bits: 1, 2 or 4 bytes
-#define IO_INFO_PORT_SHIFT    16
+#define IO_INFO_IN          BIT(0)
+#define IO_INFO_STRING      BIT(2)
+#define IO_INFO_BYTES_SHIFT 4 // three bits: 1, 2 or 4 bytes
+#define IO_INFO_PORT_SHIFT  16
 
 // exit_info1 of EXIT_NESTED_FAULT; exit_info2 is the guest-physical address
 #define FAULT_INFO_WRITE BIT(1)

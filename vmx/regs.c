@@ -47,8 +47,10 @@ u64 vmx_read(struct cpu_state *cpu, enum backend_register reg) {
     case REG_CR4:
         own = vmcs_readnat(GUEST_CR4) & CR4_GUEST_OWNED;
         return cpu->cr4_guest = (cpu->cr4_guest & ~CR4_GUEST_OWNED) | own;
+    case REG_CR2: return cpu->cr2;
     case REG_CR3: return vmcs_readnat(GUEST_CR3);
     case REG_EFER: return cpu->efer_guest = vmcs_read64(GUEST_EFER);
+    case REG_DR6: return cpu->dr6;
     case REG_DR7: return vmcs_readnat(GUEST_DR7);
     case REG_CR8: return vmx_area(cpu)->cr8;
     case REG_PDPTE0 ... REG_PDPTE3: return vmcs_read64(GUEST_PDPTE(reg - REG_PDPTE0));
@@ -60,11 +62,13 @@ void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
     switch (reg) {
     case REG_CR0: set_cr0(cpu, value); break;
     case REG_CR4: set_cr4(cpu, value); break;
+    case REG_CR2: cpu->cr2 = value; break;
     case REG_CR3: vmcs_writenat(GUEST_CR3, value); break;
     case REG_EFER:
         cpu->efer_guest = value;
         write_entry_mode(value);
         break;
+    case REG_DR6: cpu->dr6 = value; break;
     case REG_DR7: vmcs_writenat(GUEST_DR7, (u32)value | DR7_FIXED); break;
     case REG_CR8: vmx_area(cpu)->cr8 = value & 0xf; break;
     case REG_PDPTE0 ... REG_PDPTE3: vmcs_write64(GUEST_PDPTE(reg - REG_PDPTE0), value); break;

@@ -633,7 +633,7 @@ static void test_string_faults(void **state unused) {
         assert_int_equal(reads + writes, 0);
         assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 14);
         assert_int_equal(v->cpu.queued.error, reading ? 0 : gone ? 2 : 3);
-        assert_true(v->cpu.cr2 == where);
+        assert_true(backend->read(&v->cpu, REG_CR2) == where);
         assert_true(v->cpu.rip == CODE);
         assert_memory_equal(before.gprs, v->cpu.gprs, sizeof(before.gprs));
         v->cpu.queued.valid = false;
@@ -750,7 +750,7 @@ static void test_single_step(void **state unused) {
     v->cpu.rflags = 2 | BIT(8);
     emulate_one("\x8b\x03", 2, 0xe0000000, false);
     assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 1);
-    assert_true(v->cpu.dr6 & BIT(14));
+    assert_true(backend->read(&v->cpu, REG_DR6) & BIT(14));
     assert_true(v->cpu.rip == CODE + 2);
 }
 
@@ -945,7 +945,7 @@ static void test_string_port_faults(void **state unused) {
         assert_int_equal(port_count, 0);
         assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 14);
         assert_int_equal(v->cpu.queued.error, user ? 7 : 3);
-        assert_true(v->cpu.rip == CODE && v->cpu.cr2 == RAM + PAGE_SIZE + 16);
+        assert_true(v->cpu.rip == CODE && backend->read(&v->cpu, REG_CR2) == RAM + PAGE_SIZE + 16);
         v->cpu.queued.valid = false;
     }
     cpu->cpl = 0;

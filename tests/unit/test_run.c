@@ -231,7 +231,7 @@ static void test_interrupted_delivery(void **state unused) {
     script[2] = script[1];
     run(3);
     assert_true(injected[1].valid && injected[1].vector == 14 && injected[1].error == 2);
-    assert_true(v->cpu.cr2 == 0x5555);
+    assert_true(backend->read(&v->cpu, REG_CR2) == 0x5555);
     assert_true(injected[2].valid && injected[2].vector == 0x61);
     // A fault while a fault is delivered: #DF, and one more: the end.
     struct event fault = {.valid = true, .type = EVENT_EXCEPTION, .vector = 14, .has_error = true};

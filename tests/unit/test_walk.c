@@ -80,7 +80,8 @@ static int outcome(bool ok, struct fault *fault) {
     bool ended = d->status == BASALT_STATUS_ENDED;
 
     this_queue()->loaded = v;
-    *fault = (struct fault){v->cpu.queued.valid, v->cpu.queued.error, v->cpu.cr2};
+    *fault =
+        (struct fault){v->cpu.queued.valid, v->cpu.queued.error, backend->read(&v->cpu, REG_CR2)};
     assert_int_equal(ok, !fault->faulted && !ended);
     assert_false(fault->faulted && ended);
     assert_true(!fault->faulted || v->cpu.queued.vector == 14);
@@ -411,7 +412,7 @@ static void test_fetch(void **state unused) {
         assert_false(guest_decode(v, &insn));
         assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 14);
         assert_int_equal(v->cpu.queued.error, cpl ? 0x15 : 0x11);
-        assert_true(v->cpu.cr2 == 0x10ffa);
+        assert_true(backend->read(&v->cpu, REG_CR2) == 0x10ffa);
         v->cpu.queued.valid = false;
     }
     cpu->cpl = 0;
@@ -517,7 +518,7 @@ static void test_decode_faults(void **state unused) {
     v->cpu.rip = 0x20000; // not mapped
     assert_false(guest_decode(v, &insn));
     assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 14 && v->cpu.queued.error == 0x10);
-    assert_true(v->cpu.cr2 == 0x20000);
+    assert_true(backend->read(&v->cpu, REG_CR2) == 0x20000);
     v->cpu.queued.valid = false;
     v->cpu.rip = 0x10000;
     memcpy(host_memory(d, 0x9000), "\x0f\x0b", 2); // UD2
@@ -541,7 +542,8 @@ static void test_decode_faults(void **state unused) {
     assert_int_equal(insn.length, 2);
     memcpy((u8 *)host_memory(d, 0x9ffe), "\x66\x0f", 2);
     assert_false(guest_decode(v, &insn));
-    assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 14 && v->cpu.cr2 == 0x11000);
+    assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 14 &&
+                backend->read(&v->cpu, REG_CR2) == 0x11000);
     v->cpu.queued.valid = false;
     write_entry(0x4000 + 0x11 * 8, 8, 0x7007);
     memcpy(host_memory(d, 0x7000), "\xa2", 1);
