@@ -43,8 +43,9 @@ static bool is_meant(const struct vcpu *v, const struct vcpu *source,
 }
 
 static void deliver(struct domain *d, const struct vcpu *source, const struct apic_message *m) {
-    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++) {
+    for (unsigned i = 0, left = d->vcpu_count; left; i++) {
         struct vcpu *v = d->vcpus[i];
+        left -= v != NULL;
         if (!v || !is_meant(v, source, m))
             continue;
         deliver_to(v, m);

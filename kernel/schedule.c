@@ -149,14 +149,16 @@ u64 schedule_deadline(void) {
 
 bool schedule_due(void) {
     struct runqueue *q = this_queue();
-    u64 deadline = schedule_deadline();
+    u64 now = rdtsc(), deadline = schedule_deadline();
 
-    if (unlikely(deadline != ~0ull && deadline <= rdtsc())) {
-        timer_run(&q->timers, rdtsc(), TIMERS_AT_ONCE);
-        q->resched |= q->slice_end <= rdtsc();
+    if (unlikely(deadline <= now || q->armed <= now)) {
+        timer_run(&q->timers, now, TIMERS_AT_ONCE);
+        q->resched |= q->slice_end <= now;
+        q->armed = ~0ull; // it has rung, or is about to
         deadline = schedule_deadline();
     }
-    if (deadline != q->armed && !q->resched) {
+    // Where the timer is set to an earlier time it stays: one needless interrupt costs less than setting it at each switch.
+    if (deadline < q->armed && !q->resched) {
         q->armed = deadline;
         apic_timer_set(deadline);
     }
