@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finding and reading the ACPI tables. Invariant: no byte at or beyond a table's end is read, and a table is checked to
-// its end before anything of it is stored. Follows the ACPI specification, "Finding the RSDP on IA-PC Systems" and "ACPI
-// System Description Tables", the PCI Firmware specification, "MCFG Table", and Microsoft's "Serial Port Console
+// Reading the ACPI tables, from the boot loader's copy of the RSDP on. Invariant: no byte at or beyond a table's end is
+// read, and a table is checked to its end before anything of it is stored. Follows the ACPI specification, "ACPI System
+// Description Tables", the PCI Firmware specification, "MCFG Table", and Microsoft's "Serial Port Console
 // Redirection Table".
 
 #include "arch/acpi.h"
@@ -12,10 +12,6 @@
 #include "boot/multiboot2.h"
 #include "kernel/log.h"
 
-#define EBDA_POINTER   0x40eull // segment of the extended BIOS data area
-#define EBDA_SIZE      1024u
-#define BIOS_AREA      0xe0000ull
-#define BIOS_AREA_SIZE 0x20000u
 #define RSDP_SIZE_1    20u // ACPI 1.0
 #define RSDP_SIZE_2    36u
 #define HEADER_SIZE    36u
@@ -47,13 +43,12 @@ static bool checksum_ok(const u8 *bytes, u64 size) {
     return sum == 0;
 }
 
-u64 acpi_parse_rsdp(const u8 *bytes, u64 size, unsigned *entry_size) {
+u64 acpi_parse_rsdp(const u8 *bytes, u64 size) {
     if (size < RSDP_SIZE_1 || memcmp(bytes, "RSD PTR ", 8) != 0 || !checksum_ok(bytes, RSDP_SIZE_1))
         return 0;
     u64 length = bytes[15] >= 2 && size >= RSDP_SIZE_2 ? get(bytes, 20, 4) : 0;
     bool extended = length >= RSDP_SIZE_2 && length <= size && checksum_ok(bytes, length);
     u64 xsdt = extended ? get(bytes, 24, 8) : 0;
-    *entry_size = xsdt ? 8 : 4;
     return xsdt ? xsdt : get(bytes, 16, 4);
 }
 
@@ -175,41 +170,23 @@ static const u8 *read_table(u64 address, u64 *length) {
     return NULL;
 }
 
-// Looks for the RSDP on 16-byte boundaries; returns the root table's address, or 0.
-static u64 scan(u64 base, u64 size, unsigned *entry_size) {
-    const u8 *bytes = device_map(HPA(base), size, MAP_READ);
-    for (u64 at = 0; bytes && at < size; at += 16) {
-        u64 root = acpi_parse_rsdp(bytes + at, size - at, entry_size);
-        acpi.rsdp = root ? base + at : 0;
-        if (root)
-            return root;
-    }
-    return 0;
-}
-
-static u64 find_root(unsigned *entry_size) {
-    const u16 *segment = device_map(HPA(EBDA_POINTER), sizeof(u16), MAP_READ);
-    u64 ebda = segment ? (u64)*segment << 4 : 0;
-    u64 root = ebda >= 0x80000 && ebda < 0xa0000 ? scan(ebda, EBDA_SIZE, entry_size) : 0;
-    return root ? root : scan(BIOS_AREA, BIOS_AREA_SIZE, entry_size);
-}
-
 void acpi_init(const struct boot_params *params) {
     char found[TABLES_MAX * 5 + 1] = ""; // signatures
-    unsigned entry_size = 4, own_size, good = 0, count = 0;
-    u64 length = 0, found_root = find_root(&entry_size);
-    u64 root = acpi_parse_rsdp(params->rsdp, params->rsdp_size, &own_size);
-    entry_size = root ? own_size : entry_size;
-    const u8 *table = root || found_root ? read_table(root ? root : found_root, &length) : NULL;
-    if (table)
+    unsigned good = 0, count = 0, entry_size = 4;
+    u64 length = 0;
+    acpi.root = acpi_parse_rsdp(params->rsdp, params->rsdp_size);
+    const u8 *root = acpi.root ? read_table(acpi.root, &length) : NULL;
+    if (root) {
+        entry_size = memcmp(root, "XSDT", 4) == 0 ? 8 : 4;
         count = (unsigned)MIN((length - HEADER_SIZE) / entry_size, TABLES_MAX);
+    }
     for (unsigned i = 0; i < count; i++) {
-        const u8 *t = read_table(get(table, HEADER_SIZE + i * entry_size, entry_size), &length);
+        const u8 *t = read_table(get(root, HEADER_SIZE + i * entry_size, entry_size), &length);
         if (t)
             format(found + 5 * good++, 6, " %.4s", (const char *)t);
     }
-    log_info("basalt: acpi: RSDP at 0x%lx, %u tables:%s; %u broken; %u processors", acpi.rsdp, good,
-             found, count - good, acpi.cpu_count);
+    log_info("basalt: acpi: root table at 0x%lx, %u tables:%s; %u broken; %u processors", acpi.root,
+             good, found, count - good, acpi.cpu_count);
 }
 
 u32 acpi_node_of(u64 address) {

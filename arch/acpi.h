@@ -19,7 +19,7 @@ struct acpi_override { // an ISA interrupt that is not wired one to one
 };
 
 struct acpi_info {
-    u64 rsdp, dsdt; // physical addresses, 0: none
+    u64 root, dsdt; // physical addresses, 0: none
     u32 cpu_count, ioapic_count, override_count, node_range_count;
     u16 pm_timer_port, pm1a_control, pm1b_control, reset_port, spcr_port; // 0: none
     u8 reset_value;
@@ -38,14 +38,13 @@ struct acpi_info {
 extern struct acpi_info acpi;
 
 struct boot_params;
-/// Finds the RSDP and reads all tables. Without ACPI everything stays zero. Needs device_map().
+/// Reads all tables. Without ACPI everything stays zero. Needs device_map().
 void acpi_init(const struct boot_params *params);
 /// NUMA node of an address, 0 if not told.
 u32 acpi_node_of(u64 address);
 
-/// Checks an RSDP of at most `size` bytes. Returns the physical address of the root table (*entry_size 8: XSDT, 4: RSDT),
-/// 0 if broken.
-u64 acpi_parse_rsdp(const u8 *bytes, u64 size, unsigned *entry_size);
+/// Checks an RSDP of at most `size` bytes. Returns the physical address of the root table, 0 if broken.
+u64 acpi_parse_rsdp(const u8 *bytes, u64 size);
 /// Reads one table, of which `size` bytes may be looked at, into *info. Returns NULL, or the reason why it is broken.
 /// Unknown tables are ignored.
 must_check const char *acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info);

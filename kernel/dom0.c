@@ -90,7 +90,7 @@ static void map_read_only(struct domain *d, u64 base, u64 bytes) {
 }
 
 static void give_firmware_tables(struct domain *d, const struct boot_params *boot) {
-    map_read_only(d, 0xe0000, 0x20000); // where RSDP and the BIOS' tables are
+    map_read_only(d, 0xe0000, 0x20000); // where some BIOS keeps them
     for (u32 i = 0; i < boot->memory_count; i++) {
         const struct boot_memory *m = &boot->memory[i];
         if (m->kind == MEMORY_ACPI_RECLAIM || m->kind == MEMORY_ACPI_NVS)
@@ -142,7 +142,7 @@ static void fill_info(struct basalt_boot_info *info, const struct domain *d,
         .log_size = log_ring_size(),
         .trace_base = kernel_virt_to_hpa(this_cpu()->trace).v,
         .trace_size = TRACE_PAGES * PAGE_SIZE,
-        .rsdp = acpi.rsdp,
+        .acpi_root = acpi.root,
         .tsc_khz = tsc_khz,
         .cpus = 1,
         .console_port = console.port,

@@ -62,15 +62,15 @@ static const u8 *table_at(u64 address, const char *signature, u32 *bytes) {
 
 // The table that RSDT or XSDT points to.
 static const u8 *find_table(const char *signature, u32 *bytes) {
-    const u8 *rsdp = boot_info->rsdp ? phys_map(boot_info->rsdp, TABLE_HEADER) : NULL;
-    if (!rsdp || memcmp(rsdp, "RSD PTR ", 8) != 0)
-        return NULL;
-    bool wide = rsdp[15] >= 2 && field64(rsdp, 24);
-    u32 root_bytes, step = wide ? 8 : 4;
-    const u8 *root = wide ? table_at(field64(rsdp, 24), "XSDT", &root_bytes)
-                          : table_at(field32(rsdp, 16), "RSDT", &root_bytes);
+    u32 root_bytes, step = 8;
+    const u8 *root = table_at(boot_info->acpi_root, "XSDT", &root_bytes);
+    if (!root) {
+        root = table_at(boot_info->acpi_root, "RSDT", &root_bytes);
+        step = 4;
+    }
     for (u32 at = TABLE_HEADER; root && at + step <= root_bytes; at += step) {
-        const u8 *table = table_at(wide ? field64(root, at) : field32(root, at), signature, bytes);
+        u64 address = step == 8 ? field64(root, at) : field32(root, at);
+        const u8 *table = table_at(address, signature, bytes);
         if (table)
             return table;
     }

@@ -34,7 +34,7 @@ struct basalt_boot_info {
     uint64_t log_size;   // bytes, header included
     uint64_t trace_base; // struct basalt_trace of CPU 0, read-only; CPU n at + n * trace_size
     uint64_t trace_size; // bytes of one
-    uint64_t rsdp;       // 0 if there is none
+    uint64_t acpi_root;  // ACPI's XSDT or RSDT, 0 if there is none
     uint64_t tsc_khz;    // TSC ticks per millisecond
     uint32_t cpus;
     uint32_t restarts; // how often dom0 was started before in this boot
