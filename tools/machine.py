@@ -237,6 +237,10 @@ def qemu_command(iso=None, machine="q35", cpu="max", smp=1, memory="1G", disks=(
     return words + drive_arguments(disks) + [str(word) for word in extra]
 
 
+# What starts an emulator: it ends with the thread that started it, however that ends.
+GUARDED = ["setpriv", "--pdeathsig", "KILL"]
+
+
 class Qemu(Machine):
     """A QEMU machine (TCG). Its parameters are those of qemu_command()."""
 
@@ -244,8 +248,8 @@ class Qemu(Machine):
         super().__init__(name, timeout)
         self._folder = tempfile.mkdtemp(prefix="basalt-qemu-")
         self._monitor = None
-        words = qemu_command(**parameters) + ["-serial", "stdio",
-                                              "-monitor", f"unix:{self._folder}/monitor,server=on,wait=off"]
+        words = GUARDED + qemu_command(**parameters) + [
+            "-serial", "stdio", "-monitor", f"unix:{self._folder}/monitor,server=on,wait=off"]
         self._errors = open(self.log_path.with_suffix(".err"), "wb+")
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
                                         start_new_session=True)
@@ -335,8 +339,8 @@ class Bochs(Machine):
         self._terminal, terminal = pty.openpty()
         termios.tcsetwinsize(terminal, (50, 132))
         self.process = subprocess.Popen(
-            ["bochs", "-q", "-f", f"{self._folder}/bochsrc", "-rc", f"{self._folder}/go.rc"], stdin=terminal, stdout=terminal,
-            stderr=terminal, start_new_session=True, env=dict(os.environ, TERM="linux", LINES="50", COLUMNS="132"))
+            GUARDED + ["bochs", "-q", "-f", f"{self._folder}/bochsrc", "-rc", f"{self._folder}/go.rc"],
+            stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, env=dict(os.environ, TERM="linux", LINES="50", COLUMNS="132"))
         os.close(terminal)
         self._screen = bytearray()
         threading.Thread(target=self._drain, daemon=True).start()
@@ -469,7 +473,7 @@ def run_gdb(options):
         words = qemu_command(iso=options.iso, disks=[Disk(run_disk(), snapshot=True)], memory=options.memory,
                              extra=["-S", "-gdb", f"unix:{folder}/gdb,server=on,wait=off", "-serial",
                                     f"file:{folder}/serial", "-monitor", "none"])
-        qemu = subprocess.Popen(words, start_new_session=True)
+        qemu = subprocess.Popen(GUARDED + words, start_new_session=True)
         try:
             while not os.path.exists(f"{folder}/gdb"):
                 time.sleep(0.05)
