@@ -14,6 +14,8 @@
 
 #include "ept/ept.h"
 
+#include "arch/paging.h"
+
 #include <basalt/error.h>
 
 #define ENTRIES      512u
@@ -68,9 +70,7 @@ static u32 leaf_flags(const struct ept *ept, u64 entry) {
     return flags;
 }
 
-static u64 *table_of(const struct ept *ept, u64 entry) {
-    return ept->allocator->pointer(HPA(entry & ADDRESS_MASK));
-}
+static u64 *table_of(u64 entry) { return pool_ptr(HPA(entry & ADDRESS_MASK)); }
 
 static void write_entry(u64 *slot, u64 value) { __atomic_store_n(slot, value, __ATOMIC_RELEASE); }
 
@@ -96,7 +96,7 @@ static int split(struct ept *ept, u64 *slot, unsigned level) {
         return -BASALT_ENOMEM;
     for (unsigned i = 0; i < ENTRIES; i++, hpa.v += step)
         table[i] = leaf_entry(ept, hpa, level - 1, flags);
-    write_entry(slot, ept->allocator->hpa(table).v | ept->format->table);
+    write_entry(slot, pool_hpa(table).v | ept->format->table);
     ept->generation++;
     return 0;
 }
@@ -110,15 +110,18 @@ static int grow(struct ept *ept, u64 *slot) {
     if (*slot & POLICY_MASK)
         for (unsigned i = 0; i < ENTRIES; i++)
             table[i] = *slot & POLICY_MASK;
-    write_entry(slot, ept->allocator->hpa(table).v | ept->format->table);
+    write_entry(slot, pool_hpa(table).v | ept->format->table);
     return 0;
 }
 
-// Finds the slot of the entry for `gpa` at `target` level, growing missing tables or splitting leaves as allowed.
-static int find_slot(struct ept *ept, u64 gpa, unsigned target, bool may_grow, u64 **out) {
+// Finds the slot of the leaf of 1 << shift bytes at `gpa`, growing missing tables or splitting larger leaves as allowed.
+static int find_slot(struct ept *ept, u64 gpa, unsigned shift, bool may_grow, u64 **out) {
     u64 *table = ept->root;
 
-    for (unsigned level = LEVELS; level > target; level--) {
+    if ((shift != 12 && shift != 21 && shift != 30) || shift > ept->max_shift || gpa >= EPT_LIMIT ||
+        gpa & (BIT(shift) - 1))
+        return -BASALT_EINVAL;
+    for (unsigned level = LEVELS; level > shift_level(shift); level--) {
         u64 *slot = &table[index_of(gpa, level)];
         int error = 0;
 
@@ -128,38 +131,35 @@ static int find_slot(struct ept *ept, u64 gpa, unsigned target, bool may_grow, u
             error = may_grow ? -BASALT_EEXIST : split(ept, slot, level);
         if (error)
             return error;
-        table = table_of(ept, *slot);
+        table = table_of(*slot);
     }
-    *out = &table[index_of(gpa, target)];
+    *out = &table[index_of(gpa, shift_level(shift))];
     return 0;
 }
 
-static bool valid_leaf(const struct ept *ept, u64 gpa, unsigned shift) {
-    return (shift == 12 || shift == 21 || shift == 30) && shift <= ept->max_shift &&
-           gpa < EPT_LIMIT && !(gpa & (BIT(shift) - 1));
-}
-
 int ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, unsigned shift, u32 flags) {
-    u64 *slot;
+    unsigned level = shift_level(shift);
+    u64 *slot, *empty = NULL;
 
-    if (!valid_leaf(ept, gpa.v, shift) || hpa.v & ((BIT(shift) - 1) | ~ADDRESS_MASK) ||
-        !(flags & EPT_RWX))
+    if (hpa.v & ((BIT(shift) - 1) | ~ADDRESS_MASK) || !(flags & EPT_RWX))
         return -BASALT_EINVAL;
-    int error = find_slot(ept, gpa.v, shift_level(shift), true, &slot);
+    int error = find_slot(ept, gpa.v, shift, true, &slot);
     if (error)
         return error;
     if (is_present(ept, *slot)) {
+        if (is_leaf(ept, *slot, level))
+            return -BASALT_EEXIST;
         // An empty table may stand where a superpage fits: tables are freed by ept_pop only.
-        u64 *table = is_leaf(ept, *slot, shift_level(shift)) ? NULL : table_of(ept, *slot);
+        empty = table_of(*slot);
         for (unsigned i = 0; i < ENTRIES; i++)
-            if (!table || is_present(ept, table[i]))
+            if (is_present(ept, empty[i]))
                 return -BASALT_EEXIST;
-        write_entry(slot, leaf_entry(ept, hpa, shift_level(shift), flags));
-        ept->generation++;
-        ept->allocator->free(ept->context, table);
-        return 0;
     }
-    write_entry(slot, leaf_entry(ept, hpa, shift_level(shift), flags));
+    write_entry(slot, leaf_entry(ept, hpa, level, flags));
+    if (empty) {
+        ept->generation++;
+        ept->allocator->free(ept->context, empty);
+    }
     return 0;
 }
 
@@ -179,10 +179,8 @@ static struct ept_leaf describe(const struct ept *ept, u64 gpa, u64 entry, unsig
 
 int ept_unmap(struct ept *ept, gpa_t gpa, unsigned shift, struct ept_leaf *old) {
     u64 *slot;
+    int error = find_slot(ept, gpa.v, shift, false, &slot);
 
-    if (!valid_leaf(ept, gpa.v, shift))
-        return -BASALT_EINVAL;
-    int error = find_slot(ept, gpa.v, shift_level(shift), false, &slot);
     if (error)
         return error;
     if (!is_present(ept, *slot) || !is_leaf(ept, *slot, shift_level(shift)))
@@ -195,10 +193,8 @@ int ept_unmap(struct ept *ept, gpa_t gpa, unsigned shift, struct ept_leaf *old) 
 
 int ept_set_policy(struct ept *ept, gpa_t gpa, unsigned shift, enum ept_policy policy) {
     u64 *slot;
+    int error = find_slot(ept, gpa.v, shift, true, &slot);
 
-    if (!valid_leaf(ept, gpa.v, shift))
-        return -BASALT_EINVAL;
-    int error = find_slot(ept, gpa.v, shift_level(shift), true, &slot);
     if (error)
         return error;
     if (is_present(ept, *slot))
@@ -216,7 +212,7 @@ struct ept_leaf ept_walk(const struct ept *ept, gpa_t gpa) {
         u64 entry = table[index_of(gpa.v, level)];
         if (!is_present(ept, entry) || is_leaf(ept, entry, level))
             return describe(ept, gpa.v, entry, level);
-        table = table_of(ept, entry);
+        table = table_of(entry);
     }
 }
 
@@ -253,7 +249,7 @@ int ept_pop(struct ept *ept, struct ept_leaf *out, unsigned *budget) {
                 ept->generation++;
                 return 1;
             }
-            table = table_of(ept, *slot);
+            table = table_of(*slot);
             level--;
         }
         if (result == SCAN_BUDGET)

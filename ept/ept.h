@@ -33,10 +33,8 @@ struct ept_format {
 extern const struct ept_format ept_format_ept, ept_format_npt, ept_format_vtd;
 
 struct ept_allocator {
-    void *(*alloc)(void *context); // a zeroed kernel page, or NULL
+    void *(*alloc)(void *context); // a zeroed page of the kernel's pool, or NULL
     void (*free)(void *context, void *page);
-    hpa_t (*hpa)(const void *page);
-    void *(*pointer)(hpa_t page);
 };
 
 struct ept {

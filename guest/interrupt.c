@@ -43,10 +43,10 @@ static bool is_meant(const struct vcpu *v, const struct vcpu *source,
 }
 
 static void deliver(struct domain *d, const struct vcpu *source, const struct apic_message *m) {
-    for (unsigned i = 0, left = d->vcpu_count; left; i++) {
-        struct vcpu *v = d->vcpus[i];
-        left -= v != NULL;
-        if (!v || !is_meant(v, source, m))
+    struct vcpu *v;
+
+    for_each_vcpu (v, d) {
+        if (!is_meant(v, source, m))
             continue;
         deliver_to(v, m);
         if (m->mode == APIC_LOWEST)

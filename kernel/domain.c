@@ -64,9 +64,8 @@ void domain_page_free(struct domain *d, void *page) {
 
 static void *ept_page(void *d) { return domain_page_alloc(d); }
 static void ept_page_free(void *d, void *page) { domain_page_free(d, page); }
-static void *ept_pointer(hpa_t hpa) { return pool_ptr(hpa); }
 
-const struct ept_allocator domain_ept_allocator = {ept_page, ept_page_free, pool_hpa, ept_pointer};
+static const struct ept_allocator ept_allocator = {ept_page, ept_page_free};
 
 // Takes a slot of the table and gives the domain its id.
 static int enter_table(struct domain *d) {
@@ -111,13 +110,16 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
     d->cap = config->cap;
     d->status = BASALT_STATUS_PAUSED;
     d->tsc_offset = -rdtsc(); // the guest's TSC begins at 0
+    list_init(&d->free_handles);
+    list_init(&d->handles);
+    list_init(&d->grants);
     if (!domain_charge(d, PAGE_SIZE)) {
         frame_kernel_free(d);
         return -BASALT_ENOSPC;
     }
     error = ept_init(&d->ept,
                      backend_features.second_level_is_ept ? &ept_format_ept : &ept_format_npt,
-                     &domain_ept_allocator, d,
+                     &ept_allocator, d,
                      backend_features.second_level_1g   ? 30
                      : backend_features.second_level_2m ? 21
                                                         : 12);
@@ -140,9 +142,10 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
 }
 
 static void each_vcpu(struct domain *d, void (*act)(struct vcpu *, u32), u32 reason) {
-    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++)
-        if (d->vcpus[i])
-            act(d->vcpus[i], reason);
+    struct vcpu *v;
+
+    for_each_vcpu (v, d)
+        act(v, reason);
 }
 
 void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 detail) {
@@ -183,16 +186,19 @@ int domain_control(struct domain *d, enum basalt_domain_op op) {
 }
 
 void domain_schedule(struct domain *d, u32 weight, u32 cap) {
+    struct vcpu *v;
+
     d->weight = weight;
     d->cap = cap;
-    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++)
-        if (d->vcpus[i]) {
-            d->vcpus[i]->sched.weight = weight;
-            d->vcpus[i]->sched.cap = cap;
-        }
+    for_each_vcpu (v, d) {
+        v->sched.weight = weight;
+        v->sched.cap = cap;
+    }
 }
 
 void domain_info(const struct domain *d, struct basalt_domain_info *out) {
+    const struct vcpu *v;
+
     *out = (struct basalt_domain_info){
         .id = d->id,
         .status = d->status,
@@ -211,12 +217,10 @@ void domain_info(const struct domain *d, struct basalt_domain_info *out) {
     };
     memcpy(out->name, d->name, sizeof(out->name));
     memcpy(out->end_insn, d->end_insn, sizeof(out->end_insn));
-    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++) {
-        if (!d->vcpus[i])
-            continue;
-        out->run_tsc += d->vcpus[i]->run_tsc;
+    for_each_vcpu (v, d) {
+        out->run_tsc += v->run_tsc;
         for (unsigned k = 0; k < BASALT_EXIT_COUNT; k++)
-            out->exits += d->vcpus[i]->exits[k];
+            out->exits += v->exits[k];
     }
 }
 
@@ -231,17 +235,18 @@ static void free_tables(struct domain *d) {
 
 int domain_destroy(struct domain *d) {
     unsigned budget = TEARDOWN_BUDGET;
+    struct vcpu *v;
 
     domain_end(d, BASALT_END_CONTROL, 0, 0);
     interrupts_release(d);
     if (shares_teardown(d, &budget) || memory_teardown(d, &budget))
         return -BASALT_EINTR;
-    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++)
-        if (d->vcpus[i])
-            vcpu_destroy(d->vcpus[i]);
+    for_each_vcpu (v, d)
+        vcpu_destroy(v);
     requests_forget(d, NULL);
     state_trim(d, 0);
-    handles_teardown(d);
+    if (handles_teardown(d, &budget))
+        return -BASALT_EINTR;
     free_tables(d);
     leave_table(d);
     trace(BASALT_TRACE_DOMAIN, d->id, 0, 3, d->charged);

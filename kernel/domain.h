@@ -10,6 +10,7 @@
 #include "arch/spinlock.h"
 #include "ept/ept.h"
 #include "kernel/frames.h"
+#include "kernel/list.h"
 
 #include <basalt/domain.h>
 #include <basalt/event.h>
@@ -36,12 +37,12 @@ struct watcher {
 
 // A capability: rights of its holder over a target. An entry of a holder's handle table.
 struct handle {
-    struct domain *target; // NULL: free, or the machine
-    u32 rights;            // BASALT_RIGHT_*; 0 with no target: free
+    struct domain *target; // NULL: the machine
+    struct domain *holder; // NULL: free
+    u32 rights;            // BASALT_RIGHT_*
     u32 index;             // in the holder's table
-    struct domain *holder;
-    struct handle *parent;          // that this was delegated from
-    struct handle *next, *previous; // of the target's handles
+    struct handle *parent; // that this was delegated from
+    struct list link;      // of the target's handles, or of the holder's free entries
     u64 reserved[2];
 };
 SIZE_ASSERT(struct handle, 64);
@@ -106,9 +107,9 @@ struct domain {
     struct vcpu *vcpus[BASALT_VCPUS_MAX];
 
     struct handle *handle_pages[HANDLE_PAGES];
-    struct handle *free_handles; // in its own table, used before; linked by `next`
-    u32 handles_used;            // entries from the table's start that were ever used
-    struct handle *handles;      // on this domain, of all holders
+    struct list free_handles; // entries of its own table that were used before
+    u32 handles_used;         // entries from the table's start that were ever used
+    struct list handles;      // on this domain, of all holders
 
     struct basalt_event_page *events; // NULL: none
     struct port *port_pages[PORT_PAGES];
@@ -126,11 +127,16 @@ struct domain {
     struct request_server servers[SERVERS_MAX];
 
     struct share *share_page; // those that this domain granted
-    struct share *grants;     // list of those granted to it
+    struct list grants;       // those granted to it
     u64 exits, run_tsc;       // of vCPUs that are gone
     u64 tsc_offset;           // guest TSC = host TSC + offset
 };
 _Static_assert(sizeof(struct domain) <= 4096, "a domain fits its page");
+
+/// For each of the domain's vCPUs.
+#define for_each_vcpu(v, d)                                     \
+    for (unsigned i_ = 0, left_ = (d)->vcpu_count; left_; i_++) \
+        if (((v) = (d)->vcpus[i_]) && left_--)
 
 /// Creates a domain in status paused. -BASALT_ENOSPC when the table is full, -BASALT_ENOMEM.
 must_check int domain_create(const struct basalt_domain_config *config, struct domain **out);
@@ -182,4 +188,3 @@ void state_trim(struct domain *d, u32 count);
 /// Unmaps the state pages from their holder, who is losing its handle.
 void state_forget(struct domain *d);
 i64 state_alloc(struct domain *d, struct domain *holder, u64 pages);
-extern const struct ept_allocator domain_ept_allocator;

@@ -5,37 +5,40 @@
 
 #include "kernel/handle.h"
 
+#include "arch/cpu.h"
 #include "kernel/request.h"
 
 #include <basalt/error.h>
 
 #define DELEGATES_MAX 64u // handles on one domain
 
-static bool in_use(const struct handle *h) { return h->holder; }
+static struct handle *entry(struct domain *holder, u32 index) {
+    return &holder->handle_pages[index / HANDLES_PER_PAGE][index % HANDLES_PER_PAGE];
+}
 
 struct handle *handle_find(struct domain *holder, u64 index) {
-    if (index >= HANDLE_PAGES * HANDLES_PER_PAGE || !holder->handle_pages[index / HANDLES_PER_PAGE])
-        return NULL;
-    struct handle *h = &holder->handle_pages[index / HANDLES_PER_PAGE][index % HANDLES_PER_PAGE];
-    return in_use(h) ? h : NULL;
+    struct handle *h = index < holder->handles_used ? entry(holder, (u32)index) : NULL;
+
+    return h && h->holder ? h : NULL;
 }
 
 // Constant time: an entry that was freed, else the first that was never used.
 static struct handle *free_handle(struct domain *holder) {
-    struct handle *h = holder->free_handles;
+    struct handle *h;
+    u32 index = holder->handles_used;
 
-    if (h) {
-        holder->free_handles = h->next;
+    if (!list_empty(&holder->free_handles)) {
+        h = list_entry(holder->free_handles.next, struct handle, link);
+        list_remove(&h->link);
         return h;
     }
-    u32 index = holder->handles_used;
     if (index == HANDLE_PAGES * HANDLES_PER_PAGE)
         return NULL;
     struct handle **table = &holder->handle_pages[index / HANDLES_PER_PAGE];
     if (!*table && !(*table = domain_page_alloc(holder)))
         return NULL;
     holder->handles_used++;
-    h = &(*table)[index % HANDLES_PER_PAGE];
+    h = entry(holder, index);
     h->index = index;
     return h;
 }
@@ -45,51 +48,39 @@ struct handle *handle_create(struct domain *holder, struct domain *target, u32 r
 
     if (!h)
         return NULL;
-    h->target = target;
-    h->rights = rights;
-    h->holder = holder;
-    h->parent = h->next = h->previous = NULL;
-    if (target) {
-        h->next = target->handles;
-        if (h->next)
-            h->next->previous = h;
-        target->handles = h;
-    }
+    *h = (struct handle){.index = h->index, .target = target, .rights = rights, .holder = holder};
+    list_init(&h->link);
+    if (target)
+        list_add(&target->handles, &h->link);
     return h;
 }
 
 static bool holds_another(const struct domain *target, const struct domain *holder) {
-    for (const struct handle *h = target->handles; h; h = h->next)
+    list_for_each (l, &target->handles) {
+        const struct handle *h = list_entry(l, struct handle, link);
         if (h->holder == holder && h->rights)
             return true;
+    }
     return false;
 }
 
 static void remove(struct handle *h) {
-    struct domain *target = h->target;
+    struct domain *target = h->target, *holder = h->holder;
 
-    if (target) {
-        if (h->previous)
-            h->previous->next = h->next;
-        else
-            target->handles = h->next;
-        if (h->next)
-            h->next->previous = h->previous;
-        if (!holds_another(target, h->holder))
-            requests_forget(target, h->holder);
-    }
-    struct domain *holder = h->holder;
-    *h = (struct handle){.index = h->index, .next = holder->free_handles};
-    holder->free_handles = h;
+    list_remove(&h->link);
+    if (target && !holds_another(target, holder))
+        requests_forget(target, holder);
+    h->holder = NULL;
+    list_add(&holder->free_handles, &h->link);
+    irq_window(); // handlers only set pending bits
 }
 
 struct handle *handle_next(struct domain *holder, u32 *cursor) {
-    for (; *cursor < HANDLE_PAGES * HANDLES_PER_PAGE; ++*cursor) {
-        if (!holder->handle_pages[*cursor / HANDLES_PER_PAGE])
-            return NULL;
+    for (; *cursor < holder->handles_used; ++*cursor) {
         struct handle *h = handle_find(holder, *cursor);
         if (h)
             return h;
+        irq_window();
     }
     return NULL;
 }
@@ -99,11 +90,9 @@ i64 handle_delegate(struct handle *from, u64 rights, struct domain *to) {
 
     if (!from->target || rights & ~(u64)(from->rights & ~BASALT_RIGHT_DELEGATE) || !rights)
         return -BASALT_EINVAL;
-    for (struct handle *h = from->target->handles; h; h = h->next)
+    list_for_each (l, &from->target->handles)
         count++;
-    if (count >= DELEGATES_MAX)
-        return -BASALT_ENOSPC;
-    struct handle *h = handle_create(to, from->target, (u32)rights);
+    struct handle *h = count < DELEGATES_MAX ? handle_create(to, from->target, (u32)rights) : NULL;
     if (!h)
         return -BASALT_ENOSPC;
     h->parent = from;
@@ -111,23 +100,28 @@ i64 handle_delegate(struct handle *from, u64 rights, struct domain *to) {
 }
 
 void handle_revoke(struct handle *parent) {
-    struct handle *next;
+    struct list *head = parent->target ? &parent->target->handles : NULL, *next;
 
-    for (struct handle *h = parent->target ? parent->target->handles : NULL; h; h = next) {
-        next = h->next;
+    for (struct list *l = head ? head->next : NULL; l != head; l = next) {
+        struct handle *h = list_entry(l, struct handle, link);
+        next = l->next;
         if (h->parent == parent)
             remove(h);
     }
 }
 
-void handles_teardown(struct domain *d) {
-    u32 cursor = 0;
-    struct handle *h;
-
-    while (d->handles)
-        remove(d->handles);
-    while ((h = handle_next(d, &cursor))) {
-        handle_revoke(h);
-        remove(h);
+int handles_teardown(struct domain *d, unsigned *budget) {
+    for (; d->handles_used; d->handles_used--) {
+        struct handle *h = handle_find(d, d->handles_used - 1);
+        if (!*budget)
+            return -BASALT_EINTR;
+        --*budget;
+        if (h) {
+            handle_revoke(h);
+            remove(h);
+        }
     }
+    while (!list_empty(&d->handles)) // last: whoever destroys the domain does it by its handle
+        remove(list_entry(d->handles.next, struct handle, link));
+    return 0;
 }

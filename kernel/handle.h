@@ -20,5 +20,5 @@ struct handle *handle_next(struct domain *holder, u32 *cursor);
 i64 handle_delegate(struct handle *from, u64 rights, struct domain *to);
 /// Takes back what was delegated from `parent`.
 void handle_revoke(struct handle *parent);
-/// Removes all handles on the domain and all that it holds.
-void handles_teardown(struct domain *d);
+/// Removes all handles on the domain and all that it holds, within *budget. 0 when done, -BASALT_EINTR otherwise.
+int handles_teardown(struct domain *d, unsigned *budget);

@@ -30,3 +30,6 @@ static inline void list_remove(struct list *item) {
 
 /// The member of `type` that the link `item` lies in as `field`.
 #define list_entry(item, type, field) container_of(item, type, field)
+
+/// For each link of a list, which may not change meanwhile.
+#define list_for_each(l, head) for (typeof(&*(head)) l = (head)->next; l != (head); l = l->next)

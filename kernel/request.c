@@ -126,12 +126,13 @@ int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 
 
 // Who waits for the server tries again, and then gets the answer that nobody gives.
 static void close_server(struct domain *d, struct request_server *s) {
-    for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++) {
-        struct vcpu *v = d->vcpus[i];
-        if (v && v->io.waiting && &d->servers[v->io.server] == s) {
-            v->io.waiting = false;
-            vcpu_unblock(v, BLOCK_REQUEST);
-        }
+    struct vcpu *v;
+
+    for_each_vcpu (v, d) {
+        if (!v->io.waiting || &d->servers[v->io.server] != s)
+            continue;
+        v->io.waiting = false;
+        vcpu_unblock(v, BLOCK_REQUEST);
     }
     memory_unmap_identity(s->domain, pool_hpa(s->page), PAGE_SIZE);
     domain_page_free(d, s->page);

@@ -5,6 +5,7 @@
 
 #include "kernel/share.h"
 
+#include "arch/cpu.h"
 #include "arch/paging.h"
 
 #include <basalt/error.h>
@@ -29,11 +30,8 @@ i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
                             .grantee = grantee,
                             .gpa = gpa.v,
                             .pages = pages,
-                            .permissions = (u32)permissions,
-                            .next = grantee->grants};
-        if (s->next)
-            s->next->previous = s;
-        grantee->grants = s;
+                            .permissions = (u32)permissions};
+        list_add(&grantee->grants, &s->link);
         return (i64)owner->id << 32 | i;
     }
     return -BASALT_ENOSPC;
@@ -96,6 +94,7 @@ int share_map(struct share *s, u64 target) {
         int error = map_piece(s);
         if (error)
             return error; // what is mapped stays so until the share ends
+        irq_window();     // handlers only set pending bits
     }
     return s->mapped < s->pages ? -BASALT_EINTR : 0;
 }
@@ -117,6 +116,7 @@ unsigned share_extents(struct share *s, u64 first, struct basalt_extent *out, un
         else
             out[used++] = (struct basalt_extent){.page = page, .address = address, .pages = pages};
         page += pages;
+        irq_window();
     }
     return used;
 }
@@ -149,12 +149,7 @@ int share_end(struct share *s, unsigned *budget) {
 
     if (error)
         return error;
-    if (s->previous)
-        s->previous->next = s->next;
-    else
-        s->grantee->grants = s->next;
-    if (s->next)
-        s->next->previous = s->previous;
+    list_remove(&s->link);
     *s = (struct share){0};
     return 0;
 }
@@ -162,8 +157,8 @@ int share_end(struct share *s, unsigned *budget) {
 int shares_teardown(struct domain *d, unsigned *budget) {
     int error = 0;
 
-    while (d->grants && !error)
-        error = share_end(d->grants, budget);
+    while (!list_empty(&d->grants) && !error)
+        error = share_end(list_entry(d->grants.next, struct share, link), budget);
     for (unsigned i = 0; d->share_page && i < SHARES_MAX && !error; i++)
         if (d->share_page[i].owner)
             error = share_end(&d->share_page[i], budget);

@@ -15,10 +15,10 @@ struct share {
     u64 mapped;                     // pages done
     u32 permissions;                // BASALT_SHARE_*
     bool mapping, ending;
-    struct share *next, *previous; // of the grantee's list
+    struct list link; // of the grantee's list
 };
 
-#define SHARES_MAX (PAGE_SIZE / sizeof(struct share))
+#define SHARES_MAX (PAGE_SIZE / sizeof(struct share)) // a frame's count of references is wider
 
 i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
                 struct domain *grantee);

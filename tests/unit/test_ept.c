@@ -6,7 +6,10 @@
 
 #include "ept/ept.h"
 
+#include "arch/paging.h"
+
 #include <basalt/error.h>
+#include <sanitizer/asan_interface.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -26,6 +29,10 @@ struct model_page {
 };
 
 static struct model_page model[PAGES];
+// The tables come from the shim's memory, of which nothing else may be touched.
+#define POOL_PAGES (HOST_RAM / 4096u)
+u8 host_ram[HOST_RAM] __attribute__((aligned(0x200000)));
+static bool taken[POOL_PAGES];
 static unsigned pages_out, fail_after = ~0u;
 
 static void *alloc_zeroed(void *context) {
@@ -34,20 +41,24 @@ static void *alloc_zeroed(void *context) {
         fail_after = ~0u;
         return NULL;
     }
-    void *page = aligned_alloc(4096, 4096);
-    memset(page, 0, 4096);
+    unsigned n = (unsigned)rand() % POOL_PAGES;
+    while (taken[n])
+        n = (n + 1) % POOL_PAGES;
+    taken[n] = true;
+    ASAN_UNPOISON_MEMORY_REGION(&host_ram[n * 4096], 4096);
+    memset(&host_ram[n * 4096], 0, 4096);
     pages_out++;
-    return page;
+    return &host_ram[n * 4096];
 }
 static void release(void *context, void *page) {
     assert_ptr_equal(context, &pages_out);
     assert_non_null(page);
+    assert_true(taken[pool_hpa(page).v / 4096]);
+    taken[pool_hpa(page).v / 4096] = false;
+    ASAN_POISON_MEMORY_REGION(page, 4096);
     pages_out--;
-    free(page);
 }
-static hpa_t to_hpa(const void *page) { return HPA((u64)page); }
-static void *to_pointer(hpa_t hpa) { return (void *)hpa.v; }
-static const struct ept_allocator allocator = {alloc_zeroed, release, to_hpa, to_pointer};
+static const struct ept_allocator allocator = {alloc_zeroed, release};
 
 static u64 gpa_of(unsigned page) { return BASE + page * 4096ull; }
 
@@ -237,9 +248,9 @@ static void test_formats(void **state) {
         assert_int_equal(
             ept_map(&ept, GPA(0x2000), HPA(0x5000), 12, EPT_READ | EPT_WRITE | EPT_UNCACHED), 0);
         assert_int_equal(ept_map(&ept, GPA(0x200000), HPA(0x200000), 21, EPT_RWX), 0);
-        u64 *l3 = to_pointer(HPA(ept.root[0] & ~0xfffull)),
-            *l2 = to_pointer(HPA(l3[0] & ~0xfffull));
-        u64 *l1 = to_pointer(HPA(l2[0] & ~0xfffull));
+        u64 *l3 = pool_ptr(HPA(ept.root[0] & ~0xfffull)),
+            *l2 = pool_ptr(HPA(l3[0] & ~0xfffull));
+        u64 *l1 = pool_ptr(HPA(l2[0] & ~0xfffull));
         assert_int_equal(l1[0], want[i].ram);
         assert_int_equal(l1[1], want[i].ro);
         assert_int_equal(l1[2], want[i].device);

@@ -54,9 +54,10 @@ static struct domain *server_domain(void) {
 }
 
 static bool holds(const struct domain *holder, const struct domain *target) {
-    for (const struct handle *h = target->handles; h; h = h->next)
-        if (h->holder == holder)
+    list_for_each (l, &target->handles) {
+        if (list_entry(l, struct handle, link)->holder == holder)
             return true;
+    }
     return false;
 }
 
@@ -79,9 +80,10 @@ static void check_pointer(struct domain *const *all, unsigned count, const struc
 static void check_domain(struct domain *const *all, unsigned count, struct domain *d) {
     unsigned listed = 0, found = 0;
 
-    for (struct handle *h = d->handles, *previous = NULL; h; previous = h, h = h->next) {
+    list_for_each (l, &d->handles) {
+        struct handle *h = list_entry(l, struct handle, link);
         assert_ptr_equal(h->target, d);
-        assert_ptr_equal(h->previous, previous);
+        assert_ptr_equal(l->next->previous, l);
         assert_true(alive(all, count, h->holder));
         assert_ptr_equal(handle_find(h->holder, h->index), h);
         if (h->parent) {
@@ -149,8 +151,9 @@ static void test_a_full_table(void **state unused) {
     assert_int_equal(count, HANDLE_PAGES * HANDLES_PER_PAGE);
     assert_non_null(handle_find(a, count - 1));
     host_destroy(a);
-    assert_ptr_equal(b->handles->holder, b); // its own, and no other
-    assert_null(b->handles->next);
+    struct list *own = b->handles.next; // and no other
+    assert_ptr_equal(list_entry(own, struct handle, link)->holder, b);
+    assert_ptr_equal(own->next, &b->handles);
     host_destroy(b);
     // A table that can't grow for lack of quota.
     a = host_domain("a", 3 * PAGE_SIZE);
