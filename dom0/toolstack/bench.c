@@ -4,6 +4,7 @@
 //
 //     events   gives the domain "bench" a doorbell that is answered with an interrupt; the times at which dom0's handler
 //              runs and at which it injects are left in the guest's memory (tests/guest/bench)
+//     count    gives the domain "linux" the doorbell; at each ring its counters are printed
 //     create   starts the domain "tiny", which ends at its first instruction, many times, and prints how long it took
 //              from domain_start() until everything was given back
 //     memory   starts all domains, which sit still, and prints what each took of the machine's memory and of dom0's
@@ -31,7 +32,7 @@
 
 typedef unsigned long long ull;
 
-static enum kind { OFF, EVENTS, CREATE, MEMORY } kind;
+static enum kind { OFF, EVENTS, COUNT, CREATE, MEMORY } kind;
 
 static void print(const char *name, u64 median, u64 minimum, u64 maximum) {
     shell_print("bench: %s %llu %llu %llu\n", name, (ull)median, (ull)minimum, (ull)maximum);
@@ -76,6 +77,23 @@ static void begin_events(struct domain *d) {
         events.page->tsc_offset = info.tsc_offset;
 }
 
+// ---- count ----
+
+// Doorbells and injections of the domain's first vCPU, and all its exits.
+static void rung_to_count(void *context) {
+    const struct domain *d = context;
+    struct basalt_vcpu_stats stats = {0};
+    struct basalt_domain_info info = {0};
+    hc_vcpu_stats(d->handle, 0, &stats);
+    hc_domain_info(d->handle, &info);
+    print("counters", stats.doorbells, stats.injections, info.exits);
+}
+
+static void begin_count(struct domain *d) {
+    if (host_doorbell_bind(d->handle, EVENT_PORT, 2, rung_to_count, d) < 0)
+        shell_error("bench: no doorbell");
+}
+
 // ---- create ----
 
 static struct {
@@ -101,6 +119,10 @@ static void create_once(void *context) {
 static void created(struct domain *d) {
     if (d != create.domain || d->state != DOMAIN_STOPPED)
         return;
+    if (d->cause != DOMAIN_CAUSE_POWER_OFF) {
+        shell_error("bench: %s did not run", d->config.name);
+        return;
+    }
     create.samples[create.count++] = time_tsc() - create.began;
     if (create.count < CREATIONS) {
         work_queue(&create.work);
@@ -149,7 +171,7 @@ static void begin_memory(void) {
 // ---- all together ----
 
 void bench_begin(void) {
-    static const char *const names[] = {"off", "events", "create", "memory"};
+    static const char *const names[] = {"off", "events", "count", "create", "memory"};
     char value[16] = "off";
     text_option(boot_info->cmdline, "bench", value, sizeof(value));
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
@@ -164,6 +186,8 @@ void bench_begin(void) {
 void bench_domain_changed(struct domain *d) {
     if (kind == EVENTS && d->state == DOMAIN_RUNNING && strcmp(d->config.name, "bench") == 0)
         begin_events(d);
+    else if (kind == COUNT && d->state == DOMAIN_RUNNING && strcmp(d->config.name, "linux") == 0)
+        begin_count(d);
     else if (kind == CREATE)
         created(d);
 }

@@ -17,6 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import chart  # noqa: E402
+import linux  # noqa: E402
 import machine_wide  # noqa: E402
 import paths  # noqa: E402
 from machines import TOP  # noqa: E402
@@ -37,7 +39,7 @@ def size(build, machine, turn):
 
 size.machines = ("-",)
 
-GROUPS = [size, paths.exits, paths.events, paths.create, paths.domain_memory, machine_wide.boot, machine_wide.kernel_memory]
+GROUPS = [size, paths.exits, paths.exits_nomit, paths.events, paths.create, paths.domain_memory, machine_wide.boot, machine_wide.kernel_memory, linux.linux]
 
 
 def measure(build, group, machine):
@@ -83,6 +85,7 @@ def main():
                 print(f"bench: {group.__name__} on {machine} FAILED\n{traceback.format_exc()}", file=sys.stderr)
     if not options.only:
         write(build / "bench.tsv", rows)
+        (build / "bench.svg").write_text(chart.draw({row[0]: row[1] for row in rows}))
     for metric, value, unit, machine, counts in rows:
         limit, met = verdict(metric, value)
         text = " ".join(f"{kind}={count}" for kind, count in counts.items() if count)

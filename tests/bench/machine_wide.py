@@ -66,7 +66,8 @@ def kernel_memory(build, machine, turn):
                 "extra": ["-object", f"memory-backend-ram,id=ram,size={mib}M,reserve=off"]} if machine == SVM else {}
         with start(machine, name, image(build, name, {}, dom0='script="mem -j"'), memory=mib, timeout=600, **more) as emulator:
             rows = json.loads(emulator.expect(r'^\[\{"what":"total".*\]$')[0])
-        yield f"mem_kernel_{size}" + SUFFIX[machine], next(row["bytes"] for row in rows if row["what"] == "kernel"), "bytes"
+        suffix = SUFFIX[machine] if size == "1g" else ""  # there is one machine with that much
+        yield f"mem_kernel_{size}{suffix}", next(row["bytes"] for row in rows if row["what"] == "kernel"), "bytes"
 
 
 boot.machines = kernel_memory.machines = (SVM, VMX)

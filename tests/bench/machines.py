@@ -24,7 +24,9 @@ GUEST_FLAGS = ("-O2 -g -ffreestanding -mgeneral-regs-only -fno-pic -fno-pie -mno
                "-fno-asynchronous-unwind-tables -fcf-protection=none -Wall -Wextra -Werror -nostdlib -static -no-pie "
                f"-Wl,--build-id=none,-z,noexecstack,--no-warn-rwx-segments,-z,max-page-size=4096,-T,{GUEST}/bench.ld").split()
 # Whether the measuring guest is 32-bit unpaged code or 64-bit paged is a build of it; `tiny` ends at its first instruction.
+# What they are linked at stands before the linker script.
 GUESTS = {"bench32": ["-m32", GUEST / "start.S", GUEST / "bench.c"], "bench64": ["-m64", GUEST / "start.S", GUEST / "bench.c"],
+          "low": ["-m32", "-Wl,--defsym=BASE=0x10000", GUEST / "start.S", GUEST / "bench.c"],
           "tiny": ["-m32", "-Wl,--defsym=BASE=0x10000", GUEST / "tiny.S"]}
 
 
@@ -34,7 +36,7 @@ def guest(build, name):
     needs = [*GUEST.iterdir(), Path(__file__)]
     if not out.exists() or out.stat().st_mtime < max(path.stat().st_mtime for path in needs):
         out.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["gcc", *GUEST_FLAGS, *GUESTS[name], "-o", out], check=True)
+        subprocess.run(["gcc", *GUESTS[name], *GUEST_FLAGS, "-o", out], check=True)
     return out
 
 
@@ -45,11 +47,11 @@ def config(name, **settings):
                                           for key, value in values.items())
 
 
-def image(build, name, configs, guests=("bench32",), cmdline="", dom0=""):
-    """A CD image with dom0, guests (modules of their names) and descriptions of domains ({name: text})."""
-    modules = [(build / "dom0.elf", f"dom0 {dom0}".strip()), *[(guest(build, guest_), guest_) for guest_ in guests],
-               *[(text.encode(), f"{domain}.conf") for domain, text in configs.items()]]
-    return images.make_iso(build / f"bench/{name}.iso", build / "basalt.elf", cmdline, modules)
+def image(build, name, configs, guests=("bench32",), cmdline="", dom0="", modules=()):
+    """A CD image with dom0, guests (modules of their names), descriptions of domains ({name: text}) and other modules."""
+    everything = [(build / "dom0.elf", f"dom0 {dom0}".strip()), *[(guest(build, guest_), guest_) for guest_ in guests],
+               *[(text.encode(), f"{domain}.conf") for domain, text in configs.items()], *modules]
+    return images.make_iso(build / f"bench/{name}.iso", build / "basalt.elf", cmdline, everything)
 
 
 def bench_image(build, name, words, bits=32, dom0="", cmdline=""):
@@ -70,7 +72,7 @@ def start(kind, name, iso, memory=256, **more):
 def figures(text):
     """What guests and dom0 printed: {name: (median, minimum, maximum)}."""
     return {found[1]: tuple(map(int, found[2].split()))
-            for found in re.finditer(r"^bench: (\w+)((?: \d+){3})$", text, re.M)}
+            for found in re.finditer(r"bench: (\w+)((?: \d+){3})$", text, re.M)}
 
 
 def measure(machine, name, iso, **more):

@@ -22,6 +22,14 @@ def exits(build, machine, turn):
             yield (path + long + SUFFIX[machine], found[path][0], "instructions", profile.expensive(traces[path], table))
 
 
+def exits_nomit(build, machine, turn):
+    """The exit paths of a 32-bit guest without the controls of speculation."""
+    name = f"bench-nomit-{machine}-{turn}"
+    found = measure(machine, name, bench_image(build, name, " ".join(PATHS), cmdline="spec=off"))
+    for path in PATHS:
+        yield f"{path}_nomit{SUFFIX[machine]}", found[path][0], "instructions"
+
+
 def events(build, machine, turn):
     """A doorbell's way to dom0, and an interrupt's way back."""
     name = f"bench-events-{machine}-{turn}"
@@ -30,11 +38,15 @@ def events(build, machine, turn):
         yield metric + SUFFIX[machine], found[metric][0], "instructions"
 
 
+def create_image(build, name):
+    tiny = config("tiny", memory="1M", kernel="tiny", autostart="no", console="off")
+    return image(build, name, {"tiny": tiny}, ["tiny"], dom0="bench=create loglvl=error")
+
+
 def create(build, machine, turn):
     """A guest's creation and end. The median of 100: one takes half a million instructions and more."""
     name = f"bench-create-{machine}-{turn}"
-    tiny = config("tiny", memory="1M", kernel="tiny", autostart="no", console="off")
-    found = measure(machine, name, image(build, name, {"tiny": tiny}, ["tiny"], dom0="bench=create loglvl=error"))
+    found = measure(machine, name, create_image(build, name))
     yield "create_destroy_tiny" + SUFFIX[machine], found["create_destroy_tiny"][0], "instructions"
 
 
@@ -47,5 +59,5 @@ def domain_memory(build, machine, turn):
         yield metric + SUFFIX[machine], found[metric][0], "bytes"
 
 
-for group in (exits, events, create, domain_memory):
+for group in (exits, exits_nomit, events, create, domain_memory):
     group.machines = (SVM, VMX)
