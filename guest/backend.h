@@ -99,15 +99,17 @@ enum backend_register {
     REG_PDPTE3,
 };
 
+enum { GDTR = BASALT_TR + 1, IDTR };
+
 // Optional processor features that a backend found; each has a fallback.
 struct backend_features {
-    bool nrip_save, decode_assists, flush_by_asid, clean_bits, pause_filter; // SVM
-    bool vpid, ept_ad, ept_1g, ept_2m, invept_single, invvpid_single, preemption_timer, apicv,
-        posted, pml, unrestricted, xsaves, tsc_scaling, virtual_nmi;
-    u32 tags;             // ASIDs or VPIDs
-    u32 preemption_shift; // preemption timer counts TSC >> shift
+    bool nrip_save, decode_assists, flush_by_asid, clean_bits; // SVM
+    bool vpid, ept_ad, ept_1g, preemption_timer, apicv, posted, pml, xsaves, tsc_scaling,
+        virtual_nmi; // VMX
+    bool pause_filter;
     bool second_level_1g, second_level_2m;
     bool second_level_is_ept; // table format
+    u32 tags;                 // ASIDs
 };
 
 struct refusal {
@@ -139,13 +141,10 @@ struct backend {
 
     u64 (*read)(struct cpu_state *cpu, enum backend_register reg);
     void (*write)(struct cpu_state *cpu, enum backend_register reg, u64 value);
+    /// `index`: enum basalt_segment_index, GDTR or IDTR; of these two only base and limit mean something.
     struct basalt_segment (*read_segment)(struct cpu_state *cpu, unsigned index);
     void (*write_segment)(struct cpu_state *cpu, unsigned index,
                           const struct basalt_segment *segment);
-    void (*read_tables)(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
-                        u16 *idt_limit);
-    void (*write_tables)(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
-                         u16 idt_limit);
     /// Attributes of CS, with the current privilege level in place of the DPL, and its base: a cheap read_segment().
     u32 (*code_segment)(struct cpu_state *cpu, u64 *base);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The vCPU run loop and the exit table: a row documents, names, dispatches and counts one kind of VM exit, the same
+// The vCPU run loop and the exit table: a row documents and dispatches one kind of VM exit, the same
 // for both vendors. Handlers change the vCPU's state or queue an event; the loop enters again until the vCPU blocks
 // or the scheduler wants the CPU.
 
@@ -142,14 +142,14 @@ static void handle_unsupported(struct vcpu *v, const struct exit *e) {
 }
 
 struct exit_row {
-    const char *name;
     void (*handler)(struct vcpu *v, const struct exit *e);
     bool length; // the handler needs the instruction's length
 };
 
-#define EXIT_ROW(kind, handler) [BASALT_EXIT_##kind] = {#kind, handler, false}
-#define INSN_ROW(kind, handler) [BASALT_EXIT_##kind] = {#kind, handler, true}
+#define EXIT_ROW(kind, handler) [BASALT_EXIT_##kind] = {handler, false}
+#define INSN_ROW(kind, handler) [BASALT_EXIT_##kind] = {handler, true}
 
+// The kinds that have no row are not intercepted, or are nothing that a guest may do: they end it.
 static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(EXCEPTION, handle_exception),
     EXIT_ROW(INTERRUPT, handle_interrupt),
@@ -158,15 +158,12 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(INIT, handle_nothing),
     EXIT_ROW(IRQ_WINDOW, handle_irq_window),
     EXIT_ROW(NMI_WINDOW, handle_nmi_window),
-    EXIT_ROW(TASK_SWITCH, handle_unsupported),
     INSN_ROW(CPUID, handle_cpuid),
     INSN_ROW(HLT, handle_hlt),
     INSN_ROW(INVD, handle_skip),   // memory is write-back and coherent: nothing to do
     INSN_ROW(WBINVD, handle_skip), // the same
-    EXIT_ROW(INVLPG, handle_unsupported),
-    EXIT_ROW(RDPMC, handle_gp),          // no performance monitoring
-    EXIT_ROW(RDTSC, handle_unsupported), // not intercepted
-    EXIT_ROW(RDTSCP, handle_ud),         // not in CPUID
+    EXIT_ROW(RDPMC, handle_gp),    // no performance monitoring
+    EXIT_ROW(RDTSCP, handle_ud),   // not in CPUID
     EXIT_ROW(HYPERCALL, handle_hypercall),
     EXIT_ROW(VIRT_INSN, handle_ud), // no nested virtualization
     EXIT_ROW(CR_ACCESS, handle_cr),
@@ -180,15 +177,10 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     INSN_ROW(PAUSE, handle_pause),
     EXIT_ROW(MACHINE_CHECK, handle_machine_check),
     EXIT_ROW(TPR, handle_nothing),
-    EXIT_ROW(APIC_ACCESS, handle_unsupported),
-    EXIT_ROW(APIC_WRITE, handle_unsupported),
-    EXIT_ROW(APIC_EOI, handle_unsupported),
     EXIT_ROW(MEMORY, handle_memory),
     EXIT_ROW(PREEMPTION, handle_preemption),
     INSN_ROW(XSETBV, handle_xsetbv),
     EXIT_ROW(TRIPLE_FAULT, handle_triple_fault),
-    EXIT_ROW(PML_FULL, handle_unsupported),
-    EXIT_ROW(UNKNOWN, handle_unsupported),
 };
 
 void vcpu_run(struct vcpu *v) {
@@ -217,12 +209,11 @@ void vcpu_run(struct vcpu *v) {
         v->exits[e.kind]++;
         trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip,
               e.kind == BASALT_EXIT_MEMORY ? e.gpa.v : e.raw);
-        if (unlikely(
-                e.vectoring
-                    .valid)) // for the next entry; RIP still stands at the interrupted instruction
+        if (unlikely(e.vectoring.valid)) // RIP still stands at the interrupted instruction
             v->cpu.queued = e.vectoring;
-        if (exit_rows[e.kind].length && !(e.insn_length = (u8)guest_insn_length(v, &e)))
+        const struct exit_row *row = &exit_rows[e.kind];
+        if (row->length && !(e.insn_length = (u8)guest_insn_length(v, &e)))
             continue; // an exception was queued, or the domain ended
-        exit_rows[e.kind].handler(v, &e);
+        (row->handler ? row->handler : handle_unsupported)(v, &e);
     }
 }

@@ -184,7 +184,10 @@ static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     backend->write(c, REG_DR7, s->dr7 ? s->dr7 : 0x400);
     for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
         backend->write_segment(c, i, &s->segments[i]);
-    backend->write_tables(c, s->gdt_base, s->gdt_limit, s->idt_base, s->idt_limit);
+    backend->write_segment(c, GDTR,
+                           &(struct basalt_segment){.base = s->gdt_base, .limit = s->gdt_limit});
+    backend->write_segment(c, IDTR,
+                           &(struct basalt_segment){.base = s->idt_base, .limit = s->idt_limit});
     memcpy(c->gprs, s->gprs, sizeof(c->gprs));
     c->rip = s->rip;
     c->rflags = s->rflags | 2;
@@ -228,7 +231,12 @@ void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *s) {
     memcpy(s->gprs, c->gprs, sizeof(s->gprs));
     for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
         s->segments[i] = backend->read_segment(c, i);
-    backend->read_tables(c, &s->gdt_base, &s->gdt_limit, &s->idt_base, &s->idt_limit);
+    struct basalt_segment gdt = backend->read_segment(c, GDTR),
+                          idt = backend->read_segment(c, IDTR);
+    s->gdt_base = gdt.base;
+    s->gdt_limit = (u16)gdt.limit;
+    s->idt_base = idt.base;
+    s->idt_limit = (u16)idt.limit;
     return_cpu(v, loaded);
 }
 

@@ -79,8 +79,8 @@ void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
 
 // The VMCB has GDTR before LDTR, and IDTR before TR.
 static struct vmcb_segment *segment_of(struct vmcb *vmcb, unsigned index) {
-    unsigned slot = index < BASALT_LDTR ? index : index == BASALT_LDTR ? 7 : 9;
-    return &vmcb->segments[slot];
+    static const u8 slots[] = {0, 1, 2, 3, 4, 5, 7, 9, 6, 8};
+    return &vmcb->segments[slots[index]];
 }
 
 // Attributes: bits 7:0 are the same in both formats, AVL, L, D/B and G are in 15:12 for VMX and
@@ -118,26 +118,7 @@ void svm_write_segment(struct cpu_state *cpu, unsigned index,
         (struct vmcb_segment){segment->selector, (u16)attributes, segment->limit, segment->base};
     if (index == BASALT_SS)
         vmcb->cpl = segment->attributes >> 5 & 3;
-    vmcb_changed(vmcb, VMCB_CLEAN_SEGMENTS);
-}
-
-void svm_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
-                     u16 *idt_limit) {
-    const struct vmcb *vmcb = vmcb_of(cpu);
-
-    *gdt_base = vmcb->gdtr.base;
-    *gdt_limit = (u16)vmcb->gdtr.limit;
-    *idt_base = vmcb->idtr.base;
-    *idt_limit = (u16)vmcb->idtr.limit;
-}
-
-void svm_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
-                      u16 idt_limit) {
-    struct vmcb *vmcb = vmcb_of(cpu);
-
-    vmcb->gdtr = (struct vmcb_segment){.base = gdt_base, .limit = gdt_limit};
-    vmcb->idtr = (struct vmcb_segment){.base = idt_base, .limit = idt_limit};
-    vmcb_changed(vmcb, VMCB_CLEAN_TABLES);
+    vmcb_changed(vmcb, VMCB_CLEAN_SEGMENTS | VMCB_CLEAN_TABLES);
 }
 
 u32 svm_code_segment(struct cpu_state *cpu, u64 *base) {

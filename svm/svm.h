@@ -63,10 +63,6 @@ u64 svm_read(struct cpu_state *cpu, enum backend_register reg);
 void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value);
 struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index);
 void svm_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment);
-void svm_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
-                     u16 *idt_limit);
-void svm_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
-                      u16 idt_limit);
 u32 svm_code_segment(struct cpu_state *cpu, u64 *base);
 bool svm_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
 bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value);

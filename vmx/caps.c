@@ -103,10 +103,7 @@ static void report(const struct vmx_caps *caps, struct backend_features *f) {
 
     f->virtual_nmi = pin & PIN_VIRTUAL_NMI;
     f->preemption_timer = pin & PIN_PREEMPTION_TIMER;
-    f->preemption_shift = caps->timer_shift;
     f->vpid = secondary & SECONDARY_VPID;
-    f->tags = f->vpid ? 0x10000 : 0;
-    f->unrestricted = secondary & SECONDARY_UNRESTRICTED;
     f->xsaves = secondary & SECONDARY_XSAVES;
     f->pause_filter = secondary & SECONDARY_PLE;
     f->apicv = (caps->may[CONTROL_SECONDARY] & apicv) == apicv;
@@ -115,9 +112,7 @@ static void report(const struct vmx_caps *caps, struct backend_features *f) {
     f->tsc_scaling = caps->may[CONTROL_SECONDARY] & SECONDARY_TSC_SCALING;
     f->ept_ad = caps->ept_vpid & EPT_CAP_ACCESSED_DIRTY;
     f->ept_1g = f->second_level_1g = caps->ept_vpid & EPT_CAP_1G;
-    f->ept_2m = f->second_level_2m = caps->ept_vpid & EPT_CAP_2M;
-    f->invept_single = caps->ept_vpid & EPT_CAP_INVEPT_SINGLE;
-    f->invvpid_single = caps->ept_vpid & VPID_CAP_SINGLE;
+    f->second_level_2m = caps->ept_vpid & EPT_CAP_2M;
     f->second_level_is_ept = true;
 }
 

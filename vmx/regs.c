@@ -76,12 +76,14 @@ void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
 }
 
 struct basalt_segment vmx_read_segment(struct cpu_state *cpu unused, unsigned index) {
-    return (struct basalt_segment){
-        .base = vmcs_readnat(GUEST_BASE(index)),
-        .limit = vmcs_read32(GUEST_LIMIT(index)),
-        .selector = vmcs_read16(GUEST_SELECTOR(index)),
-        .attributes = vmcs_read32(GUEST_ATTRIBUTES(index)),
-    };
+    struct basalt_segment s = {.base = vmcs_readnat(GUEST_BASE(index)),
+                               .limit = vmcs_read32(GUEST_LIMIT(index))};
+
+    if (index <= BASALT_TR) {
+        s.selector = vmcs_read16(GUEST_SELECTOR(index));
+        s.attributes = vmcs_read32(GUEST_ATTRIBUTES(index));
+    }
+    return s;
 }
 
 // What loading the register would have done to the descriptor, so that the caller may give a plain one.
@@ -106,24 +108,10 @@ void vmx_write_segment(struct cpu_state *cpu unused, unsigned index,
 
     vmcs_writenat(GUEST_BASE(index), segment->base);
     vmcs_write32(GUEST_LIMIT(index), limit);
+    if (index > BASALT_TR)
+        return; // base and limit are all
     vmcs_write16(GUEST_SELECTOR(index), segment->selector);
     vmcs_write32(GUEST_ATTRIBUTES(index), complete_attributes(index, segment->attributes, limit));
-}
-
-void vmx_read_tables(struct cpu_state *cpu unused, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
-                     u16 *idt_limit) {
-    *gdt_base = vmcs_readnat(GUEST_GDTR_BASE);
-    *gdt_limit = (u16)vmcs_read32(GUEST_GDTR_LIMIT);
-    *idt_base = vmcs_readnat(GUEST_IDTR_BASE);
-    *idt_limit = (u16)vmcs_read32(GUEST_IDTR_LIMIT);
-}
-
-void vmx_write_tables(struct cpu_state *cpu unused, u64 gdt_base, u16 gdt_limit, u64 idt_base,
-                      u16 idt_limit) {
-    vmcs_writenat(GUEST_GDTR_BASE, gdt_base);
-    vmcs_write32(GUEST_GDTR_LIMIT, gdt_limit);
-    vmcs_writenat(GUEST_IDTR_BASE, idt_base);
-    vmcs_write32(GUEST_IDTR_LIMIT, idt_limit);
 }
 
 u32 vmx_code_segment(struct cpu_state *cpu unused, u64 *base) {
@@ -136,9 +124,9 @@ u32 vmx_code_segment(struct cpu_state *cpu unused, u64 *base) {
 
 static void init_segments(void) {
     // Read/write data, and code, accessed; LDT; busy TSS
-    static const u8 attributes[] = {0x93, 0x9b, 0x93, 0x93, 0x93, 0x93, 0x82, 0x8b};
+    static const u8 attributes[] = {0x93, 0x9b, 0x93, 0x93, 0x93, 0x93, 0x82, 0x8b, 0, 0};
 
-    for (unsigned i = BASALT_ES; i <= BASALT_TR; i++) {
+    for (unsigned i = BASALT_ES; i <= IDTR; i++) {
         struct basalt_segment s = {.limit = 0xffff, .attributes = attributes[i]};
 
         if (i == BASALT_CS) {
@@ -147,7 +135,6 @@ static void init_segments(void) {
         }
         vmx_write_segment(NULL, i, &s);
     }
-    vmx_write_tables(NULL, 0, 0xffff, 0, 0xffff);
 }
 
 // The values after INIT: SDM, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT".

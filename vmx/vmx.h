@@ -114,10 +114,6 @@ u64 vmx_read(struct cpu_state *cpu, enum backend_register reg);
 void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value);
 struct basalt_segment vmx_read_segment(struct cpu_state *cpu, unsigned index);
 void vmx_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment);
-void vmx_read_tables(struct cpu_state *cpu, u64 *gdt_base, u16 *gdt_limit, u64 *idt_base,
-                     u16 *idt_limit);
-void vmx_write_tables(struct cpu_state *cpu, u64 gdt_base, u16 gdt_limit, u64 idt_base,
-                      u16 idt_limit);
 u32 vmx_code_segment(struct cpu_state *cpu, u64 *base);
 bool vmx_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
 bool vmx_write_msr(struct cpu_state *cpu, u32 msr, u64 value);

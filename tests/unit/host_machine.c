@@ -244,31 +244,13 @@ static void fake_write(struct cpu_state *cpu, enum backend_register reg, u64 val
     *register_of(cpu, reg) = value;
 }
 static struct basalt_segment fake_read_segment(struct cpu_state *cpu, unsigned index) {
-    assert_true(index < 8);
+    assert_true(index <= IDTR);
     return only_loaded(cpu)->segments[index];
 }
 static void fake_write_segment(struct cpu_state *cpu, unsigned index,
                                const struct basalt_segment *segment) {
-    assert_true(index < 8);
+    assert_true(index <= IDTR);
     only_loaded(cpu)->segments[index] = *segment;
-}
-static void fake_read_tables(struct cpu_state *cpu, u64 *gdt, u16 *gdt_limit, u64 *idt,
-                             u16 *idt_limit) {
-    const struct host_vcpu *s = only_loaded(cpu);
-
-    *gdt = s->gdt_base;
-    *gdt_limit = s->gdt_limit;
-    *idt = s->idt_base;
-    *idt_limit = s->idt_limit;
-}
-static void fake_write_tables(struct cpu_state *cpu, u64 gdt, u16 gdt_limit, u64 idt,
-                              u16 idt_limit) {
-    struct host_vcpu *s = only_loaded(cpu);
-
-    s->gdt_base = gdt;
-    s->gdt_limit = gdt_limit;
-    s->idt_base = idt;
-    s->idt_limit = idt_limit;
 }
 static u32 fake_code_segment(struct cpu_state *cpu, u64 *base) {
     const struct host_vcpu *s = only_loaded(cpu);
@@ -312,8 +294,6 @@ static const struct backend fake_backend = {
     .write = fake_write,
     .read_segment = fake_read_segment,
     .write_segment = fake_write_segment,
-    .read_tables = fake_read_tables,
-    .write_tables = fake_write_tables,
     .code_segment = fake_code_segment,
     .read_msr = fake_read_msr,
     .write_msr = fake_write_msr,

@@ -108,14 +108,15 @@ static void test_plain_registers(void **state) {
     svm_write(&cpu, REG_CR8, 0xf7);
     assert_int_equal(svm_read(&cpu, REG_CR8), 7);
     assert_int_equal(v.int_control, V_INTR_MASKING | V_IRQ | 7);
-    u64 gdt, idt;
-    u16 gdt_limit, idt_limit;
-    svm_write_tables(&cpu, 0x1000, 0x7f, 0x2000, 0xfff);
-    svm_read_tables(&cpu, &gdt, &gdt_limit, &idt, &idt_limit);
-    assert_int_equal(gdt, 0x1000);
-    assert_int_equal(gdt_limit, 0x7f);
-    assert_int_equal(idt, 0x2000);
-    assert_int_equal(idt_limit, 0xfff);
+    for (unsigned index = GDTR; index <= IDTR; index++) {
+        struct basalt_segment table = {.base = 0x1000 * index, .limit = 0xff * index};
+        svm_write_segment(&cpu, index, &table);
+        table = svm_read_segment(&cpu, index);
+        assert_int_equal(table.base, 0x1000 * index);
+        assert_int_equal(table.limit, 0xff * index);
+    }
+    assert_int_equal(v.gdtr.base, 0x8000);
+    assert_int_equal(v.idtr.base, 0x9000);
     const u32 all = VMCB_CLEAN_CR | VMCB_CLEAN_DR | VMCB_CLEAN_TPR | VMCB_CLEAN_TABLES;
     assert_int_equal(v.host.dirty & all, all);
 }

@@ -113,11 +113,14 @@ static void test_plain_registers(void **state) {
     vmx_write(cpu, REG_DR7, ~0ull);
     assert_int_equal(vmx_read(cpu, REG_DR7) >> 32, 0);
     valid();
-    u64 gdt, idt;
-    u16 gdt_limit, idt_limit;
-    vmx_write_tables(cpu, 0x1000, 0x7f, 0x2000, 0xfff);
-    vmx_read_tables(cpu, &gdt, &gdt_limit, &idt, &idt_limit);
-    assert_true(gdt == 0x1000 && gdt_limit == 0x7f && idt == 0x2000 && idt_limit == 0xfff);
+    for (unsigned index = GDTR; index <= IDTR; index++) {
+        struct basalt_segment table = {.base = 0x1000 * index, .limit = 0xff * index};
+        vmx_write_segment(cpu, index, &table);
+        table = vmx_read_segment(cpu, index);
+        assert_true(table.base == 0x1000 * index && table.limit == 0xff * index);
+    }
+    assert_true(vmcs_readnat(GUEST_GDTR_BASE) == 0x8000 && vmcs_readnat(GUEST_IDTR_BASE) == 0x9000);
+    valid();
 }
 
 // Descriptors as boot protocols and other processors give them: not accessed, TSS available, null, odd limits.
