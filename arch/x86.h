@@ -66,6 +66,7 @@
 #define XCR0_AVX       BIT(2)
 
 #define DR6_FIXED      0xffff0ff0ull // bits that read as one
+#define DR6_BS         BIT(14)       // single step
 #define DR7_FIXED      0x400ull      // bits that read as one
 
 // Exception vectors.
@@ -152,6 +153,7 @@
 #define APIC_BASE_X2APIC            BIT(10) // x2APIC mode
 #define APIC_BASE_ENABLE            BIT(11)
 #define FEATURE_CONTROL_LOCKED      BIT(0)
+#define FEATURE_CONTROL_VMX_IN_SMX  BIT(1)
 #define FEATURE_CONTROL_VMX         BIT(2) // VMX outside SMX
 #define VM_CR_SVMDIS                BIT(4) // EFER.SVME can't be set
 #define VM_CR_LOCK                  BIT(3) // SVMDIS is locked
