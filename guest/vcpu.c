@@ -104,6 +104,7 @@ static int init_state(struct vcpu *v) {
     struct vcpu *loaded = borrow_cpu(v);
     int error = backend->state_init(&v->cpu);
 
+    backend->flush_linear(&v->cpu); // what its tag translated before INIT, or for another vCPU
     backend->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);
     return_cpu(v, loaded);
     return error;

@@ -200,6 +200,7 @@ void svm_reset_registers(struct cpu_state *cpu) {
     memset(cpu->dr, 0, sizeof(cpu->dr));
     cpu->rip = 0xfff0;
     cpu->rflags = RFLAGS_FIXED;
+    cpu->efer_guest = 0;
     set_cr0(cpu, CR0_CD | CR0_NW | CR0_ET);
     set_cr4(cpu, 0);
 }

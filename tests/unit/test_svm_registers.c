@@ -25,6 +25,7 @@ static int fresh(void **state) {
     memset(&v, 0, sizeof(v));
     memset(&cpu, 0, sizeof(cpu));
     cpu.pages[0] = &v;
+    cpu.efer_guest = EFER_LME; // from before INIT
     svm_reset_registers(&cpu);
     v.host.dirty = 0;
     return 0;
