@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unit tests and fuzzers: makes their build rules, and runs the unit tests.
 
-Each tests/unit/test_NAME.c is a cmocka program, each tests/fuzz/fuzz_NAME.c a libFuzzer program. Comments in it say what it
+Each tests/unit/test_NAME.c and tests/model/test_NAME.c is a cmocka program, each tests/fuzz/fuzz_NAME.c a libFuzzer program. Comments in it say what it
 is linked with:
 
     // sources: kernel/frames.c ept/ept.c      the code under test (and more files of the test, if it has any)
@@ -43,13 +43,18 @@ def linked(test):
     return sources, libs
 
 
+def unit_tests():
+    """The unit tests' files: those of tests/model, too, which run code against models of a processor."""
+    return sorted([*(TOP / "tests/unit").glob("test_*.c"), *(TOP / "tests/model").glob("test_*.c")])
+
+
 def rules(build):
     """Prints makefile rules: programs, and one object per source file, shared by all tests that name it."""
     for kind, flags, compiler in (("unit", "$(UNIT_FLAGS)", "$(CC)"), ("fuzz", "$(FUZZ_FLAGS)", "clang")):
         programs, objects = [], set()
         link = "-fsanitize=address,undefined --coverage" if kind == "unit" else "-fsanitize=fuzzer,address,undefined"
         prefix = "test" if kind == "unit" else "fuzz"
-        for test in sorted((TOP / "tests" / kind).glob(f"{prefix}_*.c")):
+        for test in unit_tests() if kind == "unit" else sorted((TOP / "tests" / kind).glob(f"{prefix}_*.c")):
             text = test.read_text()
             sources, libs = linked(test)
             sources.insert(0, str(test.relative_to(TOP)))
@@ -113,7 +118,7 @@ def coverage(build, compiler):
 
 def run(build, compiler, only):
     build = (TOP / build).resolve()
-    programs = [build / "unit" / test.stem for test in sorted((TOP / "tests/unit").glob("test_*.c"))
+    programs = [build / "unit" / test.stem for test in unit_tests()
                 if not only or re.search(only, test.stem)]
     for data in (build / "unit").rglob("*.gcda"):
         data.unlink()

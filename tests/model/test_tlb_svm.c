@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The flushes of the SVM backend and of the second-level builder against tagged TLBs (tlb.h): ASIDs that run out, with
+// and without flush-by-ASID, processors that change CPUs, domains whose tables are given to the next one.
+//
+// sources: ept/ept.c ept/format.c svm/asid.c svm/registers.c svm/event.c svm/exit.c svm/check.c
+// cflags: -iquote tests/model/shim -Wno-unused-function
+
+#include "svm/svm.c"
+
+#include "svm/run.c"
+
+#include <basalt/error.h>
+#include <signal.h>
+#include <ucontext.h>
+
+const struct backend *backend = &svm_backend;
+
+#include "tests/model/tlb.h"
+
+enum { ASIDS = 6 };
+
+static struct cpu model_cpus[CPUS];
+struct cpu_features cpu_features;
+struct spec spec; // nothing is needed
+#pragma weak svm_enter_guarded
+struct cpu *this_cpu(void) {
+    return &model_cpus[current_cpu];
+}
+
+static bool of_asid(const struct translation *t, u64 asid, u64 b unused) { return t->tag == asid; }
+static bool any(const struct translation *t unused, u64 a unused, u64 b unused) { return true; }
+
+void svm_enter(u64 gprs[16] unused, hpa_t at, hpa_t host unused) {
+    struct vmcb *vmcb = pool_ptr(at);
+
+    assert_in_range(vmcb->asid, 1, ASIDS - 1);
+    assert_true(vmcb->tlb_control != TLB_CONTROL_FLUSH_ASID || svm_features.flush_by_asid);
+    if (vmcb->tlb_control == TLB_CONTROL_FLUSH_ALL)
+        tlb_forget(any, 0, 0);
+    else if (vmcb->tlb_control == TLB_CONTROL_FLUSH_ASID)
+        tlb_forget(of_asid, vmcb->asid, 0);
+    model_guest(vmcb->asid, vmcb->nested_cr3, false);
+    vmcb->exit_code = 0x60; // an interrupt
+}
+
+#define RIP 16 // of the general registers in a signal's context
+
+// VMSAVE is not for programs: it is passed over.
+static void no_vmsave(int number unused, siginfo_t *info unused, void *context) {
+    ucontext_t *c = context;
+    const u8 *code = (const u8 *)c->uc_mcontext.gregs[RIP];
+
+    if (memcmp(code, "\x0f\x01\xdb", 3))
+        abort();
+    c->uc_mcontext.gregs[RIP] += 3;
+}
+
+static void start(void) {
+    struct sigaction action = {.sa_sigaction = no_vmsave, .sa_flags = SA_SIGINFO};
+
+    sigaction(SIGILL, &action, NULL);
+    sigaction(SIGSEGV, &action, NULL);
+    svm_widths = (struct svm_widths){48, 48};
+    for (current_cpu = 0; current_cpu < CPUS; current_cpu++) {
+        model_cpus[current_cpu].id = current_cpu;
+        svm_run_init(ASIDS);
+    }
+    current_cpu = 0;
+}
+
+static void without_flush_by_asid(void **state) {
+    (void)state;
+    start();
+    svm_features.flush_by_asid = false;
+    model_steps(40000, false);
+}
+
+static void with_flush_by_asid(void **state) {
+    (void)state;
+    start();
+    svm_features.flush_by_asid = true;
+    model_steps(40000, false);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_flush_by_asid),
+        cmocka_unit_test(with_flush_by_asid),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
