@@ -184,7 +184,7 @@ gdb: $(B)/basalt.iso build/disk.img ## the same machine as `run`, halted at its 
 ifneq ($(filter unit test test-long fuzz fuzz-corpus unit-build fuzz-build,$(MAKECMDGOALS)),)
 -include $(B)/unit/rules.mk
 endif
-$(B)/unit/rules.mk: tools/unit.py $(wildcard tests/unit/*.c tests/fuzz/*.c) Makefile
+$(B)/unit/rules.mk: tools/unit.py $(wildcard tests/unit/*.c tests/model/*.c tests/fuzz/*.c) Makefile
 	@mkdir -p $(@D)
 	$(Q)$(PYTHON) tools/unit.py rules --build $(B) > $@
 
@@ -213,6 +213,9 @@ fuzz: fuzz-build ## replay the fuzzers' corpora and fuzz for T=60 seconds each (
 
 fuzz-corpus: fuzz-build ## make tests/fuzz/corpus anew from all inputs that fuzzing found on this machine (FUZZ=name)
 	@$(PYTHON) tools/testrun.py --build $(B) --keep-corpus $(if $(FUZZ),--only '$(FUZZ)')
+
+mutants: all guests disk ## take one check out at a time and show that its test fails (T=name for some)
+	@$(PYTHON) tools/mutants.py $(if $(T),--only '$(T)')
 
 bench: all guests disk ## measure; writes build/bench.tsv (T=exits for some)
 	@$(PYTHON) tests/bench/bench.py --build $(B) $(if $(T),--only "$(T)")
