@@ -95,7 +95,7 @@ static inline void irq_window(void) { asm volatile("sti; nop; cli" : : : "memory
 /// Sleeps until an interrupt comes.
 static inline void cpu_idle(void) { asm volatile("sti; hlt; cli" : : : "memory"); }
 
-/// Records an interrupt and acknowledges it at the local APIC. The stubs call it; the VMX backend's
+/// Records an interrupt and acknowledges it at the local APIC. trap_handle() calls it; the VMX backend's
 /// caller does for vectors that VM exits acknowledged.
 void irq_record(unsigned vector);
 /// The next pending vector (highest first), which is then no longer pending, or -1. Reports NMIs
@@ -113,7 +113,7 @@ struct trap_frame {
     u64 rip, cs, rflags, rsp, ss;
 };
 
-/// Exceptions and NMIs end here; called by arch/traps.S only.
+/// Exceptions, NMIs and interrupts end here; called by arch/traps.S only.
 void trap_handle(struct trap_frame *frame);
 
 /// Machine checks, in arch/mcheck.c: lets every bank of this CPU report, and reports what was left from before the boot.

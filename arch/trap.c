@@ -47,6 +47,10 @@ noreturn static void page_fault(const struct trap_frame *frame) {
 }
 
 void trap_handle(struct trap_frame *frame) {
+    if (frame->vector >= 32) {
+        irq_record((unsigned)frame->vector);
+        return;
+    }
     if (frame->vector == EXC_NMI) {
         this_cpu()->nmi_pending = true;
         return;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Entry points of exceptions (0..31) and interrupts (32..255), 16 bytes each so that the IDT can be
-// computed. An exception leaves a struct trap_frame; an interrupt keeps only what irq_record() may
-// change. The kernel's GS base is always loaded and there is no user mode. Follows the SDM,
-// "Interrupt and Exception Handling".
+// Entry points of exceptions (0..31) and interrupts (32..255), 16 bytes each so that the IDT can be computed. Each leaves a
+// struct trap_frame. The kernel's GS base is always loaded and there is no user mode. Follows the SDM, "Interrupt and
+// Exception Handling".
 
 #define WITH_ERROR 0x227d00 // exceptions that push an error code: 8, 10-14, 17, 21
 
@@ -12,21 +11,16 @@
     .globl trap_entries
 trap_entries:
     .set vector, 0
-    .rept 32
+    .set mask, WITH_ERROR
+    .rept 256
     .balign 16
-    .if !((WITH_ERROR >> vector) & 1)
+    .if !(mask & 1)
     pushq $0
     .endif
     pushq $vector
     jmp trap_common
     .set vector, vector + 1
-    .endr
-
-    .rept 224
-    .balign 16
-    pushq $vector
-    jmp irq_common
-    .set vector, vector + 1
+    .set mask, mask >> 1
     .endr
 
 trap_common:
@@ -40,21 +34,6 @@ trap_common:
     popq %\register
     .endr
     addq $16, %rsp              // vector, error code
-    iretq
-
-irq_common:
-    pushq %rbp
-    movq %rsp, %rbp
-    .irp register, rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11
-    pushq %\register
-    .endr
-    cld
-    movzbl 8(%rbp), %edi        // the vector
-    call irq_record
-    .irp register, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax, rbp
-    popq %\register
-    .endr
-    addq $8, %rsp
     iretq
 
     .globl cpu_call_on_stack
