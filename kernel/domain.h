@@ -22,7 +22,7 @@
 #define HANDLE_PAGES     64u
 #define STATE_PAGES_MAX  512u
 #define SERVERS_MAX      4u
-#define PORTS_PER_PAGE   256u
+#define PORTS_PER_PAGE   512u
 #define PORT_PAGES       (BASALT_PORTS / PORTS_PER_PAGE)
 
 struct vcpu;
@@ -47,17 +47,14 @@ struct handle {
 };
 SIZE_ASSERT(struct handle, 64);
 
-enum port_kind { PORT_FREE, PORT_ALLOCATED, PORT_OPEN, PORT_IRQ_MSI, PORT_IRQ_LINE };
+enum port_kind { PORT_FREE, PORT_ALLOCATED, PORT_OPEN, PORT_IRQ };
 
 struct port {
-    u8 kind;      // enum port_kind
-    u8 vector;    // host vector of a bound interrupt
-    u16 gsi;      // of PORT_IRQ_LINE
-    u32 function; // index of the PCI function, of both IRQ kinds
-    u32 entry;    // of PORT_IRQ_MSI
-    u32 sender;   // domain id that may ring a PORT_OPEN
+    u8 kind;   // enum port_kind
+    u8 vector; // host vector of a PORT_IRQ
+    u32 value; // PORT_OPEN: id of the domain that may ring it; PORT_FREE: the next free port
 };
-SIZE_ASSERT(struct port, 16);
+SIZE_ASSERT(struct port, 8);
 
 // What a request server claims of a domain's addresses: a route, or a doorbell at first == last.
 struct claim {
@@ -113,7 +110,7 @@ struct domain {
 
     struct basalt_event_page *events; // NULL: none
     struct port *port_pages[PORT_PAGES];
-    u32 free_port;  // first port that was used before and is free, 0: none; linked by `entry`
+    u32 free_port;  // first port that was used before and is free, 0: none; linked by `value`
     u32 ports_used; // ports from 0 on that were ever used; 0 is never given out
     u32 timer_port;
     struct watcher end_watcher;

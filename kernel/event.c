@@ -25,11 +25,14 @@ void events_teardown(struct domain *d) {
     domain_page_free(d, d->events);
 }
 
+static struct port *port_at(struct domain *d, u32 port) {
+    return &d->port_pages[port / PORTS_PER_PAGE][port % PORTS_PER_PAGE];
+}
+
 struct port *port_find(struct domain *d, u64 port) {
-    if (port >= BASALT_PORTS || !d->port_pages[port / PORTS_PER_PAGE])
-        return NULL;
-    struct port *p = &d->port_pages[port / PORTS_PER_PAGE][port % PORTS_PER_PAGE];
-    return p->kind == PORT_FREE ? NULL : p;
+    struct port *p = port < d->ports_used ? port_at(d, (u32)port) : NULL;
+
+    return p && p->kind != PORT_FREE ? p : NULL;
 }
 
 void event_ring(struct domain *d, u32 port) {
@@ -45,10 +48,6 @@ bool events_pending(const struct domain *d) {
     return d->events && __atomic_load_n(&d->events->summary, __ATOMIC_SEQ_CST);
 }
 
-static struct port *port_at(struct domain *d, u32 port) {
-    return &d->port_pages[port / PORTS_PER_PAGE][port % PORTS_PER_PAGE];
-}
-
 // Constant time: a port that was freed, else the first that was never used.
 i64 port_alloc(struct domain *d) {
     u32 port = d->free_port;
@@ -56,7 +55,7 @@ i64 port_alloc(struct domain *d) {
     if (!d->events)
         return -BASALT_EINVAL;
     if (port) {
-        d->free_port = port_at(d, port)->entry;
+        d->free_port = port_at(d, port)->value;
     } else {
         port = MAX(d->ports_used, 1u); // 0 means "no port" to those that keep numbers
         if (port == BASALT_PORTS)
@@ -78,7 +77,7 @@ void port_free(struct domain *d, u32 port) {
     if (d->timer_port == port)
         event_timer(d, 0, 0);
     __atomic_fetch_and(&d->events->pending[port / 64], ~BIT(port % 64), __ATOMIC_SEQ_CST);
-    *p = (struct port){.entry = d->free_port};
+    *p = (struct port){.value = d->free_port};
     d->free_port = port;
 }
 

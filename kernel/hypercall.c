@@ -220,7 +220,7 @@ HANDLER(free_port) {
 HANDLER(send) {
     const struct port *p = port_find(c->target, c->a[1]);
 
-    if (!p || p->kind != PORT_OPEN || p->sender != c->caller->id)
+    if (!p || p->kind != PORT_OPEN || p->value != c->caller->id)
         return -BASALT_EPERM;
     event_ring(c->target, (u32)c->a[1]);
     return 0;
@@ -231,7 +231,7 @@ HANDLER(open_port) {
 
     if (p->kind != PORT_ALLOCATED)
         return -BASALT_EBUSY;
-    *p = (struct port){.kind = PORT_OPEN, .sender = c->other->id};
+    *p = (struct port){.kind = PORT_OPEN, .value = c->other->id};
     return 0;
 }
 

@@ -16,11 +16,13 @@
 #define LINE_USERS 4u
 #define GSI_NONE   0xffffu
 
-// What a host vector stands for: users[0] alone for a message.
+// What a host vector stands for: a message or a line, and whose ports it rings. The users come first in their array; a
+// vector without any is free.
 struct vector {
-    u16 gsi; // GSI_NONE: a message
-    bool used;
-    struct watcher users[LINE_USERS];
+    struct watcher users[LINE_USERS]; // one, of a message
+    u16 gsi;                          // GSI_NONE: a message
+    u16 bdf;                          // of a message
+    u32 entry;                        // of a message
 };
 
 static struct vector vectors[VECTORS];
@@ -29,26 +31,22 @@ static void quench(unsigned vector) { ioapic_mask(vectors[vector].gsi); }
 
 void interrupts_init(void) { irq_quench = quench; }
 
-static int vector_alloc(u16 gsi) {
-    for (unsigned v = VECTOR_DEVICE_FIRST; v <= VECTOR_DEVICE_LAST; v++)
-        if (!vectors[v].used) {
-            vectors[v] = (struct vector){.gsi = gsi, .used = true};
-            return (int)v;
-        }
-    return -BASALT_ENOSPC;
-}
+// The vector of a line, or a free one. -BASALT_ENOSPC: there is none.
+static int vector_for(u16 gsi) {
+    int vacant = -BASALT_ENOSPC;
 
-static int vector_of_line(u16 gsi) {
-    for (unsigned v = VECTOR_DEVICE_FIRST; v <= VECTOR_DEVICE_LAST; v++)
-        if (vectors[v].used && vectors[v].gsi == gsi)
-            return (int)v;
-    return -BASALT_ENOENT;
+    for (int v = VECTOR_DEVICE_LAST; v >= (int)VECTOR_DEVICE_FIRST; v--)
+        if (!vectors[v].users[0].domain)
+            vacant = v;
+        else if (gsi != GSI_NONE && vectors[v].gsi == gsi)
+            return v;
+    return vacant;
 }
 
 void interrupt_deliver(unsigned vector) {
-    for (unsigned i = 0; i < LINE_USERS; i++)
-        if (vectors[vector].users[i].domain)
-            event_ring(vectors[vector].users[i].domain, vectors[vector].users[i].port);
+    for (const struct watcher *user = vectors[vector].users;
+         user < &vectors[vector].users[LINE_USERS] && user->domain; user++)
+        event_ring(user->domain, user->port);
 }
 
 static struct pci_function *owned(const struct domain *d, u64 bdf) {
@@ -101,16 +99,14 @@ int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
         return -BASALT_EINVAL;
     if (p->kind != PORT_ALLOCATED)
         return -BASALT_EBUSY;
-    int vector = vector_alloc(GSI_NONE);
+    int vector = vector_for(GSI_NONE);
     if (vector < 0)
         return vector;
-    vectors[vector].users[0] = (struct watcher){d, (u32)port};
-    if (pci_msi_set(fn, (unsigned)entry, this_cpu()->apic_id, (unsigned)vector)) {
-        vectors[vector] = (struct vector){0};
+    if (pci_msi_set(fn, (unsigned)entry, this_cpu()->apic_id, (unsigned)vector))
         return -BASALT_EINVAL;
-    }
-    *p = (struct port){
-        .kind = PORT_IRQ_MSI, .vector = (u8)vector, .function = (u32)bdf, .entry = (u32)entry};
+    vectors[vector] = (struct vector){
+        .users[0] = {d, (u32)port}, .gsi = GSI_NONE, .bdf = fn->bdf, .entry = (u32)entry};
+    *p = (struct port){.kind = PORT_IRQ, .vector = (u8)vector};
     return 0;
 }
 
@@ -135,68 +131,63 @@ int interrupt_bind_line(struct domain *d, u64 source, u64 port) {
     if (p->kind != PORT_ALLOCATED)
         return -BASALT_EBUSY;
     u16 gsi = (u16)line.gsi;
-    int vector = vector_of_line(gsi);
-    bool fresh = vector < 0;
-    if (fresh && (vector = vector_alloc(gsi)) < 0)
+    int vector = vector_for(gsi);
+    if (vector < 0)
         return vector;
-    struct watcher *user = NULL;
-    for (unsigned i = 0; i < LINE_USERS && !user; i++)
-        if (!vectors[vector].users[i].domain)
-            user = &vectors[vector].users[i];
-    if (!user)
+    struct watcher *user = vectors[vector].users;
+    while (user < &vectors[vector].users[LINE_USERS] && user->domain)
+        user++;
+    if (user == &vectors[vector].users[LINE_USERS])
         return -BASALT_ENOSPC;
-    if (fresh &&
-        ioapic_route(gsi, (unsigned)vector, this_cpu()->apic_id, line.level, line.active_low)) {
-        vectors[vector].used = false;
+    if (user == vectors[vector].users &&
+        ioapic_route(gsi, (unsigned)vector, this_cpu()->apic_id, line.level, line.active_low))
         return -BASALT_ENODEV;
-    }
     *user = (struct watcher){d, (u32)port};
+    vectors[vector].gsi = gsi;
     d->has_devices = true;
     if (line.level)
         irq_level_vectors[vector / 64] |= BIT(vector % 64);
-    *p = (struct port){.kind = PORT_IRQ_LINE, .vector = (u8)vector, .gsi = gsi};
+    *p = (struct port){.kind = PORT_IRQ, .vector = (u8)vector};
     ioapic_unmask(gsi);
     return 0;
 }
 
-// Takes the port out of its vector; a vector without users is free again.
-static void leave_vector(struct domain *d, u32 port, const struct port *p) {
-    struct vector *vector = &vectors[p->vector];
-    bool used = false;
+// The last user of a vector is gone.
+static void quiet(unsigned vector) {
+    const struct vector *v = &vectors[vector];
+    struct pci_function *fn = v->gsi == GSI_NONE ? pci_find(v->bdf) : NULL;
 
-    for (unsigned i = 0; i < LINE_USERS; i++) {
-        struct watcher *user = &vector->users[i];
-        if (user->domain == d && user->port == port)
-            *user = (struct watcher){0};
-        used |= user->domain != NULL;
-    }
-    if (used)
+    if (fn)
+        pci_msi_mask(fn, v->entry, true);
+    if (v->gsi == GSI_NONE)
         return;
-    if (p->kind == PORT_IRQ_LINE) {
-        ioapic_mask(vector->gsi);
-        irq_level_vectors[p->vector / 64] &= ~BIT(p->vector % 64);
-    }
-    vector->used = false;
+    ioapic_mask(v->gsi);
+    irq_level_vectors[vector / 64] &= ~BIT(vector % 64);
 }
 
 void interrupt_unbind(struct domain *d, u32 port) {
     struct port *p = port_find(d, port);
-    struct pci_function *fn = p ? pci_find((u16)p->function) : NULL;
 
-    if (!p || (p->kind != PORT_IRQ_MSI && p->kind != PORT_IRQ_LINE))
+    if (!p || p->kind != PORT_IRQ)
         return;
-    if (fn && p->kind == PORT_IRQ_MSI)
-        pci_msi_mask(fn, p->entry, true);
-    leave_vector(d, port, p);
+    struct watcher *users = vectors[p->vector].users;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < LINE_USERS; i++)
+        if (users[i].domain != d || users[i].port != port)
+            users[kept++] = users[i];
+    for (; kept < LINE_USERS; kept++)
+        users[kept] = (struct watcher){0};
+    if (!users[0].domain)
+        quiet(p->vector);
     p->kind = PORT_ALLOCATED;
 }
 
 int interrupt_ack(struct domain *d, u64 port) {
-    struct port *p = port_find(d, port);
+    const struct port *p = port_find(d, port);
 
-    if (!p || p->kind != PORT_IRQ_LINE)
+    if (!p || p->kind != PORT_IRQ || vectors[p->vector].gsi == GSI_NONE)
         return -BASALT_EINVAL;
-    ioapic_unmask(p->gsi);
+    ioapic_unmask(vectors[p->vector].gsi);
     return 0;
 }
 
@@ -213,8 +204,10 @@ void interrupts_release(struct domain *d) {
         pci_msi_disable(fn);
         fn->owner = NULL;
     }
-    for (u32 port = 0; port < BASALT_PORTS; port++)
-        interrupt_unbind(d, port);
+    for (unsigned vector = 0; vector < VECTORS; vector++)
+        for (unsigned i = LINE_USERS; i--;)
+            if (vectors[vector].users[i].domain == d)
+                interrupt_unbind(d, vectors[vector].users[i].port);
     d->has_devices = false;
 }
 

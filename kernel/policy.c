@@ -10,6 +10,8 @@
 
 void sched_init(struct sched_queue *queue, u64 tsc_khz) {
     *queue = (struct sched_queue){.slice = tsc_khz * 4, .cap_period = tsc_khz * 100};
+    for (unsigned i = 0; i < SCHED_SLOTS; i++)
+        list_init(&queue->slots[i]);
     // A slot is about a millisecond of an entity with the default weight.
     while (BIT(queue->slot_shift) < tsc_khz)
         queue->slot_shift++;
@@ -25,16 +27,7 @@ static void insert(struct sched_queue *queue, struct sched_entity *entity) {
 
     slot = MIN(MAX(slot, first), first + SCHED_SLOTS - 1);
     entity->slot = slot % SCHED_SLOTS;
-    struct sched_entity **head = &queue->slots[entity->slot];
-    if (*head) { // at the tail of a circular list
-        entity->next = *head;
-        entity->previous = (*head)->previous;
-        entity->previous->next = entity;
-        entity->next->previous = entity;
-    } else {
-        entity->next = entity->previous = entity;
-        *head = entity;
-    }
+    list_add(&queue->slots[entity->slot], &entity->link);
     entity->queued = true;
     queue->bitmap |= BIT(entity->slot);
     queue->count++;
@@ -55,15 +48,10 @@ void sched_requeue(struct sched_queue *queue, struct sched_entity *entity) {
 }
 
 void sched_remove(struct sched_queue *queue, struct sched_entity *entity) {
-    struct sched_entity **head = &queue->slots[entity->slot];
-
     if (!entity->queued)
         return;
-    entity->next->previous = entity->previous;
-    entity->previous->next = entity->next;
-    if (*head == entity)
-        *head = entity->next == entity ? NULL : entity->next;
-    if (!*head)
+    list_remove(&entity->link);
+    if (list_empty(&queue->slots[entity->slot]))
         queue->bitmap &= ~BIT(entity->slot);
     entity->queued = false;
     queue->count--;
@@ -77,7 +65,8 @@ static struct sched_entity *first_waiting(const struct sched_queue *queue) {
         return NULL;
     u64 turned = start ? queue->bitmap >> start | queue->bitmap << (SCHED_SLOTS - start)
                        : queue->bitmap;
-    return queue->slots[(start + (unsigned)__builtin_ctzll(turned)) % SCHED_SLOTS];
+    unsigned slot = (start + (unsigned)__builtin_ctzll(turned)) % SCHED_SLOTS;
+    return list_entry(queue->slots[slot].next, struct sched_entity, link);
 }
 
 struct sched_entity *sched_pick(struct sched_queue *queue) {

@@ -8,25 +8,25 @@
 
 #pragma once
 
-#include "arch/types.h"
+#include "kernel/list.h"
 
 #define SCHED_SLOTS          64u
 #define SCHED_WEIGHT_DEFAULT 256u
 #define SCHED_WEIGHT_MAX     10000u
 
 struct sched_entity {
-    struct sched_entity *next, *previous; // in the slot's list
-    u64 vtime;                            // weighted TSC ticks
-    u32 weight;                           // 1..SCHED_WEIGHT_MAX
-    u32 cap;                              // percent of one CPU, 0: none
-    u64 period_start, period_used;        // of the cap, TSC ticks
+    struct list link;              // in the slot's list
+    u64 vtime;                     // weighted TSC ticks
+    u32 weight;                    // 1..SCHED_WEIGHT_MAX
+    u32 cap;                       // percent of one CPU, 0: none
+    u64 period_start, period_used; // of the cap, TSC ticks
     u8 slot;
     bool queued;
 };
 
 struct sched_queue {
     u64 bitmap; // slots that hold someone
-    struct sched_entity *slots[SCHED_SLOTS];
+    struct list slots[SCHED_SLOTS];
     u64 vtime;     // of the entity picked last: never goes back
     u8 slot_shift; // a slot spans 1 << slot_shift weighted ticks
     u32 count;

@@ -279,18 +279,15 @@ static void check_queue(void) {
     unsigned count = 0;
 
     for (unsigned s = 0; s < SCHED_SLOTS; s++) {
-        struct sched_entity *head = queue.slots[s], *e = head;
-        assert_int_equal(head != NULL, queue.bitmap >> s & 1);
-        if (!head)
-            continue;
-        do {
+        assert_int_equal(!list_empty(&queue.slots[s]), queue.bitmap >> s & 1);
+        list_for_each (l, &queue.slots[s]) {
+            const struct sched_entity *e = list_entry(l, struct sched_entity, link);
             assert_true(e->queued);
             assert_int_equal(e->slot, s);
-            assert_ptr_equal(e->next->previous, e);
-            assert_ptr_equal(e->previous->next, e);
+            assert_ptr_equal(l->next->previous, l);
+            assert_ptr_equal(l->previous->next, l);
             count++;
-            e = e->next;
-        } while (e != head);
+        }
     }
     assert_int_equal(count, queue.count);
     for (unsigned i = 0; i < MANY; i++)
