@@ -12,14 +12,15 @@ LONG = ["hypercall_null", "exit_cpuid", "lapic_mmio_read"]
 
 
 def exits(build, machine, turn):
-    """The exit paths, each with its count of costly instructions."""
+    """The exit paths; the first time each with its count of costly instructions."""
     table = profile.mnemonics(build)
     for bits, names, long in ((32, PATHS, ""), (64, LONG, "_long")):
         name = f"bench-exits{bits}-{machine}-{turn}"
         found = measure(machine, name, bench_image(build, name, " ".join(names), bits))
-        traces = profile.take(build, machine, names, bits, f"-{turn}")
+        traces = profile.take(build, machine, names, bits) if turn == 1 else {}
         for path in names:
-            yield (path + long + SUFFIX[machine], found[path][0], "instructions", profile.expensive(traces[path], table))
+            counts = profile.expensive(traces.get(path, []), table)
+            yield path + long + SUFFIX[machine], found[path][0], "instructions", counts
 
 
 def exits_nomit(build, machine, turn):
