@@ -84,7 +84,9 @@ struct cpu_state {
     struct event queued; // event to deliver at the next entry
 };
 
-enum backend_register {
+enum { GDTR = BASALT_TR + 1, IDTR };
+
+enum backend_register { // CR0, CR4, EFER as the guest sees them
     REG_CR0,
     REG_CR2,
     REG_CR3,
@@ -92,14 +94,11 @@ enum backend_register {
     REG_EFER,
     REG_DR6,
     REG_DR7,
-    REG_CR8, // CR0, CR4, EFER as the guest sees them
     REG_PDPTE0,
     REG_PDPTE1,
     REG_PDPTE2,
     REG_PDPTE3,
 };
-
-enum { GDTR = BASALT_TR + 1, IDTR };
 
 // Optional processor features that a backend found; each has a fallback.
 struct backend_features {
@@ -126,7 +125,6 @@ struct backend {
     int (*probe)(struct backend_features *features, struct refusal *why);
     /// Turns virtualization on for this CPU; `page` is a zeroed frame for VMXON region or host save area.
     int (*cpu_on)(void *page, struct refusal *why);
-    void (*cpu_off)(void);
 
     /// Puts a fresh state (architectural values after INIT, all registers of *cpu zero apart from what the caller
     /// filled: pages, second_level, io_bitmap, tag) into the control block.

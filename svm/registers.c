@@ -44,37 +44,42 @@ static void set_cr4(struct cpu_state *cpu, u64 value) {
     vmcb_changed(vmcb, VMCB_CLEAN_CR);
 }
 
-u64 svm_read(struct cpu_state *cpu, enum backend_register reg) {
-    const struct vmcb *vmcb = vmcb_of(cpu);
-
-    switch (reg) {
-    case REG_CR0: return (cpu->cr0_guest & ~CR0_UNWATCHED) | (vmcb->cr0 & CR0_UNWATCHED);
-    case REG_CR2: return vmcb->cr2;
-    case REG_CR3: return vmcb->cr3;
-    case REG_CR4: return cpu->cr4_guest;
-    case REG_CR8: return vmcb->int_control & 0xf;
-    case REG_EFER: return cpu->efer_guest;
-    case REG_DR6: return vmcb->dr6;
-    case REG_DR7: return vmcb->dr7;
-    default: return 0; // PDPTEs: the processor reads them from the guest's memory as it needs them
-    }
-}
-
-void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
+// Registers that are kept as they are. PDPTEs have no place: the processor reads them from the guest's memory as it
+// needs them.
+static u64 *plain_register(struct cpu_state *cpu, enum backend_register reg) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     switch (reg) {
-    case REG_CR0: set_cr0(cpu, value); break;
-    case REG_CR2: vmcb->cr2 = value; break;
-    case REG_CR3: vmcb->cr3 = value; break;
-    case REG_CR4: set_cr4(cpu, value); break;
-    case REG_CR8: vmcb->int_control = (vmcb->int_control & ~V_TPR) | (value & 0xf); break;
-    case REG_EFER: set_efer(cpu, value); break;
-    case REG_DR6: vmcb->dr6 = value; break;
-    case REG_DR7: vmcb->dr7 = value; break;
-    default: break;
+    case REG_CR2: return &vmcb->cr2;
+    case REG_CR3: return &vmcb->cr3;
+    case REG_CR4: return &cpu->cr4_guest;
+    case REG_EFER: return &cpu->efer_guest;
+    case REG_DR6: return &vmcb->dr6;
+    case REG_DR7: return &vmcb->dr7;
+    default: return NULL;
     }
-    vmcb_changed(vmcb, VMCB_CLEAN_TPR | VMCB_CLEAN_CR | VMCB_CLEAN_CR2 | VMCB_CLEAN_DR);
+}
+
+u64 svm_read(struct cpu_state *cpu, enum backend_register reg) {
+    const u64 *place = plain_register(cpu, reg);
+
+    if (reg == REG_CR0)
+        return (cpu->cr0_guest & ~CR0_UNWATCHED) | (vmcb_of(cpu)->cr0 & CR0_UNWATCHED);
+    return place ? *place : 0;
+}
+
+void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
+    u64 *place = plain_register(cpu, reg);
+
+    if (place)
+        *place = value;
+    if (reg == REG_CR0)
+        set_cr0(cpu, value);
+    else if (reg == REG_CR4)
+        set_cr4(cpu, value);
+    else if (reg == REG_EFER)
+        set_efer(cpu, value);
+    vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_CR | VMCB_CLEAN_CR2 | VMCB_CLEAN_DR);
 }
 
 // The VMCB has GDTR before LDTR, and IDTR before TR.

@@ -70,12 +70,6 @@ static int svm_cpu_on(void *page, struct refusal *why) {
     return 0;
 }
 
-static void svm_cpu_off(void) {
-    asm volatile("stgi");
-    wrmsr(MSR_VM_HSAVE_PA, 0);
-    wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
-}
-
 static void svm_intercept_dr(struct cpu_state *cpu, bool on) {
     if (!on)
         svm_load(cpu); // now with the breakpoints
@@ -133,7 +127,6 @@ const struct backend svm_backend = {
     .call_insn = CALL_VMMCALL,
     .probe = svm_probe,
     .cpu_on = svm_cpu_on,
-    .cpu_off = svm_cpu_off,
     .state_init = svm_state_init,
     .load = svm_load,
     .unload = svm_unload,

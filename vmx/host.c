@@ -62,11 +62,6 @@ int vmx_cpu_on(void *page, struct refusal *why) {
     return 0;
 }
 
-void vmx_cpu_off(void) {
-    asm volatile("vmxoff" : : : "cc", "memory");
-    write_cr4(read_cr4() & ~CR4_VMXE);
-}
-
 int vmx_state_init(struct cpu_state *cpu) {
     hpa_t io = cpu->io_bitmap ? HPA(cpu->io_bitmap) : kernel_virt_to_hpa(io_bitmap_all);
 

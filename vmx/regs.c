@@ -52,7 +52,6 @@ u64 vmx_read(struct cpu_state *cpu, enum backend_register reg) {
     case REG_EFER: return cpu->efer_guest = vmcs_read64(GUEST_EFER);
     case REG_DR6: return cpu->dr6;
     case REG_DR7: return vmcs_readnat(GUEST_DR7);
-    case REG_CR8: return vmx_area(cpu)->cr8;
     case REG_PDPTE0 ... REG_PDPTE3: return vmcs_read64(GUEST_PDPTE(reg - REG_PDPTE0));
     }
     return 0;
@@ -70,7 +69,6 @@ void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
         break;
     case REG_DR6: cpu->dr6 = value; break;
     case REG_DR7: vmcs_writenat(GUEST_DR7, (u32)value | DR7_FIXED); break;
-    case REG_CR8: vmx_area(cpu)->cr8 = value & 0xf; break;
     case REG_PDPTE0 ... REG_PDPTE3: vmcs_write64(GUEST_PDPTE(reg - REG_PDPTE0), value); break;
     }
 }

@@ -212,7 +212,6 @@ const struct backend vmx_backend = {
     .call_insn = CALL_VMCALL,
     .probe = vmx_probe,
     .cpu_on = vmx_cpu_on,
-    .cpu_off = vmx_cpu_off,
     .state_init = vmx_state_init,
     .load = vmx_load,
     .unload = vmx_unload,

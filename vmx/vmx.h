@@ -70,10 +70,9 @@ must_check int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, u32 addre
 // The second page of a virtual processor.
 struct vmx_area {
     u64 live[VMX_LIVE_MSRS]; // while not loaded
-    u64 cr8;
-    const void *host;      // the CPU whose host state is in the VMCS
-    u32 primary;           // copy of PRIMARY_CONTROLS
-    u32 instruction_error; // of the last VM instruction that failed, 0: none
+    const void *host;        // the CPU whose host state is in the VMCS
+    u32 primary;             // copy of PRIMARY_CONTROLS
+    u32 instruction_error;   // of the last VM instruction that failed, 0: none
 };
 
 static inline struct vmx_area *vmx_area(struct cpu_state *cpu) { return cpu->pages[1]; }
@@ -95,7 +94,6 @@ void vmx_init_guest(struct cpu_state *cpu);
 
 int vmx_probe(struct backend_features *features, struct refusal *why);
 int vmx_cpu_on(void *page, struct refusal *why);
-void vmx_cpu_off(void);
 int vmx_state_init(struct cpu_state *cpu);
 
 /// The facts of the exit (or failed entry) that is in the current VMCS.

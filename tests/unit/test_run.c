@@ -389,10 +389,9 @@ static bool ends_domain(u8 kind) {
 }
 
 static struct exit random_exit(struct cpu_state *c) {
-    static const u32 msrs[] = {
-        MSR_APIC_BASE, MSR_EFER, MSR_TSC, MSR_TSC_DEADLINE, 0x800,      0x80b,
-        0x830,         0x832,    0x838,   0x4b564d00,       0x4b564d01, 0x200,
-        0x277,         0x48,     0x1a0,   0xc0000100,       0x3b};
+    static const u32 msrs[] = {MSR_APIC_BASE, MSR_EFER, 0x10,  MSR_TSC_DEADLINE, 0x800,      0x80b,
+                               0x830,         0x832,    0x838, 0x4b564d00,       0x4b564d01, 0x200,
+                               0x277,         0x48,     0x1a0, 0xc0000100,       0x3b};
     static const u8 lively[] = {BASALT_EXIT_CR_ACCESS, BASALT_EXIT_IO,        BASALT_EXIT_RDMSR,
                                 BASALT_EXIT_WRMSR,     BASALT_EXIT_HLT,       BASALT_EXIT_MEMORY,
                                 BASALT_EXIT_EXCEPTION, BASALT_EXIT_HYPERCALL, BASALT_EXIT_CPUID};

@@ -143,8 +143,8 @@ static void test_exceptions(void **state) {
             assert_int_equal(e.detail, 0xdeadb000);
         assert_int_equal(e.insn_length, 0);
     }
-    v.dr6 = DR6_FIXED | DR6_BS;
-    assert_int_equal(decode(EXIT_EXCEPTION + EXC_DB, 0, 0, &rich).detail, DR6_BS);
+    v.dr6 = DR6_FIXED | BIT(14);
+    assert_int_equal(decode(EXIT_EXCEPTION + EXC_DB, 0, 0, &rich).detail, BIT(14));
     assert_int_equal(decode(0x7e, 0, 0, &rich).vector, EXC_MF);
 }
 

@@ -105,10 +105,11 @@ static void test_plain_registers(void **state) {
     assert_int_equal(svm_read(&cpu, REG_CR3), 0x1234000);
     svm_write(&cpu, REG_DR7, 0x455);
     assert_int_equal(svm_read(&cpu, REG_DR7), 0x455);
-    v.int_control = V_INTR_MASKING | V_IRQ;
-    svm_write(&cpu, REG_CR8, 0xf7);
-    assert_int_equal(svm_read(&cpu, REG_CR8), 7);
-    assert_int_equal(v.int_control, V_INTR_MASKING | V_IRQ | 7);
+    svm_write(&cpu, REG_CR2, 0x5678);
+    assert_int_equal(v.cr2, 0x5678);
+    svm_write(&cpu, REG_DR6, DR6_FIXED | BIT(14));
+    assert_int_equal(svm_read(&cpu, REG_DR6), DR6_FIXED | BIT(14));
+    assert_int_equal(svm_read(&cpu, REG_PDPTE0), 0);
     for (unsigned index = GDTR; index <= IDTR; index++) {
         struct basalt_segment table = {.base = 0x1000 * index, .limit = 0xff * index};
         svm_write_segment(&cpu, index, &table);
@@ -118,7 +119,7 @@ static void test_plain_registers(void **state) {
     }
     assert_int_equal(v.gdtr.base, 0x8000);
     assert_int_equal(v.idtr.base, 0x9000);
-    const u32 all = VMCB_CLEAN_CR | VMCB_CLEAN_DR | VMCB_CLEAN_TPR | VMCB_CLEAN_TABLES;
+    const u32 all = VMCB_CLEAN_CR | VMCB_CLEAN_CR2 | VMCB_CLEAN_DR | VMCB_CLEAN_TABLES;
     assert_int_equal(v.host.dirty & all, all);
 }
 
@@ -184,7 +185,7 @@ static void test_msrs(void **state) {
         assert_int_equal(value, 0xffff800000001000 + i);
     }
     assert_false(svm_write_msr(&cpu, MSR_EFER, 0));
-    assert_false(svm_read_msr(&cpu, MSR_TSC, &value));
+    assert_false(svm_read_msr(&cpu, 0x10, &value));
     assert_int_equal(svm_read_segment(&cpu, BASALT_FS).base, 0xffff800000001004);
     assert_true(v.host.dirty & VMCB_CLEAN_NESTED);
 }
