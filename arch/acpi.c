@@ -70,10 +70,12 @@ static void take_madt_entry(const u8 *e, struct acpi_info *info) {
 }
 
 static void take_srat_entry(const u8 *e, struct acpi_info *info) {
-    u64 base = get(e, 8, 8), end;
+    u64 base, end;
     if (e[0] != SRAT_MEMORY || !(get(e, 28, 4) & ENABLED) ||
-        __builtin_add_overflow(base, get(e, 16, 8), &end) ||
         info->node_range_count == ACPI_NODES_MAX)
+        return;
+    base = get(e, 8, 8);
+    if (__builtin_add_overflow(base, get(e, 16, 8), &end))
         return;
     info->node_ranges[info->node_range_count].base = base;
     info->node_ranges[info->node_range_count].end = end;

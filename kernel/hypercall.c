@@ -297,7 +297,7 @@ struct row {
     u16 bytes;
 };
 
-#define ROW(number, ...) [BASALT_HC_##number - BASALT_HC_BASE] = {#number, __VA_ARGS__}
+#define ROW(number, ...) [BASALT_HC_##number - BASALT_HC_BASE] = {.name = #number, __VA_ARGS__}
 
 static const struct row rows[] = {
     ROW(VERSION, version),

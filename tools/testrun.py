@@ -21,6 +21,7 @@ import unit
 TOP = Path(__file__).resolve().parent.parent
 LOGS = TOP / "build/logs"
 FUZZ_SECONDS = 60
+KEPT_BYTES = 24 << 10  # of one corpus in the repository, unless its fuzzer says otherwise
 
 
 def system(build, only, long, workers):
@@ -106,18 +107,30 @@ def fuzz(build, only, seconds):
     return passed, len(failures), failures
 
 
+def merge(build, source, longest):
+    """A small set of a fuzzer's inputs, cut to `longest` bytes, that covers what all of them cover: a list of contents."""
+    with tempfile.TemporaryDirectory() as new:
+        subprocess.run([TOP / build / "fuzz" / source.stem, "-set_cover_merge=1", "-reduce_inputs=1", "-timeout=30",
+                        *unit.comment(source.read_text(), "fuzz"), f"-max_len={longest}", new, *corpora(source)], cwd=TOP,
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        return {file.name: file.read_bytes() for file in Path(new).iterdir()}
+
+
 def keep_corpus(build, only):
-    """Makes the corpora of the repository anew: a small set of inputs that covers what all that were found cover."""
+    """Makes the corpora of the repository anew, each as long as its inputs may be for all together to fit."""
     for source in fuzzers(only):
+        most = int((unit.comment(source.read_text(), "keep") or [KEPT_BYTES])[0])
+        for longest in (4096, 2048, 1024, 512, 256, 128):
+            inputs = merge(build, source, longest)
+            total = sum(map(len, inputs.values()))
+            if total <= most:
+                break
         kept = TOP / "tests/fuzz/corpus" / source.stem.removeprefix("fuzz_")
-        with tempfile.TemporaryDirectory() as new:
-            subprocess.run([TOP / build / "fuzz" / source.stem, "-set_cover_merge=1", "-reduce_inputs=1", "-timeout=30",
-                            *unit.comment(source.read_text(), "fuzz"), new, *corpora(source)], cwd=TOP, check=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-            shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(new, kept)
-        sizes = [file.stat().st_size for file in kept.iterdir()]
-        print(f"  {source.stem}: {len(sizes)} inputs, {sum(sizes)} bytes")
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
+        for name, data in inputs.items():
+            (kept / name).write_bytes(data)
+        print(f"  {source.stem}: {len(inputs)} inputs of at most {longest} bytes, {total} bytes")
 
 
 def main():

@@ -5,6 +5,7 @@
 // charge must be back.
 //
 // fuzz: -len_control=0 -max_len=2000
+// keep: 65536
 // like: tests/unit/test_hypercall.c
 
 #include "tests/fuzz/unit.h"

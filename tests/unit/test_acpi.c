@@ -232,6 +232,18 @@ static void test_absurd_lengths(void **state) {
 }
 
 // Entries of length 0, 1, too short for their type, or beyond the table's end.
+// An entry of a type that is passed over may be shorter than the others.
+static void test_short_last_entry(void **state) {
+    (void)state;
+    struct acpi_info info = {0};
+    struct table t = make("SRAT", 48 + 2);
+    put(&t, 48, 0 | 2 << 8, 2); // a processor's, cut to type and length
+    seal(&t);
+    assert_null(acpi_parse_table(t.bytes, t.size, &info));
+    assert_int_equal(info.node_range_count, 0);
+    free(t.bytes);
+}
+
 static void test_entry_lengths(void **state) {
     static const u8 lengths[] = {0, 1, 2, 7, 255};
     (void)state;
@@ -356,10 +368,15 @@ static void test_machines(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_facts),         cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_checksum),      cmocka_unit_test(test_absurd_lengths),
-        cmocka_unit_test(test_entry_lengths), cmocka_unit_test(test_too_many),
-        cmocka_unit_test(test_random),        cmocka_unit_test(test_rsdp),
+        cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_checksum),
+        cmocka_unit_test(test_absurd_lengths),
+        cmocka_unit_test(test_short_last_entry),
+        cmocka_unit_test(test_entry_lengths),
+        cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_rsdp),
         cmocka_unit_test(test_machines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
