@@ -33,6 +33,11 @@ def processor(arena, names, few):
         arena.attack(name, f"msrs {200 if few else 5000} {61 if few else 1}", timeout=600)
 
 
+def virtqueues(arena, names, rounds):
+    for name in names:
+        arena.attack(name, f"virtqueues {rounds}", timeout=900)
+
+
 def hypercalls(arena, names, calls):
     for name in names:
         arena.attack(name, f"hypercalls {calls}", timeout=1200)
@@ -60,6 +65,7 @@ def test_processor_on_qemu(qemu, image, elves):
     arena = Arena(qemu(arena_image(image, elves), memory="256M"))
     processor(arena, ("h32", "h64"), few=True)
     hypercalls(arena, ("h32", "h64"), 5000)
+    virtqueues(arena, ("h32", "h64"), 8)
     remains(arena)
 
 
@@ -101,6 +107,7 @@ def test_everything_on_qemu(qemu, image, elves):
     arena = Arena(qemu(arena_image(image, elves), memory="256M"))
     processor(arena, ("h32", "h64"), few=False)
     hypercalls(arena, ("h32", "h64"), 1000000)
+    virtqueues(arena, ("h32", "h64"), 300)
     deaths(arena, ("h32", "h64"), DEATHS)
     storms(arena, ("h32", "h64"), STORMS, seconds=3)
 
@@ -112,6 +119,7 @@ def test_everything_on_bochs(bochs, image, elves, cpu):
     arena = Arena(bochs(arena_image(image, elves), cpu=cpu, memory=256), patience=4)
     processor(arena, ("h32", "h64"), few=True)
     hypercalls(arena, ("h32", "h64"), 20000)
+    virtqueues(arena, ("h32", "h64"), 20)
     if cpu == HASWELL:  # storm 13 stops Bochs itself; Bochs' SVM panics at a guest's triple fault, and some guests keep that processor for themselves
         deaths(arena, ("h32", "h64"), DEATHS)
         storms(arena, ("h32", "h64"), [way for way in STORMS if way != 13])
