@@ -14,6 +14,9 @@ CRASHED = "triple fault|an instruction that can't be emulated|the processor refu
 # Ways to die (tests/guest/deaths) and what must be said. What only 32-bit code can do is a triple fault of 64-bit code.
 DEATHS = {way: "triple fault" if way < 5 else CRASHED for way in range(23)}
 STORMS = range(19)
+# Left out where the emulator does not go on (docs/caveats.md).
+QEMU64_STORMS = [way for way in STORMS if way != 17]
+BOCHS_STORMS = [way for way in STORMS if way != 13]
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +81,7 @@ def test_deaths_on_qemu(qemu, image, elves):
 def test_storms_on_qemu(qemu, image, elves):
     arena = Arena(qemu(arena_image(image, elves), memory="256M"))
     storms(arena, ("h32",), STORMS[::2])
-    storms(arena, ("h64",), STORMS[1::2])
+    storms(arena, ("h64",), QEMU64_STORMS[1::2])
 
 
 @pytest.mark.bochs
@@ -109,7 +112,8 @@ def test_everything_on_qemu(qemu, image, elves):
     hypercalls(arena, ("h32", "h64"), 1000000)
     virtqueues(arena, ("h32", "h64"), 300)
     deaths(arena, ("h32", "h64"), DEATHS)
-    storms(arena, ("h32", "h64"), STORMS, seconds=3)
+    storms(arena, ("h32",), STORMS, seconds=3)
+    storms(arena, ("h64",), QEMU64_STORMS, seconds=3)
 
 
 @pytest.mark.long
@@ -120,9 +124,9 @@ def test_everything_on_bochs(bochs, image, elves, cpu):
     processor(arena, ("h32", "h64"), few=True)
     hypercalls(arena, ("h32", "h64"), 20000)
     virtqueues(arena, ("h32", "h64"), 20)
-    if cpu == HASWELL:  # storm 13 stops Bochs itself; Bochs' SVM panics at a guest's triple fault, and some guests keep that processor for themselves
+    if cpu == HASWELL:  # Bochs' SVM panics at a guest's triple fault, and some guests keep that processor for themselves
         deaths(arena, ("h32", "h64"), DEATHS)
-        storms(arena, ("h32", "h64"), [way for way in STORMS if way != 13])
+        storms(arena, ("h32", "h64"), BOCHS_STORMS)
 
 
 # ---- One attack, for tools/mutants.py ----
