@@ -77,8 +77,8 @@ static bool access(struct vcpu *v, struct place p, bool write, u64 *value) {
 }
 
 // Where the memory operand of a string instruction lies. False: an exception was queued.
-static bool string_place(struct vcpu *v, unsigned segment, unsigned reg, bool write,
-                         struct place *p) {
+static __attribute__((noinline)) bool string_place(struct vcpu *v, unsigned segment, unsigned reg,
+                                                   bool write, struct place *p) {
     const struct insn *i = &v->io.insn;
     u64 linear, offset = gpr_read(v, reg, i->address_size, false);
     gpa_t gpa;
@@ -94,7 +94,7 @@ static bool string_place(struct vcpu *v, unsigned segment, unsigned reg, bool wr
 
 static bool find_places(struct vcpu *v, struct place *from, struct place *to) {
     const struct insn *i = &v->io.insn;
-    struct place device = {DEVICE, v->io.gpa.v}, port = {PORT, v->io.port};
+    struct place device = {DEVICE, v->io.gpa.v}, port = {PORT, v->io.port}, memory;
 
     *from = *to = (struct place){REGISTERS, 0};
     if (i->op <= OP_CLFLUSH) {
@@ -108,8 +108,17 @@ static bool find_places(struct vcpu *v, struct place *from, struct place *to) {
         *from = port;
     if (IS(i->op, BIT(OP_OUT) | BIT(OP_OUTS)))
         *to = port;
-    return (!IS(i->op, READS_RSI) || string_place(v, i->segment, BASALT_RSI, false, from)) &&
-           (!IS(i->op, WRITES_RDI) || string_place(v, BASALT_ES, BASALT_RDI, true, to));
+    if (IS(i->op, READS_RSI)) {
+        if (!string_place(v, i->segment, BASALT_RSI, false, &memory))
+            return false;
+        *from = memory;
+    }
+    if (IS(i->op, WRITES_RDI)) {
+        if (!string_place(v, BASALT_ES, BASALT_RDI, true, &memory))
+            return false;
+        *to = memory;
+    }
+    return true;
 }
 
 static u64 source(const struct vcpu *v, const struct insn *i) {

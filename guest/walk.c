@@ -11,12 +11,13 @@
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
 
-#define WALK_TRIES 8u // when other processors change the tables meanwhile
-#define DECODED    8u // instructions kept
+#define WALK_TRIES 8u                        // when other processors change the tables meanwhile
+#define DECODED    8u                        // instructions kept
+#define NOINLINE   __attribute__((noinline)) // what is seldom needed stays out of the way
 
-// What was met on the way to the page from which a CPU last fetched an instruction. While the entries have not changed,
-// nor the windows in which they were read, the way leads there again: a TLB that notices by itself what it has missed.
-static struct code_page {
+// The way to the page from which a CPU last fetched an instruction. While the entries that were met have not changed, nor
+// the windows in which they were read, the way leads there again: a TLB that notices by itself what it has missed.
+struct code_page {
     u64 page, cr3, controls; // of the linear address; the registers that matter
     u64 changes;             // of this CPU's slots
     const u8 *window;
@@ -25,14 +26,19 @@ static struct code_page {
         const volatile u64 *slot;
         u64 value;
     } entries[4];
-} code_pages[CPUS_MAX];
+};
 
 // The decoder is a pure function: what bytes meant last time they mean again.
-static struct decoded {
+struct decoded {
     u64 code[2];
     enum cpu_mode mode;
     struct insn insn;
-} decoded[CPUS_MAX][DECODED];
+};
+
+static struct fetched {
+    struct code_page way;
+    struct decoded decoded[DECODED];
+} fetched[CPUS_MAX];
 
 unsigned vcpu_cpl(struct vcpu *v) {
     u64 base;
@@ -99,8 +105,8 @@ bool guest_translate(struct vcpu *v, u64 linear, unsigned access, gpa_t *gpa) {
     if (vcpu_cpl(v) == 3)
         access |= PF_USER;
     // Of a fetch the error code tells only where it can matter.
-    struct code_page other, *way = access & PF_FETCH ? &code_pages[this_cpu()->id] : &other;
-    way->page = ~0ull; // it is for code_window() to say that this can be used again
+    struct code_page other, *way = access & PF_FETCH ? &fetched[this_cpu()->id].way : &other;
+    way->page = ~0ull; // it is for find_code() to say that this can be used again
     way->levels = bytes == 8 ? levels : ~0u;
     unsigned error = nx || cr4 & CR4_SMEP ? access : access & ~(unsigned)PF_FETCH;
     for (unsigned level = levels, tries = WALK_TRIES; tries;) {
@@ -197,73 +203,85 @@ unsigned guest_fetch(struct vcpu *v, u8 bytes[16]) {
     return guest_copy(v, linear, bytes, first, PF_FETCH | ACCESS_PROBE) ? first : 0;
 }
 
-static bool same_way(const struct code_page *way) {
+// The registers that a translation for a fetch depends on; no two of these share a bit.
+static u64 code_controls(const struct vcpu *v, const struct code *c) {
+    return (v->cpu.efer_guest << 32 | v->cpu.cr4_guest) ^ (v->cpu.cr0_guest & CR0_PG) << 32 ^
+           (u64)c->user << 62;
+}
+
+static bool same_way(struct vcpu *v, const struct code *c, const struct code_page *way) {
+    if (way->page != c->linear >> PAGE_SHIFT || way->controls != code_controls(v, c) ||
+        way->changes != this_cpu()->slot_changes || way->cr3 != backend->read(&v->cpu, REG_CR3))
+        return false;
     for (unsigned i = 0; i < way->levels; i++)
         if (*way->entries[i].slot != way->entries[i].value)
             return false;
     return true;
 }
 
-// A window on the code. NULL: a page fault was queued, or the domain ended.
-static const u8 *code_window(struct vcpu *v, const struct code *c) {
-    struct code_page *way = &code_pages[this_cpu()->id];
-    u64 page = c->linear >> PAGE_SHIFT, cr3 = backend->read(&v->cpu, REG_CR3);
-    // No two of these share a bit.
-    u64 controls = (v->cpu.efer_guest << 32 | v->cpu.cr4_guest) ^
-                   (v->cpu.cr0_guest & CR0_PG) << 32 ^ (u64)c->user << 62;
+// Opens a window on the code. False: a page fault was queued, or the domain ended.
+static NOINLINE bool find_code(struct vcpu *v, const struct code *c, struct code_page *way) {
     gpa_t gpa;
 
-    if (way->page != page || way->cr3 != cr3 || way->controls != controls ||
-        way->changes != this_cpu()->slot_changes || !same_way(way)) {
-        way->levels = 0; // without paging; else the translation counts them
-        if (!guest_translate(v, c->linear, PF_FETCH, &gpa))
-            return NULL;
-        way->window = memory_window(v->domain, GPA(gpa.v & PAGE_MASK), false, 0);
-        if (!way->window) {
-            no_memory(v, c->linear, 0);
-            return NULL;
-        }
-        way->page = way->levels <= 4 ? page : ~0ull;
-        way->cr3 = cr3;
-        way->controls = controls;
-        way->changes = this_cpu()->slot_changes;
-    }
-    return way->window + (c->linear & ~PAGE_MASK);
+    way->levels = 0; // without paging; else the translation counts them
+    if (!guest_translate(v, c->linear, PF_FETCH, &gpa))
+        return false;
+    way->window = memory_window(v->domain, GPA(gpa.v & PAGE_MASK), false, 0);
+    if (!way->window)
+        return no_memory(v, c->linear, 0);
+    way->page = way->levels <= 4 ? c->linear >> PAGE_SHIFT : ~0ull;
+    way->cr3 = backend->read(&v->cpu, REG_CR3);
+    way->controls = code_controls(v, c);
+    way->changes = this_cpu()->slot_changes;
+    return true;
 }
 
-bool guest_decode(struct vcpu *v, struct insn *insn) {
-    struct code c = current_code(v);
-    struct decoded *kept = &decoded[this_cpu()->id][c.linear % DECODED];
-    unsigned valid = bytes_in_page(c.linear);
-    const u8 *window = code_window(v, &c);
-    u64 code[2] = {0}; // a copy: it must not change under the decoder
+// Decodes from a copy, which can't change meanwhile.
+static NOINLINE bool decode_anew(struct vcpu *v, const struct code *c, const u8 *bytes,
+                                 struct decoded *kept) {
+    unsigned valid = bytes_in_page(c->linear);
 
-    if (!window)
-        return false;
-    if (PAGE_SIZE - (c.linear & ~PAGE_MASK) >= sizeof(code))
-        __builtin_memcpy(code, window, sizeof(code)); // two loads
-    else
-        memcpy(code, window, valid);
-    if (kept->mode == c.mode && kept->code[0] == code[0] && kept->code[1] == code[1] &&
-        kept->insn.length) {
-        *insn = kept->insn;
-        return true;
-    }
-    enum decode_status status = insn_decode((const u8 *)code, valid, c.mode, insn);
+    *kept = (struct decoded){.mode = c->mode};
+    memcpy(kept->code, bytes, valid);
+    enum decode_status status = insn_decode((u8 *)kept->code, valid, c->mode, &kept->insn);
     if (status == DECODE_TRUNCATED) { // goes on in the next page
-        if (!guest_copy(v, c.linear, code, INSN_MAX_LENGTH, PF_FETCH))
+        kept->insn.length = 0;        // should the next page not be there
+        if (!guest_copy(v, c->linear, kept->code, INSN_MAX_LENGTH, PF_FETCH))
             return false;
-        status = insn_decode((const u8 *)code, INSN_MAX_LENGTH, c.mode, insn);
+        status = insn_decode((u8 *)kept->code, INSN_MAX_LENGTH, c->mode, &kept->insn);
     }
     if (status == DECODE_OK)
-        *kept = (struct decoded){{code[0], code[1]}, c.mode, *insn};
-    else if (status == DECODE_TOO_LONG)
+        return true;
+    kept->insn.length = 0; // not to be found again
+    if (status == DECODE_TOO_LONG)
         vcpu_gp(v);
     else if (status == DECODE_INVALID)
         vcpu_ud(v);
     else
         domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.gpa.v);
-    return status == DECODE_OK;
+    return false;
+}
+
+bool guest_decode(struct vcpu *v, struct insn *insn) {
+    struct code c = current_code(v);
+    struct fetched *f = &fetched[this_cpu()->id];
+    struct decoded *kept = &f->decoded[c.linear % DECODED];
+    u64 offset = c.linear & ~PAGE_MASK;
+
+    if (unlikely(!same_way(v, &c, &f->way)) && !find_code(v, &c, &f->way))
+        return false;
+    const u8 *bytes = f->way.window + offset;
+    u64 code[2] = {0, 0};
+    bool whole = offset <= PAGE_SIZE - sizeof(code);
+    if (likely(whole))
+        __builtin_memcpy(code, bytes, sizeof(code)); // two loads
+    // The sixteenth byte is not kept: no instruction has one.
+    bool same = whole && kept->code[0] == code[0] && kept->code[1] == (code[1] & insn_mask(7)) &&
+                kept->mode == c.mode && kept->insn.length;
+    if (!same && !decode_anew(v, &c, bytes, kept))
+        return false;
+    *insn = kept->insn;
+    return true;
 }
 
 unsigned guest_insn_length(struct vcpu *v, const struct exit *e) {

@@ -552,6 +552,88 @@ static void test_decode_faults(void **state unused) {
     assert_int_equal(d->status, BASALT_STATUS_PAUSED);
 }
 
+static void expect_length(unsigned length) {
+    struct insn insn = {0};
+
+    assert_true(guest_decode(v, &insn));
+    assert_int_equal(insn.length, length);
+    assert_false(v->cpu.queued.valid);
+}
+
+static void expect_page_fault(u32 error) {
+    struct insn insn;
+
+    assert_false(guest_decode(v, &insn));
+    assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 14);
+    assert_int_equal(v->cpu.queued.error, error);
+    v->cpu.queued.valid = false;
+}
+
+// What is remembered of the way to the code and of the code itself must not outlive any change of theirs.
+static void test_code_that_changes(void **state unused) {
+    struct insn insn;
+    const u64 leaf = 0x4000 + 0x10 * 8;
+
+    map_long(0x10000, 0x9000, 7);
+    v->cpu.rip = 0x10000;
+    memcpy(host_memory(d, 0x9000), "\x0f\xa2", 2); // CPUID
+    memcpy(host_memory(d, 0x7000), "\xf4", 1);     // HLT
+    memcpy(host_memory(d, 0xa000), "\x0f\x01\xd9", 3);
+    expect_length(2);
+    expect_length(2);
+    memcpy(host_memory(d, 0x9000), "\x66\x0f\xa2", 3); // the bytes
+    expect_length(3);
+    memcpy(host_memory(d, 0x9000), "\x66\x0f\x0b", 3);
+    assert_false(guest_decode(v, &insn));
+    assert_true(v->cpu.queued.valid && v->cpu.queued.vector == 6);
+    v->cpu.queued.valid = false;
+    write_entry(leaf, 8, 0x7007); // the page
+    expect_length(1);
+    expect_length(1);
+    write_entry(leaf, 8, 0x7003); // the rights
+    expect_length(1);
+    cpu->cpl = 3;
+    expect_page_fault(0x15);
+    cpu->cpl = 0;
+    expect_length(1);
+    write_entry(leaf, 8, 0x7007 | BIT(63));
+    expect_page_fault(0x11);
+    v->cpu.efer_guest &= ~(u64)EFER_NXE; // the bit means nothing then, here
+    expect_length(1);
+    v->cpu.efer_guest |= EFER_NXE;
+    expect_page_fault(0x11);
+    write_entry(leaf, 8, 0x7007);
+    expect_length(1);
+    v->cpu.cr4_guest |= CR4_SMEP;
+    expect_page_fault(0x11);
+    v->cpu.cr4_guest &= ~(u64)CR4_SMEP;
+    write_entry(0x3000, 8, 0); // a table
+    expect_page_fault(0x10);
+    write_entry(0x3000, 8, 0x4007);
+    expect_length(1);
+    assert_int_equal(read_entry(0x3000, 8), 0x4027); // accessed, once more
+    write_entry(0xb000, 8, 0xc007);                  // other tables
+    write_entry(0xc000, 8, 0xd007);
+    write_entry(0xd000, 8, 0xe007);
+    write_entry(0xe000 + 0x10 * 8, 8, 0xa007);
+    cpu->registers[REG_CR3] = 0xb000;
+    expect_length(3);
+    cpu->registers[REG_CR3] = 0x1000;
+    expect_length(1);
+    v->cpu.cr0_guest &= ~(u64)CR0_PG; // no tables at all
+    v->cpu.efer_guest &= ~(u64)EFER_LMA;
+    v->cpu.rip = 0xa000;
+    cpu->segments[BASALT_CS].attributes = 0xc09b;
+    expect_length(3);
+    host_set_mode(v, MODE_64);
+    v->cpu.rip = 0x10000;
+    expect_length(1);
+    assert_int_equal(memory_release(d, GPA(0x7000), 1), 1); // the memory
+    assert_false(guest_decode(v, &insn));
+    assert_int_equal(d->status, BASALT_STATUS_ENDED);
+    assert_int_equal(d->end_reason, BASALT_END_EMULATION);
+}
+
 #define TEST(name)  cmocka_unit_test_setup_teardown(name, begin, end)
 #define SMALL(name) cmocka_unit_test_setup_teardown(name, begin_small, end)
 
@@ -570,6 +652,7 @@ int main(void) {
         TEST(test_modes),
         TEST(test_segments),
         TEST(test_decode_faults),
+        TEST(test_code_that_changes),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
