@@ -45,7 +45,7 @@ struct exit {
     u8 gpr;         // CR_ACCESS, DR_ACCESS: the general register
     u8 cr_op;       // enum cr_op
     u16 port;       // IO
-    u16 lmsw;       // CR_ACCESS by LMSW: the operand
+    u16 lmsw;       // CR_ACCESS by LMSW, SMSW: the operand
     u32 error;      // EXCEPTION: error code
     u32 raw;        // the vendor's exit reason, for the trace
     u64 detail;     // EXCEPTION #DB: the DR6 bits, #PF: CR2; vendor's qualification elsewhere

@@ -85,7 +85,15 @@ static u64 read_cr(struct vcpu *v, unsigned cr) {
     }
 }
 
-// What the instruction is, where the processor did not say.
+// The operand of LMSW and SMSW. False: an exception was queued, or the domain ended.
+static bool memory_operand(struct vcpu *v, const struct insn *i, u16 *value, bool write) {
+    u64 linear, offset = insn_offset(i, v->cpu.gprs, v->cpu.rip + i->length);
+
+    return guest_linear(v, i->segment, offset, sizeof(*value), write, &linear) &&
+           guest_copy(v, linear, value, sizeof(*value), write ? PF_WRITE : 0);
+}
+
+// What the instruction is, where the processor did not say. Of SMSW nothing is left to be done then.
 static bool complete_cr(struct vcpu *v, struct exit *e) {
     struct insn i;
 
@@ -96,17 +104,15 @@ static bool complete_cr(struct vcpu *v, struct exit *e) {
     switch (i.op) {
     case OP_CLTS: e->cr_op = CR_OP_CLTS; return true;
     case OP_LMSW:
-        if (i.memory) {
-            u64 linear;
-            if (!guest_linear(v, i.segment, insn_offset(&i, v->cpu.gprs, v->cpu.rip + i.length), 2,
-                              false, &linear) ||
-                !guest_copy(v, linear, &e->lmsw, 2, 0))
-                return false;
-        } else {
-            e->lmsw = (u16)v->cpu.gprs[i.rm];
-        }
         e->cr_op = CR_OP_LMSW;
-        return true;
+        e->lmsw = (u16)v->cpu.gprs[i.rm];
+        return !i.memory || memory_operand(v, &i, &e->lmsw, false);
+    case OP_SMSW:
+        e->cr_op = CR_OP_SMSW;
+        e->lmsw = (u16)read_cr(v, 0);
+        if (!i.memory)
+            gpr_write(v, i.rm, i.operand_size, false, read_cr(v, 0));
+        return !i.memory || memory_operand(v, &i, &e->lmsw, true);
     case OP_MOV_CR:
         e->cr_op = CR_OP_MOV;
         e->cr = i.reg;
@@ -128,9 +134,9 @@ void handle_cr(struct vcpu *v, const struct exit *exit) {
         done = write_cr(v, 0, backend->read(&v->cpu, REG_CR0) & ~CR0_TS);
     else if (e.cr_op == CR_OP_LMSW)
         done = write_cr(v, 0, cr0_after_lmsw(backend->read(&v->cpu, REG_CR0), e.lmsw));
-    else if (e.write)
+    else if (e.cr_op == CR_OP_MOV && e.write)
         done = write_cr(v, e.cr, v->cpu.gprs[e.gpr] & mask);
-    else
+    else if (e.cr_op == CR_OP_MOV)
         gpr_write(v, e.gpr, wide ? 8 : 4, false, read_cr(v, e.cr));
     if (done)
         vcpu_skip(v, e.insn_length);

@@ -348,6 +348,17 @@ static void test_control_registers(void **state unused) {
     run(1);
     assert_int_equal(cpu->registers[REG_CR3], 0x7000);
     assert_true(v->cpu.rip == 0x1003);
+    memcpy(host_memory(d, 0x1003), "\x0f\x01\xe2\x0f\x01\x21", 6); // SMSW EDX; SMSW [ECX]
+    v->cpu.gprs[BASALT_RDX] = ~0ull;
+    v->cpu.gprs[BASALT_RCX] = 0x7ffe;
+    memset(host_memory(d, 0x7000), 0x55, PAGE_SIZE);
+    script[0] = script[1] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .gpr = 0xff};
+    run(2);
+    assert_true(v->cpu.gprs[BASALT_RDX] == v->cpu.cr0_guest);
+    u16 *stored = (u16 *)((u8 *)host_memory(d, 0x7ffe));
+    assert_int_equal(stored[0], v->cpu.cr0_guest & 0xffff);
+    assert_int_equal(stored[-1], 0x5555);
+    assert_true(v->cpu.rip == 0x1009);
 }
 
 static void test_msrs_and_cpuid(void **state unused) {
