@@ -412,8 +412,12 @@ static void read_arguments(struct call *c, const u64 *gprs, bool wide) {
         {BASALT_RBX, BASALT_RCX, BASALT_RDX, BASALT_RSI, BASALT_RDI, BASALT_RBP},
         {BASALT_RDI, BASALT_RSI, BASALT_RDX, BASALT_R10, BASALT_R8, BASALT_R9}};
 
-    for (unsigned i = 0; i < ARRAY_SIZE(c->a); i++)
-        c->a[i] = wide ? gprs[registers[1][i]] : (u32)gprs[registers[0][i]];
+#pragma GCC unroll 6
+    for (unsigned i = 0; wide && i < ARRAY_SIZE(c->a); i++)
+        c->a[i] = gprs[registers[1][i]];
+#pragma GCC unroll 6
+    for (unsigned i = 0; !wide && i < ARRAY_SIZE(c->a); i++)
+        c->a[i] = (u32)gprs[registers[0][i]];
 }
 
 void hypercall(struct vcpu *v) {
@@ -430,7 +434,7 @@ void hypercall(struct vcpu *v) {
         c.v = v;
         c.caller = v->domain;
         read_arguments(&c, gprs, wide);
-        trace(BASALT_TRACE_HYPERCALL, c.caller->id, v->index, number, c.a[0]);
+        trace_amend(number, c.a[0]);
         result = carry_out(&c, row);
         if (row->flags & SECOND && result >= 0)
             gprs[BASALT_RDX] = wide ? c.second : (u32)c.second;

@@ -15,6 +15,17 @@
 /// Gives `cpu` a ring. Returns -1 when out of frames (the CPU then records nothing).
 int trace_init(struct cpu *cpu);
 
+/// Other arguments for the record that this CPU wrote last.
+static inline void trace_amend(u64 a, u64 b) {
+    struct basalt_trace *t = this_cpu()->trace;
+
+    if (unlikely(!t))
+        return;
+    struct basalt_trace_record *r = &t->records[(t->head - 1) & (t->count - 1)];
+    r->args[0] = a;
+    r->args[1] = b;
+}
+
 static inline void trace(unsigned event, unsigned domain, unsigned vcpu, u64 a, u64 b) {
     struct basalt_trace *t = this_cpu()->trace;
 

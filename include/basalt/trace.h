@@ -32,32 +32,33 @@ struct basalt_trace {
     struct basalt_trace_record records[];
 };
 
+// An exit's arguments are RIP and a detail, those of a hypercall its number and its first argument.
 enum basalt_trace_event {
     BASALT_TRACE_NONE,
     BASALT_TRACE_SWITCH, // args: vCPU's virtual time
     BASALT_TRACE_BLOCK,
     BASALT_TRACE_WAKE,
-    BASALT_TRACE_INJECT,    // args: vector
-    BASALT_TRACE_HYPERCALL, // args: number, first argument
-    BASALT_TRACE_REQUEST,   // args: address, data
-    BASALT_TRACE_DOORBELL,  // args: address, port
-    BASALT_TRACE_IRQ,       // args: vector
+    BASALT_TRACE_INJECT,   // args: vector
+    BASALT_TRACE_REQUEST,  // args: address, data
+    BASALT_TRACE_DOORBELL, // args: address, port
+    BASALT_TRACE_IRQ,      // args: vector
     BASALT_TRACE_TIMER,
     BASALT_TRACE_DOMAIN,       // args: what happened
-    BASALT_TRACE_EXIT = 0x100, // + enum basalt_exit_kind; args: RIP, detail
+    BASALT_TRACE_EXIT = 0x100, // + enum basalt_exit_kind
 };
 
 // One row per kind of VM exit, the same for both vendors: X(kind, name).
 #define BASALT_EXITS(X)                                                                           \
     X(EXCEPTION, "exception")                                                                     \
-    X(INTERRUPT, "interrupt") X(NMI, "nmi") X(SMI, "smi") X(INIT, "init")                         \
-        X(IRQ_WINDOW, "irq-window") X(NMI_WINDOW, "nmi-window") X(TASK_SWITCH, "task-switch")     \
-            X(CPUID, "cpuid") X(HLT, "hlt") X(INVD, "invd") X(WBINVD, "wbinvd")                   \
-                X(INVLPG, "invlpg") X(RDPMC, "rdpmc") X(RDTSC, "rdtsc") X(RDTSCP, "rdtscp")       \
-                    X(HYPERCALL, "hypercall") X(VIRT_INSN, "virt-insn") X(CR_ACCESS, "cr-access") \
-                        X(DR_ACCESS, "dr-access") X(IO, "io") X(RDMSR, "rdmsr") X(WRMSR, "wrmsr") \
-                            X(BAD_STATE, "bad-state") X(MWAIT, "mwait") X(MONITOR, "monitor")     \
-                                X(PAUSE, "pause") X(MACHINE_CHECK, "machine-check") X(TPR, "tpr") \
+    X(INTERRUPT, "interrupt")                                                                     \
+    X(NMI, "nmi") X(SMI, "smi") X(INIT, "init") X(IRQ_WINDOW, "irq-window")                       \
+        X(NMI_WINDOW, "nmi-window") X(TASK_SWITCH, "task-switch") X(CPUID, "cpuid") X(HLT, "hlt") \
+            X(INVD, "invd") X(WBINVD, "wbinvd") X(INVLPG, "invlpg") X(RDPMC, "rdpmc")             \
+                X(RDTSC, "rdtsc") X(RDTSCP, "rdtscp") X(HYPERCALL, "hypercall")                   \
+                    X(VIRT_INSN, "virt-insn") X(CR_ACCESS, "cr-access") X(DR_ACCESS, "dr-access") \
+                        X(IO, "io") X(RDMSR, "rdmsr") X(WRMSR, "wrmsr") X(BAD_STATE, "bad-state") \
+                            X(MWAIT, "mwait") X(MONITOR, "monitor") X(PAUSE, "pause")             \
+                                X(MACHINE_CHECK, "machine-check") X(TPR, "tpr")                   \
                                     X(APIC_ACCESS, "apic-access") X(APIC_WRITE, "apic-write")     \
                                         X(APIC_EOI, "apic-eoi") X(MEMORY, "memory")               \
                                             X(PREEMPTION, "preemption-timer") X(XSETBV, "xsetbv") \
