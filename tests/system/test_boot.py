@@ -98,3 +98,17 @@ def test_command_line(qemu, image):
     for option in ("nonsense", "dom0_mem=banana", "panic=maybe"):
         machine.expect(rf"basalt: command line: .*{option}.* ignored")
     machine.expect(DOM0)
+
+
+def test_deferred_log(qemu, image):
+    """dom0 prints the kernel's lines, all of them and before its own; where there is no dom0 the kernel does."""
+    machine = qemu(image(cmdline="log=deferred", linux=False), memory="256M")
+    machine.expect(r"^basalt: Basalt ")
+    machine.expect(r"^basalt: memory: \d+ KiB free of")
+    machine.expect(DOM0)
+    machine.expect(PROMPT)
+    machine.monitor("nmi")
+    machine.expect(r"basalt: cpu: NMI on CPU 0")  # rung, not asked
+    machine = qemu(image(cmdline="log=deferred testexit", linux=False, dom0_elf=False), memory="256M")
+    machine.expect(r"^basalt: Basalt ")
+    refusal(machine, "there is no dom0", "module2")
