@@ -115,7 +115,7 @@ def linux(build, machine, turn):
         kicks = counters[2 * i + 1][0] - counters[2 * i][0] - 1  # the last ring is none of the disk's
         yield f"blk_kicks_qd{depth}", round(kicks / READS, 3), "per request"
         yield f"blk_irqs_qd{depth}", round(within[f"linux_irqs_qd{depth}"] / READS, 3), "per request"
-        yield f"blk_insns_qd{depth}", round((reads.kernel + reads.dom0) / READS), "instructions per request"
+        yield f"blk_insns_qd{depth}", round((reads.kernel + reads.dom0) / READS, -2), "instructions per request"
     yield from irqs_off(build, turn)
 
 
