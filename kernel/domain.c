@@ -21,7 +21,7 @@
 
 #include <basalt/error.h>
 
-#define TEARDOWN_BUDGET 1024u // table entries looked at in one step
+#define TEARDOWN_BUDGET 512u // table entries looked at in one step
 
 static struct spinlock domains_lock;
 static struct domain *domains[DOMAINS_MAX];
