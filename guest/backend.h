@@ -73,6 +73,8 @@ struct cpu_state {
     void *pages
         [BACKEND_PAGES_MAX]; // kernel addresses of zeroed frames, from the caller of state_init
     hpa_t second_level;      // root of the nested tables
+    hpa_t
+        virtual_apic; // page of the local APIC's registers that the processor is to virtualize; 0: none
     u64 io_bitmap; // physical address of 12 KiB (I/O permission bitmap, 1 = exit); 0: every port exits
     u64 tsc_offset;       // guest TSC = host TSC + offset
     u16 tag;              // VPID or ASID; 0: none
@@ -103,8 +105,7 @@ enum backend_register { // CR0, CR4, EFER as the guest sees them
 // Optional processor features that a backend found; each has a fallback.
 struct backend_features {
     bool nrip_save, decode_assists, flush_by_asid, clean_bits; // SVM
-    bool vpid, ept_ad, ept_1g, preemption_timer, apicv, posted, pml, xsaves, tsc_scaling,
-        virtual_nmi; // VMX
+    bool vpid, ept_ad, preemption_timer, apicv, xsaves;        // VMX
     bool pause_filter;
     bool second_level_1g, second_level_2m;
     bool second_level_is_ept; // table format
@@ -157,6 +158,11 @@ struct backend {
     /// Asks for an exit as soon as an interrupt (NMI) could be delivered.
     void (*irq_window)(struct cpu_state *cpu, bool on);
     void (*nmi_window)(struct cpu_state *cpu, bool on);
+    /// Where features.apicv, for a state with a virtual_apic: what the processor must know of changes in that page
+    /// before the next entry. The mode and the TMR registers (one every 16 bytes); the highest vectors in IRR (bits
+    /// 7:0) and ISR.
+    void (*apic_mode)(struct cpu_state *cpu, bool x2apic, const u32 *tmr);
+    void (*apic_status)(struct cpu_state *cpu, u16 status);
     /// Ends an STI/MOV-SS shadow (after an emulated instruction).
     void (*clear_shadow)(struct cpu_state *cpu);
     /// Exit on PAUSE, HLT, and so on are always on. This one follows the guest's debug registers.
@@ -166,8 +172,8 @@ struct backend {
     /// Forgets this CPU's cached translations of the state's second-level table / of one guest's own tables.
     void (*flush_second_level)(struct cpu_state *cpu);
     void (*flush_linear)(struct cpu_state *cpu);
-    /// Names the first rule that the control block violates, or NULL; runs when an entry fails and in tests.
-    const char *(*check)(struct cpu_state *cpu);
+    /// Reads a field of the control block for diagnosis (see BASALT_HC_VCPU_FIELD). False: there is no such field.
+    bool (*control_field)(struct cpu_state *cpu, u64 field, u64 *value);
 };
 
 // Of the attributes of a segment.

@@ -78,6 +78,14 @@ int guest_msi(struct domain *d, u64 address, u64 data) {
     return 0;
 }
 
+// A level-triggered interrupt ended: as if the vCPU wrote the vector to the IOAPIC itself, it goes on when whoever models
+// that has answered.
+static void level_eoi(struct vcpu *v, u8 vector) {
+    (void)!request_send(v, BASALT_SPACE_MEMORY, IOAPIC_EOI_REGISTER, 4, true, vector);
+}
+
+void handle_apic_eoi(struct vcpu *v, const struct exit *e) { level_eoi(v, e->vector); }
+
 void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect) {
     if (effect->timer) {
         u64 deadline = vlapic_timer_deadline(&v->lapic);
@@ -88,10 +96,8 @@ void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect) {
     }
     if (effect->send)
         deliver(v->domain, v, &effect->message);
-    // As if the vCPU wrote the vector there itself: it goes on when whoever models the IOAPIC has answered.
     if (effect->eoi)
-        (void)!request_send(v, BASALT_SPACE_MEMORY, IOAPIC_EOI_REGISTER, 4, true,
-                            effect->eoi_vector);
+        level_eoi(v, effect->eoi_vector);
 }
 
 bool vcpu_can_wake(struct vcpu *v) {
@@ -105,28 +111,47 @@ static void ask_irq_window(struct vcpu *v, bool on) {
     v->irq_window = on;
 }
 
-void vcpu_prepare_event(struct vcpu *v) {
-    struct event *queued = &v->cpu.queued;
+static void prepare_nmi(struct vcpu *v) {
+    if (backend->can_nmi(&v->cpu)) {
+        v->cpu.queued = (struct event){.valid = true, .type = EVENT_NMI, .vector = EXC_NMI};
+        v->nmi_pending = false;
+    } else if (!v->nmi_window) {
+        backend->nmi_window(&v->cpu, true);
+        v->nmi_window = true;
+    }
+}
 
-    if (v->nmi_pending && !queued->valid) {
-        if (backend->can_nmi(&v->cpu)) {
-            *queued = (struct event){.valid = true, .type = EVENT_NMI, .vector = 2};
-            v->nmi_pending = false;
-        } else if (!v->nmi_window) {
-            backend->nmi_window(&v->cpu, true);
-            v->nmi_window = true;
-        }
-    }
+// The processor delivers by itself; it has to know what software did to the registers.
+static void update_processor(struct vcpu *v) {
+    struct vlapic *apic = &v->lapic;
+
+    if (apic->reconfigured)
+        backend->apic_mode(&v->cpu, vlapic_x2apic(apic), vlapic_reg(apic, LAPIC_TMR));
+    backend->apic_status(&v->cpu, vlapic_status(apic));
+    apic->changed = apic->reconfigured = false;
+}
+
+// Delivers the highest interrupt; `changed` stays while that has to wait for the guest.
+static void prepare_interrupt(struct vcpu *v) {
     int vector = vlapic_pending(&v->lapic);
-    if (vector < 0) {
-        ask_irq_window(v, false);
-        return;
-    }
-    if (!queued->valid && backend->can_interrupt(&v->cpu)) {
+    bool deliver = vector >= 0 && !v->cpu.queued.valid && backend->can_interrupt(&v->cpu);
+
+    if (deliver) {
         vlapic_ack(&v->lapic, (u8)vector);
-        *queued = (struct event){.valid = true, .type = EVENT_INTERRUPT, .vector = (u8)vector};
-        ask_irq_window(v, false);
-    } else {
-        ask_irq_window(v, true);
+        v->cpu.queued =
+            (struct event){.valid = true, .type = EVENT_INTERRUPT, .vector = (u8)vector};
     }
+    v->lapic.changed = vector >= 0 && !deliver;
+    ask_irq_window(v, v->lapic.changed);
+}
+
+void vcpu_prepare_event(struct vcpu *v) {
+    if (unlikely(v->nmi_pending) && !v->cpu.queued.valid)
+        prepare_nmi(v);
+    if (!v->lapic.changed)
+        return;
+    if (v->cpu.virtual_apic.v)
+        update_processor(v);
+    else
+        prepare_interrupt(v);
 }

@@ -129,10 +129,15 @@ static void handle_triple_fault(struct vcpu *v, const struct exit *e unused) {
 }
 
 static void handle_bad_state(struct vcpu *v, const struct exit *e) {
-    const char *rule = backend->check(&v->cpu);
+    struct cpu_state *c = &v->cpu;
 
-    log_warn("guest: '%s' vCPU %u: the processor refuses its state (%s 0x%x): %s", v->domain->name,
-             v->index, backend->name, e->raw, rule ? rule : "no rule that the check knows");
+    // Whoever watches the domain can ask for the whole control block.
+    log_warn("guest: '%s' vCPU %u: the processor refuses its state (%s 0x%x 0x%lx): rip 0x%lx "
+             "rflags 0x%lx cr0 0x%lx cr4 0x%lx efer 0x%lx cs 0x%x ss 0x%x",
+             v->domain->name, v->index, backend->name, e->raw, e->detail, c->rip, c->rflags,
+             backend->read(c, REG_CR0), backend->read(c, REG_CR4), backend->read(c, REG_EFER),
+             backend->read_segment(c, BASALT_CS).attributes,
+             backend->read_segment(c, BASALT_SS).attributes);
     domain_end(v->domain, BASALT_END_BAD_STATE, v->index, e->detail);
 }
 
@@ -176,7 +181,7 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(MONITOR, handle_ud),
     INSN_ROW(PAUSE, handle_pause),
     EXIT_ROW(MACHINE_CHECK, handle_machine_check),
-    EXIT_ROW(TPR, handle_nothing),
+    EXIT_ROW(APIC_EOI, handle_apic_eoi),
     EXIT_ROW(MEMORY, handle_memory),
     EXIT_ROW(PREEMPTION, handle_preemption),
     INSN_ROW(XSETBV, handle_xsetbv),
@@ -199,7 +204,7 @@ void vcpu_run(struct vcpu *v) {
             continue;
         }
         v->halted = false;
-        if (unlikely(v->nmi_pending || v->irq_window || vlapic_requested(&v->lapic)))
+        if (unlikely(v->nmi_pending || v->lapic.changed))
             vcpu_prepare_event(v);
         if (unlikely(v->cpu.flush_generation != v->domain->ept.generation)) {
             backend->flush_second_level(&v->cpu);

@@ -58,6 +58,7 @@ static void vpid_free(u16 vpid) {
 static void free_pages(struct domain *d, struct vcpu *v) {
     for (unsigned i = 0; i < BACKEND_PAGES_MAX; i++)
         domain_page_free(d, v->cpu.pages[i]);
+    domain_page_free(d, v->lapic.page);
     domain_page_free(d, v);
 }
 
@@ -65,7 +66,7 @@ static bool alloc_pages(struct domain *d, struct vcpu *v) {
     for (unsigned i = 0; i < backend->pages; i++)
         if (!(v->cpu.pages[i] = domain_page_alloc(d)))
             return false;
-    return true;
+    return (v->lapic.page = domain_page_alloc(d));
 }
 
 static void lapic_timer_expired(struct timer *timer) {
@@ -135,7 +136,9 @@ int vcpu_create(struct domain *d, u64 index) {
     v->cpu.io_bitmap = d->io_bitmap;
     v->cpu.tsc_offset = d->tsc_offset;
     v->lapic_timer.expire = lapic_timer_expired;
-    vlapic_init(&v->lapic, v->index, index == 0, (u32)tsc_khz);
+    vlapic_init(&v->lapic, v->lapic.page, v->index, index == 0, (u32)tsc_khz);
+    if (backend_features.apicv)
+        v->cpu.virtual_apic = pool_hpa(v->lapic.page);
     msr_init(&v->msrs);
     v->xcr0 = xstate_mask & XCR0_X87;
     xstate_init(v->xstate);
@@ -239,6 +242,14 @@ void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *s) {
     s->idt_base = idt.base;
     s->idt_limit = (u16)idt.limit;
     return_cpu(v, loaded);
+}
+
+bool vcpu_control_field(struct vcpu *v, u64 field, u64 *value) {
+    struct vcpu *loaded = borrow_cpu(v);
+    bool found = backend->control_field(&v->cpu, field, value);
+
+    return_cpu(v, loaded);
+    return found;
 }
 
 void vcpu_init_ipi(struct vcpu *v) {

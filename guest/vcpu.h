@@ -90,6 +90,8 @@ static inline u64 guest_tsc(const struct vcpu *v) { return rdtsc() + v->cpu.tsc_
 void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect);
 /// Delivers an MSI message to the domain's local APICs. 0, or -BASALT_EINVAL for a message that is none.
 int guest_msi(struct domain *d, u64 address, u64 data);
+/// An EOI that the processor virtualized, of a level-triggered vector.
+void handle_apic_eoi(struct vcpu *v, const struct exit *e);
 /// Puts the next event to deliver into cpu.queued, or asks for a window. Call right before an entry.
 void vcpu_prepare_event(struct vcpu *v);
 /// Whether an interrupt or NMI would end HLT now.
@@ -104,6 +106,8 @@ must_check int vcpu_create(struct domain *d, u64 index);
 void vcpu_destroy(struct vcpu *v);
 must_check int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *state);
 void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *state);
+/// Reads a field of the control block, as BASALT_HC_VCPU_FIELD numbers them. False: there is no such field.
+must_check bool vcpu_control_field(struct vcpu *v, u64 field, u64 *value);
 /// The state after INIT, waiting for a start-up IPI; and what that does.
 void vcpu_init_ipi(struct vcpu *v);
 void vcpu_startup_ipi(struct vcpu *v, u8 vector);

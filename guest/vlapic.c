@@ -4,114 +4,147 @@
 // and the mode set by IA32_APIC_BASE. The timer is in vlapic_timer.c, the register interfaces in vlapic_register.c.
 
 #include "guest/vlapic.h"
-#include "guest/vlapic_bits.h"
 
-#define BITMAP_WORD(vector) ((vector) >> 6)
-#define BITMAP_BIT(vector)  BIT((vector)&63)
+#include "arch/string.h"
 
-static int highest(const u64 map[4]) {
-    for (int word = 3; word >= 0; word--)
-        if (map[word])
-            return word * 64 + 63 - __builtin_clzll(map[word]);
+#define VERSION        (0x14u | (LAPIC_LVT_ERROR - LAPIC_LVT_TIMER) << 16)
+
+#define DFR_FLAT       0xfu
+#define DFR_CLUSTER    0x0u
+
+#define X2APIC_LDR(id) (((id) >> 4) << 16 | 1u << ((id)&15))
+
+// The highest vector in IRR, ISR or TMR; -1: none.
+static int highest(const struct vlapic *v, unsigned reg) {
+    for (int i = 7; i >= 0; i--) {
+        u32 word = *vlapic_reg(v, reg + (unsigned)i);
+        if (word)
+            return i * 32 + 31 - __builtin_clz(word);
+    }
     return -1;
 }
 
-void vlapic_reset(struct vlapic *v) {
-    struct vlapic fresh = {
-        .apic_base = v->apic_base,
-        .id = v->id,
-        .dfr = 0xffffffff,
-        .svr = 0xff,
-        .counts_per_tsc = v->counts_per_tsc,
-        .tsc_per_count = v->tsc_per_count,
-    };
-
-    for (unsigned i = 0; i < LVT_COUNT; i++)
-        fresh.lvt[i] = LVT_MASKED;
-    if (vlapic_x2apic(v))
-        fresh.ldr = X2APIC_LDR(v->id);
-    *v = fresh;
+static u32 *word_of(const struct vlapic *v, unsigned reg, u8 vector) {
+    return vlapic_reg(v, reg + vector / 32);
 }
 
-void vlapic_init(struct vlapic *v, u32 id, bool bsp, u32 tsc_khz) {
+static u32 bit_of(u8 vector) { return 1u << vector % 32; }
+
+// The registers that the mode decides.
+static void identify(struct vlapic *v) {
+    *vlapic_reg(v, LAPIC_ID) = vlapic_x2apic(v) ? v->id : v->id << 24;
+    if (vlapic_x2apic(v))
+        *vlapic_reg(v, LAPIC_LDR) = X2APIC_LDR(v->id);
+    v->changed = v->reconfigured = true;
+}
+
+void vlapic_reset(struct vlapic *v) {
+    memset(v->page, 0, PAGE_SIZE);
+    *vlapic_reg(v, LAPIC_VERSION) = VERSION;
+    *vlapic_reg(v, LAPIC_DFR) = 0xffffffff;
+    *vlapic_reg(v, LAPIC_SVR) = 0xff;
+    for (unsigned reg = LAPIC_LVT_TIMER; reg <= LAPIC_LVT_ERROR; reg++)
+        *vlapic_reg(v, reg) = LVT_MASKED;
+    identify(v);
+    v->esr_new = 0;
+    v->deadline = 0;
+}
+
+void vlapic_init(struct vlapic *v, void *page, u32 id, bool bsp, u32 tsc_khz) {
     *v = (struct vlapic){
-        .id = id, .apic_base = VLAPIC_BASE_DEFAULT | APIC_BASE_ENABLE | (bsp ? APIC_BASE_BSP : 0)};
+        .page = page,
+        .id = id,
+        .apic_base = VLAPIC_BASE_DEFAULT | APIC_BASE_ENABLE | (bsp ? APIC_BASE_BSP : 0),
+    };
     vlapic_timer_init(v, tsc_khz);
     vlapic_reset(v);
 }
 
 void vlapic_error(struct vlapic *v, u32 error) {
+    u32 entry = *vlapic_reg(v, LAPIC_LVT_ERROR);
+
     // Once per error and ESR write, or an error vector that is itself illegal would recurse.
     if (v->esr_new & error)
         return;
     v->esr_new |= error;
-    if (!(v->lvt[LVT_ERROR] & LVT_MASKED))
-        vlapic_accept(v, (u8)v->lvt[LVT_ERROR], false);
+    if (!(entry & LVT_MASKED))
+        vlapic_accept(v, (u8)entry, false);
 }
 
 bool vlapic_accept(struct vlapic *v, u8 vector, bool level) {
+    u32 bit = bit_of(vector), *irr = word_of(v, LAPIC_IRR, vector),
+        *tmr = word_of(v, LAPIC_TMR, vector);
+
     if (!vlapic_on(v))
         return false;
     if (vector < 16) {
         vlapic_error(v, ESR_RECEIVE_ILLEGAL);
         return false;
     }
-    if (!(v->svr & SVR_ENABLED))
+    if (!(*vlapic_reg(v, LAPIC_SVR) & SVR_ENABLED))
         return false;
-
-    u64 bit = BITMAP_BIT(vector), *irr = &v->irr[BITMAP_WORD(vector)],
-        *tmr = &v->tmr[BITMAP_WORD(vector)];
+    if (!(*tmr & bit) == level) {
+        *tmr ^= bit;
+        v->reconfigured = true;
+    }
     bool fresh = !(*irr & bit);
-
     *irr |= bit;
-    *tmr = level ? *tmr | bit : *tmr & ~bit;
+    v->changed = true;
     return fresh;
 }
 
 u32 vlapic_ppr(const struct vlapic *v) {
-    int in_service = highest(v->isr);
+    u32 tpr = *vlapic_reg(v, LAPIC_TPR);
+    int in_service = highest(v, LAPIC_ISR);
 
-    if (in_service < 0 || (v->tpr & 0xf0) >= ((u32)in_service & 0xf0))
-        return v->tpr;
+    if (in_service < 0 || (tpr & 0xf0) >= ((u32)in_service & 0xf0))
+        return tpr;
     return (u32)in_service & 0xf0;
 }
 
 int vlapic_pending(const struct vlapic *v) {
-    int vector = highest(v->irr);
+    int vector = highest(v, LAPIC_IRR);
 
     if (vector < 0 || ((u32)vector & 0xf0) <= (vlapic_ppr(v) & 0xf0))
         return -1;
     return vector;
 }
 
+u16 vlapic_status(const struct vlapic *v) {
+    return (u16)(MAX(highest(v, LAPIC_IRR), 0) | MAX(highest(v, LAPIC_ISR), 0) << 8);
+}
+
 void vlapic_ack(struct vlapic *v, u8 vector) {
-    v->irr[BITMAP_WORD(vector)] &= ~BITMAP_BIT(vector);
-    v->isr[BITMAP_WORD(vector)] |= BITMAP_BIT(vector);
+    *word_of(v, LAPIC_IRR, vector) &= ~bit_of(vector);
+    *word_of(v, LAPIC_ISR, vector) |= bit_of(vector);
 }
 
 void vlapic_unack(struct vlapic *v, u8 vector) {
-    v->isr[BITMAP_WORD(vector)] &= ~BITMAP_BIT(vector);
-    v->irr[BITMAP_WORD(vector)] |= BITMAP_BIT(vector);
+    *word_of(v, LAPIC_ISR, vector) &= ~bit_of(vector);
+    *word_of(v, LAPIC_IRR, vector) |= bit_of(vector);
+    v->changed = true;
 }
 
 struct vlapic_effect vlapic_eoi(struct vlapic *v) {
-    int vector = highest(v->isr);
+    int in_service = highest(v, LAPIC_ISR);
+    u8 vector = (u8)in_service;
 
-    if (vector < 0)
+    if (in_service < 0)
         return (struct vlapic_effect){0};
-    v->isr[BITMAP_WORD(vector)] &= ~BITMAP_BIT(vector);
-    bool level = v->tmr[BITMAP_WORD(vector)] & BITMAP_BIT(vector);
-    return (struct vlapic_effect){.eoi = level, .eoi_vector = (u8)vector};
+    *word_of(v, LAPIC_ISR, vector) &= ~bit_of(vector);
+    v->changed = true;
+    bool level = *word_of(v, LAPIC_TMR, vector) & bit_of(vector);
+    return (struct vlapic_effect){.eoi = level, .eoi_vector = vector};
 }
 
 static bool match_xapic_logical(const struct vlapic *v, u32 dest) {
-    u32 ldr = v->ldr >> 24;
+    u32 ldr = *vlapic_reg(v, LAPIC_LDR) >> 24, model = *vlapic_reg(v, LAPIC_DFR) >> 28;
 
     if (dest > 0xff)
         return false;
-    if (v->dfr >> 28 == DFR_FLAT)
+    if (model == DFR_FLAT)
         return dest & ldr;
-    if (v->dfr >> 28 != DFR_CLUSTER)
+    if (model != DFR_CLUSTER)
         return false;
     return (dest >> 4 == ldr >> 4 || dest >> 4 == 0xf) && (dest & ldr & 0xf);
 }
@@ -125,7 +158,8 @@ bool vlapic_match(const struct vlapic *v, u32 dest, bool logical) {
         return dest == v->id || (!vlapic_x2apic(v) && dest == 0xff);
     if (!vlapic_x2apic(v))
         return match_xapic_logical(v, dest);
-    return dest >> 16 == v->ldr >> 16 && (dest & v->ldr & 0xffff);
+    u32 ldr = *vlapic_reg(v, LAPIC_LDR);
+    return dest >> 16 == ldr >> 16 && (dest & ldr & 0xffff);
 }
 
 /// Legal transitions: off -> xAPIC -> x2APIC -> off, xAPIC -> off, and each mode to itself.
@@ -150,9 +184,6 @@ struct vlapic_effect vlapic_base_write(struct vlapic *v, u64 value, unsigned phy
     v->apic_base = value;
     if ((old & APIC_BASE_ENABLE) && !(value & APIC_BASE_ENABLE))
         vlapic_reset(v);
-    if ((value & ~old) & APIC_BASE_X2APIC) {
-        v->ldr = X2APIC_LDR(v->id);
-        v->icr = (u32)v->icr;
-    }
+    identify(v);
     return (struct vlapic_effect){.timer = true};
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The virtual local APIC: registers, priorities, timer and both programming interfaces (xAPIC MMIO, x2APIC MSRs) of
-// one vCPU. It never calls up: what a register write causes elsewhere is returned as a struct vlapic_effect. Times
-// are in guest TSC ticks. Invariant: a bit of ISR is set only by vlapic_ack and cleared only by an EOI or a reset;
-// no vector below 16 is ever pending. Only the CPU that runs the vCPU, or the holder of the lock that the caller
-// chose, touches a struct vlapic. Follows the SDM, "Advanced Programmable Interrupt Controller (APIC)".
+// one vCPU. Its registers are in a page of the architectural layout, which a processor with APIC virtualization reads
+// and writes itself while the guest runs; at all other times, and elsewhere, the page is what counts. It never calls
+// up: what a register write causes elsewhere is returned as a struct vlapic_effect. Times are in guest TSC ticks.
+// Invariant: a bit of ISR is set only by vlapic_ack (or the processor's delivery) and cleared only by an EOI or a
+// reset; no vector below 16 is ever pending. Only the CPU that runs the vCPU, or the holder of the lock that the caller
+// chose, touches a struct vlapic. Follows the SDM, "Advanced Programmable Interrupt Controller (APIC)" and "APIC
+// Virtualization and Virtual Interrupts".
 #pragma once
 
 #include "arch/x86.h"
@@ -37,24 +40,56 @@ struct apic_message {
     bool level; // level-triggered
 };
 
-// Of these only timer and error have a source here: nothing is wired to the pins.
-enum vlapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
+enum { // register = xAPIC offset / 16 = x2APIC MSR - 0x800
+    LAPIC_ID = 0x02,
+    LAPIC_VERSION = 0x03,
+    LAPIC_TPR = 0x08,
+    LAPIC_PPR = 0x0a,
+    LAPIC_EOI = 0x0b,
+    LAPIC_LDR = 0x0d,
+    LAPIC_DFR = 0x0e,
+    LAPIC_SVR = 0x0f,
+    LAPIC_ISR = 0x10, // this and the next two: eight registers each
+    LAPIC_TMR = 0x18,
+    LAPIC_IRR = 0x20,
+    LAPIC_ESR = 0x28,
+    LAPIC_ICR = 0x30,
+    LAPIC_ICR_HIGH = 0x31,
+    LAPIC_LVT_TIMER =
+        0x32, // of the local vectors only this and the last have a source: nothing is wired to the pins
+    LAPIC_LVT_PERF = 0x34,
+    LAPIC_LVT_LINT0 = 0x35,
+    LAPIC_LVT_LINT1 = 0x36,
+    LAPIC_LVT_ERROR = 0x37,
+    LAPIC_INITIAL = 0x38,
+    LAPIC_CURRENT = 0x39,
+    LAPIC_DIVIDE = 0x3e,
+    LAPIC_SELF_IPI = 0x3f,
+    LAPIC_REGISTERS
+};
+
+#define SVR_ENABLED        0x100u // software enable
+
+#define LVT_STATUS         0x01000u // delivery status, read-only
+#define LVT_REMOTE_IRR     0x04000u // read-only
+#define LVT_MASKED         0x10000u
+#define LVT_TIMER_MODE     0x60000u
+#define LVT_TIMER_PERIODIC 0x20000u
+#define LVT_TIMER_DEADLINE 0x40000u
 
 struct vlapic {
-    u64 apic_base; // IA32_APIC_BASE
-    u32 id;        // x2APIC ID; below 255
-    u32 tpr, ldr, dfr, svr;
-    u32 esr, esr_new; // latched by a write; gathered since
-    u64 icr;          // destination in 63:32
-    u32 lvt[LVT_COUNT];
-    u64 irr[4], isr[4], tmr[4];
-    u32 divide;         // divide configuration register
-    u32 initial;        // initial count
-    u64 period;         // TSC ticks of `initial` counts
+    u64 apic_base;      // IA32_APIC_BASE
+    u32 *page;          // the registers; bits 63:32 of the x2APIC's ICR follow its low half
+    u32 id;             // x2APIC ID; below 255
+    u32 esr_new;        // errors since the last write of the ESR
+    bool changed;       // what is pending may have changed since the owner cleared this
+    bool reconfigured;  // the same of the mode and of TMR
     u64 deadline;       // TSC of the next expiry; 0: not running
     u64 counts_per_tsc; // bus counts per TSC tick, fixed point
     u64 tsc_per_count;  // the inverse, fixed point
 };
+
+static inline u32 *vlapic_reg(const struct vlapic *v, unsigned reg) { return &v->page[reg * 4]; }
 
 /// What a register write asks of the caller; all zero: nothing. Besides, any write may change vlapic_pending().
 struct vlapic_effect {
@@ -66,8 +101,9 @@ struct vlapic_effect {
     struct apic_message message; // shorthand APIC_TO_SELF never appears: handled inside
 };
 
-/// Power-up state; xAPIC mode, software-disabled. `tsc_khz`: the guest's TSC frequency, 1 kHz .. 16 GHz.
-void vlapic_init(struct vlapic *v, u32 id, bool bsp, u32 tsc_khz);
+/// Power-up state; xAPIC mode, software-disabled. `page`: 4 KiB for the registers; `tsc_khz`: the guest's TSC
+/// frequency, 1 kHz .. 16 GHz.
+void vlapic_init(struct vlapic *v, void *page, u32 id, bool bsp, u32 tsc_khz);
 /// The state after INIT: as after power-up, but ID and IA32_APIC_BASE (so the mode) stay.
 void vlapic_reset(struct vlapic *v);
 
@@ -93,10 +129,6 @@ must_check struct vlapic_effect vlapic_base_write(struct vlapic *v, u64 value, u
 /// and one for a disabled APIC are dropped.
 bool vlapic_accept(struct vlapic *v, u8 vector, bool level);
 
-/// Whether any vector is requested, deliverable now or not.
-static inline bool vlapic_requested(const struct vlapic *v) {
-    return v->irr[0] | v->irr[1] | v->irr[2] | v->irr[3];
-}
 /// Highest pending vector that the processor may take now, or -1.
 int vlapic_pending(const struct vlapic *v);
 /// The processor takes `vector` (from vlapic_pending): IRR to ISR.
@@ -105,10 +137,14 @@ void vlapic_ack(struct vlapic *v, u8 vector);
 void vlapic_unack(struct vlapic *v, u8 vector);
 /// An EOI write, in whichever form it came.
 struct vlapic_effect vlapic_eoi(struct vlapic *v);
-u32 vlapic_ppr(const struct vlapic *v);
+/// The highest vector in IRR (bits 7:0) and in ISR (15:8), 0 where there is none: VMX's guest interrupt status.
+u16 vlapic_status(const struct vlapic *v);
 
-static inline u64 vlapic_get_cr8(const struct vlapic *v) { return v->tpr >> 4; }
-static inline void vlapic_set_cr8(struct vlapic *v, u64 cr8) { v->tpr = (u32)(cr8 & 15) << 4; }
+static inline u64 vlapic_get_cr8(const struct vlapic *v) { return *vlapic_reg(v, LAPIC_TPR) >> 4; }
+static inline void vlapic_set_cr8(struct vlapic *v, u64 cr8) {
+    *vlapic_reg(v, LAPIC_TPR) = (u32)(cr8 & 15) << 4;
+    v->changed = true;
+}
 
 /// TSC at which vlapic_timer_fire shall be called; 0: none.
 u64 vlapic_timer_deadline(const struct vlapic *v);
@@ -124,3 +160,15 @@ void vlapic_tsc_moved(struct vlapic *v, u64 delta);
 
 /// True if a message for `dest` is for this APIC.
 bool vlapic_match(const struct vlapic *v, u32 dest, bool logical);
+
+// What the parts share among themselves.
+#define ESR_SEND_ILLEGAL     0x20u // vector below 16 in an IPI
+#define ESR_RECEIVE_ILLEGAL  0x40u // vector below 16 in a message or LVT entry
+#define ESR_ILLEGAL_REGISTER 0x80u // access to a register that does not exist
+/// Notes an error for the ESR and raises the error interrupt.
+void vlapic_error(struct vlapic *v, u32 error);
+u32 vlapic_ppr(const struct vlapic *v);
+u32 vlapic_timer_count(const struct vlapic *v, u64 now);
+/// Writes one of the timer's registers: LVT entry, initial count, divider. `now` is the guest's TSC.
+void vlapic_timer_write(struct vlapic *v, u32 reg, u32 value, u64 now);
+void vlapic_timer_init(struct vlapic *v, u32 tsc_khz);

@@ -5,7 +5,6 @@
 // its deadline and 0 from then on (one-shot). Follows the SDM, "APIC Timer".
 
 #include "guest/vlapic.h"
-#include "guest/vlapic_bits.h"
 
 #define COUNTS_SHIFT      44    // of counts_per_tsc: 10^6 << 44 still fits 64 bits
 #define TSC_SHIFT         40    // of tsc_per_count: 2^24 kHz << 40 still fits
@@ -24,7 +23,7 @@ void vlapic_timer_init(struct vlapic *v, u32 tsc_khz) {
 
 /// The divider as a shift: encodings 0..6 divide by 2..128, 7 by 1.
 static unsigned divide_shift(const struct vlapic *v) {
-    unsigned code = (v->divide & 3) | (v->divide >> 1 & 4);
+    u32 divide = *vlapic_reg(v, LAPIC_DIVIDE), code = (divide & 3) | (divide >> 1 & 4);
 
     return (code + 1) & 7;
 }
@@ -33,11 +32,16 @@ static u64 counts_to_tsc(const struct vlapic *v, u32 counts) {
     return multiply((u64)counts << divide_shift(v), v->tsc_per_count, TSC_SHIFT) + 1;
 }
 
-static u64 period(const struct vlapic *v) {
-    return MAX(v->period, multiply(PERIOD_MIN_COUNTS, v->tsc_per_count, TSC_SHIFT) + 1);
+static u32 mode(const struct vlapic *v) { return *vlapic_reg(v, LAPIC_LVT_TIMER) & LVT_TIMER_MODE; }
+
+// How long `counts` take; a periodic timer's are stretched.
+static u64 duration(const struct vlapic *v, u32 counts) {
+    u64 least = multiply(PERIOD_MIN_COUNTS, v->tsc_per_count, TSC_SHIFT) + 1;
+
+    return MAX(counts_to_tsc(v, counts), mode(v) == LVT_TIMER_PERIODIC ? least : 0);
 }
 
-static u32 mode(const struct vlapic *v) { return v->lvt[LVT_TIMER] & LVT_TIMER_MODE; }
+static u64 period(const struct vlapic *v) { return duration(v, *vlapic_reg(v, LAPIC_INITIAL)); }
 
 u32 vlapic_timer_count(const struct vlapic *v, u64 now) {
     u64 left;
@@ -51,37 +55,31 @@ u32 vlapic_timer_count(const struct vlapic *v, u64 now) {
     else
         return 0;
     u64 full = multiply(left, v->counts_per_tsc, COUNTS_SHIFT) >> divide_shift(v);
-    return (u32)MIN(full + 1, v->initial); // and the one that is running
+    return (u32)MIN(full + 1, *vlapic_reg(v, LAPIC_INITIAL)); // and the one that is running
 }
 
-void vlapic_timer_set_initial(struct vlapic *v, u32 value, u64 now) {
-    if (mode(v) == LVT_TIMER_DEADLINE)
-        return;
-    v->initial = value;
-    v->period = counts_to_tsc(v, value);
-    v->deadline = value ? now + (mode(v) == LVT_TIMER_PERIODIC ? period(v) : v->period) : 0;
-}
-
-void vlapic_timer_set_divide(struct vlapic *v, u32 value, u64 now) {
-    u32 count = vlapic_timer_count(v, now);
-
-    v->divide = value;
-    if (mode(v) == LVT_TIMER_DEADLINE || !v->deadline)
-        return;
-    v->period = counts_to_tsc(v, v->initial);
-    v->deadline = count ? now + counts_to_tsc(v, count) : 0;
-}
-
-void vlapic_timer_set_lvt(struct vlapic *v, u32 entry, u64 now) {
+static void write_lvt(struct vlapic *v, u32 entry, u64 now) {
     vlapic_timer_fire(v, now);
-    if ((mode(v) ^ entry) & LVT_TIMER_DEADLINE) {
-        v->deadline = 0;
-        v->initial = 0;
+    if ((mode(v) ^ entry) & LVT_TIMER_DEADLINE)
+        v->deadline = *vlapic_reg(v, LAPIC_INITIAL) = 0;
+    *vlapic_reg(v, LAPIC_LVT_TIMER) = entry;
+}
+
+void vlapic_timer_write(struct vlapic *v, u32 reg, u32 value, u64 now) {
+    u32 left = reg == LAPIC_INITIAL ? value : vlapic_timer_count(v, now);
+
+    if (reg == LAPIC_LVT_TIMER) {
+        write_lvt(v, value, now);
+    } else if (mode(v) != LVT_TIMER_DEADLINE) {
+        *vlapic_reg(v, reg) = value;
+        v->deadline = left ? now + duration(v, left) : 0;
+    } else if (reg == LAPIC_DIVIDE) {
+        *vlapic_reg(v, reg) = value;
     }
 }
 
 u64 vlapic_timer_deadline(const struct vlapic *v) {
-    return v->lvt[LVT_TIMER] & LVT_MASKED ? 0 : v->deadline;
+    return *vlapic_reg(v, LAPIC_LVT_TIMER) & LVT_MASKED ? 0 : v->deadline;
 }
 
 bool vlapic_timer_fire(struct vlapic *v, u64 now) {
@@ -91,7 +89,7 @@ bool vlapic_timer_fire(struct vlapic *v, u64 now) {
         v->deadline += ((now - v->deadline) / period(v) + 1) * period(v);
     else
         v->deadline = 0;
-    u32 entry = v->lvt[LVT_TIMER];
+    u32 entry = *vlapic_reg(v, LAPIC_LVT_TIMER);
     return !(entry & LVT_MASKED) && vlapic_accept(v, (u8)entry, false);
 }
 

@@ -78,6 +78,8 @@ static bool parse_spec(const char *value) {
 
 static bool parse_nox2apic(const char *value) { return options.nox2apic = !*value; }
 
+static bool parse_noapicv(const char *value) { return options.noapicv = !*value; }
+
 static bool parse_testexit(const char *value) { return options.testexit = !*value; }
 
 static const struct {
@@ -93,6 +95,7 @@ static const struct {
     {"panic", parse_panic, "reboot or halt"},
     {"spec", parse_spec, "auto or off"},
     {"nox2apic", parse_nox2apic, "no value"},
+    {"noapicv", parse_noapicv, "no value"},
     {"testexit", parse_testexit, "no value"},
 };
 

@@ -18,6 +18,7 @@ struct options {
     bool panic_halt;   // panic=halt instead of reboot
     bool testexit;     // end the emulator with a status instead of a reset or halt
     bool nox2apic;     // leave the local APIC in xAPIC mode
+    bool noapicv;      // emulate guests' APICs in software only
 };
 extern struct options options;
 

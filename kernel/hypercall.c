@@ -210,6 +210,12 @@ HANDLER(stats) {
     return 0;
 }
 
+HANDLER(control_field) {
+    if (c->target->status == BASALT_STATUS_RUNNING)
+        return -BASALT_EBUSY;
+    return vcpu_control_field(c->vcpu, c->a[2], &c->second) ? 0 : -BASALT_EINVAL;
+}
+
 HANDLER(alloc_port) { return port_alloc(c->caller); }
 
 HANDLER(free_port) {
@@ -325,6 +331,7 @@ static const struct row rows[] = {
     ROW(VCPU_SET, set_vcpu, BASALT_RIGHT_LIFE, VCPU, IN(2, state)),
     ROW(VCPU_GET, get_vcpu, BASALT_RIGHT_LIFE, VCPU | ENDED, OUT(2, state)),
     ROW(VCPU_STATS, stats, BASALT_RIGHT_LIFE, VCPU | SELF | ENDED, OUT(2, stats)),
+    ROW(VCPU_FIELD, control_field, BASALT_RIGHT_LIFE, VCPU | ENDED | SECOND),
     ROW(PORT_ALLOC, alloc_port),
     ROW(PORT_FREE, free_port, PORT(0)),
     ROW(PORT_SEND, send, BASALT_RIGHT_IO),

@@ -8,6 +8,7 @@
 #include "arch/x86.h"
 #include "boot/boot.h"
 #include "guest/vcpu.h"
+#include "kernel/cmdline.h"
 #include "kernel/console.h"
 #include "kernel/dom0.h"
 #include "kernel/frames.h"
@@ -52,21 +53,16 @@ static void report_features(void) {
     } features[] = {
         {"VPID", vmx, f->vpid},
         {"EPT-A/D", vmx, f->ept_ad},
-        {"EPT-1G", vmx, f->ept_1g},
         {"preemption-timer", vmx, f->preemption_timer},
-        {"virtual-NMI", vmx, f->virtual_nmi},
         {"APICv", vmx, f->apicv},
-        {"posted-interrupts", vmx, f->posted},
-        {"PML", vmx, f->pml},
         {"XSAVES", vmx, f->xsaves},
-        {"TSC-scaling", vmx, f->tsc_scaling},
         {"NRIP-save", !vmx, f->nrip_save},
         {"decode-assists", !vmx, f->decode_assists},
         {"flush-by-ASID", !vmx, f->flush_by_asid},
         {"clean-bits", !vmx, f->clean_bits},
         {"pause-filter", !vmx, f->pause_filter},
     };
-    char text[2][200] = {"", ""}; // missing, present
+    char text[2][200] = {"", ""}; // not in use, in use
 
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
         char *line = text[features[i].there];
@@ -74,7 +70,7 @@ static void report_features(void) {
         if (features[i].asked)
             format(line + used, sizeof(text[0]) - used, " %s", features[i].name);
     }
-    log_info("basalt: %s with nested paging (%s); present:%s; missing:%s", backend->name,
+    log_info("basalt: %s with nested paging (%s); in use:%s; not in use:%s", backend->name,
              f->second_level_is_ept ? "EPT" : "NPT", text[1][0] ? text[1] : " none",
              text[0][0] ? text[0] : " none");
 }
@@ -86,6 +82,7 @@ noreturn void basalt_start(const struct boot_params *boot) {
     backend = choose_backend(&why);
     if (!backend || !page || backend->cpu_on(page, &why))
         refuse(&why);
+    backend_features.apicv &= !options.noapicv;
     report_features();
     if (trace_init(this_cpu()) || schedule_init())
         panic("no memory for the scheduler");

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Entering the guest: cpu_state into the VMCB, world switch, and back. A block whose control
-// registers were changed is checked in software first: emulators let bad ones in, or overwrite them
-// when they refuse. Invariant: the processor is told to use its cached copy of a VMCB only on the
-// CPU that ran it last, and only for what has not changed since. What most entries need not look at
+// Entering the guest: cpu_state into the VMCB, world switch, and back. Invariant: the
+// processor is told to use its cached copy of a VMCB only on the CPU that ran it last, and only for what has not changed since. What most entries need not look at
 // hangs on one condition each: host.dirty for the control block, host.nmi and exit_int_info for
 // events. Follows the APM, "Canonicalization and Consistency Checks", "VMCB Clean Bits" and "TLB
 // Control".
@@ -58,17 +56,14 @@ void svm_unload(struct cpu_state *cpu) {
     cpu->dr[3] = read_dr3();
 }
 
-// Takes in what has changed since the last entry. False: the processor would refuse the result.
-static __attribute__((noinline)) bool prepare(struct cpu_state *cpu, struct vmcb *vmcb) {
-    if ((vmcb->host.dirty & VMCB_CLEAN_CR) && svm_check_vmrun(vmcb))
-        return false;
+// Takes in what has changed since the last entry.
+static __attribute__((noinline)) void prepare(struct cpu_state *cpu, struct vmcb *vmcb) {
     u8 flush = asid_assign(&asids[vmcb->host.cpu], cpu);
     vmcb->tlb_control = flush ? flush : vmcb->host.flush;
     vmcb->host.flush = TLB_CONTROL_NOTHING;
     vmcb->asid = cpu->tag;
     vmcb->clean = svm_features.clean_bits ? VMCB_CLEAN_KNOWN & ~vmcb->host.dirty : 0;
     vmcb->host.dirty = 0;
-    return true;
 }
 
 struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc unused) {
@@ -80,8 +75,8 @@ struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc unused) {
     vmcb->rflags = cpu->rflags;
     if (unlikely(cpu->queued.valid))
         svm_inject(cpu); // may change intercepts
-    if (unlikely(vmcb->host.dirty) && !prepare(cpu, vmcb))
-        return (struct exit){.kind = BASALT_EXIT_BAD_STATE, .raw = EXIT_INVALID};
+    if (unlikely(vmcb->host.dirty))
+        prepare(cpu, vmcb);
     if (spec.flags & SPEC_AROUND)
         svm_enter_guarded(cpu->gprs, pool_hpa(vmcb), vmcb->host.state);
     else
@@ -97,5 +92,3 @@ struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc unused) {
         svm_events_after_exit(cpu);
     return svm_exit(vmcb);
 }
-
-const char *svm_check_state(struct cpu_state *cpu) { return svm_check(vmcb_of(cpu)); }

@@ -12,11 +12,12 @@
 #include "arch/x86.h"
 #include "svm/svm.h"
 
+#include <basalt/hypercall.h>
+
 #define PAUSE_LOOP     3000 // PAUSEs, each within ...
 #define PAUSE_DISTANCE 128 // ... this many TSC ticks of the one before, until a waiting guest exits
 
 struct backend_features svm_features;
-struct svm_widths svm_widths;
 static u8 msr_bitmap[MSRPM_BYTES] __attribute__((aligned(PAGE_SIZE))); // two bits per MSR: 1 = exit
 static u8 all_ports_exit[IOPM_BYTES]
     __attribute__((aligned(PAGE_SIZE))); // one bit per port: 1 = exit
@@ -54,7 +55,6 @@ static int svm_probe(struct backend_features *features, struct refusal *why) {
         .second_level_1g = cpu_features.page1g,
         .second_level_2m = true,
     };
-    svm_widths = (struct svm_widths){cpu_features.physical_bits, cpu_features.linear_bits};
     *features = svm_features;
     return 0;
 }
@@ -121,6 +121,16 @@ static void svm_flush(struct cpu_state *cpu) {
     vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_ASID);
 }
 
+static bool svm_control_field(struct cpu_state *cpu, u64 field, u64 *value) {
+    if (field == BASALT_FIELD_SVM_FEATURES)
+        *value = cpuid(0x8000000a).edx;
+    else if (field <= sizeof(struct vmcb) - sizeof(*value))
+        memcpy(value, (const u8 *)vmcb_of(cpu) + field, sizeof(*value));
+    else
+        return false;
+    return true;
+}
+
 const struct backend svm_backend = {
     .name = "SVM",
     .pages = 1,
@@ -147,5 +157,5 @@ const struct backend svm_backend = {
     .set_tsc_offset = svm_set_tsc_offset,
     .flush_second_level = svm_flush,
     .flush_linear = svm_flush,
-    .check = svm_check_state,
+    .control_field = svm_control_field,
 };

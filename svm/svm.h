@@ -18,7 +18,6 @@ struct asid_pool {
 
 // Of this machine, after the probe.
 extern struct backend_features svm_features;
-extern struct svm_widths { u32 physical_bits, linear_bits; } svm_widths;
 
 static inline struct vmcb *vmcb_of(const struct cpu_state *cpu) { return cpu->pages[0]; }
 
@@ -78,19 +77,12 @@ void svm_irq_window(struct cpu_state *cpu, bool on);
 void svm_nmi_window(struct cpu_state *cpu, bool on);
 void svm_clear_shadow(struct cpu_state *cpu);
 
-// check.c
-/// The first rule that VMRUN would find violated, in words, or NULL.
-const char *svm_check_vmrun(const struct vmcb *vmcb);
-/// The same, and after that the rules of our own, for states in which a guest hardly runs.
-const char *svm_check(const struct vmcb *vmcb);
-
 // run.c
 /// Fills the host's state page of this CPU and its ASID pool. SVM is on.
 void svm_run_init(u32 asid_count);
 void svm_load(struct cpu_state *cpu);
 void svm_unload(struct cpu_state *cpu);
 struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc);
-const char *svm_check_state(struct cpu_state *cpu);
 
 // enter.S
 /// Runs the guest whose VMCB is at `vmcb` until its next exit. `gprs` (enum basalt_gpr; RAX and RSP

@@ -343,6 +343,7 @@ class Bochs(Machine):
             stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, env=dict(os.environ, TERM="linux", LINES="50", COLUMNS="132"))
         os.close(terminal)
         self._screen = bytearray()
+        self._picture = None
         threading.Thread(target=self._drain, daemon=True).start()
         limit = time.monotonic() + 20 * PATIENCE
         listener.settimeout(0.2)
@@ -368,6 +369,20 @@ class Bochs(Machine):
             if not data:
                 return
             self._screen = (self._screen + data)[-100000:]
+            # The picture goes to a terminal that Bochs makes; when nobody reads that, Bochs stops after some seconds.
+            screen = re.search(rb'connected to screen "(/dev/pts/\d+)"', bytes(self._screen))
+            if screen and not self._picture:
+                self._picture = screen[1].decode()
+                threading.Thread(target=self._drain_picture, daemon=True).start()
+
+    def _drain_picture(self):
+        try:
+            terminal = os.open(self._picture, os.O_RDONLY | os.O_NOCTTY)
+            while os.read(terminal, 65536):
+                pass
+            os.close(terminal)
+        except OSError:  # Bochs has ended
+            pass
 
     def _write(self, data):
         # Bochs' UART model takes a byte at a time and has no flow control: type slowly.

@@ -10,8 +10,6 @@
 #include "arch/x86.h"
 
 #define BASIC_TRUE_CONTROLS BIT(55) // the TRUE MSRs exist
-#define BASIC_FREE_ERROR    BIT(56)
-#define MISC_ZERO_LENGTH    BIT(30)
 
 #define PRIMARY_WINDOWS     (PRIMARY_IRQ_WINDOW | PRIMARY_NMI_WINDOW) // opened while a guest runs
 #define PRIMARY_EXITS                                                                     \
@@ -99,25 +97,22 @@ static int check_ept(struct vmx_caps *caps, struct refusal *why) {
 
 static void report(const struct vmx_caps *caps, struct backend_features *f) {
     u32 pin = caps->use[CONTROL_PIN], secondary = caps->use[CONTROL_SECONDARY];
-    u32 apicv = SECONDARY_APIC_REGISTERS | SECONDARY_VIRTUAL_IRQ;
 
-    f->virtual_nmi = pin & PIN_VIRTUAL_NMI;
     f->preemption_timer = pin & PIN_PREEMPTION_TIMER;
     f->vpid = secondary & SECONDARY_VPID;
     f->xsaves = secondary & SECONDARY_XSAVES;
     f->pause_filter = secondary & SECONDARY_PLE;
-    f->apicv = (caps->may[CONTROL_SECONDARY] & apicv) == apicv;
-    f->posted = caps->may[CONTROL_PIN] & PIN_POSTED_INTERRUPTS;
-    f->pml = caps->may[CONTROL_SECONDARY] & SECONDARY_PML;
-    f->tsc_scaling = caps->may[CONTROL_SECONDARY] & SECONDARY_TSC_SCALING;
+    f->apicv = !(SECONDARY_APICV & ~caps->may[CONTROL_SECONDARY]) &&
+               (caps->may[CONTROL_PRIMARY] & PRIMARY_TPR_SHADOW) &&
+               !(caps->must[CONTROL_PRIMARY] & (PRIMARY_CR8_LOAD | PRIMARY_CR8_STORE));
     f->ept_ad = caps->ept_vpid & EPT_CAP_ACCESSED_DIRTY;
-    f->ept_1g = f->second_level_1g = caps->ept_vpid & EPT_CAP_1G;
+    f->second_level_1g = caps->ept_vpid & EPT_CAP_1G;
     f->second_level_2m = caps->ept_vpid & EPT_CAP_2M;
     f->second_level_is_ept = true;
 }
 
-int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, u32 address_sizes,
-                  struct vmx_caps *caps, struct backend_features *features, struct refusal *why) {
+int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, struct vmx_caps *caps,
+                  struct backend_features *features, struct refusal *why) {
     if (!cpuid_vmx)
         return refuse(
             why, "VMX",
@@ -131,16 +126,11 @@ int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, u32 address_sizes,
     u64 basic = read_msr(MSR_VMX_BASIC), misc = read_msr(MSR_VMX_MISC);
     *caps = (struct vmx_caps){
         .revision = (u32)basic & 0x7fffffff,
-        .free_error_code = basic & BASIC_FREE_ERROR,
         .timer_shift = misc & 0x1f,
-        .cr3_targets = (misc >> 16) & 0x1ff,
-        .zero_length = misc & MISC_ZERO_LENGTH,
         .cr0_must = read_msr(MSR_VMX_CR0_FIXED0),
         .cr0_may = read_msr(MSR_VMX_CR0_FIXED1),
         .cr4_must = read_msr(MSR_VMX_CR4_FIXED0),
         .cr4_may = read_msr(MSR_VMX_CR4_FIXED1),
-        .physical_bits = address_sizes & 0xff,
-        .linear_bits = (address_sizes >> 8) & 0xff,
     };
     for (unsigned i = 0; i < CONTROLS; i++) {
         // The enumeration has the primary controls before the secondary ones, whose MSR they announce.

@@ -36,6 +36,8 @@ static void decode_exception(struct exit *e) {
 
 static void decode_interrupt(struct exit *e) { e->vector = (u8)vmcs_read32(EXIT_EVENT); }
 
+static void decode_eoi(struct exit *e) { e->vector = (u8)e->detail; }
+
 static void decode_cr(struct exit *e) {
     static const u8 ops[] = {CR_OP_MOV, CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW};
     u64 q = e->detail;
@@ -112,6 +114,7 @@ static const struct {
     [39] = {BASALT_EXIT_MONITOR, INSN, NULL},
     [40] = {BASALT_EXIT_PAUSE, INSN, NULL},
     [41] = {BASALT_EXIT_MACHINE_CHECK, false, NULL}, // during an entry
+    [45] = {BASALT_EXIT_APIC_EOI, false, decode_eoi},
     [48] = {BASALT_EXIT_MEMORY, false, decode_ept_violation},
     [49] = {BASALT_EXIT_BAD_STATE, false, decode_ept_misconfiguration},
     [50] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // INVEPT

@@ -15,16 +15,14 @@
 #include "arch/x86.h"
 
 struct vmx_caps vmx_caps;
+hpa_t vmx_msr_bitmaps, vmx_io_bitmap;
 
-static u8 msr_bitmap[PAGE_SIZE] __attribute__((aligned(4096)));
-static u8 io_bitmap_all[2 * PAGE_SIZE] __attribute__((aligned(4096))); // every port exits
+static u8 bitmaps[4][PAGE_SIZE] __attribute__((aligned(4096)));
 
 static u64 read_any_msr(u32 msr) { return rdmsr(msr); }
 
 int vmx_probe(struct backend_features *features, struct refusal *why) {
-    u32 sizes = cpuid(0x80000008).eax;
-
-    return vmx_caps_read(read_any_msr, cpu_features.vmx, sizes, &vmx_caps, features, why);
+    return vmx_caps_read(read_any_msr, cpu_features.vmx, &vmx_caps, features, why);
 }
 
 static int refuse(struct refusal *why, const char *missing, const char *remedy) {
@@ -56,16 +54,15 @@ int vmx_cpu_on(void *page, struct refusal *why) {
                       "nothing else may use VMX before Basalt starts");
     }
     flush_all();
-    memset(msr_bitmap, 0xff, sizeof(msr_bitmap));
-    vmx_msrs_open(msr_bitmap);
-    memset(io_bitmap_all, 0xff, sizeof(io_bitmap_all));
+    memset(bitmaps, 0xff, sizeof(bitmaps));
+    vmx_msr_bitmaps_fill(bitmaps[0], bitmaps[1]);
+    vmx_msr_bitmaps = kernel_virt_to_hpa(bitmaps[0]);
+    vmx_io_bitmap = kernel_virt_to_hpa(bitmaps[2]);
     return 0;
 }
 
 int vmx_state_init(struct cpu_state *cpu) {
-    hpa_t io = cpu->io_bitmap ? HPA(cpu->io_bitmap) : kernel_virt_to_hpa(io_bitmap_all);
-
-    vmx_init_controls(cpu, kernel_virt_to_hpa(msr_bitmap), io);
+    vmx_init_controls(cpu);
     vmx_init_guest(cpu);
     return 0;
 }

@@ -21,11 +21,34 @@ static u64 ept_pointer(const struct cpu_state *cpu) {
                                                       : pointer;
 }
 
-static void init_secondary(const struct cpu_state *cpu) {
-    u32 secondary = vmx_caps.use[CONTROL_SECONDARY];
+static u32 secondary_controls(const struct cpu_state *cpu) {
+    u32 vpid = cpu->tag ? 0 : SECONDARY_VPID;
+    u32 apicv = cpu->virtual_apic.v ? SECONDARY_APIC_REGISTERS | SECONDARY_VIRTUAL_IRQ : 0;
 
-    if (!cpu->tag)
-        secondary &= ~SECONDARY_VPID;
+    return (vmx_caps.use[CONTROL_SECONDARY] & ~vpid) | apicv;
+}
+
+static u32 primary_controls(const struct cpu_state *cpu) {
+    u32 primary = vmx_caps.use[CONTROL_PRIMARY];
+
+    if (cpu->virtual_apic.v)
+        primary = (primary & ~(PRIMARY_CR8_LOAD | PRIMARY_CR8_STORE)) | PRIMARY_TPR_SHADOW;
+    return primary;
+}
+
+// Only the x2APIC's registers are virtualized, and CR8. The xAPIC's page is not mapped in any guest: an access is an
+// EPT violation, which leads to the emulation that works without APICv too. So there is no APIC-access page, and there
+// are no exits for APIC accesses and writes. With virtual-interrupt delivery nothing looks at the TPR threshold.
+void vmx_apic_mode(struct cpu_state *cpu, bool x2apic, const u32 *tmr) {
+    vmcs_write32(SECONDARY_CONTROLS, secondary_controls(cpu) | (x2apic ? SECONDARY_X2APIC : 0));
+    vmcs_write64(MSR_BITMAP, vmx_msr_bitmaps.v + (x2apic ? PAGE_SIZE : 0));
+    for (unsigned i = 0; i < 4; i++)
+        vmcs_write64(EOI_EXIT_BITMAP(i), tmr[8 * i] | (u64)tmr[8 * i + 4] << 32);
+}
+
+static void init_secondary(const struct cpu_state *cpu) {
+    u32 secondary = secondary_controls(cpu);
+
     vmcs_write32(SECONDARY_CONTROLS, secondary);
     vmcs_write64(EPT_POINTER, ept_pointer(cpu));
     if (secondary & SECONDARY_VPID)
@@ -34,20 +57,26 @@ static void init_secondary(const struct cpu_state *cpu) {
         vmcs_write32(PLE_GAP, PLE_GAP_TSC);
         vmcs_write32(PLE_WINDOW, PLE_WINDOW_TSC);
     }
+    if (secondary & SECONDARY_VIRTUAL_IRQ) {
+        vmcs_write64(VIRTUAL_APIC_ADDRESS, cpu->virtual_apic.v);
+        vmcs_write32(TPR_THRESHOLD, 0);
+        vmcs_write16(GUEST_INTERRUPT_STATUS, 0);
+    }
     if (secondary & SECONDARY_XSAVES)
         vmcs_write64(XSS_EXITING_BITMAP, 0);
     if (secondary & SECONDARY_ENCLS)
         vmcs_write64(ENCLS_EXITING_BITMAP, ~0ull);
 }
 
-void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap) {
+void vmx_init_controls(struct cpu_state *cpu) {
     static const enum vmcs32 zero[] = {
         CR3_TARGET_COUNT,     ENTRY_EVENT,         PAGE_FAULT_MASK,      PAGE_FAULT_MATCH,
         EXIT_MSR_STORE_COUNT, EXIT_MSR_LOAD_COUNT, ENTRY_MSR_LOAD_COUNT,
     };
     struct vmx_area *area = vmx_area(cpu);
+    u64 io_bitmap = cpu->io_bitmap ? cpu->io_bitmap : vmx_io_bitmap.v;
 
-    area->primary = vmx_caps.use[CONTROL_PRIMARY];
+    area->primary = primary_controls(cpu);
     vmcs_write32(PIN_CONTROLS, vmx_caps.use[CONTROL_PIN]);
     vmcs_write32(PRIMARY_CONTROLS, area->primary);
     init_secondary(cpu);
@@ -57,7 +86,7 @@ void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap)
     for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
         vmcs_write32(zero[i], 0);
     vmcs_write64(TSC_OFFSET, cpu->tsc_offset);
-    vmcs_write64(MSR_BITMAP, msr_bitmap.v);
-    vmcs_write64(IO_BITMAP_A, io_bitmap.v);
-    vmcs_write64(IO_BITMAP_B, io_bitmap.v + PAGE_SIZE);
+    vmcs_write64(MSR_BITMAP, vmx_msr_bitmaps.v);
+    vmcs_write64(IO_BITMAP_A, io_bitmap);
+    vmcs_write64(IO_BITMAP_B, io_bitmap + PAGE_SIZE);
 }

@@ -11,6 +11,7 @@
 
 enum vmcs16 {
     VPID = 0x0000,
+    GUEST_INTERRUPT_STATUS = 0x0810, // RVI in bits 7:0, SVI in 15:8
     HOST_ES_SELECTOR = 0x0c00,
     HOST_CS_SELECTOR = 0x0c02,
     HOST_SS_SELECTOR = 0x0c04,
@@ -25,6 +26,7 @@ enum vmcs64 {
     IO_BITMAP_B = 0x2002,
     MSR_BITMAP = 0x2004,
     TSC_OFFSET = 0x2010,
+    VIRTUAL_APIC_ADDRESS = 0x2012,
     EPT_POINTER = 0x201a,
     XSS_EXITING_BITMAP = 0x202c,
     ENCLS_EXITING_BITMAP = 0x202e,
@@ -52,6 +54,7 @@ enum vmcs32 {
     ENTRY_EVENT = 0x4016,
     ENTRY_ERROR_CODE = 0x4018,
     ENTRY_INSN_LENGTH = 0x401a,
+    TPR_THRESHOLD = 0x401c,
     SECONDARY_CONTROLS = 0x401e,
     PLE_GAP = 0x4020,
     PLE_WINDOW = 0x4022,
@@ -102,12 +105,18 @@ enum vmcsnat {
     HOST_RIP = 0x6c16,
 };
 
+// Encodings: all are below the first, and have what they belong to in these bits
+#define VMCS_FIELDS    0x8000u
+#define VMCS_TYPE      0x0c00u
+#define VMCS_TYPE_HOST 0x0c00u
+
 // Fields of segment register i (enum basalt_segment_index) and of PDPTE i
 #define GUEST_SELECTOR(i)   ((enum vmcs16)(0x0800 + 2 * (i)))
 #define GUEST_LIMIT(i)      ((enum vmcs32)(0x4800 + 2 * (i)))
 #define GUEST_ATTRIBUTES(i) ((enum vmcs32)(0x4814 + 2 * (i)))
 #define GUEST_BASE(i)       ((enum vmcsnat)(0x6806 + 2 * (i)))
 #define GUEST_PDPTE(i)      ((enum vmcs64)(0x280a + 2 * (i)))
+#define EOI_EXIT_BITMAP(i)  ((enum vmcs64)(0x201c + 2 * (i))) // of vectors 64 * i and up
 
 // Pin-based controls
 #define PIN_EXTERNAL_INTERRUPT 0x00000001u // exit on an external interrupt
@@ -128,6 +137,7 @@ enum vmcsnat {
 #define PRIMARY_CR3_STORE   0x00010000u // exit on MOV from CR3
 #define PRIMARY_CR8_LOAD    0x00080000u // exit on MOV to CR8
 #define PRIMARY_CR8_STORE   0x00100000u // exit on MOV from CR8
+#define PRIMARY_TPR_SHADOW  0x00200000u // CR8 is in the virtual-APIC page
 #define PRIMARY_NMI_WINDOW  0x00400000u // exit when an NMI could be delivered
 #define PRIMARY_DR          0x00800000u // exit on MOV DR
 #define PRIMARY_IO_BITMAPS  0x02000000u // exit on ports whose bit is set
@@ -139,6 +149,7 @@ enum vmcsnat {
 // Secondary processor-based controls
 #define SECONDARY_EPT            0x00000002u // second-level address translation
 #define SECONDARY_RDTSCP         0x00000008u // RDTSCP is not #UD
+#define SECONDARY_X2APIC         0x00000010u // the x2APIC's MSRs are in the virtual-APIC page
 #define SECONDARY_VPID           0x00000020u // cached translations are tagged
 #define SECONDARY_WBINVD         0x00000040u // exit on WBINVD
 #define SECONDARY_UNRESTRICTED   0x00000080u // real mode, protected mode without paging

@@ -15,6 +15,8 @@
 #include "arch/x86.h"
 #include "kernel/panic.h"
 
+#include <basalt/hypercall.h>
+
 #define TIMER_MAX 0xffffffffull
 
 static void vmx_flush_second_level(struct cpu_state *cpu unused) {
@@ -107,14 +109,11 @@ static void after_exit(struct cpu_state *cpu) {
 }
 
 // The entry did not happen. What was to be injected is dropped: the domain ends.
-static struct exit entry_failed(struct cpu_state *cpu, bool has_number) {
-    struct vmx_area *area = vmx_area(cpu);
-
-    area->instruction_error = has_number ? vmcs_read32(INSTRUCTION_ERROR) : 0;
+static struct exit entry_failed(void) {
     vmcs_write32(ENTRY_EVENT, 0);
     return (struct exit){.kind = BASALT_EXIT_BAD_STATE,
                          .raw = REASON_ENTRY_FAILURE,
-                         .detail = area->instruction_error};
+                         .detail = vmcs_read32(INSTRUCTION_ERROR)};
 }
 
 // NMIs stay blocked after an NMI exit until the next IRET, and both kinds of event belong to the host: its own trap
@@ -132,7 +131,7 @@ static struct exit vmx_run(struct cpu_state *cpu, u64 preempt_tsc) {
                                           : vmx_enter(cpu->gprs, cpu->launched);
     after_exit(cpu);
     if (failed)
-        return entry_failed(cpu, failed == 2);
+        return entry_failed();
 
     struct exit e = vmx_decode();
     if (e.raw & REASON_ENTRY_FAILURE)
@@ -164,6 +163,10 @@ static void vmx_irq_window(struct cpu_state *cpu, bool on) {
     switch_primary(cpu, PRIMARY_IRQ_WINDOW, on);
 }
 
+static void vmx_apic_status(struct cpu_state *cpu unused, u16 status) {
+    vmcs_write16(GUEST_INTERRUPT_STATUS, status);
+}
+
 static void vmx_nmi_window(struct cpu_state *cpu, bool on) {
     switch_primary(cpu, PRIMARY_NMI_WINDOW, on);
 }
@@ -187,23 +190,16 @@ static void vmx_flush_linear(struct cpu_state *cpu) {
         invvpid(INV_ALL, 0);
 }
 
-// Those that an entry can end with: SDM, "VM Instruction Error Numbers".
-static const char *instruction_error(u32 number) {
-    switch (number) {
-    case 0: return NULL;
-    case 4: return "VMLAUNCH of a VMCS that was launched";
-    case 5: return "VMRESUME of a VMCS that was not launched";
-    case 7: return "invalid control fields";
-    case 8: return "invalid host state";
-    case 26: return "events blocked by MOV SS";
-    default: return "VM instruction failed";
-    }
-}
+// Everything but the host state, which would tell the kernel's addresses.
+static bool vmx_control_field(struct cpu_state *cpu unused, u64 field, u64 *value) {
+    u64 msr = field - BASALT_FIELD_MSR(0);
 
-static const char *vmx_check_state(struct cpu_state *cpu) {
-    write_back(cpu);
-    const char *rule = vmx_check(&vmx_caps);
-    return rule ? rule : instruction_error(vmx_area(cpu)->instruction_error);
+    if (msr >= MSR_VMX_BASIC && msr <= MSR_VMX_TRUE_ENTRY_CTLS)
+        return rdmsr_safe((u32)msr, value);
+    if (field >= VMCS_FIELDS || (field & VMCS_TYPE) == VMCS_TYPE_HOST)
+        return false;
+    *value = vmcs_read_raw((u32)field);
+    return true;
 }
 
 const struct backend vmx_backend = {
@@ -227,10 +223,12 @@ const struct backend vmx_backend = {
     .can_nmi = vmx_can_nmi,
     .irq_window = vmx_irq_window,
     .nmi_window = vmx_nmi_window,
+    .apic_mode = vmx_apic_mode,
+    .apic_status = vmx_apic_status,
     .clear_shadow = vmx_clear_shadow,
     .intercept_dr = vmx_intercept_dr,
     .set_tsc_offset = vmx_set_tsc_offset,
     .flush_second_level = vmx_flush_second_level,
     .flush_linear = vmx_flush_linear,
-    .check = vmx_check_state,
+    .control_field = vmx_control_field,
 };

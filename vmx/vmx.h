@@ -22,11 +22,7 @@ struct vmx_caps {
     u64 cr0_must, cr0_may, cr4_must, cr4_may; // in VMX operation
     u64 ept_vpid;                             // EPT_CAP_* and VPID_CAP_*
     u32 revision;                             // of the VMCS format
-    u32 physical_bits, linear_bits;           // address widths
     u32 timer_shift;                          // the preemption timer counts TSC >> timer_shift
-    u32 cr3_targets;                          // most CR3-target values
-    bool free_error_code; // an event may have an error code or none, whatever its vector
-    bool zero_length;     // a soft event may have instruction length 0
 };
 
 #define EPT_CAP_WALK_4             BIT(6)
@@ -57,12 +53,14 @@ struct vmx_caps {
 #define SEGMENT_UNUSABLE 0x10000u
 #define SEGMENT_BITS     0x1f0ffu
 
-/// Reads what the processor can do through `read_msr`, asking only for MSRs that exist. `cpuid_vmx`: CPUID.1:ECX.VMX;
-/// `address_sizes`: EAX of CPUID 0x80000008. Fills *caps and the VMX part of *features and returns 0, or returns -1
+/// Reads what the processor can do through `read_msr`, asking only for MSRs that exist. `cpuid_vmx`: CPUID.1:ECX.VMX.
+/// Fills *caps and the VMX part of *features and returns 0, or returns -1
 /// with *why filled.
-must_check int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, u32 address_sizes,
-                             struct vmx_caps *caps, struct backend_features *features,
-                             struct refusal *why);
+must_check int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, struct vmx_caps *caps,
+                             struct backend_features *features, struct refusal *why);
+
+// APIC virtualization; the first only while the guest's APIC is in x2APIC mode
+#define SECONDARY_APICV (SECONDARY_X2APIC | SECONDARY_APIC_REGISTERS | SECONDARY_VIRTUAL_IRQ)
 
 // MSRs that the VMCS doesn't switch: the guest's values are in the processor from load to unload.
 #define VMX_LIVE_MSRS 6
@@ -72,7 +70,6 @@ struct vmx_area {
     u64 live[VMX_LIVE_MSRS]; // while not loaded
     const void *host;        // the CPU whose host state is in the VMCS
     u32 primary;             // copy of PRIMARY_CONTROLS
-    u32 instruction_error;   // of the last VM instruction that failed, 0: none
 };
 
 static inline struct vmx_area *vmx_area(struct cpu_state *cpu) { return cpu->pages[1]; }
@@ -86,8 +83,13 @@ int vmx_enter(u64 *gprs, bool launched);
 int vmx_enter_guarded(u64 *gprs, bool launched);
 extern const char vmx_exit_entry[], vmx_exit_entry_guarded[];
 
-/// Fill the current VMCS: controls (`io_bitmap`: 8 KiB), the host state of a CPU, the guest's INIT state.
-void vmx_init_controls(struct cpu_state *cpu, hpa_t msr_bitmap, hpa_t io_bitmap);
+// What all guests share
+extern hpa_t vmx_msr_bitmaps, // two pages: while the APIC is in xAPIC mode, in x2APIC mode
+    vmx_io_bitmap;            // two pages: every port exits
+
+/// Fill the current VMCS: controls, the host state of a CPU, the guest's INIT state.
+void vmx_init_controls(struct cpu_state *cpu);
+void vmx_apic_mode(struct cpu_state *cpu, bool x2apic, const u32 *tmr);
 struct cpu;
 void vmx_init_host(const struct cpu *host);
 void vmx_init_guest(struct cpu_state *cpu);
@@ -103,11 +105,6 @@ void vmx_clear_shadow(struct cpu_state *cpu);
 /// Moves cpu->queued into the current VMCS.
 void vmx_queue_event(struct cpu_state *cpu);
 
-/// Names the first rule of the SDM's entry checks that the current VMCS violates under `caps`, or NULL.
-const char *vmx_check(const struct vmx_caps *caps);
-bool vmx_canonical(const struct vmx_caps *caps, u64 address);
-bool vmx_pat_ok(u64 pat);
-
 u64 vmx_read(struct cpu_state *cpu, enum backend_register reg);
 void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value);
 struct basalt_segment vmx_read_segment(struct cpu_state *cpu, unsigned index);
@@ -115,8 +112,9 @@ void vmx_write_segment(struct cpu_state *cpu, unsigned index, const struct basal
 u32 vmx_code_segment(struct cpu_state *cpu, u64 *base);
 bool vmx_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
 bool vmx_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
-/// Opens the guest's own MSRs in a bitmap that is all ones.
-void vmx_msrs_open(u8 *bitmap);
+/// Opens the guest's own MSRs in bitmaps that are all ones, and in the second one those that the processor virtualizes
+/// in x2APIC mode.
+void vmx_msr_bitmaps_fill(u8 *bitmap, u8 *x2apic_bitmap);
 /// Exchange the live MSRs of the guest with its area.
 void vmx_msrs_load(const struct vmx_area *area);
 void vmx_msrs_save(struct vmx_area *area);

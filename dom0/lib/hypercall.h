@@ -165,6 +165,11 @@ static inline i64 hc_vcpu_get(u32 handle, u32 vcpu, struct basalt_vcpu_state *st
 static inline i64 hc_vcpu_stats(u32 handle, u32 vcpu, struct basalt_vcpu_stats *stats) {
     return HC3(BASALT_HC_VCPU_STATS, handle, vcpu, phys_of(stats));
 }
+static inline i64 hc_vcpu_field(u32 handle, u32 vcpu, u32 field, u64 *value) {
+    struct hypercall_result r = hypercall_raw(BASALT_HC_VCPU_FIELD, handle, vcpu, field, 0, 0, 0);
+    *value = r.second;
+    return r.value;
+}
 
 // ---- ports and the timer (lib/event.h and lib/timer.h are built on these) ----
 

@@ -47,6 +47,7 @@ void crash_on_request(void) {
         run_data();
     else if (strcmp(kind, "exit") == 0)
         fatal("crash=exit");
-    else
-        log_warning("dom0", "crash=%s ignored: null, text, alias, stack, data or exit", kind);
+    else if (strcmp(kind, "guest") != 0) // toolstack/domain_load.c
+        log_warning("dom0", "crash=%s ignored: null, text, alias, stack, data, exit or guest",
+                    kind);
 }

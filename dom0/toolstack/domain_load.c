@@ -69,6 +69,18 @@ static int load_kernel(struct domain *d, struct loader_plan *plan, char *error) 
     return 0;
 }
 
+// For tests: "crash=guest" on dom0's command line gives guests a state that no processor enters.
+static void break_on_request(struct basalt_vcpu_state *state) {
+    char kind[8];
+
+    if (!boot_option("crash", kind, sizeof(kind)) || strcmp(kind, "guest") != 0)
+        return;
+    state->cr0 |= 1u << 31;                          // PG
+    state->cr4 |= 1u << 5;                           // PAE
+    state->efer |= 1u << 8;                          // LME
+    state->segments[BASALT_CS].attributes |= 0x6000; // L and D
+}
+
 int domain_load(struct domain *d, char *error) {
     static struct loader_plan plan;
     int r = load_kernel(d, &plan, error);
@@ -79,6 +91,7 @@ int domain_load(struct domain *d, char *error) {
         if (made < 0)
             return domain_fail(made, error, "vCPU %u can't be created: %s", i, error_text(made));
     }
+    break_on_request(&plan.state);
     i64 set = hc_vcpu_set(d->handle, 0, &plan.state);
     if (set < 0)
         return domain_fail(set, error, "vCPU 0 can't begin at 0x%llx: %s",

@@ -5,10 +5,13 @@
 
 #include "toolstack/domain.h"
 
+#include "lib/boot.h"
 #include "lib/hypercall.h"
 #include "lib/log.h"
+#include "toolstack/check.h"
 #include "toolstack/text.h"
 
+#include <cpuid.h>
 #include <stdio.h>
 
 #define LAST_LINES 8u
@@ -65,6 +68,27 @@ static void say_fault(const struct domain *d) {
     say_instruction(d);
 }
 
+static u64 read_field(void *context, u32 field) {
+    const struct domain *d = context;
+    u64 value = 0;
+    i64 r = hc_vcpu_field(d->handle, d->end.end_vcpu, field, &value);
+    return r < 0 ? 0 : value;
+}
+
+static void say_rule(struct domain *d) {
+    u32 a = 0, b = 0, c = 0, edx = 0;
+    __cpuid(0x80000008, a, b, c, edx);
+    struct check check = {
+        .read = read_field, .context = d, .physical_bits = a & 0xff, .linear_bits = a >> 8 & 0xff};
+    const char *rule = boot_info->call_insn == BASALT_VMCALL ? check_vmx(&check)
+                                                             : check_svm(&check);
+    if (rule)
+        log_info(d->config.name, "  the rule: %s; field 0x%x is 0x%llx", rule, check.field,
+                 (ull)check.value);
+    else
+        log_info(d->config.name, "  it keeps every rule that the check knows");
+}
+
 void domain_report_end(struct domain *d) {
     char ran[TEXT_SIZE_MAX];
     text_of_duration(ran, d->ended - d->started);
@@ -77,6 +101,8 @@ void domain_report_end(struct domain *d) {
                 d->end.end_reason == BASALT_END_EMULATION ? ", see the address:" : "");
     if (d->end.end_reason == BASALT_END_EMULATION)
         log_info(d->config.name, "  at guest-physical address 0x%llx", (ull)d->end.end_detail);
+    if (d->end.end_reason == BASALT_END_BAD_STATE)
+        say_rule(d);
     say_fault(d);
     log_info(d->config.name, "the last lines of its console:");
     screen_tail(&d->screen, LAST_LINES, say_line, d);

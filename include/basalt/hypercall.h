@@ -72,6 +72,10 @@ enum basalt_hypercall {
     BASALT_HC_VCPU_GET,
     // (handle, vcpu, struct basalt_vcpu_stats *)
     BASALT_HC_VCPU_STATS,
+    // (handle, vcpu, field): the domain must be paused or ended; RDX: a field of the vCPU's control block, for diagnosis.
+    // VMX: a field by its encoding (not of the host state), or BASALT_FIELD_MSR(); SVM: eight bytes at an offset in the
+    // VMCB, or BASALT_FIELD_SVM_FEATURES. -EINVAL where there is none
+    BASALT_HC_VCPU_FIELD,
 
     // () -> a free port of the caller's, which needs an event page (only dom0 has one so far)
     BASALT_HC_PORT_ALLOC,
@@ -147,6 +151,9 @@ enum basalt_hypercall {
 #define BASALT_SHARE_READ     0x1u
 #define BASALT_SHARE_WRITE    0x2u
 #define BASALT_SHARE_IDENTITY (~0ull)
+
+#define BASALT_FIELD_MSR(number)  (0x10000u + (number)) // a VMX capability MSR, 0x480..0x490
+#define BASALT_FIELD_SVM_FEATURES 0x10000u              // CPUID 0x8000000A, EDX
 
 enum basalt_reset { BASALT_RESET_COLD = 0, BASALT_RESET_WARM = 1 };
 

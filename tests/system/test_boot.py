@@ -14,22 +14,22 @@ REFUSED = 5  # isa-debug-exit makes 2 * 2 + 1 of EXIT_REFUSED
 @pytest.mark.parametrize("chipset", ["q35", "pc"])
 def test_svm_on_qemu(qemu, image, chipset):
     machine = qemu(image(linux=False), machine=chipset, memory="512M")
-    machine.expect(r"^basalt: SVM with nested paging \(NPT\); present:.* missing:.*NRIP-save")
+    machine.expect(r"^basalt: SVM with nested paging \(NPT\); in use: none; not in use:.* NRIP-save")
     machine.expect(DOM0)
 
 
-@pytest.mark.parametrize("cpu, feature", [("corei7_haswell_4770", "preemption-timer"), ("corei7_skylake_x", "PML")])
+@pytest.mark.parametrize("cpu, feature", [("corei7_haswell_4770", "APICv"), ("corei7_skylake_x", "XSAVES")])
 @pytest.mark.bochs
 def test_vmx_on_bochs(bochs, image, cpu, feature):
     machine = bochs(image(linux=False), cpu=cpu)
-    machine.expect(rf"^basalt: VMX with nested paging \(EPT\); present:.* {feature}.*; missing:")
+    machine.expect(rf"^basalt: VMX with nested paging \(EPT\); in use:.* {feature}.*; not in use:")
     machine.expect(DOM0)
 
 
 @pytest.mark.bochs
 def test_svm_on_bochs(bochs, image):
     machine = bochs(image(linux=False), cpu="ryzen")
-    machine.expect(r"^basalt: SVM with nested paging \(NPT\); present: NRIP-save")
+    machine.expect(r"^basalt: SVM with nested paging \(NPT\); in use: NRIP-save")
     machine.expect(DOM0)
 
 

@@ -2,6 +2,8 @@
 """The tiny guest of tests/guest/hello on every machine: the boot protocols, changes of the processor's mode, and the ways in
 which a guest can end."""
 
+import re
+
 import pytest
 from conftest import PROMPT, hello_config, memory, shell, shell_json, to_console, to_dom0
 
@@ -97,6 +99,31 @@ def test_ends_on_qemu(qemu, image, hello):
 def test_ends_on_bochs(bochs, image, hello, cpu):
     # Bochs' SVM panics at a guest's triple fault instead of leaving the guest: QEMU has to show that one.
     ends(bochs(ends_image(image, hello), cpu=cpu, memory=256), "spins", triple_fault=cpu != "ryzen")
+
+
+def illegal_state(machine, rule):
+    """A guest whose state no processor enters: the kernel says what it saw, dom0 names the rule and the field."""
+    machine.expect(PROMPT, timeout=300)
+    machine.sendline("create illegal")
+    machine.expect(r"^warning: illegal: crashed after .*: the processor refused its state on vCPU 0", timeout=120)
+    machine.expect(rf"^illegal:   the rule: {rule}")
+    machine.expect(r"^illegal:   rip 00000000001[0-9a-f]{5}")
+    machine.expect(PROMPT)
+    assert re.search(r"guest: 'illegal' vCPU 0: the processor refuses its state", shell(machine, "log"))
+
+
+def illegal_image(image, hello):
+    return image(linux=False, dom0="crash=guest", guests={"illegal": hello_config("poweroff")}, modules=[(hello, "hello")])
+
+
+def test_illegal_state_on_qemu(qemu, image, hello):
+    illegal_state(qemu(illegal_image(image, hello), memory="256M"),
+                  r"CS.L and CS.D are set in long mode; field 0x410 is 0x")
+
+
+@pytest.mark.bochs
+def test_illegal_state_on_bochs(bochs, image, hello):
+    illegal_state(bochs(illegal_image(image, hello), memory=256), r"CS: L and D; field 0x4816 is 0xe09b")
 
 
 def test_policies(qemu, image, hello):

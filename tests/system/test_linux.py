@@ -87,10 +87,12 @@ def test_every_frame_comes_back(qemu, image, disk_copy):
 
 
 @pytest.mark.bochs
-def test_linux_on_vmx(bochs, image):
-    machine = bochs(image(dom0="console=guest1", guests={"guest1": {"memory": "128M", "disk": "module:root.img"}},
+@pytest.mark.parametrize("cmdline, apicv", [("", r"; in use:.* APICv"), ("noapicv", r"; not in use:.* APICv")])
+def test_linux_on_vmx(bochs, image, cmdline, apicv):
+    """Interrupts delivered by the processor (APICv), and by software."""
+    machine = bochs(image(cmdline=cmdline, dom0="console=guest1", guests={"guest1": {"memory": "128M", "disk": "module:root.img"}},
                           modules=[(GUEST / "small.img", "root.img")]), memory=512, timeout=400)
-    machine.expect(r"VMX with nested paging", timeout=60)
+    machine.expect(rf"VMX with nested paging.*{apicv}", timeout=60)
     machine.expect(r"^guest1:/root# ", timeout=600)
     answer = guest_shell(machine, "guest1", "echo $((6 * 7)); mount | grep ' / '")
     assert "42" in answer and "/dev/vda" in answer

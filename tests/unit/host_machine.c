@@ -272,6 +272,14 @@ static bool fake_can_interrupt(struct cpu_state *cpu) {
 static bool fake_can_nmi(struct cpu_state *cpu) { return !only_loaded(cpu)->no_nmi; }
 static void fake_irq_window(struct cpu_state *cpu, bool on) { only_loaded(cpu)->irq_window = on; }
 static void fake_nmi_window(struct cpu_state *cpu, bool on) { only_loaded(cpu)->nmi_window = on; }
+static void fake_apic_mode(struct cpu_state *cpu, bool x2apic, const u32 *tmr) {
+    only_loaded(cpu)->x2apic = x2apic;
+    only_loaded(cpu)->level_vectors = tmr[4 * 2]; // 64 to 95
+}
+static void fake_apic_status(struct cpu_state *cpu, u16 status) {
+    only_loaded(cpu)->apic_status = status;
+    only_loaded(cpu)->apic_updates++;
+}
 static void fake_clear_shadow(struct cpu_state *cpu) { only_loaded(cpu)->no_interrupt = false; }
 static void fake_intercept_dr(struct cpu_state *cpu, bool on) {
     only_loaded(cpu)->intercept_dr = on;
@@ -280,7 +288,10 @@ static void fake_set_tsc_offset(struct cpu_state *cpu, u64 offset) {
     only_loaded(cpu)->tsc_offset = offset;
 }
 static void fake_flush(struct cpu_state *cpu) { only_loaded(cpu)->flushes++; }
-static const char *fake_check(struct cpu_state *cpu unused) { return NULL; }
+static bool fake_control_field(struct cpu_state *cpu, u64 field, u64 *value) {
+    *value = only_loaded(cpu)->cpl;
+    return field == 1;
+}
 
 static const struct backend fake_backend = {
     .name = "fake",
@@ -301,12 +312,14 @@ static const struct backend fake_backend = {
     .can_nmi = fake_can_nmi,
     .irq_window = fake_irq_window,
     .nmi_window = fake_nmi_window,
+    .apic_mode = fake_apic_mode,
+    .apic_status = fake_apic_status,
     .clear_shadow = fake_clear_shadow,
     .intercept_dr = fake_intercept_dr,
     .set_tsc_offset = fake_set_tsc_offset,
     .flush_second_level = fake_flush,
     .flush_linear = fake_flush,
-    .check = fake_check,
+    .control_field = fake_control_field,
 };
 
 const struct backend *backend = &fake_backend;

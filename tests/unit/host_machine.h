@@ -20,6 +20,10 @@ struct host_vcpu {
     u32 cpl;
     bool no_interrupt, no_nmi;
     bool irq_window, nmi_window, intercept_dr;
+    bool x2apic;
+    u16 apic_status;
+    u32 level_vectors; // of 64 to 95
+    unsigned apic_updates;
     u64 tsc_offset;
     u64 flushes;
 };

@@ -91,14 +91,14 @@ static int end(void **state unused) {
 // i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data,
 // l 0 or 1, t time, I identity or address
 static const char *const signatures[COUNT] = {
-    "",      "",      "",     "MPi", "Mt", "Mb",  "Ml", // VERSION .. RESET
-    "Mb",    "h",     "hi",   "hb",  "hP", "hnn", "hgpf", "hgp",
-    "hgpfH", "sI",    "sibn", "s",   "hn", "hi",  // DOMAIN_CREATE ..
-    "hv",    "hvb",   "hvb",  "hvb",              // VCPU_CREATE ..
-    "",      "P",     "hP",   "PG",  "tP",        // PORT_ALLOC ..
-    "hP",    "hikaa", "hvNx", "hb",  "hb", "hmD", // REQUEST_SERVE ..
-    "Mdoz",  "Mdozx", "MdiP", "MdP", "P",         // PCI_READ ..
-    "hrh",   "h",     "i",                        // HANDLE_DELEGATE ..
+    "",     "",      "",     "MPi",  "Mt",  "Mb",  "Ml", // VERSION .. RESET
+    "Mb",   "h",     "hi",   "hb",   "hP",  "hnn", "hgpf",
+    "hgp",  "hgpfH", "sI",   "sibn", "s",   "hn",  "hi", // DOMAIN_CREATE ..
+    "hv",   "hvb",   "hvb",  "hvb",  "hvi",              // VCPU_CREATE ..
+    "",     "P",     "hP",   "PG",   "tP",               // PORT_ALLOC ..
+    "hP",   "hikaa", "hvNx", "hb",   "hb",  "hmD",       // REQUEST_SERVE ..
+    "Mdoz", "Mdozx", "MdiP", "MdP",  "P",                // PCI_READ ..
+    "hrh",  "h",     "i",                                // HANDLE_DELEGATE ..
 };
 
 static u64 shares[8], latest_request;

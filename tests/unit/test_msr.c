@@ -18,6 +18,7 @@
 
 static struct cpuid_policy policy;
 static struct vlapic lapic;
+static u32 lapic_page[1024];
 static struct msr_state msrs;
 static struct msr_context ctx;
 static struct cr_state cr;
@@ -28,7 +29,7 @@ static int fresh(void **state) {
     (void)state;
     policy =
         (struct cpuid_policy){.phys_bits = 40, .efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE};
-    vlapic_init(&lapic, 1, false, 2500000);
+    vlapic_init(&lapic, lapic_page, 1, false, 2500000);
     msr_init(&msrs);
     cr = (struct cr_state){.cr0 = CR0_PE | CR0_PG, .cr4 = CR4_PAE, .efer = EFER_LME | EFER_LMA};
     ctx = (struct msr_context){

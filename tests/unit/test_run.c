@@ -81,7 +81,7 @@ static void new_guest(void) {
     v->cpu.rip = 0x1000;
     v->cpu.rflags = 2 | IF;
     memset(host_memory(d, 0x1000), 0x90, PAGE_SIZE);
-    v->lapic.svr = 0x1ff; // on
+    *vlapic_reg(&v->lapic, LAPIC_SVR) = 0x1ff; // on
 }
 
 static void new_server(void) {
@@ -154,11 +154,11 @@ static void test_halt_and_wake(void **state unused) {
     v->cpu.rflags |= IF;
     script[0] = (struct exit){.kind = BASALT_EXIT_HLT, .insn_length = 1};
     script[1] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
-    v->lapic.tpr = 0xf0; // masked: not for HLT
+    vlapic_set_cr8(&v->lapic, 15); // masked: not for HLT
     run(2);
     assert_int_equal(runs, 1);
     assert_int_equal(v->blocked, BLOCK_HALT);
-    v->lapic.tpr = 0;
+    vlapic_set_cr8(&v->lapic, 0);
     vcpu_unblock(v, BLOCK_HALT);
     sched_remove(&this_queue()->queue, &v->sched);
     script[0] = script[1];
@@ -187,6 +187,49 @@ static void test_interrupt_window(void **state unused) {
     vcpu_apic_effect(v, &eoi);
     run(1);
     assert_true(injected[0].valid && injected[0].vector == 0x31);
+}
+
+// With APIC virtualization nothing is injected and no window is opened: the processor is told what changed, once.
+static void test_apicv(void **state unused) {
+    v->cpu.virtual_apic = HPA(0x1000);
+    v->cpu.rflags &= ~IF;
+    script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(1);
+    unsigned before = cpu->apic_updates;
+    v->cpu.rip = 0x1000;
+    run(1);
+    assert_int_equal(cpu->apic_updates, before);
+    v->cpu.rip = 0x1000;
+    assert_int_equal(guest_msi(d, 0xfee00000, 0x41), 0);
+    assert_int_equal(guest_msi(d, 0xfee00000, 0xc043), 0); // level-triggered
+    run(1);
+    assert_false(injected[0].valid || cpu->irq_window || cpu->x2apic);
+    assert_int_equal(cpu->apic_updates, before + 1);
+    assert_int_equal(cpu->apic_status, 0x43);
+    assert_int_equal(cpu->level_vectors, 1u << 3);
+    // The processor delivers it, an exit interrupts that; a page fault goes first, and the interrupt is pending again.
+    vlapic_ack(&v->lapic, 0x43);
+    script[0] = (struct exit){
+        .kind = BASALT_EXIT_EXCEPTION, .vector = 14, .vectoring = {.valid = true, .vector = 0x43}};
+    script[1] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(2);
+    assert_true(injected[1].valid && injected[1].vector == 14);
+    assert_int_equal(cpu->apic_status, 0x43);
+    // An EOI that the processor carried out goes on to the IOAPIC; halting sees what the page says.
+    v->cpu.rip = 0x1000;
+    script[0] = (struct exit){.kind = BASALT_EXIT_APIC_EOI, .vector = 0x43};
+    script[1] = (struct exit){.kind = BASALT_EXIT_HLT, .insn_length = 1};
+    script[2] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
+    run(3);
+    assert_int_equal(runs, 2);
+    assert_int_equal(v->blocked, BLOCK_HALT); // IF is clear
+    v->cpu.rflags |= IF;
+    vcpu_unblock(v, BLOCK_HALT);
+    sched_remove(&this_queue()->queue, &v->sched);
+    script[0] = script[2];
+    run(1);
+    assert_false(v->halted);
+    assert_int_equal(runs, 1);
 }
 
 static void test_nmi(void **state unused) {
@@ -539,6 +582,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_every_kind_has_its_row, end),
         TEST(test_halt_and_wake),
+        TEST(test_apicv),
         TEST(test_interrupt_window),
         TEST(test_nmi),
         TEST(test_interrupted_delivery),

@@ -84,8 +84,8 @@ static struct guest *add(enum behaviour behaviour, u32 weight, u32 cap) {
     g->period = 10 * MS;
     host_set_mode(g->v, MODE_32);
     g->v->cpu.rflags = 2 | BIT(9);
-    g->v->lapic.svr = 0x1ff;
-    g->v->lapic.lvt[LVT_TIMER] = 0x40000 | 0x50; // TSC deadline
+    *vlapic_reg(&g->v->lapic, LAPIC_SVR) = 0x1ff;
+    *vlapic_reg(&g->v->lapic, LAPIC_LVT_TIMER) = LVT_TIMER_DEADLINE | 0x50; // TSC deadline
     vcpu_unblock(g->v, BLOCK_NEW);
     assert_int_equal(domain_control(g->d, BASALT_OP_RESUME), 0);
     return g;

@@ -5,7 +5,7 @@
 // and their back-off, two guests for one partition, too little memory.
 //
 // sources: dom0/toolstack/domain.c dom0/toolstack/domain_start.c dom0/toolstack/domain_end.c
-// sources: dom0/toolstack/domain_load.c dom0/toolstack/domain_report.c dom0/toolstack/screen.c dom0/toolstack/text.c dom0/toolstack/loader.c
+// sources: dom0/toolstack/domain_load.c dom0/toolstack/domain_report.c dom0/toolstack/check_vmx.c dom0/toolstack/check_svm.c dom0/toolstack/screen.c dom0/toolstack/text.c dom0/toolstack/loader.c
 // sources: dom0/toolstack/loader_linux.c dom0/toolstack/loader_elf.c dom0/toolstack/loader_pvh.c
 // sources: dom0/toolstack/loader_multiboot.c dom0/toolstack/loader_multiboot2.c dom0/toolstack/config.c
 // sources: dom0/toolstack/config_value.c dom0/lib/event.c dom0/lib/timer.c dom0/lib/log.c dom0/lib/kernel_log.c dom0/lib/boot.c

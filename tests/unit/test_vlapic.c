@@ -21,6 +21,7 @@
 #define ON      0x100u // SVR: software enable
 
 static struct vlapic v;
+static u32 page[1024];
 static const struct vlapic_effect nothing;
 
 static struct vlapic_effect put(u32 offset, u32 value, u64 now) {
@@ -33,7 +34,7 @@ static struct vlapic_effect wrmsr_at(u32 msr, u64 value) {
 
 static int fresh(void **state) {
     (void)state;
-    vlapic_init(&v, 5, false, TSC_KHZ);
+    vlapic_init(&v, page, 5, false, TSC_KHZ);
     put(0xf0, ON | 0xff, 0);
     return 0;
 }
@@ -46,7 +47,7 @@ static int fresh_x2apic(void **state) {
 
 static void power_up(void **state) {
     (void)state;
-    vlapic_init(&v, 3, true, TSC_KHZ);
+    vlapic_init(&v, page, 3, true, TSC_KHZ);
     assert_int_equal(v.apic_base, 0xfee00900);
     assert_int_equal(get(0x20, 0), 3u << 24);
     assert_int_equal(get(0x30, 0), 0x00050014);
@@ -192,7 +193,7 @@ static void one_shot(void **state) {
         unsigned shift = (unsigned)rand() % 8;
         u64 start = (u64)rand() << rand() % 24;
         initial += !initial;
-        vlapic_init(&v, 0, true, khz);
+        vlapic_init(&v, page, 0, true, khz);
         put(0xf0, ON, start);
         put(0x3e0, divide_codes[shift], start);
         put(0x320, 0x31, start);
@@ -288,7 +289,7 @@ static void timer_mask_and_mode_changes(void **state) {
     // Due when the mask is set: it had fired by then.
     put(0x380, 1000, 20000);
     put(0x320, 0x10042, 30000);
-    assert_true(v.irr[1] & BIT(1));
+    assert_true(*vlapic_reg(&v, LAPIC_IRR + 2) & BIT(1));
     // To TSC-deadline mode and back disarms.
     put(0x320, 0x41, 30000);
     put(0x380, 1000, 30000);
@@ -483,7 +484,7 @@ static void base_transitions(void **state) {
     (void)state;
     for (unsigned from = 0; from < 3; from++) {
         for (unsigned to = 0; to < 4; to++) {
-            vlapic_init(&v, 5, false, TSC_KHZ);
+            vlapic_init(&v, page, 5, false, TSC_KHZ);
             v.apic_base = 0xfee00000 | modes[from];
             assert_int_equal(vlapic_base_write(&v, 0xfee00000 | modes[to], 40).fault,
                              !legal[from][to]);
@@ -530,9 +531,9 @@ static void init_keeps_the_mode(void **state) {
     vlapic_reset(&v);
     assert_true(vlapic_x2apic(&v));
     assert_int_equal(v.id, 5);
-    assert_int_equal(v.ldr, 0x20);
+    assert_int_equal(*vlapic_reg(&v, LAPIC_LDR), 0x20);
     assert_int_equal(vlapic_pending(&v), -1);
-    assert_int_equal(v.svr, 0xff);
+    assert_int_equal(*vlapic_reg(&v, LAPIC_SVR), 0xff);
 }
 
 // --- IPIs and destinations
@@ -624,7 +625,7 @@ static void destinations(void **state) {
 static void destinations_x2apic(void **state) {
     (void)state;
     for (u32 id = 0; id < 64; id++) {
-        vlapic_init(&v, id, false, TSC_KHZ);
+        vlapic_init(&v, page, id, false, TSC_KHZ);
         assert_false(vlapic_base_write(&v, v.apic_base | APIC_BASE_X2APIC, 40).fault);
         for (u32 other = 0; other < 64; other++) {
             assert_int_equal(vlapic_match(&v, other, false), other == id);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tests of vmx/check.c: valid control blocks in every mode pass; then each rule is broken alone and must be the one that is
+// Tests of dom0/toolstack/check_vmx.c, on what the kernel's own functions program: valid control blocks in every mode pass; then each rule is broken alone and must be the one that is
 // named. At the end the rules that were named are compared with those in the source: none is without a test.
 //
-// sources: vmx/check.c vmx/caps.c vmx/init.c vmx/regs.c
+// sources: dom0/toolstack/check_vmx.c vmx/caps.c vmx/init.c vmx/regs.c
 
 #include "test_vmx_model.h"
 
@@ -11,22 +11,23 @@ static const char *named[200];
 static unsigned named_count;
 
 static void expect_rule(const char *rule, int line) {
-    const char *found = vmx_check(&vmx_caps);
+    const char *found = vmx_check();
 
     if (!found || strcmp(found, rule))
         fail_msg("line %d: expected \"%s\", got \"%s\"", line, rule, found ? found : "nothing");
     assert_true(named_count < ARRAY_SIZE(named));
+    assert_true(check.value == read_model(NULL, check.field));
     named[named_count++] = rule;
 }
 
 // Makes a valid control block, breaks it by a statement, expects the rule.
-#define BROKEN(model, rule, ...)           \
-    do {                                   \
-        struct cpu_state *cpu = model();   \
-        (void)cpu;                         \
-        assert_null(vmx_check(&vmx_caps)); \
-        __VA_ARGS__;                       \
-        expect_rule(rule, __LINE__);       \
+#define BROKEN(model, rule, ...)         \
+    do {                                 \
+        struct cpu_state *cpu = model(); \
+        (void)cpu;                       \
+        assert_null(vmx_check());        \
+        __VA_ARGS__;                     \
+        expect_rule(rule, __LINE__);     \
     } while (0)
 
 #define PASSES(model, ...)                            \
@@ -34,7 +35,7 @@ static void expect_rule(const char *rule, int line) {
         struct cpu_state *cpu = model();              \
         (void)cpu;                                    \
         __VA_ARGS__;                                  \
-        const char *found = vmx_check(&vmx_caps);     \
+        const char *found = vmx_check();              \
         if (found)                                    \
             fail_msg("line %d: %s", __LINE__, found); \
     } while (0)
@@ -102,26 +103,60 @@ static void test_controls(void **state) {
     BROKEN(model_new, "pin-based controls", or32(PIN_CONTROLS, PIN_POSTED_INTERRUPTS));
     BROKEN(model_new, "pin-based controls", and32(PIN_CONTROLS, ~2u));
     BROKEN(model_new, "primary controls", or32(PRIMARY_CONTROLS, BIT(0)));
-    BROKEN(model_new, "primary controls",
-           or32(PRIMARY_CONTROLS, PRIMARY_CR3_LOAD)); // not used by Basalt
+    BROKEN(model_new, "primary controls", and32(PRIMARY_CONTROLS, ~2u));
+    PASSES(model_new, or32(PRIMARY_CONTROLS, PRIMARY_CR3_LOAD)); // not used by Basalt, but legal
     BROKEN(model_new, "secondary controls", or32(SECONDARY_CONTROLS, BIT(31)));
     BROKEN(model_new, "VM-exit controls", and32(EXIT_CONTROLS, ~EXIT_SAVE_DEBUG & ~1u));
-    BROKEN(model_new, "VM-entry controls", or32(ENTRY_CONTROLS, BIT(10))); // entry to SMM
+    BROKEN(model_new, "VM-entry controls", and32(ENTRY_CONTROLS, ~1u));
+    BROKEN(model_new, "VM-entry controls: SMM", or32(ENTRY_CONTROLS, BIT(10)));
     BROKEN(model_new, "CR3-target count", vmcs_write32(CR3_TARGET_COUNT, 5));
     BROKEN(model_new, "I/O bitmap A: address", vmcs_write64(IO_BITMAP_A, 0x6001));
     BROKEN(model_new, "I/O bitmap B: address", vmcs_write64(IO_BITMAP_B, BIT(40)));
     BROKEN(model_new, "MSR bitmap: address", vmcs_write64(MSR_BITMAP, 0x5800));
-    BROKEN(model_new, "pin-based controls", and32(PIN_CONTROLS, ~PIN_NMI));
-    BROKEN(model_new, "pin-based controls", and32(PIN_CONTROLS, ~PIN_VIRTUAL_NMI));
+    BROKEN(model_new, "virtual NMIs without exits on NMIs", and32(PIN_CONTROLS, ~PIN_NMI));
+    BROKEN(model_new, "NMI window without virtual NMIs", and32(PIN_CONTROLS, ~PIN_VIRTUAL_NMI);
+           or32(PRIMARY_CONTROLS, PRIMARY_NMI_WINDOW));
+    BROKEN(model_new, "unrestricted guest without EPT", and32(SECONDARY_CONTROLS, ~SECONDARY_EPT));
+    PASSES(model_new, and32(PRIMARY_CONTROLS, ~(PRIMARY_IO_BITMAPS | PRIMARY_MSR_BITMAPS));
+           vmcs_write64(IO_BITMAP_A, 1); vmcs_write64(MSR_BITMAP, 1));
     PASSES(model_new, and32(PRIMARY_CONTROLS, ~PRIMARY_DR));
     PASSES(model_new, and32(SECONDARY_CONTROLS, ~SECONDARY_VPID); vmcs_write16(VPID, 0));
     BROKEN(model_new, "VPID 0", vmcs_write16(VPID, 0));
     BROKEN(model_new, "EPT pointer: memory type", vmcs_write64(EPT_POINTER, 0x12301c));
     BROKEN(model_new, "EPT pointer: walk length", vmcs_write64(EPT_POINTER, 0x123026));
     BROKEN(model_new, "EPT pointer: accessed and dirty flags",
-           vmx_caps.ept_vpid &= ~EPT_CAP_ACCESSED_DIRTY);
+           model_msrs[MSR_VMX_EPT_VPID_CAP - MSR_VMX_BASIC] &= ~EPT_CAP_ACCESSED_DIRTY);
     BROKEN(model_new, "EPT pointer: address", vmcs_write64(EPT_POINTER, 0x12389e));
     BROKEN(model_new, "EPT pointer: address", vmcs_write64(EPT_POINTER, BIT(41) | 0x1e));
+}
+
+static void test_apicv(void **state) {
+    u32 tmr[32] = {[0] = 1u << 31, [4] = 2, [28] = 4};
+    struct cpu_state *apicv = model_new_apicv();
+
+    (void)state;
+    PASSES(model_new_apicv);
+    PASSES(model_new_apicv, vmx_apic_mode(cpu, true, tmr));
+    assert_int_equal(vmcs_read64(MSR_BITMAP), 0x6000);
+    assert_true(vmcs_read64(EOI_EXIT_BITMAP(0)) == (BIT(31) | BIT(33)));
+    assert_true(vmcs_read64(EOI_EXIT_BITMAP(3)) == BIT(34));
+    assert_true(vmcs_read32(SECONDARY_CONTROLS) & SECONDARY_X2APIC);
+    vmx_apic_mode(apicv, false, tmr);
+    assert_int_equal(vmcs_read64(MSR_BITMAP), 0x5000);
+    assert_int_equal(vmcs_read32(SECONDARY_CONTROLS) & SECONDARY_APICV,
+                     SECONDARY_VIRTUAL_IRQ | SECONDARY_APIC_REGISTERS);
+    assert_int_equal(vmcs_read32(PRIMARY_CONTROLS) & (PRIMARY_CR8_LOAD | PRIMARY_CR8_STORE), 0);
+    model_new(); // without: nothing of it
+    assert_int_equal(vmcs_read32(SECONDARY_CONTROLS) & SECONDARY_APICV, 0);
+    assert_int_equal(vmcs_read32(PRIMARY_CONTROLS) & PRIMARY_TPR_SHADOW, 0);
+    BROKEN(model_new_apicv, "APIC virtualization without TPR shadow",
+           and32(PRIMARY_CONTROLS, ~PRIMARY_TPR_SHADOW));
+    BROKEN(model_new_apicv, "virtual-APIC page: address",
+           vmcs_write64(VIRTUAL_APIC_ADDRESS, 0x9008));
+    BROKEN(model_new_apicv, "TPR threshold", and32(SECONDARY_CONTROLS, ~SECONDARY_VIRTUAL_IRQ);
+           vmcs_write32(TPR_THRESHOLD, 0x10));
+    BROKEN(model_new_apicv, "virtual-interrupt delivery without exits on interrupts",
+           and32(PIN_CONTROLS, ~PIN_EXTERNAL_INTERRUPT));
 }
 
 static void test_event(void **state) {
@@ -142,9 +177,10 @@ static void test_event(void **state) {
     BROKEN(model_new_64, "event: instruction length", event(EVENT_SOFT_INTERRUPT, 0x80, 0));
     BROKEN(model_new_64, "event: instruction length", event(EVENT_PRIVILEGED_SOFT, 1, 0);
            vmcs_write32(ENTRY_INSN_LENGTH, 16));
-    PASSES(model_new_64, vmx_caps.zero_length = true; event(EVENT_SOFT_INTERRUPT, 0x80, 0));
-    PASSES(model_new_64, vmx_caps.free_error_code = true; event(EVENT_EXCEPTION, EXC_GP, 0));
-    BROKEN(model_new, "event: error code", vmx_caps.free_error_code = true;
+    PASSES(model_new_64, model_msrs[MSR_VMX_MISC - MSR_VMX_BASIC] |= BIT(30);
+           event(EVENT_SOFT_INTERRUPT, 0x80, 0));
+    PASSES(model_new_64, model_msrs[0] |= BIT(56); event(EVENT_EXCEPTION, EXC_GP, 0));
+    BROKEN(model_new, "event: error code", model_msrs[0] |= BIT(56);
            event(EVENT_EXCEPTION, EXC_GP, EVENT_HAS_ERROR));
     PASSES(model_new_64, vmcs_write32(ENTRY_EVENT, 0x7fffffff)); // not valid: not looked at
 }
@@ -312,9 +348,30 @@ static void test_rest(void **state) {
 }
 
 // Every string in a RULE of the source was expected by a test above.
+// Where every rule is kept, the number of the VM instruction's error says what is left.
+static void test_instruction_error(void **state) {
+    static const struct {
+        u32 number;
+        const char *text;
+    } cases[] = {{4, "VMLAUNCH of a VMCS that was launched"},
+                 {5, "VMRESUME of a VMCS that was not launched"},
+                 {7, "invalid control fields"},
+                 {8, "invalid host state"},
+                 {26, "events blocked by MOV SS"},
+                 {12, "VM instruction failed"}};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        model_new();
+        vmcs_write32(INSTRUCTION_ERROR, cases[i].number);
+        assert_string_equal(vmx_check(), cases[i].text);
+        assert_int_equal(check.value, cases[i].number);
+    }
+}
+
 static void test_every_rule_was_broken(void **state) {
     static char text[65536];
-    FILE *source = fopen("vmx/check.c", "r");
+    FILE *source = fopen("dom0/toolstack/check_vmx.c", "r");
     unsigned rules = 0;
 
     (void)state;
@@ -340,12 +397,20 @@ static void test_every_rule_was_broken(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_valid),          cmocka_unit_test(test_controls),
-        cmocka_unit_test(test_event),          cmocka_unit_test(test_registers),
-        cmocka_unit_test(test_code_and_stack), cmocka_unit_test(test_data_segments),
-        cmocka_unit_test(test_vm86),           cmocka_unit_test(test_system_segments),
-        cmocka_unit_test(test_tables_and_rip), cmocka_unit_test(test_activity),
-        cmocka_unit_test(test_rest),           cmocka_unit_test(test_every_rule_was_broken),
+        cmocka_unit_test(test_valid),
+        cmocka_unit_test(test_controls),
+        cmocka_unit_test(test_apicv),
+        cmocka_unit_test(test_event),
+        cmocka_unit_test(test_registers),
+        cmocka_unit_test(test_code_and_stack),
+        cmocka_unit_test(test_data_segments),
+        cmocka_unit_test(test_vm86),
+        cmocka_unit_test(test_system_segments),
+        cmocka_unit_test(test_tables_and_rip),
+        cmocka_unit_test(test_activity),
+        cmocka_unit_test(test_rest),
+        cmocka_unit_test(test_instruction_error),
+        cmocka_unit_test(test_every_rule_was_broken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
 // Tests of vmx/exit.c: exit fields of the VMCS to struct exit, the cases of "Information for VM Exits That Occur During Event
 // Delivery" and of "NMI unblocking due to IRET", and queued events to the entry's fields.
 //
-// sources: vmx/exit.c vmx/check.c vmx/caps.c vmx/init.c vmx/regs.c
+// sources: vmx/exit.c dom0/toolstack/check_vmx.c vmx/caps.c vmx/init.c vmx/regs.c
 
 #include "test_vmx_model.h"
 
@@ -158,6 +158,15 @@ static void test_io(void **state) {
     assert_true(e.string && !e.write);
 }
 
+static void test_eoi(void **state) {
+    (void)state;
+    model_new_64();
+    struct exit e = decode(45, 0x61);
+    assert_int_equal(e.kind, BASALT_EXIT_APIC_EOI);
+    assert_int_equal(e.vector, 0x61);
+    assert_int_equal(e.insn_length, 0); // it comes after the write
+}
+
 static void test_ept_violation(void **state) {
     (void)state;
     model_new_64();
@@ -217,7 +226,7 @@ static void test_vectoring_nmi(void **state) {
     assert_false(nmi_blocked());
     cpu->queued = e.vectoring;
     vmx_queue_event(cpu);
-    assert_null(vmx_check(&vmx_caps));
+    assert_null(vmx_check());
 }
 
 static void test_nmi_unblocking(void **state) {
@@ -253,7 +262,7 @@ static u32 queue(struct event event) {
     model_cpu.queued.valid = true;
     vmx_queue_event(&model_cpu);
     assert_false(model_cpu.queued.valid);
-    const char *rule = vmx_check(&vmx_caps);
+    const char *rule = vmx_check();
     if (rule)
         fail_msg("%s", rule);
     return vmcs_read32(ENTRY_EVENT);
@@ -315,6 +324,7 @@ int main(void) {
         cmocka_unit_test(test_exceptions),
         cmocka_unit_test(test_cr_and_dr),
         cmocka_unit_test(test_io),
+        cmocka_unit_test(test_eoi),
         cmocka_unit_test(test_ept_violation),
         cmocka_unit_test(test_vectoring),
         cmocka_unit_test(test_vectoring_nmi),

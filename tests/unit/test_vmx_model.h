@@ -16,16 +16,19 @@
 #include <cmocka.h>
 
 #include "arch/x86.h"
+#include "toolstack/check.h"
 #include "vmx/vmcs.h"
 #include "vmx/vmx.h"
+
+#include <basalt/hypercall.h>
 
 u64 vmcs_model[VMCS_MODEL_FIELDS];
 bool vmcs_model_written[VMCS_MODEL_FIELDS];
 struct vmx_caps vmx_caps;
+hpa_t vmx_msr_bitmaps = {0x5000}, vmx_io_bitmap = {0x8000};
 
 // MSRs 0x480 to 0x490 of Bochs' corei7_haswell_4770, then IA32_FEATURE_CONTROL.
-#define MODEL_MSRS  17
-#define MODEL_SIZES 0x3028u // CPUID 0x80000008: 48 linear, 40 physical bits
+#define MODEL_MSRS 17
 static const u64 haswell_msrs[MODEL_MSRS] = {
     0x00d810000000002b, 0x0000007f00000016, 0xf7f9fffe0401e172, 0x007fffff00036dff,
     0x0000ffff000011ff, 0x00000000200401e0, 0x0000000080000021, 0x00000000ffffffff,
@@ -52,6 +55,16 @@ static void model_reset_msrs(void) {
     model_feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
 }
 
+unused static uint64_t read_model(void *context unused, uint32_t field) {
+    return field >= BASALT_FIELD_MSR(0) ? model_rdmsr(field - BASALT_FIELD_MSR(0))
+                                        : vmcs_read_raw(field);
+}
+
+unused static struct check check = {.read = read_model, .physical_bits = 40, .linear_bits = 48};
+
+// Names the rule that the VMCS violates.
+#define vmx_check() check_vmx(&check)
+
 unused static unsigned char model_area[PAGE_SIZE];
 unused static struct cpu_state model_cpu;
 
@@ -61,13 +74,13 @@ unused static struct cpu_state *model_new(void) {
     struct refusal why = {0};
 
     model_reset_msrs();
-    assert_int_equal(vmx_caps_read(model_rdmsr, true, MODEL_SIZES, &vmx_caps, &features, &why), 0);
+    assert_int_equal(vmx_caps_read(model_rdmsr, true, &vmx_caps, &features, &why), 0);
     memset(vmcs_model, 0, sizeof(vmcs_model));
     memset(vmcs_model_written, 0, sizeof(vmcs_model_written));
     memset(model_area, 0, sizeof(model_area));
     model_cpu =
         (struct cpu_state){.pages = {NULL, model_area}, .second_level = HPA(0x123000), .tag = 7};
-    vmx_init_controls(&model_cpu, HPA(0x5000), HPA(0x6000));
+    vmx_init_controls(&model_cpu);
     vmx_init_guest(&model_cpu);
     vmcs_writenat(GUEST_RIP, model_cpu.rip);
     vmcs_writenat(GUEST_RFLAGS, model_cpu.rflags);
@@ -80,6 +93,15 @@ unused static void model_segment(unsigned index, u16 selector, u64 base, u32 lim
         &model_cpu, index,
         &(struct basalt_segment){
             .selector = selector, .base = base, .limit = limit, .attributes = attributes});
+}
+
+// The same with APIC virtualization.
+unused static struct cpu_state *model_new_apicv(void) {
+    struct cpu_state *cpu = model_new();
+
+    cpu->virtual_apic = HPA(0x9000);
+    vmx_init_controls(cpu);
+    return cpu;
 }
 
 // The same processor in flat protected mode, without paging.
