@@ -3,7 +3,7 @@
 // The flushes of the SVM backend and of the second-level builder against tagged TLBs (tlb.h): ASIDs that run out, with
 // and without flush-by-ASID, processors that change CPUs, domains whose tables are given to the next one.
 //
-// sources: ept/ept.c ept/format.c svm/asid.c svm/registers.c svm/event.c svm/exit.c svm/check.c
+// sources: ept/format.c svm/asid.c svm/registers.c svm/event.c svm/exit.c
 // cflags: -iquote tests/model/shim -Wno-unused-function
 
 #include "svm/svm.c"
@@ -61,7 +61,6 @@ static void start(void) {
 
     sigaction(SIGILL, &action, NULL);
     sigaction(SIGSEGV, &action, NULL);
-    svm_widths = (struct svm_widths){48, 48};
     for (current_cpu = 0; current_cpu < CPUS; current_cpu++) {
         model_cpus[current_cpu].id = current_cpu;
         svm_run_init(ASIDS);

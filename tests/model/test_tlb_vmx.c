@@ -3,7 +3,7 @@
 // The flushes of the VMX backend and of the second-level builder against tagged TLBs (tlb.h): VPIDs, EPT pointers,
 // INVEPT, INVVPID, processors that change CPUs, domains whose tables and VPIDs are given to the next one.
 //
-// sources: ept/ept.c ept/format.c
+// sources: ept/format.c
 // cflags: -iquote tests/model/shim -include tests/model/shim/vmx/access.h -Wno-unused-function
 
 #include "arch/x86.h"
@@ -133,7 +133,7 @@ struct spec spec; // nothing is needed
 #pragma weak vmx_write_msr
 #pragma weak vmx_clear_shadow
 #pragma weak vmx_queue_event
-#pragma weak vmx_check
+#pragma weak vmx_apic_mode
 #pragma weak vmx_guest_table_in
 #pragma weak panic
 #pragma weak vmx_enter_guarded

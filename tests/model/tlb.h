@@ -10,7 +10,7 @@
 
 #pragma once
 
-#include "ept/ept.h"
+#include "ept/ept.c" // on the model's own arch/paging.h
 #include "guest/backend.h"
 
 #include <setjmp.h>
@@ -165,7 +165,7 @@ static void *page_alloc(void *context unused) {
 static void page_release(void *context unused, void *page) { free_pages[free_count++] = page; }
 static hpa_t page_hpa(const void *page) { return HPA((u64)page); }
 static void *page_pointer(hpa_t hpa) { return (void *)hpa.v; }
-static const struct ept_allocator pages = {page_alloc, page_release, page_hpa, page_pointer};
+static const struct ept_allocator pages = {page_alloc, page_release};
 
 // ---- What the kernel does ----
 
