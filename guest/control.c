@@ -204,20 +204,17 @@ void handle_rdmsr(struct vcpu *v, const struct exit *e) {
 
 // Gives the guest kvmclock's page, in the order that its protocol wants.
 static void write_system_time(struct vcpu *v) {
-    u64 now = guest_tsc(v);
-    struct pvclock_scale scale = pvclock_scale((u32)tsc_khz);
-
     if (!(v->msrs.system_time & 1))
         return;
-    struct pvclock_time t = pvclock_time(scale, &v->time_version, now, pvclock_ns(scale, now));
+    struct pvclock_time t =
+        pvclock_time(pvclock_scale((u32)tsc_khz), &v->time_version, guest_tsc(v));
     // Where there is no memory the guest gets no time: it is told by nothing but that.
     (void)!memory_write(v->domain, GPA(v->msrs.system_time & ~1ull), &t, sizeof(t));
 }
 
 static void write_wall_clock(struct vcpu *v) {
-    u32 version = 0;
-    u64 boot = wall_clock_ns + tsc_to_ns(-v->domain->tsc_offset); // when this domain's TSC was 0
-    struct pvclock_wall w = pvclock_wall(&version, boot, 0);
+    // When this domain's TSC was 0.
+    struct pvclock_wall w = pvclock_wall(wall_clock_ns + tsc_to_ns(-v->domain->tsc_offset));
 
     (void)!memory_write(v->domain, GPA(v->msrs.wall_clock), &w, sizeof(w));
 }

@@ -8,80 +8,75 @@
 
 #define CAP_WC     BIT(10) // write-combining is supported
 #define MASK_VALID BIT(11)
+#define MTRR_TYPES 0x73u // by number: UC, WC, WT, WP, WB
+#define PAT_TYPES  0xf3u // and UC-
+
+// Runs of registers, as they follow each other in struct mtrr_state: of which bytes are types, and which other bits may
+// be set.
+static const struct run {
+    u32 first, count;
+    u8 types; // from bit 0 on
+    bool pages;
+    u64 more;
+} runs[] = {
+    {MSR_MTRR_DEF_TYPE, 1, 1, false, MTRR_DEF_ENABLE | MTRR_DEF_FIXED_ENABLE},
+    {0x250, 1, 8, false, 0}, // 64 KiB each from 0
+    {0x258, 2, 8, false, 0}, // 16 KiB each from 0x80000
+    {0x268, 8, 8, false, 0}, // 4 KiB each from 0xc0000
+    {MSR_MTRR_PHYS_BASE0, 2 * MTRR_VARIABLE, 0, true, 0},
+};
+
+// Position in `registers` and the run that has it; NULL: no MTRR, or the capabilities.
+static const struct run *find(u32 msr, unsigned *at) {
+    *at = 0;
+    for (const struct run *run = runs; run < runs + ARRAY_SIZE(runs); run++) {
+        if (msr - run->first < run->count) {
+            *at += msr - run->first;
+            return run;
+        }
+        *at += run->count;
+    }
+    return NULL;
+}
+
+// Whether each of the lowest `count` bytes is one of the types in the set.
+static bool types_legal(u64 value, unsigned count, u32 set) {
+    for (; count; count--, value >>= 8)
+        if ((value & 0xff) > 7 || !(set >> (value & 7) & 1))
+            return false;
+    return true;
+}
+
+bool pat_legal(u64 value) { return types_legal(value, 8, PAT_TYPES); }
 
 void mtrr_init(struct mtrr_state *m) {
-    *m = (struct mtrr_state){.def_type = MTRR_DEF_ENABLE | MEMORY_WB};
+    *m = (struct mtrr_state){.registers[0] = MTRR_DEF_ENABLE | MEMORY_WB};
 }
-
-#define FIX_64K 0x250u
-#define FIX_16K 0x258u // two
-#define FIX_4K  0x268u // eight
-
-// Position in `fixed`: 64 KiB each from 0, 16 KiB each from 0x80000, 4 KiB each from 0xc0000; -1: none of them.
-static int fixed_index(u32 msr) {
-    if (msr == FIX_64K)
-        return 0;
-    if (msr - FIX_16K < 2)
-        return (int)(msr - FIX_16K) + 1;
-    return msr - FIX_4K < 8 ? (int)(msr - FIX_4K) + 3 : -1;
-}
-
-static bool is_variable(u32 msr) { return msr - MSR_MTRR_PHYS_BASE0 < 2 * MTRR_VARIABLE; }
 
 bool mtrr_owns(u32 msr) {
-    return msr == MSR_MTRR_CAP || msr == MSR_MTRR_DEF_TYPE || is_variable(msr) ||
-           fixed_index(msr) >= 0;
+    unsigned at;
+
+    return msr == MSR_MTRR_CAP || find(msr, &at);
 }
 
 u64 mtrr_read(const struct mtrr_state *m, u32 msr) {
-    if (msr == MSR_MTRR_CAP)
-        return MTRR_VARIABLE | MTRR_CAP_FIXED | CAP_WC;
-    if (msr == MSR_MTRR_DEF_TYPE)
-        return m->def_type;
-    return is_variable(msr) ? m->variable[msr - MSR_MTRR_PHYS_BASE0] : m->fixed[fixed_index(msr)];
-}
+    unsigned at;
 
-static bool type_legal(u64 type) {
-    return type == MEMORY_UC || type == MEMORY_WC || type == MEMORY_WT || type == MEMORY_WP ||
-           type == MEMORY_WB;
-}
-
-static bool fixed_legal(u64 value) {
-    for (unsigned byte = 0; byte < 8; byte++)
-        if (!type_legal(value >> byte * 8 & 0xff))
-            return false;
-    return true;
-}
-
-bool pat_legal(u64 value) {
-    for (unsigned byte = 0; byte < 8; byte++) {
-        u64 type = value >> byte * 8 & 0xff;
-        if (!type_legal(type) && type != MEMORY_UC_MINUS)
-            return false;
-    }
-    return true;
+    return find(msr, &at) ? m->registers[at] : MTRR_VARIABLE | MTRR_CAP_FIXED | CAP_WC;
 }
 
 bool mtrr_write(struct mtrr_state *m, u32 msr, u64 value, unsigned phys_bits) {
-    u64 pages = (BIT(phys_bits) - 1) & PAGE_MASK;
+    unsigned at;
+    const struct run *run = find(msr, &at);
 
-    if (msr == MSR_MTRR_CAP)
+    if (!run)
         return false;
-    if (msr == MSR_MTRR_DEF_TYPE) {
-        if ((value & ~(MTRR_DEF_ENABLE | MTRR_DEF_FIXED_ENABLE | 0xff)) ||
-            !type_legal(value & 0xff))
-            return false;
-        m->def_type = value;
-    } else if (is_variable(msr)) {
-        bool legal = msr & 1 ? !(value & ~(pages | MASK_VALID))
-                             : !(value & ~(pages | 0xff)) && type_legal(value & 0xff);
-        if (!legal)
-            return false;
-        m->variable[msr - MSR_MTRR_PHYS_BASE0] = value;
-    } else {
-        if (!fixed_legal(value))
-            return false;
-        m->fixed[fixed_index(msr)] = value;
-    }
+    bool mask = run->pages && msr & 1; // base, mask, base, ...
+    unsigned types = run->pages ? !mask : run->types;
+    u64 may = run->more | (run->pages ? (BIT(phys_bits) - 1) & PAGE_MASK : 0) |
+              (mask ? MASK_VALID : 0) | (types == 8 ? ~0ull : BIT(8 * types) - 1);
+    if (value & ~may || !types_legal(value, types, MTRR_TYPES))
+        return false;
+    m->registers[at] = value;
     return true;
 }

@@ -8,12 +8,9 @@
 #include "arch/types.h"
 
 #define MTRR_VARIABLE 8u
-#define MTRR_FIXED    11u
 
 struct mtrr_state {
-    u64 def_type;
-    u64 fixed[MTRR_FIXED];
-    u64 variable[2 * MTRR_VARIABLE]; // base, mask, base, ...
+    u64 registers[1 + 11 + 2 * MTRR_VARIABLE]; // default type; fixed ranges; base, mask, base, ...
 };
 
 /// What firmware leaves behind: MTRRs on, everything write-back. (Linux uses no PAT where they are off.)

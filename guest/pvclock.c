@@ -25,25 +25,21 @@ u64 pvclock_ns(struct pvclock_scale scale, u64 tsc) {
     return (u64)(((unsigned __int128)shifted * scale.mul) >> 32);
 }
 
-struct pvclock_time pvclock_time(struct pvclock_scale scale, u32 *version, u64 tsc, u64 ns) {
-    *version += 2;
+struct pvclock_time pvclock_time(struct pvclock_scale scale, u32 *version, u64 tsc) {
     return (struct pvclock_time){
-        .version = *version,
+        .version = *version += 2,
         .tsc_timestamp = tsc,
-        .system_time = ns,
+        .system_time = pvclock_ns(scale, tsc),
         .tsc_to_system_mul = scale.mul,
         .tsc_shift = scale.shift,
         .flags = PVCLOCK_TSC_STABLE,
     };
 }
 
-struct pvclock_wall pvclock_wall(u32 *version, u64 wall_ns, u64 ns) {
-    u64 boot = wall_ns > ns ? wall_ns - ns : 0;
-
-    *version += 2;
+struct pvclock_wall pvclock_wall(u64 boot_ns) {
     return (struct pvclock_wall){
-        .version = *version,
-        .sec = (u32)(boot / NS_PER_SECOND),
-        .nsec = (u32)(boot % NS_PER_SECOND),
+        .version = 2,
+        .sec = (u32)(boot_ns / NS_PER_SECOND),
+        .nsec = (u32)(boot_ns % NS_PER_SECOND),
     };
 }

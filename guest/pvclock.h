@@ -38,8 +38,7 @@ struct pvclock_scale {
 struct pvclock_scale pvclock_scale(u32 tsc_khz);
 /// ns that `tsc` ticks last, computed as a guest does.
 u64 pvclock_ns(struct pvclock_scale scale, u64 tsc);
-/// The time page's contents: at guest TSC `tsc` the guest's system time is `ns`. *version (even) is advanced by 2;
-/// a caller that copies to memory a guest reads meanwhile writes version - 1 first, the rest next, and `version` last.
-struct pvclock_time pvclock_time(struct pvclock_scale scale, u32 *version, u64 tsc, u64 ns);
-/// The wall clock's contents when the time since the Unix epoch is `wall_ns` and system time is `ns`.
-struct pvclock_wall pvclock_wall(u32 *version, u64 wall_ns, u64 ns);
+/// The time page's contents at guest TSC `tsc`; system time began when that was 0. *version (even) is advanced by 2.
+struct pvclock_time pvclock_time(struct pvclock_scale scale, u32 *version, u64 tsc);
+/// The wall clock's contents when system time 0 was `boot_ns` after the Unix epoch.
+struct pvclock_wall pvclock_wall(u64 boot_ns);

@@ -38,7 +38,7 @@ static void scale_is_exact(void **state) {
 static void time_page(void **state) {
     u32 version = 4;
     struct pvclock_scale scale = pvclock_scale(2500000);
-    struct pvclock_time t = pvclock_time(scale, &version, 1000, 77);
+    struct pvclock_time t = pvclock_time(scale, &version, 1000);
 
     (void)state;
     assert_int_equal(version, 6);
@@ -47,19 +47,16 @@ static void time_page(void **state) {
     // What a guest does: system_time + ((tsc - timestamp) << shift) * mul >> 32.
     u64 now = t.system_time + pvclock_ns((struct pvclock_scale){t.tsc_to_system_mul, t.tsc_shift},
                                          1000 + 2500000000ull - t.tsc_timestamp);
-    assert_in_range(now, 77 + 1000000000 - 2, 77 + 1000000000);
+    assert_in_range(now, 1000000000 + 400 - 2, 1000000000 + 400);
 }
 
 static void wall_clock(void **state) {
-    u32 version = 0;
-    struct pvclock_wall w = pvclock_wall(&version, 1700000000ull * 1000000000 + 5, 1000000000);
+    struct pvclock_wall w = pvclock_wall(1699999999ull * 1000000000 + 5);
 
     (void)state;
     assert_int_equal(w.version, 2);
     assert_int_equal(w.sec, 1699999999);
     assert_int_equal(w.nsec, 5);
-    w = pvclock_wall(&version, 10, 20); // a machine without a wall clock
-    assert_int_equal(w.sec | w.nsec, 0);
 }
 
 int main(void) {
