@@ -122,7 +122,7 @@ class Arena:
 
 
 def arena_image(image, elves, **parameters):
-    guests = {"h32": config("h32", 32), "h64": config("h64", 64),
+    guests = {"big": config("big", 64, memory="160M", disk=None), "h32": config("h32", 32), "h64": config("h64", 64),
               "neighbour": config("neighbour", 64, "neighbour", vcpus=1, disk=None)}
     modules = [(path, name) for name, path in elves.items()]
     return image(linux=False, guests=guests, modules=[*modules, (b"\0" * 65536, "disk.img")], **parameters)
