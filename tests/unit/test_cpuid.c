@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include <basalt/hypercall.h>
 #include "guest/cpuid.h"
 
 #define EXT 0x80000000u
@@ -310,7 +311,7 @@ static void hypervisor_leaves(void **state) {
     memcpy(text, &r.ebx, 12);
     assert_string_equal(text, "BasaltBasalt");
     assert_int_equal(r.eax, 0x40000101);
-    assert_regs(ask(0x40000101, 0), 1, 0, 0, 0);
+    assert_regs(ask(0x40000101, 0), BASALT_ABI_VERSION, 0, 0, 0);
     assert_regs(ask(0x40000200, 0), 0, 0, 0, 0);
 }
 

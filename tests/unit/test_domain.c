@@ -66,7 +66,7 @@ static void test_create_and_destroy(void **state unused) {
     assert_int_equal(info.memory_quota, 64 * KIB);
     assert_int_equal(info.memory_bytes, d->charged);
     u32 id = d->id;
-    assert_int_equal(host_destroy(d), 1);
+    assert_int_equal(host_destroy(d), 2); // the empty table alone is a step
     assert_null(domain_by_id(id));
     d = host_domain("two", 64 * KIB);
     assert_int_not_equal(d->id, id);
