@@ -3,7 +3,7 @@
 // The flushes of the SVM backend and of the second-level builder against tagged TLBs (tlb.h): ASIDs that run out, with
 // and without flush-by-ASID, processors that change CPUs, domains whose tables are given to the next one.
 //
-// sources: ept/format.c svm/asid.c svm/registers.c svm/event.c svm/exit.c
+// sources: ept/format.c svm/asid.c svm/registers.c svm/event.c svm/exit.c dom0/toolstack/check_svm.c
 // cflags: -iquote tests/model/shim -Wno-unused-function
 
 #include "svm/svm.c"
@@ -17,6 +17,7 @@
 const struct backend *backend = &svm_backend;
 
 #include "tests/model/tlb.h"
+#include "toolstack/check.h"
 
 enum { ASIDS = 6 };
 
@@ -31,9 +32,27 @@ struct cpu *this_cpu(void) {
 static bool of_asid(const struct translation *t, u64 asid, u64 b unused) { return t->tag == asid; }
 static bool any(const struct translation *t unused, u64 a unused, u64 b unused) { return true; }
 
+static uint64_t read_block(void *vmcb, uint32_t field) {
+    uint64_t value;
+
+    if (field == BASALT_FIELD_SVM_FEATURES)
+        return svm_features.flush_by_asid ? CPUID_8A_EDX_FLUSH_BY_ASID : 0;
+    memcpy(&value, (u8 *)vmcb + field, sizeof(value));
+    return value;
+}
+
+// What the backend makes is legal by the rules that dom0 holds refused blocks to.
+static void assert_legal(struct vmcb *vmcb) {
+    struct check check = {
+        .read = read_block, .context = vmcb, .physical_bits = 52, .linear_bits = 48};
+
+    assert_null(check_svm(&check));
+}
+
 void svm_enter(u64 gprs[16] unused, hpa_t at, hpa_t host unused) {
     struct vmcb *vmcb = pool_ptr(at);
 
+    assert_legal(vmcb);
     assert_in_range(vmcb->asid, 1, ASIDS - 1);
     assert_true(vmcb->tlb_control != TLB_CONTROL_FLUSH_ASID || svm_features.flush_by_asid);
     if (vmcb->tlb_control == TLB_CONTROL_FLUSH_ALL)
