@@ -13,6 +13,7 @@
 #define DIGIT_WAIT_NS (700 * NS_PER_MS) // after the key, so long does a digit choose
 #define CONTEXT_BYTES 200u              // of the last line, shown again when there is nothing new
 #define LINE_BYTES    160u
+#define QUESTION_MAX  16u
 
 // What a guest prints is its own affair while it is shown; it must not spoil what is shown after
 // it. This ends a sequence that it left open (CAN, ST), and takes back character set, modes,
@@ -34,13 +35,41 @@ void screen_write(struct screen *s, const char *bytes, size_t length) {
     }
 }
 
-// Sends [from, head) of the ring to the console.
-static void replay(struct screen *s, u64 from) {
-    while (from < s->head) {
-        u64 at = from % s->size, piece = MIN(s->head - from, s->size - at);
+static void send(const struct screen *s, u64 from, u64 to) {
+    while (from < to) {
+        u64 at = from % s->size, piece = MIN(to - from, s->size - at);
         console_write(s->ring + at, piece);
         from += piece;
     }
+}
+
+// The bytes of a question to the terminal (CSI ... n: where is the cursor; CSI ... c: what are you) at `at`, 0 if
+// there is none.
+static u64 question_length(const struct screen *s, u64 at) {
+    if (s->ring[at % s->size] != 0x1b || at + 1 >= s->head || s->ring[(at + 1) % s->size] != '[')
+        return 0;
+    for (u64 end = at + 2; end < s->head && end < at + QUESTION_MAX; end++) {
+        char c = s->ring[end % s->size];
+        if (c == 'n' || c == 'c')
+            return end + 1 - at;
+        if (c < '0' || c > '?') // no parameter
+            return 0;
+    }
+    return 0;
+}
+
+// Sends [from, head) of the ring to the console, but for questions: nobody waits for their answers any more, which would
+// be taken for typed.
+static void replay(struct screen *s, u64 from) {
+    for (u64 at = from; at < s->head;) {
+        u64 question = question_length(s, at);
+        if (question) {
+            send(s, from, at);
+            from = at + question;
+        }
+        at += MAX(question, 1u);
+    }
+    send(s, from, s->head);
     s->seen = s->head;
 }
 

@@ -365,6 +365,21 @@ static void test_removal(void **state) {
 
 // A guest's open sequences and modes end with its being shown; what it has queued without end does
 // not keep dom0 waiting.
+// The answer to a question in kept output would come as if it were typed.
+static void test_old_questions(void **state) {
+    (void)state;
+    output(0, "a\x1b[6n\x1b[1mb\x1b[?1;2cc\x1b[99999999999999999999n\x1b[");
+    size_t before = strlen(host_console);
+    type("\x1d"
+         "1");
+    assert_non_null(strstr(host_console + before, "a\x1b[1mbc\x1b[99999999999999999999n\x1b["));
+    before = strlen(host_console);
+    output(0, "6n\x1b[6n"); // what is asked while it is shown is the guest's affair
+    assert_string_equal(host_console + before, "6n\x1b[6n");
+    type("\x1d"
+         "0");
+}
+
 static void test_terminal_given_back(void **state) {
     (void)state;
     type("\x1d"
@@ -453,6 +468,7 @@ int main(void) {
         cmocka_unit_test_setup(test_messages, setup),
         cmocka_unit_test_setup(test_switching, setup),
         cmocka_unit_test_setup(test_kept_output, setup),
+        cmocka_unit_test_setup(test_old_questions, setup),
         cmocka_unit_test_setup(test_typing, setup),
         cmocka_unit_test_setup(test_removal, setup),
         cmocka_unit_test_setup(test_terminal_given_back, setup),
