@@ -153,7 +153,7 @@ void handle_cpuid(struct vcpu *v, const struct exit *e) {
     struct cpuid_vcpu state = {.apic_id = v->index,
                                .vcpus = v->domain->vcpu_count,
                                .xcr0 = xstate_mask ? xgetbv(0) : 0,
-                               .cr4 = backend->read(&v->cpu, REG_CR4),
+                               .cr4 = v->cpu.cr4_guest, // OSXSAVE is never the guest's alone
                                .apic_on = vlapic_on(&v->lapic)};
     struct cpuid r =
         cpuid_guest(&guest_cpuid, &state, (u32)gprs[BASALT_RAX], (u32)gprs[BASALT_RCX]);

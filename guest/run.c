@@ -14,13 +14,17 @@
 #include "kernel/schedule.h"
 #include "kernel/trace.h"
 
+// TF: a trap after the instruction.
+static __attribute__((noinline)) void single_step(struct vcpu *v) {
+    backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | DR6_BS);
+    vcpu_exception(v, EXC_DB, false, 0);
+}
+
 void vcpu_skip(struct vcpu *v, unsigned length) {
     v->cpu.rip += length;
+    if (unlikely(v->cpu.rflags & RFLAGS_TF))
+        single_step(v);
     backend->clear_shadow(&v->cpu);
-    if (unlikely(v->cpu.rflags & BIT(8))) { // TF: a trap after the instruction
-        backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | BIT(14));
-        vcpu_exception(v, EXC_DB, false, 0);
-    }
 }
 
 void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) {

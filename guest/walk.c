@@ -262,14 +262,16 @@ static NOINLINE bool decode_anew(struct vcpu *v, const struct code *c, const u8 
     return false;
 }
 
-bool guest_decode(struct vcpu *v, struct insn *insn) {
+// Decodes the instruction at RIP; what it returns lasts until the next one is decoded. NULL: an exception was queued, or the
+// domain ended.
+static const struct insn *decode_current(struct vcpu *v) {
     struct code c = current_code(v);
     struct fetched *f = &fetched[this_cpu()->id];
     struct decoded *kept = &f->decoded[c.linear % DECODED];
     u64 offset = c.linear & ~PAGE_MASK;
 
     if (unlikely(!same_way(v, &c, &f->way)) && !find_code(v, &c, &f->way))
-        return false;
+        return NULL;
     const u8 *bytes = f->way.window + offset;
     u64 code[2] = {0, 0};
     bool whole = offset <= PAGE_SIZE - sizeof(code);
@@ -279,17 +281,23 @@ bool guest_decode(struct vcpu *v, struct insn *insn) {
     bool same = whole && kept->code[0] == code[0] && kept->code[1] == (code[1] & insn_mask(7)) &&
                 kept->mode == c.mode && kept->insn.length;
     if (!same && !decode_anew(v, &c, bytes, kept))
-        return false;
-    *insn = kept->insn;
-    return true;
+        return NULL;
+    return &kept->insn;
+}
+
+bool guest_decode(struct vcpu *v, struct insn *insn) {
+    const struct insn *found = decode_current(v);
+
+    if (found)
+        *insn = *found;
+    return found;
 }
 
 unsigned guest_insn_length(struct vcpu *v, const struct exit *e) {
-    struct insn insn;
-
     if (likely(e->insn_length))
         return e->insn_length;
-    return guest_decode(v, &insn) ? insn.length : 0;
+    const struct insn *insn = decode_current(v);
+    return insn ? insn->length : 0;
 }
 
 bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes, bool write,

@@ -141,28 +141,21 @@ void schedule_poll(void) {
     timer_run(&q->timers, rdtsc(), TIMERS_AT_ONCE);
 }
 
-u64 schedule_deadline(void) {
+void schedule_catch_up(u64 now) {
     struct runqueue *q = this_queue();
+    u64 deadline = schedule_deadline(q);
 
-    return MIN(timer_next(&q->timers), q->slice_end);
-}
-
-bool schedule_due(void) {
-    struct runqueue *q = this_queue();
-    u64 now = rdtsc(), deadline = schedule_deadline();
-
-    if (unlikely(deadline <= now || q->armed <= now)) {
+    if (deadline <= now || q->armed <= now) {
         timer_run(&q->timers, now, TIMERS_AT_ONCE);
         q->resched |= q->slice_end <= now;
         q->armed = ~0ull; // it has rung, or is about to
-        deadline = schedule_deadline();
+        deadline = schedule_deadline(q);
     }
     // Where the timer is set to an earlier time it stays: one needless interrupt costs less than setting it at each switch.
     if (deadline < q->armed && !q->resched) {
         q->armed = deadline;
         apic_timer_set(deadline);
     }
-    return q->resched;
 }
 
 static struct vcpu *pick(struct runqueue *q) {

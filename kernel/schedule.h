@@ -34,10 +34,23 @@ must_check int schedule_init(void);
 noreturn void schedule_loop(void);
 /// Takes in what interrupts left behind: timers, device interrupts, the console.
 void schedule_poll(void);
-/// Whether the current vCPU shall leave the CPU. Cheap: called before each entry.
-bool schedule_due(void);
+/// Does what is due at `now` (TSC) and sets the hardware timer for what comes next.
+void schedule_catch_up(u64 now);
+
 /// The next TSC at which something has to be done on this CPU.
-u64 schedule_deadline(void);
+static inline u64 schedule_deadline(const struct runqueue *q) {
+    return MIN(timer_next(&q->timers), q->slice_end);
+}
+
+/// Whether the current vCPU shall leave the CPU. Called before each entry: inline, and short when nothing is due.
+static inline bool schedule_due(void) {
+    struct runqueue *q = this_queue();
+    u64 now = rdtsc(), deadline = schedule_deadline(q);
+
+    if (unlikely(deadline < q->armed || deadline <= now || q->armed <= now))
+        schedule_catch_up(now);
+    return q->resched;
+}
 /// Removes a vCPU that is going away from queue and CPU.
 void schedule_forget(struct vcpu *v);
 /// The current vCPU gives up the rest of its slice.

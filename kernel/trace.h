@@ -31,11 +31,12 @@ static inline void trace(unsigned event, unsigned domain, unsigned vcpu, u64 a, 
 
     if (unlikely(!t))
         return;
-    struct basalt_trace_record *r = &t->records[t->head & (t->count - 1)];
+    u64 head = t->head;
+    struct basalt_trace_record *r = &t->records[head & (t->count - 1)];
     r->tsc = rdtsc();
     // Event, domain, vCPU and sequence number, as one word.
-    *(u64 *)&r->event = (u16)event | (u64)(u16)domain << 16 | (u64)(u16)vcpu << 32 | t->head << 48;
+    *(u64 *)&r->event = (u16)event | (u64)(u16)domain << 16 | (u64)(u16)vcpu << 32 | head << 48;
     r->args[0] = a;
     r->args[1] = b;
-    __atomic_store_n(&t->head, t->head + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&t->head, head + 1, __ATOMIC_RELEASE);
 }
