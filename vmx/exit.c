@@ -93,7 +93,7 @@ static const struct {
     [3] = {BASALT_EXIT_INIT, false, NULL},
     [7] = {BASALT_EXIT_IRQ_WINDOW, false, NULL},
     [8] = {BASALT_EXIT_NMI_WINDOW, false, NULL},
-    [9] = {BASALT_EXIT_TASK_SWITCH, INSN, NULL},
+    [9] = {BASALT_EXIT_TASK_SWITCH, false, NULL}, // an event's delivery may be what switches
     [10] = {BASALT_EXIT_CPUID, INSN, NULL},
     [11] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // GETSEC
     [12] = {BASALT_EXIT_HLT, INSN, NULL},
@@ -169,10 +169,13 @@ struct exit vmx_decode(void) {
     e.kind = rows[reason].kind;
     if (raw & REASON_ENTRY_FAILURE)
         return e;
-    if (rows[reason].insn)
-        e.insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
     if (rows[reason].decode)
         rows[reason].decode(&e);
+    if (rows[reason]
+            .insn) { // an instruction that ran interrupted no delivery, and is no IRET that faulted
+        e.insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
+        return e;
+    }
     e.vectoring = decode_vectoring();
     restore_nmi_blocking(&e);
     return e;

@@ -32,7 +32,7 @@ static void test_kinds(void **state) {
         {1, BASALT_EXIT_INTERRUPT, false},    {2, BASALT_EXIT_TRIPLE_FAULT, false},
         {3, BASALT_EXIT_INIT, false},         {4, BASALT_EXIT_UNKNOWN, false},
         {7, BASALT_EXIT_IRQ_WINDOW, false},   {8, BASALT_EXIT_NMI_WINDOW, false},
-        {9, BASALT_EXIT_TASK_SWITCH, true},   {10, BASALT_EXIT_CPUID, true},
+        {9, BASALT_EXIT_TASK_SWITCH, false},  {10, BASALT_EXIT_CPUID, true},
         {11, BASALT_EXIT_VIRT_INSN, true},    {12, BASALT_EXIT_HLT, true},
         {13, BASALT_EXIT_INVD, true},         {14, BASALT_EXIT_INVLPG, true},
         {15, BASALT_EXIT_RDPMC, true},        {16, BASALT_EXIT_RDTSC, true},
