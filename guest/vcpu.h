@@ -136,6 +136,8 @@ must_check bool guest_decode(struct vcpu *v, struct insn *insn);
 /// The length of the instruction that exited: as the processor told, else decoded. 0: an exception was queued.
 must_check unsigned guest_insn_length(struct vcpu *v, const struct exit *e);
 enum cpu_mode guest_mode(struct vcpu *v);
+/// The same, and the privilege level with one look at the segments.
+enum cpu_mode guest_mode_cpl(struct vcpu *v, unsigned *cpl);
 /// Current privilege level.
 unsigned vcpu_cpl(struct vcpu *v);
 /// Linear address of `offset` in a segment; false: #GP or #SS was queued.

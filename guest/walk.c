@@ -169,13 +169,13 @@ bool guest_copy(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, unsign
 struct code {
     u64 linear;
     enum cpu_mode mode;
-    bool user;
+    u8 cpl;
 };
 
 static struct code current_code(struct vcpu *v) {
     u64 base;
     u32 attributes = backend->code_segment(&v->cpu, &base);
-    struct code c = {(u32)(base + v->cpu.rip), MODE_16, SEGMENT_DPL(attributes) == 3};
+    struct code c = {(u32)(base + v->cpu.rip), MODE_16, (u8)SEGMENT_DPL(attributes)};
 
     if (!(v->cpu.cr0_guest & CR0_PE) || v->cpu.rflags & RFLAGS_VM)
         return c;
@@ -189,6 +189,13 @@ static struct code current_code(struct vcpu *v) {
 }
 
 enum cpu_mode guest_mode(struct vcpu *v) { return current_code(v).mode; }
+
+enum cpu_mode guest_mode_cpl(struct vcpu *v, unsigned *cpl) {
+    struct code c = current_code(v);
+
+    *cpl = c.cpl;
+    return c.mode;
+}
 
 static unsigned bytes_in_page(u64 linear) {
     return (unsigned)MIN((u64)INSN_MAX_LENGTH, PAGE_SIZE - (linear & ~PAGE_MASK));
@@ -206,7 +213,7 @@ unsigned guest_fetch(struct vcpu *v, u8 bytes[16]) {
 // The registers that a translation for a fetch depends on; no two of these share a bit.
 static u64 code_controls(const struct vcpu *v, const struct code *c) {
     return (v->cpu.efer_guest << 32 | v->cpu.cr4_guest) ^ (v->cpu.cr0_guest & CR0_PG) << 32 ^
-           (u64)c->user << 62;
+           (u64)(c->cpl == 3) << 62;
 }
 
 static bool same_way(struct vcpu *v, const struct code *c, const struct code_page *way) {

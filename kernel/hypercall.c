@@ -429,12 +429,13 @@ static void read_arguments(struct call *c, const u64 *gprs, bool wide) {
 
 void hypercall(struct vcpu *v) {
     u64 *gprs = v->cpu.gprs;
-    bool wide = guest_mode(v) == MODE_64;
+    unsigned cpl;
+    bool wide = guest_mode_cpl(v, &cpl) == MODE_64;
     u64 number = wide ? gprs[BASALT_RAX] : (u32)gprs[BASALT_RAX];
     const struct row *row = find_row(number);
     i64 result = number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
 
-    if (row && vcpu_cpl(v)) {
+    if (row && cpl) {
         result = -BASALT_EPERM;
     } else if (row) {
         struct call c;
