@@ -51,7 +51,7 @@ static void read_stable(u8 fields[FIELDS]) {
 }
 
 u64 clock_seconds(unsigned year, unsigned month, unsigned day, unsigned hour, unsigned minute,
-                unsigned second) {
+                  unsigned second) {
     // Years begin in March, so that the leap day is the last one: days before a month then follow one formula.
     u64 y = month <= 2 ? year - 1 : year, m = month <= 2 ? month + 9 : month - 3;
     u64 days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;

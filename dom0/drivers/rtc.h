@@ -12,4 +12,4 @@ void clock_init(void);
 
 /// Seconds since 1970 of a date in the proleptic Gregorian calendar, month 1..12.
 u64 clock_seconds(unsigned year, unsigned month, unsigned day, unsigned hour, unsigned minute,
-                unsigned second);
+                  unsigned second);

@@ -53,7 +53,7 @@ struct basalt_domain_info {
     uint32_t state_pages;
     uint32_t end_insn_length; // valid bytes of end_insn
     uint8_t end_insn[16];     // the instruction at the end, if it could be fetched
-    uint64_t tsc_offset;  // its TSC is the machine's plus this
+    uint64_t tsc_offset;      // its TSC is the machine's plus this
     uint64_t reserved[3];
 };
 _Static_assert(sizeof(struct basalt_domain_info) == 152, "ABI");

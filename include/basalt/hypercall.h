@@ -137,20 +137,20 @@ enum basalt_hypercall {
 #define BASALT_RIGHT_DELEGATE 0x20u // delegate the other rights
 #define BASALT_RIGHTS_DOMAIN  0x3fu
 // Rights of the machine handle.
-#define BASALT_RIGHT_CREATE   0x100u // create domains
-#define BASALT_RIGHT_CONSOLE  0x200u // console, memory information
-#define BASALT_RIGHT_PCI      0x400u // PCI functions that are its own, their interrupts
-#define BASALT_RIGHT_POWER    0x800u // reset the machine, set its clock
-#define BASALT_RIGHTS_MACHINE 0xf20u
+#define BASALT_RIGHT_CREATE       0x100u // create domains
+#define BASALT_RIGHT_CONSOLE      0x200u // console, memory information
+#define BASALT_RIGHT_PCI          0x400u // PCI functions that are its own, their interrupts
+#define BASALT_RIGHT_POWER        0x800u // reset the machine, set its clock
+#define BASALT_RIGHTS_MACHINE     0xf20u
 
-#define BASALT_HANDLE_SELF    0u // in every domain's table
-#define BASALT_HANDLE_MACHINE 1u // where the kernel gave one
+#define BASALT_HANDLE_SELF        0u // in every domain's table
+#define BASALT_HANDLE_MACHINE     1u // where the kernel gave one
 
-#define BASALT_IRQ_ISA        0x10000u // + 0..15
-#define BASALT_POPULATE_LAZY  0x1u     // frames come at the first touch
-#define BASALT_SHARE_READ     0x1u
-#define BASALT_SHARE_WRITE    0x2u
-#define BASALT_SHARE_IDENTITY (~0ull)
+#define BASALT_IRQ_ISA            0x10000u // + 0..15
+#define BASALT_POPULATE_LAZY      0x1u     // frames come at the first touch
+#define BASALT_SHARE_READ         0x1u
+#define BASALT_SHARE_WRITE        0x2u
+#define BASALT_SHARE_IDENTITY     (~0ull)
 
 #define BASALT_FIELD_MSR(number)  (0x10000u + (number)) // a VMX capability MSR, 0x480..0x490
 #define BASALT_FIELD_SVM_FEATURES 0x10000u              // CPUID 0x8000000A, EDX

@@ -47,6 +47,8 @@ enum basalt_trace_event {
     BASALT_TRACE_EXIT = 0x100, // + enum basalt_exit_kind
 };
 
+// It never ends moving these:
+// clang-format off
 // One row per kind of VM exit, the same for both vendors: X(kind, name).
 #define BASALT_EXITS(X)                                                                           \
     X(EXCEPTION, "exception")                                                                     \
@@ -64,6 +66,7 @@ enum basalt_trace_event {
                                             X(PREEMPTION, "preemption-timer") X(XSETBV, "xsetbv") \
                                                 X(TRIPLE_FAULT, "triple-fault")                   \
                                                     X(PML_FULL, "pml-full") X(UNKNOWN, "unknown")
+// clang-format on
 
 enum basalt_exit_kind {
 #define BASALT_EXIT_ENUM(kind, name) BASALT_EXIT_##kind,

@@ -248,8 +248,7 @@ static void test_formats(void **state) {
         assert_int_equal(
             ept_map(&ept, GPA(0x2000), HPA(0x5000), 12, EPT_READ | EPT_WRITE | EPT_UNCACHED), 0);
         assert_int_equal(ept_map(&ept, GPA(0x200000), HPA(0x200000), 21, EPT_RWX), 0);
-        u64 *l3 = pool_ptr(HPA(ept.root[0] & ~0xfffull)),
-            *l2 = pool_ptr(HPA(l3[0] & ~0xfffull));
+        u64 *l3 = pool_ptr(HPA(ept.root[0] & ~0xfffull)), *l2 = pool_ptr(HPA(l3[0] & ~0xfffull));
         u64 *l1 = pool_ptr(HPA(l2[0] & ~0xfffull));
         assert_int_equal(l1[0], want[i].ram);
         assert_int_equal(l1[1], want[i].ro);

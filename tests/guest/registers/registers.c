@@ -65,10 +65,13 @@ static void task_priority(void) {
     }
 
 static void debug_registers(void) {
-    FLIP_DR(0)
-    FLIP_DR(1) FLIP_DR(2) FLIP_DR(3) FLIP_DR(6) FLIP_DR(7) asm volatile("mov %0, %%dr7"
-                                                                        :
-                                                                        : "r"((word)0x400));
+    FLIP_DR(0);
+    FLIP_DR(1);
+    FLIP_DR(2);
+    FLIP_DR(3);
+    FLIP_DR(6);
+    FLIP_DR(7);
+    asm volatile("mov %0, %%dr7" : : "r"((word)0x400));
 }
 
 static void extended_state(void) {

@@ -20,14 +20,14 @@ extern u8 host_tables[];
 
 void *device_map(hpa_t pa, u64 bytes, unsigned flags);
 
-#define PTE_PRESENT      BIT(0)
-#define PTE_WRITE        BIT(1)
-#define PTE_USER         BIT(2)
-#define PTE_ACCESSED     BIT(5)
-#define PTE_DIRTY        BIT(6)
-#define PTE_LARGE        BIT(7)
-#define PTE_NX           BIT(63)
-#define PTE_ADDRESS      0x000ffffffffff000ull
+#define PTE_PRESENT  BIT(0)
+#define PTE_WRITE    BIT(1)
+#define PTE_USER     BIT(2)
+#define PTE_ACCESSED BIT(5)
+#define PTE_DIRTY    BIT(6)
+#define PTE_LARGE    BIT(7)
+#define PTE_NX       BIT(63)
+#define PTE_ADDRESS  0x000ffffffffff000ull
 
 static inline void *pool_ptr(hpa_t pa) {
     if (pa.v >= HOST_RAM)
