@@ -203,6 +203,23 @@ static void test_delegation(void **state unused) {
     host_assert_same(empty);
 }
 
+// Between two steps of its destruction a holder gets no new handle, which nobody would take back.
+static void test_no_handle_for_a_dying_holder(void **state unused) {
+    struct domain *a = host_domain("a", 4 * MIB), *b = host_domain("b", 4 * MIB),
+                  *c = host_domain("c", 4 * MIB);
+    struct handle *h = handle_create(a, b, ALL);
+
+    while (handle_create(c, b, ALL))
+        ;
+    assert_true(domain_destroy(c) < 0);
+    assert_int_equal(handle_delegate(h, IO, c), -BASALT_EINVAL);
+    host_destroy(c);
+    check_all((struct domain *[]){a, b}, 2);
+    host_destroy(a);
+    host_destroy(b);
+    host_assert_same(empty);
+}
+
 // Everything that a holder can be to a domain.
 static void engage(struct domain *d, struct domain *server) {
     i64 port = port_alloc(server), id;
@@ -342,6 +359,7 @@ int main(void) {
         TEST(test_find_and_next),
         TEST(test_a_full_table),
         TEST(test_delegation),
+        TEST(test_no_handle_for_a_dying_holder),
         TEST(test_nothing_stays_of_a_revoked_holder),
         TEST(test_one_of_two_handles),
         TEST(test_rights_over_oneself),
