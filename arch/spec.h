@@ -34,12 +34,15 @@
 
     // Before a guest runs, and after one has run. Both change EAX, ECX, EDX and the flags.
     .macro  spec_entry
+    testl   $(SPEC_SWITCH | SPEC_L1D_FLUSH | SPEC_VERW), spec(%rip)
+    jz      8f
     spec_wrmsr_if SPEC_SWITCH, 0x48, spec+8(%rip)
     spec_wrmsr_if SPEC_L1D_FLUSH, 0x10b, $1
     testl   $SPEC_VERW, spec(%rip)
     jz      7f
     verw    spec_data_selector(%rip)
 7:
+8:
     .endm
 
     .macro  spec_exit

@@ -30,28 +30,32 @@ struct event {
     u32 error;
 };
 
-// Facts of one VM exit. Which fields are set depends on the kind.
+// Facts of one VM exit, in two registers. Which fields are set depends on the kind. An event whose delivery the exit
+// interrupted is back in cpu_state.queued.
 struct exit {
     u8 kind;        // enum basalt_exit_kind
     u8 insn_length; // bytes; 0: not known, the caller decodes
-    u8 vector;      // EXCEPTION, INTERRUPT (VMX acknowledges on exit; 0 on SVM: still pending)
-    u8 bytes;       // IO: 1, 2, 4
-    bool write;     // IO: OUT; CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
-    bool fetch;     // MEMORY: an instruction fetch
-    bool string;    // IO
-    bool has_error; // EXCEPTION
-    bool in_walk;   // MEMORY: the access was to a guest page-table entry
-    u8 cr;          // CR_ACCESS, DR_ACCESS: register number; 0xff: not known, the caller decodes
-    u8 gpr;         // CR_ACCESS, DR_ACCESS: the general register
-    u8 cr_op;       // enum cr_op
-    u16 port;       // IO
-    u16 lmsw;       // CR_ACCESS by LMSW, SMSW: the operand
-    u32 error;      // EXCEPTION: error code
-    u32 raw;        // the vendor's exit reason, for the trace
-    u64 detail;     // EXCEPTION #DB: the DR6 bits, #PF: CR2; vendor's qualification elsewhere
-    gpa_t gpa;      // MEMORY
-    struct event vectoring; // the event whose delivery was interrupted by this exit
+    union {
+        u8 vector; // EXCEPTION, APIC_EOI, INTERRUPT (VMX acknowledges on exit; 0 on SVM: still pending)
+        u8 bytes; // IO: 1, 2, 4
+        u8 cr;    // CR_ACCESS, DR_ACCESS: register number; 0xff: not known, the caller decodes
+    };
+    u8 gpr;           // CR_ACCESS, DR_ACCESS: the general register; 0xff: not known
+    u8 cr_op;         // enum cr_op
+    bool write : 1;   // IO: OUT; CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
+    bool fetch : 1;   // MEMORY: an instruction fetch
+    bool in_walk : 1; // MEMORY: the access was to a guest page-table entry
+    bool string : 1;  // IO
+    union {
+        u16 port; // IO
+        u16 lmsw; // CR_ACCESS by LMSW, SMSW: the operand
+    };
+    union {
+        u64 detail; // EXCEPTION: the error code, of #DB the DR6 bits; else what the vendor tells
+        gpa_t gpa;  // MEMORY
+    };
 };
+SIZE_ASSERT(struct exit, 16);
 
 enum cr_op { CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW, CR_OP_SMSW };
 
@@ -100,6 +104,9 @@ enum backend_register { // CR0, CR4, EFER as the guest sees them
     REG_PDPTE1,
     REG_PDPTE2,
     REG_PDPTE3,
+    REG_CPL, // these to be read only
+    REG_CS_BASE,
+    REG_CS_ATTRIBUTES,
 };
 
 // Optional processor features that a backend found; each has a fallback.
@@ -134,9 +141,9 @@ struct backend {
     void (*load)(struct cpu_state *cpu);
     /// Writes back what the CPU caches, so that another CPU may load it (VMCLEAR, ...).
     void (*unload)(struct cpu_state *cpu);
-    /// Enters the guest and returns the exit. `preempt_tsc`: host TSC at which the entry shall end by itself if the
-    /// processor can do that (preemption timer); 0: never. A queued event is delivered and taken from cpu->queued.
-    struct exit (*run)(struct cpu_state *cpu, u64 preempt_tsc);
+    /// Enters the guest and returns the exit. A queued event is delivered and taken from cpu->queued; one whose delivery
+    /// the exit interrupted is put back there.
+    struct exit (*run)(struct cpu_state *cpu);
 
     u64 (*read)(struct cpu_state *cpu, enum backend_register reg);
     void (*write)(struct cpu_state *cpu, enum backend_register reg, u64 value);
@@ -144,8 +151,6 @@ struct backend {
     struct basalt_segment (*read_segment)(struct cpu_state *cpu, unsigned index);
     void (*write_segment)(struct cpu_state *cpu, unsigned index,
                           const struct basalt_segment *segment);
-    /// Attributes of CS, with the current privilege level in place of the DPL, and its base: a cheap read_segment().
-    u32 (*code_segment)(struct cpu_state *cpu, u64 *base);
 
     /// MSRs that the backend keeps in the control block or loads directly (FS/GS/KERNEL_GS base, STAR, LSTAR,
     /// CSTAR, FMASK, SYSENTER_*, PAT, DEBUGCTL). Return false: not one of mine.
@@ -176,10 +181,19 @@ struct backend {
     bool (*control_field)(struct cpu_state *cpu, u64 field, u64 *value);
 };
 
-// Of the attributes of a segment.
+// Attributes of a segment, as VMX and struct basalt_segment have them
+#define SEGMENT_ACCESSED        0x00001u
+#define SEGMENT_BUSY            0x00002u // of a TSS
+#define SEGMENT_S               0x00010u // code or data
 #define SEGMENT_DPL(attributes) ((attributes) >> 5 & 3)
-#define SEGMENT_LONG            BIT(13)
-#define SEGMENT_DB              BIT(14)
+#define SEGMENT_PRESENT         0x00080u
+#define SEGMENT_LONG            0x02000u // 64-bit code
+#define SEGMENT_DB              0x04000u // 32-bit
+#define SEGMENT_G               0x08000u // limit in pages
+#define SEGMENT_UNUSABLE        0x10000u
+#define SEGMENT_BITS            0x1f0ffu
 
-extern const struct backend vmx_backend;
-extern const struct backend svm_backend;
+extern const struct backend vmx_backend, svm_backend;
+// The one of this machine, and what it found; set once.
+extern const struct backend *backend;
+extern struct backend_features backend_features;

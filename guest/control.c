@@ -123,8 +123,7 @@ static bool complete_cr(struct vcpu *v, struct exit *e) {
     return false;
 }
 
-void handle_cr(struct vcpu *v, const struct exit *exit) {
-    struct exit e = *exit;
+void handle_cr(struct vcpu *v, struct exit e) {
     bool done = true, wide = guest_mode(v) == MODE_64;
 
     if ((e.gpr == 0xff || e.cr == 0xff || !e.insn_length) && !complete_cr(v, &e))
@@ -142,13 +141,13 @@ void handle_cr(struct vcpu *v, const struct exit *exit) {
         vcpu_skip(v, e.insn_length);
 }
 
-void handle_dr(struct vcpu *v, const struct exit *e unused) {
+void handle_dr(struct vcpu *v, struct exit e unused) {
     // The first touch gives the guest its debug registers; the instruction is then tried again.
     v->cpu.debug_active = true;
     backend->intercept_dr(&v->cpu, false);
 }
 
-void handle_cpuid(struct vcpu *v, const struct exit *e) {
+void handle_cpuid(struct vcpu *v, struct exit e) {
     u64 *gprs = v->cpu.gprs;
     struct cpuid_vcpu state = {.apic_id = v->index,
                                .vcpus = v->domain->vcpu_count,
@@ -161,7 +160,7 @@ void handle_cpuid(struct vcpu *v, const struct exit *e) {
     set_gpr32(v, BASALT_RBX, r.ebx);
     set_gpr32(v, BASALT_RCX, r.ecx);
     set_gpr32(v, BASALT_RDX, r.edx);
-    vcpu_skip(v, e->insn_length);
+    vcpu_skip(v, e.insn_length);
 }
 
 static void unknown_msr(struct vcpu *v, u32 index, const char *what) {
@@ -184,7 +183,7 @@ static struct msr_context msr_context(struct vcpu *v, struct cr_state *cr, u32 i
     return c;
 }
 
-void handle_rdmsr(struct vcpu *v, const struct exit *e) {
+void handle_rdmsr(struct vcpu *v, struct exit e) {
     u32 index = (u32)v->cpu.gprs[BASALT_RCX];
     u64 value = 0;
     struct cr_state cr;
@@ -198,7 +197,7 @@ void handle_rdmsr(struct vcpu *v, const struct exit *e) {
     } else {
         set_gpr32(v, BASALT_RAX, (u32)value);
         set_gpr32(v, BASALT_RDX, (u32)(value >> 32));
-        vcpu_skip(v, e->insn_length);
+        vcpu_skip(v, e.insn_length);
     }
 }
 
@@ -239,7 +238,7 @@ static void carry_out(struct vcpu *v, u32 index, u64 value, const struct msr_eff
     vcpu_apic_effect(v, &effect->apic);
 }
 
-void handle_wrmsr(struct vcpu *v, const struct exit *e) {
+void handle_wrmsr(struct vcpu *v, struct exit e) {
     u32 index = (u32)v->cpu.gprs[BASALT_RCX];
     u64 value = (u32)v->cpu.gprs[BASALT_RAX] | v->cpu.gprs[BASALT_RDX] << 32;
     struct msr_effect effect = {0};
@@ -252,12 +251,12 @@ void handle_wrmsr(struct vcpu *v, const struct exit *e) {
                (result == MSR_BACKEND && !backend->write_msr(&v->cpu, index, value))) {
         vcpu_gp(v);
     } else {
-        vcpu_skip(v, e->insn_length);
+        vcpu_skip(v, e.insn_length);
         carry_out(v, index, value, &effect, cr.cr3);
     }
 }
 
-void handle_xsetbv(struct vcpu *v, const struct exit *e) {
+void handle_xsetbv(struct vcpu *v, struct exit e) {
     u64 value = (u32)v->cpu.gprs[BASALT_RAX] | v->cpu.gprs[BASALT_RDX] << 32;
 
     if (!(backend->read(&v->cpu, REG_CR4) & CR4_OSXSAVE)) {
@@ -266,6 +265,6 @@ void handle_xsetbv(struct vcpu *v, const struct exit *e) {
         vcpu_gp(v);
     } else {
         xsetbv(0, value); // saved with the rest of the state
-        vcpu_skip(v, e->insn_length);
+        vcpu_skip(v, e.insn_length);
     }
 }

@@ -216,34 +216,34 @@ static void begin(struct vcpu *v) {
     emulate(v);
 }
 
-void handle_device_memory(struct vcpu *v, const struct exit *e) {
+void handle_device_memory(struct vcpu *v, struct exit e) {
     struct insn *i = &v->io.insn;
 
-    v->io.gpa = e->gpa;
+    v->io.gpa = e.gpa;
     // An instruction fetch from a device, or an event delivered through one, is nothing that can be carried out.
-    bool possible = !e->fetch && !e->in_walk && !e->vectoring.valid;
+    bool possible = !e.fetch && !e.in_walk && !v->cpu.queued.valid;
     if (possible && !guest_decode(v, i))
         return;
     bool operand = possible && i->memory && i->op <= OP_CLFLUSH &&
-                   (e->gpa.v & ~PAGE_MASK) + i->rm_size <= PAGE_SIZE;
+                   (e.gpa.v & ~PAGE_MASK) + i->rm_size <= PAGE_SIZE;
     if (operand || (possible && IS(i->op, STRING_MEMORY)))
         begin(v);
     else
-        domain_end(v->domain, BASALT_END_EMULATION, v->index, e->gpa.v);
+        domain_end(v->domain, BASALT_END_EMULATION, v->index, e.gpa.v);
 }
 
 // IN and OUT need no decoding where the exit tells their length; it always tells port, size and direction.
-void handle_port(struct vcpu *v, const struct exit *e) {
+void handle_port(struct vcpu *v, struct exit e) {
     struct insn *i = &v->io.insn;
-    u8 op = e->string ? (e->write ? OP_OUTS : OP_INS) : (e->write ? OP_OUT : OP_IN);
+    u8 op = e.string ? (e.write ? OP_OUTS : OP_INS) : (e.write ? OP_OUT : OP_IN);
 
-    v->io.port = e->port;
-    if (e->string || !e->insn_length) {
+    v->io.port = e.port;
+    if (e.string || !e.insn_length) {
         if (!guest_decode(v, i) || i->op != op)
             return; // an exception; or the code changed under the decoder, and is tried again
     } else {
-        *i = (struct insn){.op = op, .length = e->insn_length, .to_rm = e->write};
+        *i = (struct insn){.op = op, .length = e.insn_length, .to_rm = e.write};
     }
-    i->operand_size = i->rm_size = e->bytes;
+    i->operand_size = i->rm_size = e.bytes;
     begin(v);
 }

@@ -84,7 +84,7 @@ static void level_eoi(struct vcpu *v, u8 vector) {
     (void)!request_send(v, BASALT_SPACE_MEMORY, IOAPIC_EOI_REGISTER, 4, true, vector);
 }
 
-void handle_apic_eoi(struct vcpu *v, const struct exit *e) { level_eoi(v, e->vector); }
+void handle_apic_eoi(struct vcpu *v, struct exit e) { level_eoi(v, e.vector); }
 
 void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect) {
     if (effect->timer) {

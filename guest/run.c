@@ -15,16 +15,9 @@
 #include "kernel/trace.h"
 
 // TF: a trap after the instruction.
-static __attribute__((noinline)) void single_step(struct vcpu *v) {
+void vcpu_single_step(struct vcpu *v) {
     backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | DR6_BS);
     vcpu_exception(v, EXC_DB, false, 0);
-}
-
-void vcpu_skip(struct vcpu *v, unsigned length) {
-    v->cpu.rip += length;
-    if (unlikely(v->cpu.rflags & RFLAGS_TF))
-        single_step(v);
-    backend->clear_shadow(&v->cpu);
 }
 
 void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) {
@@ -48,110 +41,94 @@ void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) 
 }
 
 // The host's handler has looked at the banks and found that the machine can go on; this guest can't.
-static void handle_machine_check(struct vcpu *v, const struct exit *e unused) {
+static void handle_machine_check(struct vcpu *v, struct exit e unused) {
     domain_end(v->domain, BASALT_END_MACHINE_CHECK, v->index, 0);
 }
 
-static void handle_exception(struct vcpu *v, const struct exit *e) {
-    if (e->vector == EXC_MC) {
-        handle_machine_check(v, e);
-        return;
+static void handle_exception(struct vcpu *v, struct exit e) {
+    if (e.vector == EXC_DB) {
+        backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | e.detail);
+        v->cpu.rip += e.insn_length; // not 0 for INT1, which traps behind itself
     }
-    if (e->vector == EXC_DB) {
-        backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | e->detail);
-        v->cpu.rip += e->insn_length; // not 0 for INT1, which traps behind itself
-    }
-    if (e->vector == EXC_PF)
-        backend->write(&v->cpu, REG_CR2, e->detail);
-    vcpu_exception(v, e->vector, e->has_error, e->error);
+    vcpu_exception(v, e.vector, event_pushes_error(e.vector), (u32)e.detail);
 }
 
-static void handle_interrupt(struct vcpu *v unused, const struct exit *e) {
-    if (e->vector)
-        irq_record(e->vector); // acknowledged by the exit; else it is still pending
+// The preemption timer's exit has no vector; what the processor kept to itself comes in here, too.
+static void handle_interrupt(struct vcpu *v unused, struct exit e) {
+    if (e.vector)
+        irq_record(e.vector); // acknowledged by the exit; else it is still pending
     schedule_poll();
 }
 
-// schedule_due() looks at the clock; interrupts that the processor kept to itself come in here.
-static void handle_preemption(struct vcpu *v unused, const struct exit *e unused) {
-    schedule_poll();
-}
+static void handle_nothing(struct vcpu *v unused, struct exit e unused) {}
 
-static void handle_nothing(struct vcpu *v unused, const struct exit *e unused) {}
-
-static void handle_irq_window(struct vcpu *v, const struct exit *e unused) {
+static void handle_irq_window(struct vcpu *v, struct exit e unused) {
     backend->irq_window(&v->cpu, false);
     v->irq_window = false;
 }
 
-static void handle_nmi_window(struct vcpu *v, const struct exit *e unused) {
+static void handle_nmi_window(struct vcpu *v, struct exit e unused) {
     backend->nmi_window(&v->cpu, false);
     v->nmi_window = false;
 }
 
-static void handle_hlt(struct vcpu *v, const struct exit *e) {
-    vcpu_skip(v, e->insn_length);
+static void handle_hlt(struct vcpu *v, struct exit e) {
+    vcpu_skip(v, e.insn_length);
     v->halted = true;
 }
 
-static void handle_skip(struct vcpu *v, const struct exit *e) { vcpu_skip(v, e->insn_length); }
+static void handle_skip(struct vcpu *v, struct exit e) { vcpu_skip(v, e.insn_length); }
 
-static void handle_pause(struct vcpu *v, const struct exit *e) {
+static void handle_pause(struct vcpu *v, struct exit e) {
     handle_skip(v, e);
     schedule_yield();
 }
 
-static void handle_ud(struct vcpu *v, const struct exit *e unused) { vcpu_ud(v); }
-static void handle_gp(struct vcpu *v, const struct exit *e unused) { vcpu_gp(v); }
+static void handle_ud(struct vcpu *v, struct exit e unused) { vcpu_ud(v); }
+static void handle_gp(struct vcpu *v, struct exit e unused) { vcpu_gp(v); }
 
-// VMCALL and VMMCALL are three bytes without prefixes, and the interface (docs/abi.md) allows none.
-static void handle_hypercall(struct vcpu *v, const struct exit *e) {
-    vcpu_skip(v, e->insn_length ? e->insn_length : 3);
-    hypercall(v);
-}
-
-static void handle_memory(struct vcpu *v, const struct exit *e) {
-    if (vlapic_owns(&v->lapic, e->gpa)) { // whatever may lie below it
+static void handle_memory(struct vcpu *v, struct exit e) {
+    if (vlapic_owns(&v->lapic, e.gpa)) { // whatever may lie below it
         handle_device_memory(v, e);
         return;
     }
-    struct ept_leaf leaf = ept_walk(&v->domain->ept, e->gpa);
+    struct ept_leaf leaf = ept_walk(&v->domain->ept, e.gpa);
 
     if (!leaf.present && leaf.policy == EPT_POLICY_POPULATE) {
-        if (!memory_fault(v->domain, e->gpa))
-            domain_end(v->domain, BASALT_END_MEMORY, v->index, e->gpa.v);
+        if (!memory_fault(v->domain, e.gpa))
+            domain_end(v->domain, BASALT_END_MEMORY, v->index, e.gpa.v);
         return; // the access is tried again, with the event that it interrupted
     }
-    if (leaf.present && (!e->write || leaf.flags & EPT_WRITE) &&
-        (!e->fetch || leaf.flags & EPT_EXEC))
+    if (leaf.present && (!e.write || leaf.flags & EPT_WRITE) && (!e.fetch || leaf.flags & EPT_EXEC))
         return; // mapped meanwhile
     handle_device_memory(v, e);
 }
 
-static void handle_triple_fault(struct vcpu *v, const struct exit *e unused) {
+static void handle_triple_fault(struct vcpu *v, struct exit e unused) {
     domain_end(v->domain, BASALT_END_TRIPLE_FAULT, v->index, 0);
 }
 
-static void handle_bad_state(struct vcpu *v, const struct exit *e) {
+static void handle_bad_state(struct vcpu *v, struct exit e) {
     struct cpu_state *c = &v->cpu;
 
     // Whoever watches the domain can ask for the whole control block.
-    log_warn("guest: '%s' vCPU %u: the processor refuses its state (%s 0x%x 0x%lx): rip 0x%lx "
+    log_warn("guest: '%s' vCPU %u: the processor refuses its state (%s 0x%lx): rip 0x%lx "
              "rflags 0x%lx cr0 0x%lx cr4 0x%lx efer 0x%lx cs 0x%x ss 0x%x",
-             v->domain->name, v->index, backend->name, e->raw, e->detail, c->rip, c->rflags,
+             v->domain->name, v->index, backend->name, e.detail, c->rip, c->rflags,
              backend->read(c, REG_CR0), backend->read(c, REG_CR4), backend->read(c, REG_EFER),
              backend->read_segment(c, BASALT_CS).attributes,
              backend->read_segment(c, BASALT_SS).attributes);
-    domain_end(v->domain, BASALT_END_BAD_STATE, v->index, e->detail);
+    domain_end(v->domain, BASALT_END_BAD_STATE, v->index, e.detail);
 }
 
-static void handle_unsupported(struct vcpu *v, const struct exit *e) {
-    log_warn("guest: '%s' vCPU %u: unsupported exit 0x%x", v->domain->name, v->index, e->raw);
-    domain_end(v->domain, BASALT_END_EMULATION, v->index, e->detail);
+static void handle_unsupported(struct vcpu *v, struct exit e) {
+    log_warn("guest: '%s' vCPU %u: unsupported exit: kind %u, 0x%lx", v->domain->name, v->index,
+             e.kind, e.detail);
+    domain_end(v->domain, BASALT_END_EMULATION, v->index, e.detail);
 }
 
 struct exit_row {
-    void (*handler)(struct vcpu *v, const struct exit *e);
+    void (*handler)(struct vcpu *v, struct exit e);
     bool length; // the handler needs the instruction's length
 };
 
@@ -173,7 +150,7 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     INSN_ROW(WBINVD, handle_skip), // the same
     EXIT_ROW(RDPMC, handle_gp),    // no performance monitoring
     EXIT_ROW(RDTSCP, handle_ud),   // not in CPUID
-    EXIT_ROW(HYPERCALL, handle_hypercall),
+    EXIT_ROW(HYPERCALL, hypercall),
     EXIT_ROW(VIRT_INSN, handle_ud), // no nested virtualization
     EXIT_ROW(CR_ACCESS, handle_cr),
     EXIT_ROW(DR_ACCESS, handle_dr),
@@ -187,42 +164,49 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(MACHINE_CHECK, handle_machine_check),
     EXIT_ROW(APIC_EOI, handle_apic_eoi),
     EXIT_ROW(MEMORY, handle_memory),
-    EXIT_ROW(PREEMPTION, handle_preemption),
+    EXIT_ROW(PREEMPTION, handle_interrupt),
     INSN_ROW(XSETBV, handle_xsetbv),
     EXIT_ROW(TRIPLE_FAULT, handle_triple_fault),
 };
 
+// What seldom lies between an exit and the next entry. False: there is nothing to enter for now.
+static __attribute__((noinline)) bool prepare(struct vcpu *v) {
+    if (v->io.stage != IO_IDLE) {
+        if (v->io.waiting)
+            vcpu_block(v, BLOCK_REQUEST);
+        else if (v->io.answered)
+            emulate(v);
+        else
+            v->io.stage = IO_IDLE; // its server is gone: the instruction is tried again
+        return false;
+    }
+    if (v->halted && !vcpu_can_wake(v)) {
+        vcpu_block(v, BLOCK_HALT);
+        return false;
+    }
+    v->halted = false;
+    vcpu_prepare_event(v);
+    return true;
+}
+
 void vcpu_run(struct vcpu *v) {
-    while (!schedule_due()) {
-        if (v->io.stage != IO_IDLE) {
-            if (v->io.waiting)
-                vcpu_block(v, BLOCK_REQUEST);
-            else if (v->io.answered)
-                emulate(v);
-            else
-                v->io.stage = IO_IDLE; // its server is gone: the instruction is tried again
+    u64 now = rdtsc(); // at the last exit
+
+    while (!schedule_due(now)) {
+        if (unlikely(v->io.stage | v->halted | v->nmi_pending | v->lapic.changed) && !prepare(v))
             continue;
-        }
-        if (v->halted && !vcpu_can_wake(v)) {
-            vcpu_block(v, BLOCK_HALT);
-            continue;
-        }
-        v->halted = false;
-        if (unlikely(v->nmi_pending || v->lapic.changed))
-            vcpu_prepare_event(v);
         if (unlikely(v->cpu.flush_generation != v->domain->ept.generation)) {
             backend->flush_second_level(&v->cpu);
             v->cpu.flush_generation = v->domain->ept.generation;
         }
-        struct exit e = backend->run(&v->cpu, this_queue()->armed);
-        v->exits[e.kind]++;
-        trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip,
-              e.kind == BASALT_EXIT_MEMORY ? e.gpa.v : e.raw);
-        if (unlikely(e.vectoring.valid)) // RIP still stands at the interrupted instruction
-            v->cpu.queued = e.vectoring;
+        struct exit e = backend->run(&v->cpu);
         const struct exit_row *row = &exit_rows[e.kind];
-        if (row->length && !(e.insn_length = (u8)guest_insn_length(v, &e)))
+        v->exits[e.kind]++;
+        if (e.kind == BASALT_EXIT_HYPERCALL)
+            e.detail = v->cpu.gprs[BASALT_RAX];
+        now = trace_from(v->trace_source, BASALT_TRACE_EXIT + e.kind, v->cpu.rip, e.detail);
+        if (!e.insn_length && row->length && !(e.insn_length = guest_insn_length(v)))
             continue; // an exception was queued, or the domain ended
-        (row->handler ? row->handler : handle_unsupported)(v, &e);
+        (row->handler ? row->handler : handle_unsupported)(v, e);
     }
 }

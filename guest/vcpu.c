@@ -12,6 +12,7 @@
 #include "arch/tsc.h"
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
+#include "kernel/trace.h"
 
 #include <basalt/error.h>
 
@@ -127,6 +128,7 @@ int vcpu_create(struct domain *d, u64 index) {
     }
     v->domain = d;
     v->index = (u16)index;
+    v->trace_source = trace_source(d->id, v->index);
     v->blocked = BLOCK_PAUSED | (index ? BLOCK_SIPI : BLOCK_NEW);
     if (d->status == BASALT_STATUS_RUNNING)
         v->blocked &= ~BLOCK_PAUSED;

@@ -50,8 +50,9 @@ struct vcpu {
     struct cpu_state cpu;
     struct domain *domain;
     u16 index;
-    u32 blocked; // BLOCK_*
-    u32 kicked;  // something to look at before the next entry
+    u32 blocked;      // BLOCK_*
+    u64 trace_source; // of its records
+    u32 kicked;       // something to look at before the next entry
     struct sched_entity sched;
     struct timer lapic_timer;
     struct timer cap_timer;
@@ -77,8 +78,14 @@ void vcpu_block(struct vcpu *v, u32 reason);
 // guest/run.c
 /// Runs `v` on this CPU until it blocks or another should run.
 void vcpu_run(struct vcpu *v);
+void vcpu_single_step(struct vcpu *v);
 /// Advances RIP past the current instruction and ends an interrupt shadow.
-void vcpu_skip(struct vcpu *v, unsigned length);
+static inline void vcpu_skip(struct vcpu *v, unsigned length) {
+    v->cpu.rip += length;
+    if (unlikely(v->cpu.rflags & RFLAGS_TF))
+        vcpu_single_step(v);
+    backend->clear_shadow(&v->cpu);
+}
 /// Queues an exception for the guest (merging with one that was being delivered).
 void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error);
 static inline void vcpu_gp(struct vcpu *v) { vcpu_exception(v, 13, true, 0); }
@@ -91,7 +98,7 @@ void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect);
 /// Delivers an MSI message to the domain's local APICs. 0, or -BASALT_EINVAL for a message that is none.
 int guest_msi(struct domain *d, u64 address, u64 data);
 /// An EOI that the processor virtualized, of a level-triggered vector.
-void handle_apic_eoi(struct vcpu *v, const struct exit *e);
+void handle_apic_eoi(struct vcpu *v, struct exit e);
 /// Puts the next event to deliver into cpu.queued, or asks for a window. Call right before an entry.
 void vcpu_prepare_event(struct vcpu *v);
 /// Whether an interrupt or NMI would end HLT now.
@@ -113,12 +120,12 @@ void vcpu_init_ipi(struct vcpu *v);
 void vcpu_startup_ipi(struct vcpu *v, u8 vector);
 
 // guest/control.c: handlers of exits by instructions that touch control state.
-void handle_cr(struct vcpu *v, const struct exit *e);
-void handle_dr(struct vcpu *v, const struct exit *e);
-void handle_cpuid(struct vcpu *v, const struct exit *e);
-void handle_rdmsr(struct vcpu *v, const struct exit *e);
-void handle_wrmsr(struct vcpu *v, const struct exit *e);
-void handle_xsetbv(struct vcpu *v, const struct exit *e);
+void handle_cr(struct vcpu *v, struct exit e);
+void handle_dr(struct vcpu *v, struct exit e);
+void handle_cpuid(struct vcpu *v, struct exit e);
+void handle_rdmsr(struct vcpu *v, struct exit e);
+void handle_wrmsr(struct vcpu *v, struct exit e);
+void handle_xsetbv(struct vcpu *v, struct exit e);
 
 // guest/walk.c: guest-linear addresses. `access` is a set of PF_WRITE and PF_FETCH; the privilege is the guest's own.
 // Where the result is false a page fault was queued, or the domain ended because there is no memory; with ACCESS_PROBE
@@ -133,21 +140,24 @@ must_check bool guest_copy(struct vcpu *v, u64 linear, void *buffer, unsigned by
 unsigned guest_fetch(struct vcpu *v, u8 bytes[16]);
 /// Decodes the instruction at RIP. False: an exception was queued, or the domain ended.
 must_check bool guest_decode(struct vcpu *v, struct insn *insn);
-/// The length of the instruction that exited: as the processor told, else decoded. 0: an exception was queued.
-must_check unsigned guest_insn_length(struct vcpu *v, const struct exit *e);
+/// The length of the instruction at RIP. 0: an exception was queued, or the domain ended.
+must_check u8 guest_insn_length(struct vcpu *v);
 enum cpu_mode guest_mode(struct vcpu *v);
-/// The same, and the privilege level with one look at the segments.
-enum cpu_mode guest_mode_cpl(struct vcpu *v, unsigned *cpl);
-/// Current privilege level.
-unsigned vcpu_cpl(struct vcpu *v);
+/// Whether the code that runs is 64-bit code, and its privilege level.
+static inline bool guest_wide(struct vcpu *v) {
+    return v->cpu.efer_guest & EFER_LMA && backend->read(&v->cpu, REG_CS_ATTRIBUTES) & SEGMENT_LONG;
+}
+static inline unsigned vcpu_cpl(struct vcpu *v) {
+    return (unsigned)backend->read(&v->cpu, REG_CPL);
+}
 /// Linear address of `offset` in a segment; false: #GP or #SS was queued.
 must_check bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes,
                              bool write, u64 *linear);
 
 // guest/emulate.c
 /// Emulates the instruction at RIP that accessed device memory, or a port.
-void handle_device_memory(struct vcpu *v, const struct exit *e);
-void handle_port(struct vcpu *v, const struct exit *e);
+void handle_device_memory(struct vcpu *v, struct exit e);
+void handle_port(struct vcpu *v, struct exit e);
 /// Goes on with the instruction in v->io.
 void emulate(struct vcpu *v);
 /// A general register's low bytes, and writing them as instructions do (32 bits clear the upper half).

@@ -40,12 +40,6 @@ static struct fetched {
     struct decoded decoded[DECODED];
 } fetched[CPUS_MAX];
 
-unsigned vcpu_cpl(struct vcpu *v) {
-    u64 base;
-
-    return SEGMENT_DPL(backend->code_segment(&v->cpu, &base));
-}
-
 static bool no_memory(struct vcpu *v, u64 linear, unsigned access) {
     if (!(access & ACCESS_PROBE))
         domain_end(v->domain, BASALT_END_EMULATION, v->index, linear);
@@ -172,29 +166,20 @@ struct code {
     u8 cpl;
 };
 
-static struct code current_code(struct vcpu *v) {
-    u64 base;
-    u32 attributes = backend->code_segment(&v->cpu, &base);
-    struct code c = {(u32)(base + v->cpu.rip), MODE_16, (u8)SEGMENT_DPL(attributes)};
-
+enum cpu_mode guest_mode(struct vcpu *v) {
+    if (guest_wide(v))
+        return MODE_64;
     if (!(v->cpu.cr0_guest & CR0_PE) || v->cpu.rflags & RFLAGS_VM)
-        return c;
-    if (attributes & SEGMENT_LONG && v->cpu.efer_guest & EFER_LMA) {
-        c.linear = v->cpu.rip;
-        c.mode = MODE_64;
-    } else if (attributes & SEGMENT_DB) {
-        c.mode = MODE_32;
-    }
-    return c;
+        return MODE_16;
+    return backend->read(&v->cpu, REG_CS_ATTRIBUTES) & SEGMENT_DB ? MODE_32 : MODE_16;
 }
 
-enum cpu_mode guest_mode(struct vcpu *v) { return current_code(v).mode; }
+static struct code current_code(struct vcpu *v) {
+    struct code c = {v->cpu.rip, guest_mode(v), (u8)vcpu_cpl(v)};
 
-enum cpu_mode guest_mode_cpl(struct vcpu *v, unsigned *cpl) {
-    struct code c = current_code(v);
-
-    *cpl = c.cpl;
-    return c.mode;
+    if (c.mode != MODE_64)
+        c.linear = (u32)(backend->read(&v->cpu, REG_CS_BASE) + v->cpu.rip);
+    return c;
 }
 
 static unsigned bytes_in_page(u64 linear) {
@@ -300,9 +285,7 @@ bool guest_decode(struct vcpu *v, struct insn *insn) {
     return found;
 }
 
-unsigned guest_insn_length(struct vcpu *v, const struct exit *e) {
-    if (likely(e->insn_length))
-        return e->insn_length;
+u8 guest_insn_length(struct vcpu *v) {
     const struct insn *insn = decode_current(v);
     return insn ? insn->length : 0;
 }

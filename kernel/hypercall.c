@@ -18,7 +18,6 @@
 #include "kernel/request.h"
 #include "kernel/schedule.h"
 #include "kernel/share.h"
-#include "kernel/trace.h"
 
 #include <basalt/error.h>
 
@@ -297,7 +296,7 @@ HANDLER(next_handle) {
 struct row {
     const char *name;
     i64 (*handler)(struct call *);
-    u16 rights; // BASALT_RIGHT_* that the first argument's handle must carry; 0: it is none
+    u32 rights; // BASALT_RIGHT_* that the first argument's handle must carry; 0: it is none
     u8 flags;
     u8 port, other, in, out; // 0: there is none
     u16 bytes;
@@ -385,6 +384,8 @@ static int find_target(struct call *c, const struct row *row) {
 
 // Finds and reads what the other arguments name.
 static int find_others(struct call *c, const struct row *row) {
+    if (!row->flags && !row->port && !row->other && !row->in)
+        return 0;
     if (row->flags & VCPU &&
         (c->a[1] >= BASALT_VCPUS_MAX || !(c->vcpu = c->target->vcpus[c->a[1]])))
         return -BASALT_ENOENT;
@@ -404,12 +405,10 @@ static int find_others(struct call *c, const struct row *row) {
 static i64 carry_out(struct call *c, const struct row *row) {
     int error = row->rights ? find_target(c, row) : 0;
 
-    if (!error)
-        error = find_others(c, row);
-    if (error)
+    if (error || (error = find_others(c, row)))
         return error;
     i64 result = row->handler(c);
-    if (row->out && result >= 0)
+    if (unlikely(row->out) && result >= 0)
         error = memory_write(c->caller, GPA(c->a[row->out - 1]), &c->data, row->bytes);
     return error ? error : result;
 }
@@ -427,22 +426,22 @@ static void read_arguments(struct call *c, const u64 *gprs, bool wide) {
         c->a[i] = (u32)gprs[registers[0][i]];
 }
 
-void hypercall(struct vcpu *v) {
+// VMCALL and VMMCALL are three bytes without prefixes, and the interface (docs/abi.md) allows none.
+void hypercall(struct vcpu *v, struct exit e) {
     u64 *gprs = v->cpu.gprs;
-    unsigned cpl;
-    bool wide = guest_mode_cpl(v, &cpl) == MODE_64;
+    bool wide = guest_wide(v);
     u64 number = wide ? gprs[BASALT_RAX] : (u32)gprs[BASALT_RAX];
     const struct row *row = find_row(number);
     i64 result = number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
 
-    if (row && cpl) {
+    vcpu_skip(v, e.insn_length ? e.insn_length : 3);
+    if (row && vcpu_cpl(v)) {
         result = -BASALT_EPERM;
     } else if (row) {
         struct call c;
         c.v = v;
         c.caller = v->domain;
         read_arguments(&c, gprs, wide);
-        trace_amend(number, c.a[0]);
         result = carry_out(&c, row);
         if (row->flags & SECOND && result >= 0)
             gprs[BASALT_RDX] = wide ? c.second : (u32)c.second;

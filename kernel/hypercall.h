@@ -8,7 +8,7 @@
 
 #include "guest/vcpu.h"
 
-/// Carries out the hypercall that the vCPU's registers describe (after its VMCALL/VMMCALL; RIP is already past it).
-void hypercall(struct vcpu *v);
+/// Handles the exit by VMCALL or VMMCALL: carries out the hypercall that the vCPU's registers describe.
+void hypercall(struct vcpu *v, struct exit e);
 /// The name of a number, for the trace and the log.
 const char *hypercall_name(u64 number);

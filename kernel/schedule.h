@@ -10,9 +10,6 @@
 #include "arch/spinlock.h"
 #include "guest/vcpu.h"
 
-extern struct backend_features backend_features;
-extern const struct backend *backend;
-
 struct runqueue {
     struct spinlock lock;
     struct sched_queue queue;
@@ -42,12 +39,12 @@ static inline u64 schedule_deadline(const struct runqueue *q) {
     return MIN(timer_next(&q->timers), q->slice_end);
 }
 
-/// Whether the current vCPU shall leave the CPU. Called before each entry: inline, and short when nothing is due.
-static inline bool schedule_due(void) {
+/// Whether the current vCPU shall leave the CPU. Called before each entry: inline, and short when nothing is due. `now` is
+/// the TSC a little while ago: what becomes due meanwhile has its interrupt, which ends the entry at once.
+static inline bool schedule_due(u64 now) {
     struct runqueue *q = this_queue();
-    u64 now = rdtsc(), deadline = schedule_deadline(q);
 
-    if (unlikely(deadline < q->armed || deadline <= now || q->armed <= now))
+    if (unlikely(schedule_deadline(q) < q->armed || q->armed <= now))
         schedule_catch_up(now);
     return q->resched;
 }

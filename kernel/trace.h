@@ -10,33 +10,34 @@
 
 #include <basalt/trace.h>
 
-#define TRACE_PAGES 8u
+#define TRACE_PAGES   8u
+#define TRACE_RECORDS 512u // what fits behind the head, as a power of two
 
 /// Gives `cpu` a ring. Returns -1 when out of frames (the CPU then records nothing).
 int trace_init(struct cpu *cpu);
 
-/// Other arguments for the record that this CPU wrote last.
-static inline void trace_amend(u64 a, u64 b) {
-    struct basalt_trace *t = this_cpu()->trace;
-
-    if (unlikely(!t))
-        return;
-    struct basalt_trace_record *r = &t->records[(t->head - 1) & (t->count - 1)];
-    r->args[0] = a;
-    r->args[1] = b;
+/// Where a record comes from, as the record has it.
+static inline u64 trace_source(unsigned domain, unsigned vcpu) {
+    return (u64)(u16)domain << 16 | (u64)(u16)vcpu << 32;
 }
 
-static inline void trace(unsigned event, unsigned domain, unsigned vcpu, u64 a, u64 b) {
+/// Returns the TSC that the record has.
+static inline u64 trace_from(u64 source, unsigned event, u64 a, u64 b) {
     struct basalt_trace *t = this_cpu()->trace;
+    u64 now = rdtsc();
 
     if (unlikely(!t))
-        return;
+        return now;
     u64 head = t->head;
-    struct basalt_trace_record *r = &t->records[head & (t->count - 1)];
-    r->tsc = rdtsc();
-    // Event, domain, vCPU and sequence number, as one word.
-    *(u64 *)&r->event = (u16)event | (u64)(u16)domain << 16 | (u64)(u16)vcpu << 32 | head << 48;
+    struct basalt_trace_record *r = &t->records[head % TRACE_RECORDS];
+    r->tsc = now;
+    *(u64 *)&r->event = source | event | head << 48; // four fields as one word
     r->args[0] = a;
     r->args[1] = b;
     __atomic_store_n(&t->head, head + 1, __ATOMIC_RELEASE);
+    return now;
+}
+
+static inline void trace(unsigned event, unsigned domain, unsigned vcpu, u64 a, u64 b) {
+    trace_from(trace_source(domain, vcpu), event, a, b);
 }

@@ -28,12 +28,28 @@ void svm_inject(struct cpu_state *cpu) {
     cpu->queued.valid = false;
 }
 
+// INT n, INT3 and INTO are not put back: RIP is still at the instruction, which is executed again.
+static void put_back_event(struct event *event, u64 info) {
+    *event = (struct event){
+        .valid = true,
+        .vector = info & EVENT_VECTOR,
+        .type = info >> EVENT_TYPE_SHIFT & 7,
+        .has_error = info & EVENT_HAS_ERROR,
+        .error = (u32)(info >> EVENT_ERROR_SHIFT),
+    };
+    bool trap = event->vector == EXC_BP || event->vector == EXC_OF; // there is no type of their own
+
+    if (event->type == EVENT_SOFT_INTERRUPT || (event->type == EVENT_EXCEPTION && trap))
+        event->valid = false;
+}
+
 void svm_events_after_exit(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     struct vmcb_host *host = &vmcb->host;
-    u64 info = vmcb->exit_int_info;
 
-    if ((info & EVENT_VALID) && svm_event_type(info) == EVENT_NMI) {
+    if (vmcb->exit_int_info & EVENT_VALID)
+        put_back_event(&cpu->queued, vmcb->exit_int_info);
+    if (cpu->queued.valid && cpu->queued.type == EVENT_NMI) {
         set_nmi(vmcb, NMI_OPEN); // it was not delivered
     } else if (vmcb->exit_code == EXIT_IRET) {
         set_nmi(vmcb, NMI_IRET);

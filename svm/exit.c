@@ -17,7 +17,7 @@ enum exit_row_flag {
 struct exit_row {
     u8 kind;  // enum basalt_exit_kind
     u8 flags; // enum exit_row_flag
-    void (*decode)(const struct vmcb *vmcb, struct exit *e);
+    struct exit (*decode)(const struct vmcb *vmcb, struct exit e);
 };
 
 static u8 length_until(const struct vmcb *vmcb, u64 next_rip) {
@@ -27,56 +27,65 @@ static u8 length_until(const struct vmcb *vmcb, u64 next_rip) {
 
 // CR and DR accesses: in both, writes have bit 4 of the code set. Without decode assists the
 // general register is not known, nor is it for CLTS, LMSW and SMSW.
-static void decode_register(const struct vmcb *vmcb, struct exit *e) {
+static struct exit decode_register(const struct vmcb *vmcb, struct exit e) {
     u64 code = vmcb->exit_code == EXIT_CR0_SELECT ? EXIT_CR_WRITE + 0 : vmcb->exit_code;
     bool mov = code >= EXIT_DR_READ || (vmcb->exit_info1 & CR_INFO_MOV);
 
-    e->write = code & 0x10;
-    e->cr = code & 0xf;
-    e->gpr = svm_features.decode_assists && mov ? vmcb->exit_info1 & 0xf : 0xff;
+    e.write = code & 0x10;
+    e.cr = code & 0xf;
+    e.gpr = svm_features.decode_assists && mov ? vmcb->exit_info1 & 0xf : 0xff;
+    return e;
 }
 
-static void decode_exception(const struct vmcb *vmcb, struct exit *e) {
-    e->vector = vmcb->exit_code & 0x1f;
-    e->has_error = EXC_WITH_ERROR & BIT(e->vector);
-    if (e->has_error)
-        e->error = (u32)vmcb->exit_info1;
-    if (e->vector == EXC_PF)
-        e->detail = vmcb->exit_info2;
-    if (e->vector == EXC_DB)
-        e->detail = vmcb->dr6 & ~DR6_FIXED; // the processor has updated it before the exit
+static struct exit decode_exception(const struct vmcb *vmcb, struct exit e) {
+    e.vector = vmcb->exit_code & 0x1f;
+    if (e.vector == EXC_DB)
+        e.detail = vmcb->dr6 & ~DR6_FIXED; // the processor has updated it before the exit
+    return e;
 }
 
 // INT1 traps: that its length is known tells the caller to move RIP over it before the exception is
 // delivered.
-static void decode_icebp(const struct vmcb *vmcb unused, struct exit *e) {
-    e->vector = EXC_DB;
-    e->insn_length = (u8)MAX(e->insn_length, 1);
+static struct exit decode_icebp(const struct vmcb *vmcb unused, struct exit e) {
+    e.vector = EXC_DB;
+    e.insn_length = (u8)MAX(e.insn_length, 1);
+    return e;
 }
 
 // The x87 error that would freeze a PC/AT's processor until its IRQ 13 was handled is told to the
 // guest as #MF.
-static void decode_ferr(const struct vmcb *vmcb unused, struct exit *e) { e->vector = EXC_MF; }
+static struct exit decode_ferr(const struct vmcb *vmcb unused, struct exit e) {
+    e.vector = EXC_MF;
+    return e;
+}
 
-static void decode_io(const struct vmcb *vmcb, struct exit *e) {
+static struct exit decode_io(const struct vmcb *vmcb, struct exit e) {
     u64 info = vmcb->exit_info1;
 
-    e->write = !(info & IO_INFO_IN);
-    e->string = info & IO_INFO_STRING;
-    e->bytes = info >> IO_INFO_BYTES_SHIFT & 7;
-    e->port = (u16)(info >> IO_INFO_PORT_SHIFT);
-    e->insn_length = length_until(vmcb, vmcb->exit_info2);
+    e.write = !(info & IO_INFO_IN);
+    e.string = info & IO_INFO_STRING;
+    e.bytes = info >> IO_INFO_BYTES_SHIFT & 7;
+    e.port = (u16)(info >> IO_INFO_PORT_SHIFT);
+    e.insn_length = length_until(vmcb, vmcb->exit_info2);
+    return e;
 }
 
-static void decode_msr(const struct vmcb *vmcb, struct exit *e) {
-    e->kind = vmcb->exit_info1 & 1 ? BASALT_EXIT_WRMSR : BASALT_EXIT_RDMSR;
+static struct exit decode_msr(const struct vmcb *vmcb, struct exit e) {
+    e.kind = vmcb->exit_info1 & 1 ? BASALT_EXIT_WRMSR : BASALT_EXIT_RDMSR;
+    return e;
 }
 
-static void decode_nested_fault(const struct vmcb *vmcb, struct exit *e) {
-    e->write = vmcb->exit_info1 & FAULT_INFO_WRITE;
-    e->fetch = vmcb->exit_info1 & FAULT_INFO_FETCH;
-    e->in_walk = vmcb->exit_info1 & FAULT_INFO_WALK;
-    e->gpa = GPA(vmcb->exit_info2);
+static struct exit decode_nested_fault(const struct vmcb *vmcb, struct exit e) {
+    e.write = vmcb->exit_info1 & FAULT_INFO_WRITE;
+    e.fetch = vmcb->exit_info1 & FAULT_INFO_FETCH;
+    e.in_walk = vmcb->exit_info1 & FAULT_INFO_WALK;
+    e.gpa = GPA(vmcb->exit_info2);
+    return e;
+}
+
+static struct exit decode_unknown(const struct vmcb *vmcb, struct exit e) {
+    e.detail = vmcb->exit_code;
+    return e;
 }
 
 #define ROW(name, flags, decode) \
@@ -131,7 +140,7 @@ static const struct exit_row exit_rows[] = {
 // Codes beyond the table.
 static const struct exit_row nested_fault_row = ROW(MEMORY, 0, decode_nested_fault);
 static const struct exit_row invalid_row = ROW(BAD_STATE, 0, NULL);
-static const struct exit_row unknown_row = ROW(UNKNOWN, 0, NULL);
+static const struct exit_row unknown_row = ROW(UNKNOWN, 0, decode_unknown);
 
 static const struct exit_row *row_of(u64 code) {
     if (likely(code < ARRAY_SIZE(exit_rows)))
@@ -147,49 +156,12 @@ void svm_intercept_always(struct vmcb *vmcb) {
             vmcb_intercept(vmcb, code, true);
 }
 
-// INT n, INT3 and INTO are not reported: RIP is still at the instruction, which is executed again.
-static struct event decode_vectoring(u64 info) {
-    struct event event = {
-        .valid = true,
-        .vector = info & EVENT_VECTOR,
-        .type = svm_event_type(info),
-        .has_error = info & EVENT_HAS_ERROR,
-        .error = (u32)(info >> EVENT_ERROR_SHIFT),
-    };
-    bool trap = event.vector == EXC_BP || event.vector == EXC_OF; // there is no type of their own
-
-    if (event.type == EVENT_SOFT_INTERRUPT || (event.type == EVENT_EXCEPTION && trap))
-        event.valid = false;
-    return event;
-}
-
-// What every exit tells; most tell no more.
-static inline struct exit plain_exit(const struct vmcb *vmcb, const struct exit_row *row) {
-    bool has_length = row->flags & INSTRUCTION && svm_features.nrip_save;
-
-    return (struct exit){
-        .kind = row->kind,
-        .insn_length = has_length ? length_until(vmcb, vmcb->next_rip) : 0,
-        .raw = (u32)vmcb->exit_code,
-        .detail = vmcb->exit_info1,
-    };
-}
-
-static __attribute__((noinline)) struct exit full_exit(const struct vmcb *vmcb,
-                                                       const struct exit_row *row) {
-    struct exit exit = plain_exit(vmcb, row);
-
-    if (vmcb->exit_int_info & EVENT_VALID)
-        exit.vectoring = decode_vectoring(vmcb->exit_int_info);
-    if (row->decode)
-        row->decode(vmcb, &exit);
-    return exit;
-}
-
+// `detail` is what the processor tells first, or the code that is not known.
 struct exit svm_exit(const struct vmcb *vmcb) {
     const struct exit_row *row = row_of(vmcb->exit_code);
+    struct exit e = {.kind = row->kind, .detail = vmcb->exit_info1};
 
-    if (row->decode || vmcb->exit_int_info & EVENT_VALID)
-        return full_exit(vmcb, row);
-    return plain_exit(vmcb, row);
+    if (row->flags & INSTRUCTION && svm_features.nrip_save)
+        e.insn_length = length_until(vmcb, vmcb->next_rip);
+    return row->decode ? row->decode(vmcb, e) : e;
 }

@@ -44,42 +44,45 @@ static void set_cr4(struct cpu_state *cpu, u64 value) {
     vmcb_changed(vmcb, VMCB_CLEAN_CR);
 }
 
-// Registers that are kept as they are. PDPTEs have no place: the processor reads them from the guest's memory as it
-// needs them.
-static u64 *plain_register(struct cpu_state *cpu, enum backend_register reg) {
-    struct vmcb *vmcb = vmcb_of(cpu);
+// Attributes: bits 7:0 are the same in both formats, AVL, L, D/B and G are in 15:12 for VMX and
+// 11:8 here. What VMX calls unusable (bit 16) is a segment that is not present.
+static u32 wide_attributes(u16 attributes) {
+    return (attributes & 0xffu) | (attributes & 0x700u) << 4;
+}
+
+// PDPTEs have no place: the processor reads them from the guest's memory as it needs them.
+u64 svm_read(struct cpu_state *cpu, enum backend_register reg) {
+    const struct vmcb *vmcb = vmcb_of(cpu);
 
     switch (reg) {
-    case REG_CR2: return &vmcb->cr2;
-    case REG_CR3: return &vmcb->cr3;
-    case REG_CR4: return &cpu->cr4_guest;
-    case REG_EFER: return &cpu->efer_guest;
-    case REG_DR6: return &vmcb->dr6;
-    case REG_DR7: return &vmcb->dr7;
-    default: return NULL;
+    case REG_CR0: return (cpu->cr0_guest & ~CR0_UNWATCHED) | (vmcb->cr0 & CR0_UNWATCHED);
+    case REG_CR2: return vmcb->cr2;
+    case REG_CR3: return vmcb->cr3;
+    case REG_CR4: return cpu->cr4_guest;
+    case REG_EFER: return cpu->efer_guest;
+    case REG_DR6: return vmcb->dr6;
+    case REG_DR7: return vmcb->dr7;
+    case REG_CPL: return vmcb->cpl;
+    case REG_CS_BASE: return vmcb->cs.base;
+    case REG_CS_ATTRIBUTES: return wide_attributes(vmcb->cs.attributes);
+    default: return 0;
     }
 }
 
-u64 svm_read(struct cpu_state *cpu, enum backend_register reg) {
-    const u64 *place = plain_register(cpu, reg);
-
-    if (reg == REG_CR0)
-        return (cpu->cr0_guest & ~CR0_UNWATCHED) | (vmcb_of(cpu)->cr0 & CR0_UNWATCHED);
-    return place ? *place : 0;
-}
-
 void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
-    u64 *place = plain_register(cpu, reg);
+    struct vmcb *vmcb = vmcb_of(cpu);
 
-    if (place)
-        *place = value;
-    if (reg == REG_CR0)
-        set_cr0(cpu, value);
-    else if (reg == REG_CR4)
-        set_cr4(cpu, value);
-    else if (reg == REG_EFER)
-        set_efer(cpu, value);
-    vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_CR | VMCB_CLEAN_CR2 | VMCB_CLEAN_DR);
+    switch (reg) {
+    case REG_CR0: set_cr0(cpu, value); break;
+    case REG_CR2: vmcb->cr2 = value; break;
+    case REG_CR3: vmcb->cr3 = value; break;
+    case REG_CR4: set_cr4(cpu, value); break;
+    case REG_EFER: set_efer(cpu, value); break;
+    case REG_DR6: vmcb->dr6 = value; break;
+    case REG_DR7: vmcb->dr7 = value; break;
+    default: break;
+    }
+    vmcb_changed(vmcb, VMCB_CLEAN_CR | VMCB_CLEAN_CR2 | VMCB_CLEAN_DR);
 }
 
 // The VMCB has GDTR before LDTR, and IDTR before TR.
@@ -88,24 +91,18 @@ static struct vmcb_segment *segment_of(struct vmcb *vmcb, unsigned index) {
     return &vmcb->segments[slots[index]];
 }
 
-// Attributes: bits 7:0 are the same in both formats, AVL, L, D/B and G are in 15:12 for VMX and
-// 11:8 here. What VMX calls unusable (bit 16) is a segment that is not present.
-#define ATTRIBUTE_PRESENT  0x80u
-#define ATTRIBUTE_G        0x8000u
-#define ATTRIBUTE_UNUSABLE 0x10000u
-
 // Processors differ in what they keep of G, TR's busy bit and SS.DPL; the result is what VMX would
 // say.
 struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index) {
     const struct vmcb_segment *s = segment_of(vmcb_of(cpu), index);
-    u32 attributes = (s->attributes & 0xffu) | (s->attributes & 0x700u) << 4;
+    u32 attributes = wide_attributes(s->attributes);
 
     if (s->limit > 0xfffff)
-        attributes |= ATTRIBUTE_G;
-    if (!(attributes & ATTRIBUTE_PRESENT))
-        attributes |= ATTRIBUTE_UNUSABLE;
+        attributes |= SEGMENT_G;
+    if (!(attributes & SEGMENT_PRESENT))
+        attributes |= SEGMENT_UNUSABLE;
     if (index == BASALT_TR)
-        attributes |= 2;
+        attributes |= SEGMENT_BUSY;
     if (index == BASALT_SS)
         attributes = (attributes & ~0x60u) | (u32)vmcb_of(cpu)->cpl << 5;
     return (struct basalt_segment){
@@ -117,21 +114,13 @@ void svm_write_segment(struct cpu_state *cpu, unsigned index,
     struct vmcb *vmcb = vmcb_of(cpu);
     u32 attributes = (segment->attributes & 0xffu) | (segment->attributes >> 4 & 0xf00u);
 
-    if (segment->attributes & ATTRIBUTE_UNUSABLE)
-        attributes &= ~ATTRIBUTE_PRESENT;
+    if (segment->attributes & SEGMENT_UNUSABLE)
+        attributes &= ~SEGMENT_PRESENT;
     *segment_of(vmcb, index) =
         (struct vmcb_segment){segment->selector, (u16)attributes, segment->limit, segment->base};
     if (index == BASALT_SS)
-        vmcb->cpl = segment->attributes >> 5 & 3;
+        vmcb->cpl = SEGMENT_DPL(segment->attributes);
     vmcb_changed(vmcb, VMCB_CLEAN_SEGMENTS | VMCB_CLEAN_TABLES);
-}
-
-u32 svm_code_segment(struct cpu_state *cpu, u64 *base) {
-    const struct vmcb *vmcb = vmcb_of(cpu);
-
-    *base = vmcb->cs.base;
-    return (vmcb->cs.attributes & 0x9fu) | (vmcb->cs.attributes & 0x700u) << 4 |
-           (u32)vmcb->cpl << 5;
 }
 
 // MSRs that are fields of the VMCB. All but the first two the guest reads and writes without an

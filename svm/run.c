@@ -56,17 +56,17 @@ void svm_unload(struct cpu_state *cpu) {
     cpu->dr[3] = read_dr3();
 }
 
-// Takes in what has changed since the last entry.
+// Takes in what has changed since the last entry; once more at the entry after that, which has nothing to tell.
 static __attribute__((noinline)) void prepare(struct cpu_state *cpu, struct vmcb *vmcb) {
     u8 flush = asid_assign(&asids[vmcb->host.cpu], cpu);
     vmcb->tlb_control = flush ? flush : vmcb->host.flush;
     vmcb->host.flush = TLB_CONTROL_NOTHING;
     vmcb->asid = cpu->tag;
     vmcb->clean = svm_features.clean_bits ? VMCB_CLEAN_KNOWN & ~vmcb->host.dirty : 0;
-    vmcb->host.dirty = 0;
+    vmcb->host.dirty = vmcb->host.dirty & VMCB_CLEAN_KNOWN ? VMCB_TOLD : 0;
 }
 
-struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc unused) {
+struct exit svm_run(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     vmcb->rax = cpu->gprs[BASALT_RAX];
@@ -82,8 +82,6 @@ struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc unused) {
     else
         svm_enter(cpu->gprs, pool_hpa(vmcb), vmcb->host.state);
     vmcb->event_inject = 0;
-    vmcb->tlb_control = TLB_CONTROL_NOTHING;
-    vmcb->clean = svm_features.clean_bits ? VMCB_CLEAN_KNOWN : 0;
     cpu->gprs[BASALT_RAX] = vmcb->rax;
     cpu->gprs[BASALT_RSP] = vmcb->rsp;
     cpu->rip = vmcb->rip;

@@ -145,7 +145,6 @@ const struct backend svm_backend = {
     .write = svm_write,
     .read_segment = svm_read_segment,
     .write_segment = svm_write_segment,
-    .code_segment = svm_code_segment,
     .read_msr = svm_read_msr,
     .write_msr = svm_write_msr,
     .can_interrupt = svm_can_interrupt,

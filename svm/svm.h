@@ -46,8 +46,6 @@ void asid_pool_init(struct asid_pool *pool, u32 cpu, u32 count);
 must_check u8 asid_assign(struct asid_pool *pool, struct cpu_state *state);
 
 // exit.c
-static inline u8 svm_event_type(u64 info) { return info >> EVENT_TYPE_SHIFT & 7; }
-
 /// Turns on the intercepts that every guest has.
 void svm_intercept_always(struct vmcb *vmcb);
 /// What the VMCB says about the exit that it holds.
@@ -62,14 +60,14 @@ u64 svm_read(struct cpu_state *cpu, enum backend_register reg);
 void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value);
 struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index);
 void svm_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment);
-u32 svm_code_segment(struct cpu_state *cpu, u64 *base);
 bool svm_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
 bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
 
 // event.c
 /// Moves cpu->queued, which is valid, into the VMCB, for delivery at the entry that follows.
 void svm_inject(struct cpu_state *cpu);
-/// After an exit: follows the guest's NMI blocking. Not needed while that is NMI_OPEN and no event was interrupted.
+/// After an exit: follows the guest's NMI blocking, and puts an interrupted event back into cpu->queued. Not needed
+/// while NMIs are NMI_OPEN and no event was interrupted.
 void svm_events_after_exit(struct cpu_state *cpu);
 bool svm_can_interrupt(struct cpu_state *cpu);
 bool svm_can_nmi(struct cpu_state *cpu);
@@ -82,7 +80,7 @@ void svm_clear_shadow(struct cpu_state *cpu);
 void svm_run_init(u32 asid_count);
 void svm_load(struct cpu_state *cpu);
 void svm_unload(struct cpu_state *cpu);
-struct exit svm_run(struct cpu_state *cpu, u64 preempt_tsc);
+struct exit svm_run(struct cpu_state *cpu);
 
 // enter.S
 /// Runs the guest whose VMCB is at `vmcb` until its next exit. `gprs` (enum basalt_gpr; RAX and RSP

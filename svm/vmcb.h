@@ -24,7 +24,7 @@ enum nmi_state {
 };
 
 struct vmcb_host {
-    u32 dirty;    // VMCB_CLEAN_* of what changed since the last entry
+    u32 dirty;    // VMCB_CLEAN_* of what changed since the last entry, VMCB_TOLD
     u32 cpu;      // on which the state ran last: the processor's cached copy is there
     hpa_t state;  // that CPU's host state, for VMLOAD
     u64 iret_rip; // with NMI_IRET: where the IRET is
@@ -140,6 +140,7 @@ VMCB_AT(pat, 0x668);
 #define VMCB_CLEAN_SEGMENTS   (1u << 8) // CS, DS, ES, SS, CPL
 #define VMCB_CLEAN_CR2        (1u << 9)
 #define VMCB_CLEAN_KNOWN      0x3ffu
+#define VMCB_TOLD             (1u << 31) // in host.dirty only: the last entry was told of changes
 
 // exit_code: those that the code asks for; svm/exit.c lists all
 #define EXIT_CR_READ      0x00u // + number

@@ -8,8 +8,8 @@
 #include "arch/types.h"
 
 static inline u64 vmcs_read_raw(u32 field) {
-    u64 value = 0;
-    __asm__ volatile("vmread %1, %0" : "+r"(value) : "r"((u64)field) : "cc");
+    u64 value;
+    __asm__ volatile("vmread %1, %0" : "=r"(value) : "r"((u64)field) : "cc");
     return value;
 }
 

@@ -17,75 +17,79 @@
 #define EPT_LINEAR_VALID BIT(7)
 #define EPT_TRANSLATED   BIT(8) // the access itself, not a walk on its behalf
 
-static void decode_exception(struct exit *e) {
+static struct exit decode_exception(struct exit e) {
     u32 event = vmcs_read32(EXIT_EVENT);
     unsigned type = (event >> 8) & 7;
 
-    e->vector = (u8)event;
-    if (event & EVENT_HAS_ERROR) {
-        e->has_error = true;
-        e->error = vmcs_read32(EXIT_ERROR_CODE);
-    }
+    e.vector = (u8)event;
+    if (event & EVENT_HAS_ERROR)
+        e.detail = vmcs_read32(EXIT_ERROR_CODE);
     if (type == EVENT_NMI)
-        e->kind = BASALT_EXIT_NMI;
-    else if (e->vector == EXC_MC)
-        e->kind = BASALT_EXIT_MACHINE_CHECK;
+        e.kind = BASALT_EXIT_NMI;
+    else if (e.vector == EXC_MC)
+        e.kind = BASALT_EXIT_MACHINE_CHECK;
     if (type == EVENT_PRIVILEGED_SOFT || type == EVENT_SOFT_EXCEPTION)
-        e->insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
+        e.insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
+    return e;
 }
 
-static void decode_interrupt(struct exit *e) { e->vector = (u8)vmcs_read32(EXIT_EVENT); }
+static struct exit decode_interrupt(struct exit e) {
+    e.vector = (u8)vmcs_read32(EXIT_EVENT);
+    return e;
+}
 
-static void decode_eoi(struct exit *e) { e->vector = (u8)e->detail; }
+static struct exit decode_eoi(struct exit e) {
+    e.vector = (u8)e.detail;
+    return e;
+}
 
-static void decode_cr(struct exit *e) {
+static struct exit decode_cr(struct exit e) {
     static const u8 ops[] = {CR_OP_MOV, CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW};
-    u64 q = e->detail;
+    u64 q = e.detail;
     unsigned access = (q >> 4) & 3;
 
-    e->cr = q & 0xf;
-    e->gpr = (q >> 8) & 0xf;
-    e->cr_op = ops[access];
-    e->write = access != 1;
-    e->lmsw = (u16)(q >> 16);
+    e.cr = q & 0xf;
+    e.gpr = (q >> 8) & 0xf;
+    e.cr_op = ops[access];
+    e.write = access != 1;
+    e.lmsw = (u16)(q >> 16);
+    return e;
 }
 
-static void decode_dr(struct exit *e) {
-    u64 q = e->detail;
+static struct exit decode_dr(struct exit e) {
+    u64 q = e.detail;
 
-    e->cr = q & 7;
-    e->gpr = (q >> 8) & 0xf;
-    e->write = !(q & BIT(4));
+    e.cr = q & 7;
+    e.gpr = (q >> 8) & 0xf;
+    e.write = !(q & BIT(4));
+    return e;
 }
 
-static void decode_io(struct exit *e) {
-    u64 q = e->detail;
+static struct exit decode_io(struct exit e) {
+    u64 q = e.detail;
 
-    e->bytes = (u8)((q & 7) + 1);
-    e->write = !(q & BIT(3));
-    e->string = q & BIT(4);
-    e->port = (u16)(q >> 16);
+    e.bytes = (u8)((q & 7) + 1);
+    e.write = !(q & BIT(3));
+    e.string = q & BIT(4);
+    e.port = (u16)(q >> 16);
+    return e;
 }
 
-static void decode_ept_violation(struct exit *e) {
-    u64 q = e->detail;
+static struct exit decode_ept_violation(struct exit e) {
+    u64 q = e.detail;
 
-    e->gpa = GPA(vmcs_read64(GUEST_PHYSICAL_ADDRESS));
-    e->write = q & EPT_WRITE;
-    e->fetch = q & EPT_FETCH;
-    e->in_walk = q & EPT_LINEAR_VALID && !(q & EPT_TRANSLATED);
-}
-
-// The tables are the kernel's own: a mistake of ours, not of the guest's.
-static void decode_ept_misconfiguration(struct exit *e) {
-    e->gpa = GPA(vmcs_read64(GUEST_PHYSICAL_ADDRESS));
+    e.gpa = GPA(vmcs_read64(GUEST_PHYSICAL_ADDRESS));
+    e.write = q & EPT_WRITE;
+    e.fetch = q & EPT_FETCH;
+    e.in_walk = q & EPT_LINEAR_VALID && !(q & EPT_TRANSLATED);
+    return e;
 }
 
 #define INSN true // the exit is the instruction's own doing, its length is valid
-static const struct {
+static const struct exit_row {
     u8 kind;
     bool insn;
-    void (*decode)(struct exit *e); // of what the exit qualification means, which is in `detail`
+    struct exit (*decode)(struct exit e); // what the exit qualification means, which is in `detail`
 } rows[] = {
     [0] = {BASALT_EXIT_EXCEPTION, false, decode_exception},
     [1] = {BASALT_EXIT_INTERRUPT, false, decode_interrupt},
@@ -116,8 +120,8 @@ static const struct {
     [41] = {BASALT_EXIT_MACHINE_CHECK, false, NULL}, // during an entry
     [45] = {BASALT_EXIT_APIC_EOI, false, decode_eoi},
     [48] = {BASALT_EXIT_MEMORY, false, decode_ept_violation},
-    [49] = {BASALT_EXIT_BAD_STATE, false, decode_ept_misconfiguration},
-    [50] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // INVEPT
+    [49] = {BASALT_EXIT_BAD_STATE, false, decode_ept_violation}, // misconfiguration: our mistake
+    [50] = {BASALT_EXIT_VIRT_INSN, INSN, NULL},                  // INVEPT
     [51] = {BASALT_EXIT_RDTSCP, INSN, NULL},
     [52] = {BASALT_EXIT_PREEMPTION, false, NULL},
     [53] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // INVVPID
@@ -126,59 +130,66 @@ static const struct {
     [60] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // ENCLS
 };
 
-// The event whose delivery this exit interrupted. An NMI among them will be delivered again, which the entry
-// allows only while NMIs are not blocked.
-static struct event decode_vectoring(void) {
+// Puts the event whose delivery this exit interrupted back. An NMI among them will be delivered again, which the entry
+// allows only while NMIs are not blocked. False: there is none.
+static bool put_back_event(struct cpu_state *cpu) {
     u32 info = vmcs_read32(VECTORING_EVENT);
-    struct event event = {.valid = true, .vector = (u8)info, .type = (info >> 8) & 7};
 
-    if (!(info & EVENT_VALID))
-        return (struct event){0};
+    if (likely(!(info & EVENT_VALID)))
+        return false;
+    cpu->queued = (struct event){.valid = true, .vector = (u8)info, .type = (info >> 8) & 7};
     if (info & EVENT_HAS_ERROR) {
-        event.has_error = true;
-        event.error = vmcs_read32(VECTORING_ERROR_CODE);
+        cpu->queued.has_error = true;
+        cpu->queued.error = vmcs_read32(VECTORING_ERROR_CODE);
     }
-    if (event.type >= EVENT_SOFT_INTERRUPT)
-        event.insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
-    if (event.type == EVENT_NMI)
+    if (cpu->queued.type >= EVENT_SOFT_INTERRUPT)
+        cpu->queued.insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
+    if (cpu->queued.type == EVENT_NMI)
         vmcs_write32(GUEST_INTERRUPTIBILITY, vmcs_read32(GUEST_INTERRUPTIBILITY) & ~BLOCKED_BY_NMI);
-    return event;
+    return true;
 }
 
 // An IRET that faulted has ended the blocking of NMIs already; as it will be done again, NMIs are blocked anew.
-static void restore_nmi_blocking(const struct exit *e) {
+static void restore_nmi_blocking(const struct exit *e, u64 qualification) {
     bool unblocked = false;
 
-    if (e->vectoring.valid)
-        return; // the bit is undefined
     if (e->kind == BASALT_EXIT_MEMORY)
-        unblocked = e->detail & NMI_UNBLOCKED_QUALIFICATION;
+        unblocked = qualification & NMI_UNBLOCKED_QUALIFICATION;
     else if (e->kind == BASALT_EXIT_EXCEPTION && e->vector != EXC_DF)
         unblocked = vmcs_read32(EXIT_EVENT) & EVENT_NMI_UNBLOCKED;
     if (unblocked)
         vmcs_write32(GUEST_INTERRUPTIBILITY, vmcs_read32(GUEST_INTERRUPTIBILITY) | BLOCKED_BY_NMI);
 }
 
-struct exit vmx_decode(void) {
-    u32 raw = vmcs_read32(EXIT_REASON), reason = raw & 0xffff;
+// An exit that came before or after an instruction, or instead of an entry.
+static __attribute__((noinline)) struct exit decode_event(struct cpu_state *cpu,
+                                                          const struct exit_row *row,
+                                                          bool entered) {
     u64 qualification = vmcs_readnat(EXIT_QUALIFICATION);
-    struct exit e = {.kind = BASALT_EXIT_UNKNOWN, .raw = raw, .detail = qualification};
+    struct exit e = {.kind = row->kind, .detail = qualification};
 
-    if (reason >= ARRAY_SIZE(rows) || (!rows[reason].kind && !rows[reason].decode))
-        return e; // no such row
-    e.kind = rows[reason].kind;
-    if (raw & REASON_ENTRY_FAILURE)
-        return e;
-    if (rows[reason].decode)
-        rows[reason].decode(&e);
-    if (rows[reason]
-            .insn) { // an instruction that ran interrupted no delivery, and is no IRET that faulted
-        e.insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
-        return e;
-    }
-    e.vectoring = decode_vectoring();
-    restore_nmi_blocking(&e);
+    if (row->decode)
+        e = row->decode(e);
+    if (entered && !put_back_event(cpu))
+        restore_nmi_blocking(&e, qualification);
     return e;
+}
+
+// `detail` is the exit qualification where it means something; the reason, where that is not known. An instruction that
+// ran interrupted no delivery, and is no IRET that faulted.
+struct exit vmx_decode(struct cpu_state *cpu) {
+    u32 raw = vmcs_read32(EXIT_REASON), reason = raw & 0xffff;
+    const struct exit_row *row = reason < ARRAY_SIZE(rows) ? &rows[reason] : NULL;
+
+    if (!row || (!row->kind && !row->decode))
+        return (struct exit){.kind = BASALT_EXIT_UNKNOWN, .detail = raw};
+    if (!row->insn)
+        return decode_event(cpu, row, !(raw & REASON_ENTRY_FAILURE));
+    struct exit e = {.kind = row->kind, .insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH)};
+    if (!row->decode)
+        return e;
+    e.detail = vmcs_readnat(EXIT_QUALIFICATION);
+    return row->decode(e);
 }
 
 // Whether a hardware exception has an error code is a matter of its vector; in real mode none has.

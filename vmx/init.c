@@ -6,10 +6,15 @@
 #include "vmx/vmcs.h"
 #include "vmx/vmx.h"
 
+#include "arch/tsc.h"
 #include "arch/x86.h"
 
 // A guest can make the processor raise #AC and #DB for ever while an event is being delivered: only an exit ends that.
-#define EXCEPTIONS     (BIT(EXC_MC) | BIT(EXC_DB) | BIT(EXC_AC))
+#define EXCEPTIONS (BIT(EXC_MC) | BIT(EXC_DB) | BIT(EXC_AC))
+
+// The APIC's timer ends a guest's run. This one is for a processor that keeps an interrupt to itself while a guest runs
+// with IF clear, as Bochs does: no run is longer than this, and the kernel then looks what has come.
+#define PREEMPTION_MS  4
 
 #define PLE_GAP_TSC    128u  // PAUSEs at most this far apart belong to one loop
 #define PLE_WINDOW_TSC 4096u // exit when a loop lasts longer than this
@@ -85,6 +90,8 @@ void vmx_init_controls(struct cpu_state *cpu) {
     vmcs_write32(EXCEPTION_BITMAP, EXCEPTIONS);
     for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
         vmcs_write32(zero[i], 0);
+    if (vmx_caps.use[CONTROL_PIN] & PIN_PREEMPTION_TIMER)
+        vmcs_write32(PREEMPTION_TIMER, (u32)(tsc_khz * PREEMPTION_MS >> vmx_caps.timer_shift));
     vmcs_write64(TSC_OFFSET, cpu->tsc_offset);
     vmcs_write64(MSR_BITMAP, vmx_msr_bitmaps.v);
     vmcs_write64(IO_BITMAP_A, io_bitmap);

@@ -47,12 +47,15 @@ u64 vmx_read(struct cpu_state *cpu, enum backend_register reg) {
     case REG_CR4:
         own = vmcs_readnat(GUEST_CR4) & CR4_GUEST_OWNED;
         return cpu->cr4_guest = (cpu->cr4_guest & ~CR4_GUEST_OWNED) | own;
-    case REG_CR2: return cpu->cr2;
+    case REG_CR2: return read_cr2();
     case REG_CR3: return vmcs_readnat(GUEST_CR3);
     case REG_EFER: return cpu->efer_guest = vmcs_read64(GUEST_EFER);
     case REG_DR6: return cpu->dr6;
     case REG_DR7: return vmcs_readnat(GUEST_DR7);
     case REG_PDPTE0 ... REG_PDPTE3: return vmcs_read64(GUEST_PDPTE(reg - REG_PDPTE0));
+    case REG_CPL: return SEGMENT_DPL(vmcs_read32(GUEST_ATTRIBUTES(BASALT_SS)));
+    case REG_CS_BASE: return vmcs_readnat(GUEST_BASE(BASALT_CS));
+    case REG_CS_ATTRIBUTES: return vmcs_read32(GUEST_ATTRIBUTES(BASALT_CS));
     }
     return 0;
 }
@@ -61,7 +64,7 @@ void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
     switch (reg) {
     case REG_CR0: set_cr0(cpu, value); break;
     case REG_CR4: set_cr4(cpu, value); break;
-    case REG_CR2: cpu->cr2 = value; break;
+    case REG_CR2: write_cr2(value); break;
     case REG_CR3: vmcs_writenat(GUEST_CR3, value); break;
     case REG_EFER:
         cpu->efer_guest = value;
@@ -70,6 +73,7 @@ void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
     case REG_DR6: cpu->dr6 = value; break;
     case REG_DR7: vmcs_writenat(GUEST_DR7, (u32)value | DR7_FIXED); break;
     case REG_PDPTE0 ... REG_PDPTE3: vmcs_write64(GUEST_PDPTE(reg - REG_PDPTE0), value); break;
+    default: break;
     }
 }
 
@@ -110,14 +114,6 @@ void vmx_write_segment(struct cpu_state *cpu unused, unsigned index,
         return; // base and limit are all
     vmcs_write16(GUEST_SELECTOR(index), segment->selector);
     vmcs_write32(GUEST_ATTRIBUTES(index), complete_attributes(index, segment->attributes, limit));
-}
-
-u32 vmx_code_segment(struct cpu_state *cpu unused, u64 *base) {
-    u32 cs = vmcs_read32(GUEST_ATTRIBUTES(BASALT_CS)),
-        ss = vmcs_read32(GUEST_ATTRIBUTES(BASALT_SS));
-
-    *base = vmcs_readnat(GUEST_BASE(BASALT_CS));
-    return (cs & ~0x60u) | (ss & 0x60);
 }
 
 static void init_segments(void) {

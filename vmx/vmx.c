@@ -17,8 +17,6 @@
 
 #include <basalt/hypercall.h>
 
-#define TIMER_MAX 0xffffffffull
-
 static void vmx_flush_second_level(struct cpu_state *cpu unused) {
     if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_SINGLE)
         invept(INV_SINGLE, vmcs_read64(EPT_POINTER));
@@ -44,10 +42,13 @@ static void vmx_load(struct cpu_state *cpu) {
     if (vmx_area(cpu)->host != this_cpu())
         move_to_this_cpu(cpu);
     vmx_msrs_load(vmx_area(cpu));
+    write_cr2(
+        cpu->cr2); // the kernel survives no page fault of its own: it stays the guest's until unload
 }
 
 static void vmx_unload(struct cpu_state *cpu) {
     vmx_msrs_save(vmx_area(cpu));
+    cpu->cr2 = read_cr2();
     vmclear(pool_hpa(cpu->pages[0]));
     cpu->launched = false;
 }
@@ -68,52 +69,25 @@ static void save_debug(struct cpu_state *cpu) {
     cpu->dr6 = read_dr6();
 }
 
-// 0 makes the guest exit before its first instruction. The timer is 32 bits wide and always on: it may end an entry
-// before the time asked for, which is then a needless exit.
-static void set_timer(u64 preempt_tsc) {
-    u64 now = rdtsc(), ticks = TIMER_MAX;
-
-    if (preempt_tsc)
-        ticks = preempt_tsc > now ? (preempt_tsc - now) >> vmx_caps.timer_shift : 0;
-    vmcs_write32(PREEMPTION_TIMER, (u32)MIN(ticks, TIMER_MAX));
-}
-
-static void write_back(struct cpu_state *cpu) {
+static void before_entry(struct cpu_state *cpu) {
     vmcs_writenat(GUEST_RIP, cpu->rip);
     if (cpu->dirty & CPU_DIRTY_RSP)
         vmcs_writenat(GUEST_RSP, cpu->gprs[BASALT_RSP]);
     if (cpu->dirty & CPU_DIRTY_RFLAGS)
         vmcs_writenat(GUEST_RFLAGS, cpu->rflags);
     cpu->dirty = 0;
-}
-
-static void before_entry(struct cpu_state *cpu, u64 preempt_tsc) {
-    write_back(cpu);
-    if (cpu->queued.valid)
+    if (unlikely(cpu->queued.valid))
         vmx_queue_event(cpu);
-    if (vmx_caps.use[CONTROL_PIN] & PIN_PREEMPTION_TIMER)
-        set_timer(preempt_tsc);
-    if (read_cr2() != cpu->cr2)
-        write_cr2(cpu->cr2);
-    if (cpu->debug_active)
+    if (unlikely(cpu->debug_active))
         load_debug(cpu);
 }
 
 static void after_exit(struct cpu_state *cpu) {
-    cpu->cr2 = read_cr2();
-    if (cpu->debug_active)
+    if (unlikely(cpu->debug_active))
         save_debug(cpu);
     cpu->rip = vmcs_readnat(GUEST_RIP);
     cpu->rflags = vmcs_readnat(GUEST_RFLAGS);
     cpu->gprs[BASALT_RSP] = vmcs_readnat(GUEST_RSP);
-}
-
-// The entry did not happen. What was to be injected is dropped: the domain ends.
-static struct exit entry_failed(void) {
-    vmcs_write32(ENTRY_EVENT, 0);
-    return (struct exit){.kind = BASALT_EXIT_BAD_STATE,
-                         .raw = REASON_ENTRY_FAILURE,
-                         .detail = vmcs_read32(INSTRUCTION_ERROR)};
 }
 
 // NMIs stay blocked after an NMI exit until the next IRET, and both kinds of event belong to the host: its own trap
@@ -125,19 +99,17 @@ static void reflect_to_host(const struct exit *e) {
         asm volatile("int $18" : : : "memory");
 }
 
-static struct exit vmx_run(struct cpu_state *cpu, u64 preempt_tsc) {
-    before_entry(cpu, preempt_tsc);
+// Where the entry failed the domain ends: what was to be injected, and whether there was a launch, matters no more.
+static struct exit vmx_run(struct cpu_state *cpu) {
+    before_entry(cpu);
     int failed = spec.flags & SPEC_AROUND ? vmx_enter_guarded(cpu->gprs, cpu->launched)
                                           : vmx_enter(cpu->gprs, cpu->launched);
     after_exit(cpu);
-    if (failed)
-        return entry_failed();
-
-    struct exit e = vmx_decode();
-    if (e.raw & REASON_ENTRY_FAILURE)
-        vmcs_write32(ENTRY_EVENT, 0);
-    else
-        cpu->launched = true;
+    cpu->launched = true;
+    if (unlikely(failed))
+        return (struct exit){.kind = BASALT_EXIT_BAD_STATE,
+                             .detail = vmcs_read32(INSTRUCTION_ERROR)};
+    struct exit e = vmx_decode(cpu);
     reflect_to_host(&e);
     return e;
 }
@@ -216,7 +188,6 @@ const struct backend vmx_backend = {
     .write = vmx_write,
     .read_segment = vmx_read_segment,
     .write_segment = vmx_write_segment,
-    .code_segment = vmx_code_segment,
     .read_msr = vmx_read_msr,
     .write_msr = vmx_write_msr,
     .can_interrupt = vmx_can_interrupt,

@@ -41,18 +41,6 @@ struct vmx_caps {
 #define EPT_POINTER_WALK_4         (3ull << 3) // levels - 1
 #define EPT_POINTER_ACCESSED_DIRTY BIT(6)
 
-// Segment attributes, as struct basalt_segment and the VMCS have them
-#define SEGMENT_ACCESSED 0x00001u
-#define SEGMENT_BUSY     0x00002u // of a TSS
-#define SEGMENT_S        0x00010u // code or data
-#define SEGMENT_PRESENT  0x00080u
-#define SEGMENT_RESERVED 0x00f00u
-#define SEGMENT_L        0x02000u // 64-bit code
-#define SEGMENT_D        0x04000u // 32-bit
-#define SEGMENT_G        0x08000u // limit in pages
-#define SEGMENT_UNUSABLE 0x10000u
-#define SEGMENT_BITS     0x1f0ffu
-
 /// Reads what the processor can do through `read_msr`, asking only for MSRs that exist. `cpuid_vmx`: CPUID.1:ECX.VMX.
 /// Fills *caps and the VMX part of *features and returns 0, or returns -1
 /// with *why filled.
@@ -98,8 +86,9 @@ int vmx_probe(struct backend_features *features, struct refusal *why);
 int vmx_cpu_on(void *page, struct refusal *why);
 int vmx_state_init(struct cpu_state *cpu);
 
-/// The facts of the exit (or failed entry) that is in the current VMCS.
-struct exit vmx_decode(void);
+/// The facts of the exit (or failed entry) that is in the current VMCS. Follows what an exit does to NMI blocking, and
+/// puts an interrupted event back.
+struct exit vmx_decode(struct cpu_state *cpu);
 /// Ends the shadow of STI and MOV SS.
 void vmx_clear_shadow(struct cpu_state *cpu);
 /// Moves cpu->queued into the current VMCS.
@@ -109,7 +98,6 @@ u64 vmx_read(struct cpu_state *cpu, enum backend_register reg);
 void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value);
 struct basalt_segment vmx_read_segment(struct cpu_state *cpu, unsigned index);
 void vmx_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment);
-u32 vmx_code_segment(struct cpu_state *cpu, u64 *base);
 bool vmx_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
 bool vmx_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
 /// Opens the guest's own MSRs in bitmaps that are all ones, and in the second one those that the processor virtualizes

@@ -32,7 +32,8 @@ struct basalt_trace {
     struct basalt_trace_record records[];
 };
 
-// An exit's arguments are RIP and a detail, those of a hypercall its number and its first argument.
+// An exit's arguments are RIP and a detail: of a hypercall RAX, of a memory access its address, of a port access what the
+// processor tells of it.
 enum basalt_trace_event {
     BASALT_TRACE_NONE,
     BASALT_TRACE_SWITCH, // args: vCPU's virtual time

@@ -8,8 +8,6 @@
 
 #include "arch/x86.h"
 
-#define read_cr2()       0ull
-#define write_cr2(value) ((void)(value))
 #include "vmx/vmx.c"
 
 #include <basalt/error.h>
@@ -109,7 +107,7 @@ int vmx_state_init(struct cpu_state *cpu) {
     return 0;
 }
 
-struct exit vmx_decode(void) {
+struct exit vmx_decode(struct cpu_state *cpu unused) {
     return (struct exit){.kind = BASALT_EXIT_INTERRUPT};
 }
 void vmx_msrs_load(const struct vmx_area *area unused) {}
@@ -137,7 +135,6 @@ struct spec spec; // nothing is needed
 #pragma weak vmx_guest_table_in
 #pragma weak panic
 #pragma weak vmx_enter_guarded
-#pragma weak vmx_code_segment
 
 static void with_everything(void **state) {
     (void)state;

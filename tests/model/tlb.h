@@ -265,7 +265,7 @@ static void model_run(struct model_vcpu *v) {
         backend->flush_second_level(&v->cpu);
         v->cpu.flush_generation = v->domain->ept.generation;
     }
-    (void)backend->run(&v->cpu, 0);
+    (void)backend->run(&v->cpu);
     if (!model_random(5)) { // it exits with a write to a control register
         change_tables();
         backend->flush_linear(&v->cpu);

@@ -33,7 +33,7 @@
 
 void host_set_reserved(const struct range *ranges, unsigned count);
 
-u64 host_fail_at, host_allocations, host_until, host_tsc, host_timer = ~0ull;
+u64 host_fail_at, host_allocations, host_tsc, host_timer = ~0ull;
 bool host_fail_rest, host_state_init_fails;
 jmp_buf *host_reset;
 struct exit (*host_run)(struct cpu_state *cpu);
@@ -102,19 +102,18 @@ u64 xstate_leave(void) {
     return guest_xcr0;
 }
 void irq_record(unsigned vector unused) {}
-static bool timer_came;
+static bool timer_rings(void) { return host_tsc && host_timer <= host_tsc; }
 int cpu_take_vector(void) {
-    bool came = timer_came;
-
-    timer_came = false;
-    return came ? (int)VECTOR_TIMER : -1;
+    if (!timer_rings())
+        return -1;
+    host_timer = ~0ull;
+    return (int)VECTOR_TIMER;
 }
 void apic_timer_set(u64 deadline) { host_timer = deadline; }
 // Sleeps until the timer comes; there is nothing else.
 void host_idle(void) {
     assert_true(host_tsc && host_timer != ~0ull);
     host_tsc = MAX(host_tsc, host_timer);
-    timer_came = true;
 }
 noreturn void machine_reset(bool warm unused) {
     if (host_reset)
@@ -223,9 +222,10 @@ static void fake_unload(struct cpu_state *cpu) {
     assert_ptr_equal(loaded, cpu);
     loaded = NULL;
 }
-static struct exit fake_run(struct cpu_state *cpu, u64 until) {
+static struct exit fake_run(struct cpu_state *cpu) {
     only_loaded(cpu);
-    host_until = until;
+    if (timer_rings()) // its interrupt ends the run before it begins
+        return (struct exit){.kind = BASALT_EXIT_INTERRUPT};
     assert_non_null(host_run);
     return host_run(cpu);
 }
@@ -236,8 +236,14 @@ static u64 *register_of(struct cpu_state *cpu, enum backend_register reg) {
                              : &only_loaded(cpu)->registers[reg];
 }
 static u64 fake_read(struct cpu_state *cpu, enum backend_register reg) {
-    only_loaded(cpu);
-    return *register_of(cpu, reg);
+    const struct host_vcpu *s = only_loaded(cpu);
+
+    switch (reg) {
+    case REG_CPL: return s->cpl;
+    case REG_CS_BASE: return s->segments[BASALT_CS].base;
+    case REG_CS_ATTRIBUTES: return s->segments[BASALT_CS].attributes;
+    default: return *register_of(cpu, reg);
+    }
 }
 static void fake_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
     only_loaded(cpu);
@@ -251,12 +257,6 @@ static void fake_write_segment(struct cpu_state *cpu, unsigned index,
                                const struct basalt_segment *segment) {
     assert_true(index <= IDTR);
     only_loaded(cpu)->segments[index] = *segment;
-}
-static u32 fake_code_segment(struct cpu_state *cpu, u64 *base) {
-    const struct host_vcpu *s = only_loaded(cpu);
-
-    *base = s->segments[BASALT_CS].base;
-    return (s->segments[BASALT_CS].attributes & ~0x60u) | s->cpl << 5;
 }
 static bool fake_read_msr(struct cpu_state *cpu, u32 msr unused, u64 *value) {
     only_loaded(cpu);
@@ -305,7 +305,6 @@ static const struct backend fake_backend = {
     .write = fake_write,
     .read_segment = fake_read_segment,
     .write_segment = fake_write_segment,
-    .code_segment = fake_code_segment,
     .read_msr = fake_read_msr,
     .write_msr = fake_write_msr,
     .can_interrupt = fake_can_interrupt,
@@ -418,7 +417,7 @@ i64 host_call(struct vcpu *v, u64 number, const u64 args[6], u64 *second) {
     for (unsigned i = 0; i < 6; i++)
         v->cpu.gprs[registers[i]] = args[i];
     v->cpu.gprs[BASALT_RAX] = number;
-    hypercall(v);
+    hypercall(v, (struct exit){.kind = BASALT_EXIT_HYPERCALL});
     if (second)
         *second = v->cpu.gprs[BASALT_RDX];
     return (i64)v->cpu.gprs[BASALT_RAX];

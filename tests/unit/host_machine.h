@@ -38,7 +38,6 @@ extern jmp_buf *host_reset; // where machine_reset() jumps to
 
 extern struct exit (*host_run)(
     struct cpu_state *cpu); // plays the guest: takes what is queued, returns an exit
-extern u64 host_until;      // when that run has to end
 extern u64 host_tsc;        // the clock; 0: the real one
 extern u64 host_timer;      // what the local APIC's timer is set to
 

@@ -128,7 +128,7 @@ static struct exit play(struct cpu_state *c) {
         vcpu_apic_effect(g->v, &eoi);
     }
     c->queued.valid = false;
-    u64 left = host_until > host_tsc ? host_until - host_tsc : 0;
+    u64 left = host_timer - host_tsc;
     if (g->behaviour == SLEEPER) {
         spend(g, g->work);
         return sleep_of(g);

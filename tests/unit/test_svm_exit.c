@@ -3,7 +3,7 @@
 // Exits: every code of the APM gives the kind that it should, with and without NRIP save and decode
 // assists; and what must not reach the host is intercepted.
 //
-// sources: svm/exit.c
+// sources: svm/exit.c svm/event.c
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -68,7 +68,6 @@ static void test_kinds_and_lengths(void **state) {
     for (unsigned i = 0; i < ARRAY_SIZE(expected); i++) {
         struct exit e = decode(expected[i].code, 0, 0, &rich);
         assert_int_equal(e.kind, expected[i].kind);
-        assert_int_equal(e.raw, expected[i].code);
         assert_int_equal(e.insn_length, expected[i].instruction ? 3 : 0);
         assert_int_equal(decode(expected[i].code, 0, 0, &plain).insn_length, 0);
     }
@@ -87,7 +86,7 @@ static void test_unknown(void **state) {
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
         struct exit e = decode(codes[i], 0x77, 0, &rich);
         assert_int_equal(e.kind, BASALT_EXIT_UNKNOWN);
-        assert_int_equal(e.detail, 0x77);
+        assert_int_equal(e.detail, codes[i]);
     }
     assert_int_equal(decode(~0ull, 0, 0, &rich).kind, BASALT_EXIT_BAD_STATE);
     assert_int_equal(decode(0xffffffff, 0, 0, &rich).kind, BASALT_EXIT_BAD_STATE);
@@ -137,10 +136,8 @@ static void test_exceptions(void **state) {
         bool machine_check = vector == EXC_MC;
         assert_int_equal(e.kind, machine_check ? BASALT_EXIT_MACHINE_CHECK : BASALT_EXIT_EXCEPTION);
         assert_int_equal(e.vector, vector);
-        assert_int_equal(e.has_error, EXC_WITH_ERROR >> vector & 1);
-        assert_int_equal(e.error, e.has_error ? 0x1234 : 0);
-        if (vector == EXC_PF)
-            assert_int_equal(e.detail, 0xdeadb000);
+        if (EXC_WITH_ERROR >> vector & 1)
+            assert_int_equal(e.detail, 0x1234);
         assert_int_equal(e.insn_length, 0);
     }
     v.dr6 = DR6_FIXED | BIT(14);
@@ -199,8 +196,12 @@ static void test_nested_fault(void **state) {
 }
 
 static struct event vectoring(unsigned type, unsigned vector, u64 rest) {
+    struct cpu_state cpu = {.pages = {&v}};
+
     v.exit_int_info = rest | type << EVENT_TYPE_SHIFT | vector;
-    return decode(0x400, 0, 0, &rich).vectoring;
+    v.exit_code = EXIT_NESTED_FAULT;
+    svm_events_after_exit(&cpu);
+    return cpu.queued;
 }
 
 static void test_vectoring(void **state) {
@@ -214,7 +215,9 @@ static void test_vectoring(void **state) {
     assert_int_equal(e.type, EVENT_EXCEPTION);
     assert_true(e.has_error);
     assert_int_equal(e.error, 0xabcd);
+    v.host.nmi = NMI_BLOCKED;
     assert_true(vectoring(EVENT_NMI, 2, EVENT_VALID).valid);
+    assert_int_equal(v.host.nmi, NMI_OPEN); // it was not delivered
     assert_false(vectoring(EVENT_INTERRUPT, 0x33, 0).valid);
     // These are executed again.
     assert_false(vectoring(EVENT_SOFT_INTERRUPT, 0x80, EVENT_VALID).valid);
@@ -251,7 +254,8 @@ static void test_any_vmcb(void **state) {
         assert_true(e.kind < BASALT_EXIT_COUNT);
         assert_true(e.insn_length <= 15);
         assert_true(e.gpr < 16 || e.gpr == 0xff);
-        assert_true(e.cr < 16);
+        if (e.kind == BASALT_EXIT_CR_ACCESS || e.kind == BASALT_EXIT_DR_ACCESS)
+            assert_true(e.cr < 16);
     }
 }
 

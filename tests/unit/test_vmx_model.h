@@ -25,6 +25,7 @@
 u64 vmcs_model[VMCS_MODEL_FIELDS];
 bool vmcs_model_written[VMCS_MODEL_FIELDS];
 struct vmx_caps vmx_caps;
+u64 tsc_khz = 2000000;
 hpa_t vmx_msr_bitmaps = {0x5000}, vmx_io_bitmap = {0x8000};
 
 // MSRs 0x480 to 0x490 of Bochs' corei7_haswell_4770, then IA32_FEATURE_CONTROL.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// arch/x86.h on the host: the same, but that MSRs are not there, XCR0 stays, and a test may have
-// the clock in its hand.
+// arch/x86.h on the host: the same, but that MSRs are not there, XCR0 stays, CR2 is a variable, and a
+// test may have the clock in its hand.
 
 #pragma once
 
@@ -14,6 +14,10 @@ static inline bool host_rdmsr_safe(u32 msr unused, u64 *value) {
 
 static inline bool host_wrmsr_safe(u32 msr unused, u64 value unused) { return false; }
 
+static u64 host_cr2 unused;
+static inline u64 host_read_cr2(void) { return host_cr2; }
+static inline void host_write_cr2(u64 value) { host_cr2 = value; }
+
 static inline void host_xsetbv(u32 index unused, u64 value unused) {}
 
 // A test that defines it, and gives it a value but 0, has time stand still but for what it adds.
@@ -21,6 +25,8 @@ extern u64 host_tsc __attribute__((weak));
 static inline u64 host_rdtsc(void) { return &host_tsc && host_tsc ? host_tsc : rdtsc(); }
 
 #define rdtsc      host_rdtsc
+#define read_cr2   host_read_cr2
+#define write_cr2  host_write_cr2
 #define xsetbv     host_xsetbv
 #define rdmsr_safe host_rdmsr_safe
 #define wrmsr_safe host_wrmsr_safe
