@@ -282,6 +282,20 @@ X86_REGISTER(dr2)
 X86_REGISTER(dr3)
 X86_REGISTER(dr6)
 
+static inline void read_breakpoints(u64 dr[4]) {
+    dr[0] = read_dr0();
+    dr[1] = read_dr1();
+    dr[2] = read_dr2();
+    dr[3] = read_dr3();
+}
+
+static inline void write_breakpoints(const u64 dr[4]) {
+    write_dr0(dr[0]);
+    write_dr1(dr[1]);
+    write_dr2(dr[2]);
+    write_dr3(dr[3]);
+}
+
 struct table_register { // operand of LGDT and LIDT
     u16 limit;
     u64 base;

@@ -71,8 +71,9 @@ struct cpu_state {
     u64 rip, rflags;
     u64 cr2;
     u32 dirty;
-    bool launched;     // VMX: VMLAUNCH was done on this CPU
-    bool debug_active; // the guest's DR0-3 and DR6 are to be loaded around entries
+    bool launched; // VMX: VMLAUNCH was done on this CPU
+    bool
+        debug_active; // the guest's DR0-3 are in the processor while the state is loaded, on VMX DR6 too
     u64 dr[4], dr6;
     void *pages
         [BACKEND_PAGES_MAX]; // kernel addresses of zeroed frames, from the caller of state_init
@@ -124,6 +125,11 @@ struct refusal {
     const char *remedy;  // what the user can do
 };
 
+static inline int backend_refuse(struct refusal *why, const char *missing, const char *remedy) {
+    *why = (struct refusal){missing, remedy};
+    return -1;
+}
+
 struct backend {
     const char *name; // "VMX", "SVM"
     unsigned pages;   // frames wanted in cpu_state.pages
@@ -136,7 +142,7 @@ struct backend {
 
     /// Puts a fresh state (architectural values after INIT, all registers of *cpu zero apart from what the caller
     /// filled: pages, second_level, io_bitmap, tag) into the control block.
-    int (*state_init)(struct cpu_state *cpu);
+    void (*state_init)(struct cpu_state *cpu);
     /// Makes the state current on this CPU (VMPTRLD, VMLOAD of the syscall MSRs, ...).
     void (*load)(struct cpu_state *cpu);
     /// Writes back what the CPU caches, so that another CPU may load it (VMCLEAR, ...).
@@ -153,9 +159,8 @@ struct backend {
                           const struct basalt_segment *segment);
 
     /// MSRs that the backend keeps in the control block or loads directly (FS/GS/KERNEL_GS base, STAR, LSTAR,
-    /// CSTAR, FMASK, SYSENTER_*, PAT, DEBUGCTL). Return false: not one of mine.
-    bool (*read_msr)(struct cpu_state *cpu, u32 msr, u64 *value);
-    bool (*write_msr)(struct cpu_state *cpu, u32 msr, u64 value);
+    /// CSTAR, FMASK, SYSENTER_*, PAT, DEBUGCTL): reads one into *value or writes it. False: not one of mine.
+    bool (*access_msr)(struct cpu_state *cpu, u32 msr, bool write, u64 *value);
 
     /// True when an interrupt (NMI) could be delivered at the next entry: IF, STI/MOV-SS shadow, NMI blocking.
     bool (*can_interrupt)(struct cpu_state *cpu);

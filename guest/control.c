@@ -192,7 +192,7 @@ void handle_rdmsr(struct vcpu *v, struct exit e) {
     if (result == MSR_UNKNOWN) {
         unknown_msr(v, index, "read");
     } else if (result == MSR_FAULT ||
-               (result == MSR_BACKEND && !backend->read_msr(&v->cpu, index, &value))) {
+               (result == MSR_BACKEND && !backend->access_msr(&v->cpu, index, false, &value))) {
         vcpu_gp(v);
     } else {
         set_gpr32(v, BASALT_RAX, (u32)value);
@@ -248,7 +248,7 @@ void handle_wrmsr(struct vcpu *v, struct exit e) {
     if (result == MSR_UNKNOWN) {
         unknown_msr(v, index, "write");
     } else if (result == MSR_FAULT ||
-               (result == MSR_BACKEND && !backend->write_msr(&v->cpu, index, value))) {
+               (result == MSR_BACKEND && !backend->access_msr(&v->cpu, index, true, &value))) {
         vcpu_gp(v);
     } else {
         vcpu_skip(v, e.insn_length);

@@ -15,7 +15,7 @@ enum msr_result {
     MSR_DONE,    ///< read: *value is the result; write: carry out the effect
     MSR_FAULT,   ///< #GP(0); nothing was changed
     MSR_UNKNOWN, ///< #GP(0), and worth a line in the log: no row names this MSR
-    MSR_BACKEND, ///< legal, and held by the backend: read_msr/write_msr(value); if it doesn't know it either, #GP
+    MSR_BACKEND, ///< legal, and held by the backend: access_msr(); if it doesn't know it either, #GP
 };
 
 /// One vCPU's emulated MSRs.

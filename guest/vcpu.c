@@ -102,14 +102,13 @@ static void return_cpu(struct vcpu *v, struct vcpu *loaded) {
         backend->load(&loaded->cpu);
 }
 
-static int init_state(struct vcpu *v) {
+static void init_state(struct vcpu *v) {
     struct vcpu *loaded = borrow_cpu(v);
-    int error = backend->state_init(&v->cpu);
 
+    backend->state_init(&v->cpu);
     backend->flush_linear(&v->cpu); // what its tag translated before INIT, or for another vCPU
     backend->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);
     return_cpu(v, loaded);
-    return error;
 }
 
 int vcpu_create(struct domain *d, u64 index) {
@@ -144,12 +143,7 @@ int vcpu_create(struct domain *d, u64 index) {
     msr_init(&v->msrs);
     v->xcr0 = xstate_mask & XCR0_X87;
     xstate_init(v->xstate);
-    int error = init_state(v);
-    if (error) {
-        vpid_free(v->cpu.tag);
-        free_pages(d, v);
-        return error;
-    }
+    init_state(v);
     d->vcpus[index] = v;
     d->vcpu_count++;
     return 0;
@@ -265,8 +259,7 @@ void vcpu_init_ipi(struct vcpu *v) {
     v->io.waiting = v->io.answered = false;
     vcpu_unblock(v, BLOCK_HALT | BLOCK_REQUEST | BLOCK_EVENT);
     v->halted = v->nmi_pending = v->irq_window = v->nmi_window = false;
-    if (init_state(v))
-        domain_end(v->domain, BASALT_END_BAD_STATE, v->index, 0);
+    init_state(v);
     gprs[BASALT_RDX] = 0x600; // the processor signature after INIT: any will do
 }
 

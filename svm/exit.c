@@ -33,7 +33,7 @@ static struct exit decode_register(const struct vmcb *vmcb, struct exit e) {
 
     e.write = code & 0x10;
     e.cr = code & 0xf;
-    e.gpr = svm_features.decode_assists && mov ? vmcb->exit_info1 & 0xf : 0xff;
+    e.gpr = backend_features.decode_assists && mov ? vmcb->exit_info1 & 0xf : 0xff;
     return e;
 }
 
@@ -161,7 +161,7 @@ struct exit svm_exit(const struct vmcb *vmcb) {
     const struct exit_row *row = row_of(vmcb->exit_code);
     struct exit e = {.kind = row->kind, .detail = vmcb->exit_info1};
 
-    if (row->flags & INSTRUCTION && svm_features.nrip_save)
+    if (row->flags & INSTRUCTION && backend_features.nrip_save)
         e.insn_length = length_until(vmcb, vmcb->next_rip);
     return row->decode ? row->decode(vmcb, e) : e;
 }

@@ -153,29 +153,21 @@ void svm_fill_msr_bitmap(u8 bitmap[MSRPM_BYTES]) {
     }
 }
 
-static u64 *msr_field(struct vmcb *vmcb, u32 msr) {
-    for (unsigned i = 0; i < ARRAY_SIZE(msr_rows); i++)
-        if (msr_rows[i].msr == msr)
-            return (u64 *)((u8 *)vmcb + msr_rows[i].offset);
-    return NULL;
-}
+bool svm_access_msr(struct cpu_state *cpu, u32 msr, bool write, u64 *value) {
+    for (unsigned i = 0; i < ARRAY_SIZE(msr_rows); i++) {
+        u64 *field = (u64 *)((u8 *)vmcb_of(cpu) + msr_rows[i].offset);
 
-bool svm_read_msr(struct cpu_state *cpu, u32 msr, u64 *value) {
-    const u64 *field = msr_field(vmcb_of(cpu), msr);
-
-    if (field)
-        *value = *field;
-    return field;
-}
-
-bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value) {
-    u64 *field = msr_field(vmcb_of(cpu), msr);
-
-    if (!field)
-        return false;
-    *field = value;
-    vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_NESTED); // PAT; the others are never cached
-    return true;
+        if (msr_rows[i].msr != msr)
+            continue;
+        if (!write) {
+            *value = *field;
+        } else {
+            *field = *value;
+            vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_NESTED); // PAT; the others are never cached
+        }
+        return true;
+    }
+    return false;
 }
 
 void svm_reset_registers(struct cpu_state *cpu) {

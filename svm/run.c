@@ -24,14 +24,6 @@ void svm_run_init(u32 asid_count) {
     asid_pool_init(&asids[id], id, asid_count);
 }
 
-// Each exit clears the breakpoints of DR7, so that the guest's addresses do no harm in the host.
-static void load_breakpoints(const struct cpu_state *cpu) {
-    write_dr0(cpu->dr[0]);
-    write_dr1(cpu->dr[1]);
-    write_dr2(cpu->dr[2]);
-    write_dr3(cpu->dr[3]);
-}
-
 void svm_load(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     u32 id = this_cpu()->id;
@@ -44,16 +36,12 @@ void svm_load(struct cpu_state *cpu) {
     vmcb->host.cpu = id;
     vmcb->host.state = kernel_virt_to_hpa(&host_state[id]);
     if (cpu->debug_active)
-        load_breakpoints(cpu);
+        write_breakpoints(cpu->dr); // each exit clears DR7, so that they do no harm in the host
 }
 
 void svm_unload(struct cpu_state *cpu) {
-    if (!cpu->debug_active)
-        return;
-    cpu->dr[0] = read_dr0();
-    cpu->dr[1] = read_dr1();
-    cpu->dr[2] = read_dr2();
-    cpu->dr[3] = read_dr3();
+    if (cpu->debug_active)
+        read_breakpoints(cpu->dr);
 }
 
 // Takes in what has changed since the last entry; once more at the entry after that, which has nothing to tell.
@@ -62,7 +50,7 @@ static __attribute__((noinline)) void prepare(struct cpu_state *cpu, struct vmcb
     vmcb->tlb_control = flush ? flush : vmcb->host.flush;
     vmcb->host.flush = TLB_CONTROL_NOTHING;
     vmcb->asid = cpu->tag;
-    vmcb->clean = svm_features.clean_bits ? VMCB_CLEAN_KNOWN & ~vmcb->host.dirty : 0;
+    vmcb->clean = backend_features.clean_bits ? VMCB_CLEAN_KNOWN & ~vmcb->host.dirty : 0;
     vmcb->host.dirty = vmcb->host.dirty & VMCB_CLEAN_KNOWN ? VMCB_TOLD : 0;
 }
 

@@ -17,35 +17,31 @@
 #define PAUSE_LOOP     3000 // PAUSEs, each within ...
 #define PAUSE_DISTANCE 128 // ... this many TSC ticks of the one before, until a waiting guest exits
 
-struct backend_features svm_features;
 static u8 msr_bitmap[MSRPM_BYTES] __attribute__((aligned(PAGE_SIZE))); // two bits per MSR: 1 = exit
 static u8 all_ports_exit[IOPM_BYTES]
     __attribute__((aligned(PAGE_SIZE))); // one bit per port: 1 = exit
-
-static int refuse(struct refusal *why, const char *missing, const char *remedy) {
-    *why = (struct refusal){missing, remedy};
-    return -1;
-}
 
 static int svm_probe(struct backend_features *features, struct refusal *why) {
     u64 vm_cr;
 
     if (cpu_features.max_extended_leaf < 0x8000000a || !cpu_features.svm)
-        return refuse(why, "the processor has no SVM (AMD-V)",
-                      "use another processor; in a virtual machine, enable nested SVM (+svm)");
+        return backend_refuse(
+            why, "the processor has no SVM (AMD-V)",
+            "use another processor; in a virtual machine, enable nested SVM (+svm)");
     struct cpuid svm = cpuid(0x8000000a);
     if (rdmsr_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS))
-        return refuse(why,
-                      vm_cr & VM_CR_LOCK ? "SVM (AMD-V) is locked off by firmware (VM_CR.LOCK)"
-                                         : "SVM (AMD-V) is switched off by firmware (VM_CR.SVMDIS)",
-                      "enable SVM (AMD-V, virtualization) in the firmware setup");
+        return backend_refuse(why,
+                              vm_cr & VM_CR_LOCK
+                                  ? "SVM (AMD-V) is locked off by firmware (VM_CR.LOCK)"
+                                  : "SVM (AMD-V) is switched off by firmware (VM_CR.SVMDIS)",
+                              "enable SVM (AMD-V, virtualization) in the firmware setup");
     if (!(svm.edx & CPUID_8A_EDX_NPT))
-        return refuse(why, "the processor has no nested paging (NPT)",
-                      "use another processor; in a virtual machine, enable it (+npt)");
+        return backend_refuse(why, "the processor has no nested paging (NPT)",
+                              "use another processor; in a virtual machine, enable it (+npt)");
     if (svm.ebx < 2)
-        return refuse(why, "the processor has no address space identifier for guests",
-                      "use another processor or hypervisor");
-    svm_features = (struct backend_features){
+        return backend_refuse(why, "the processor has no address space identifier for guests",
+                              "use another processor or hypervisor");
+    *features = (struct backend_features){
         .nrip_save = svm.edx & CPUID_8A_EDX_NRIP_SAVE,
         .decode_assists = svm.edx & CPUID_8A_EDX_DECODE_ASSISTS,
         .flush_by_asid = svm.edx & CPUID_8A_EDX_FLUSH_BY_ASID,
@@ -55,18 +51,18 @@ static int svm_probe(struct backend_features *features, struct refusal *why) {
         .second_level_1g = cpu_features.page1g,
         .second_level_2m = true,
     };
-    *features = svm_features;
     return 0;
 }
 
 static int svm_cpu_on(void *page, struct refusal *why) {
     if (!wrmsr_safe(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME) ||
         !wrmsr_safe(MSR_VM_HSAVE_PA, pool_hpa(page).v))
-        return refuse(why, "the processor refuses to switch SVM on (EFER.SVME, VM_HSAVE_PA)",
-                      "enable SVM in the firmware setup, or in the hypervisor below");
+        return backend_refuse(why,
+                              "the processor refuses to switch SVM on (EFER.SVME, VM_HSAVE_PA)",
+                              "enable SVM in the firmware setup, or in the hypervisor below");
     memset(all_ports_exit, 0xff, sizeof(all_ports_exit)); // the same on every CPU
     svm_fill_msr_bitmap(msr_bitmap);
-    svm_run_init(svm_features.tags);
+    svm_run_init(backend_features.tags);
     return 0;
 }
 
@@ -83,12 +79,12 @@ static void set_intercepts(struct cpu_state *cpu, struct vmcb *vmcb) {
     vmcb_intercept(vmcb, EXIT_CR_WRITE + 4, true);
     vmcb_intercept(vmcb, EXIT_CR_READ + 8, true); // the TPR is the vLAPIC's
     vmcb_intercept(vmcb, EXIT_CR_WRITE + 8, true);
-    vmcb_intercept(vmcb, EXIT_PAUSE, svm_features.pause_filter); // else each PAUSE would exit
+    vmcb_intercept(vmcb, EXIT_PAUSE, backend_features.pause_filter); // else each PAUSE would exit
     vmcb->pause_count = PAUSE_LOOP;
     vmcb->pause_threshold = PAUSE_DISTANCE;
 }
 
-static int svm_state_init(struct cpu_state *cpu) {
+static void svm_state_init(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     memset(vmcb, 0, sizeof(*vmcb)); // an exit by shutdown leaves it undefined
@@ -102,7 +98,6 @@ static int svm_state_init(struct cpu_state *cpu) {
     vmcb->asid = 1; // until then any but 0
     svm_load(cpu);
     vmcb_changed(vmcb, VMCB_CLEAN_KNOWN);
-    return 0;
 }
 
 static void svm_set_tsc_offset(struct cpu_state *cpu, u64 offset) {
@@ -114,7 +109,7 @@ static void svm_set_tsc_offset(struct cpu_state *cpu, u64 offset) {
 // Entries for guest-linear and guest-physical addresses go together. A new ASID does the same as a
 // flush of the old one.
 static void svm_flush(struct cpu_state *cpu) {
-    if (svm_features.flush_by_asid)
+    if (backend_features.flush_by_asid)
         vmcb_of(cpu)->host.flush = TLB_CONTROL_FLUSH_ASID;
     else
         cpu->tag = 0;
@@ -145,8 +140,7 @@ const struct backend svm_backend = {
     .write = svm_write,
     .read_segment = svm_read_segment,
     .write_segment = svm_write_segment,
-    .read_msr = svm_read_msr,
-    .write_msr = svm_write_msr,
+    .access_msr = svm_access_msr,
     .can_interrupt = svm_can_interrupt,
     .can_nmi = svm_can_nmi,
     .irq_window = svm_irq_window,

@@ -16,9 +16,6 @@ struct asid_pool {
     u32 count; // ASIDs that the processor has, 0 (the host's) included
 };
 
-// Of this machine, after the probe.
-extern struct backend_features svm_features;
-
 static inline struct vmcb *vmcb_of(const struct cpu_state *cpu) { return cpu->pages[0]; }
 
 static inline void vmcb_changed(struct vmcb *vmcb, u32 clean_bits) {
@@ -60,8 +57,7 @@ u64 svm_read(struct cpu_state *cpu, enum backend_register reg);
 void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value);
 struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index);
 void svm_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment);
-bool svm_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
-bool svm_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
+bool svm_access_msr(struct cpu_state *cpu, u32 msr, bool write, u64 *value);
 
 // event.c
 /// Moves cpu->queued, which is valid, into the VMCB, for delivery at the entry that follows.

@@ -58,11 +58,6 @@ static const struct {
     {CONTROL_SECONDARY, SECONDARY_VPID | SECONDARY_PLE | SECONDARY_ENCLS, NULL},
 };
 
-static int refuse(struct refusal *why, const char *missing, const char *remedy) {
-    *why = (struct refusal){.missing = missing, .remedy = remedy};
-    return -1;
-}
-
 static int choose_controls(struct vmx_caps *caps, struct refusal *why) {
     u32 wanted[CONTROLS] = {0};
 
@@ -70,7 +65,7 @@ static int choose_controls(struct vmx_caps *caps, struct refusal *why) {
         u32 bits = wanted_controls[i].bits, may = caps->may[wanted_controls[i].control];
 
         if (wanted_controls[i].name && (may & bits) != bits)
-            return refuse(why, wanted_controls[i].name, OLD);
+            return backend_refuse(why, wanted_controls[i].name, OLD);
         wanted[wanted_controls[i].control] |= bits;
     }
     wanted[CONTROL_PRIMARY] &= ~PRIMARY_WINDOWS;
@@ -79,7 +74,7 @@ static int choose_controls(struct vmx_caps *caps, struct refusal *why) {
     for (unsigned i = 0; i < CONTROLS; i++)
         caps->use[i] = (wanted[i] | caps->must[i]) & caps->may[i];
     if (caps->use[CONTROL_PRIMARY] & (PRIMARY_UNWANTED | PRIMARY_WINDOWS))
-        return refuse(why, "VMX controls that let CR3 accesses pass", OLD);
+        return backend_refuse(why, "VMX controls that let CR3 accesses pass", OLD);
     return 0;
 }
 
@@ -87,9 +82,9 @@ static int check_ept(struct vmx_caps *caps, struct refusal *why) {
     u64 ept = caps->ept_vpid;
 
     if (!(ept & EPT_CAP_WALK_4) || !(ept & EPT_CAP_WRITE_BACK))
-        return refuse(why, "EPT with four levels in write-back memory", OLD);
+        return backend_refuse(why, "EPT with four levels in write-back memory", OLD);
     if (!(ept & EPT_CAP_INVEPT) || !(ept & (EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL)))
-        return refuse(why, "INVEPT", OLD);
+        return backend_refuse(why, "INVEPT", OLD);
     if (!(ept & VPID_CAP_INVVPID) || !(ept & (VPID_CAP_SINGLE | VPID_CAP_ALL)))
         caps->use[CONTROL_SECONDARY] &= ~SECONDARY_VPID;
     return 0;
@@ -114,12 +109,12 @@ static void report(const struct vmx_caps *caps, struct backend_features *f) {
 int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, struct vmx_caps *caps,
                   struct backend_features *features, struct refusal *why) {
     if (!cpuid_vmx)
-        return refuse(
+        return backend_refuse(
             why, "VMX",
             "switch virtualization (VT-x) on in the firmware's setup, or use another machine");
     u64 feature = read_msr(MSR_FEATURE_CONTROL);
     if ((feature & FEATURE_CONTROL_LOCKED) && !(feature & FEATURE_CONTROL_VMX))
-        return refuse(
+        return backend_refuse(
             why, "VMX, locked off by the firmware (IA32_FEATURE_CONTROL)",
             "switch virtualization (VT-x) on in the firmware's setup, then switch the machine off and on");
 

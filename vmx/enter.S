@@ -48,10 +48,8 @@ vmx_enter\suffix:
     vmlaunch
     jmp     2f
 1:  vmresume
-2:  // Here only when the instruction failed: CF says without, ZF with an error number in the VMCS.
+2:  // Here only when the instruction failed.
     mov     $1, %eax
-    mov     $2, %edx
-    cmovnc  %edx, %eax
     pop     %rdi
     jmp     3f
 

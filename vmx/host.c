@@ -25,11 +25,6 @@ int vmx_probe(struct backend_features *features, struct refusal *why) {
     return vmx_caps_read(read_any_msr, cpu_features.vmx, &vmx_caps, features, why);
 }
 
-static int refuse(struct refusal *why, const char *missing, const char *remedy) {
-    *why = (struct refusal){.missing = missing, .remedy = remedy};
-    return -1;
-}
-
 // What ran here before may have left translations behind.
 static void flush_all(void) {
     if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_ALL)
@@ -44,14 +39,15 @@ int vmx_cpu_on(void *page, struct refusal *why) {
     if (!(feature & FEATURE_CONTROL_LOCKED))
         wrmsr(MSR_FEATURE_CONTROL, feature | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCKED);
     else if (!(feature & FEATURE_CONTROL_VMX))
-        return refuse(why, "VMX, locked off by the firmware on one CPU", "update the firmware");
+        return backend_refuse(why, "VMX, locked off by the firmware on one CPU",
+                              "update the firmware");
     write_cr0((read_cr0() | vmx_caps.cr0_must) & vmx_caps.cr0_may);
     write_cr4((read_cr4() | vmx_caps.cr4_must) & vmx_caps.cr4_may);
     *(u32 *)page = vmx_caps.revision;
     if (!vmxon(pool_hpa(page))) {
         write_cr4(read_cr4() & ~CR4_VMXE);
-        return refuse(why, "VMX operation (VMXON failed)",
-                      "nothing else may use VMX before Basalt starts");
+        return backend_refuse(why, "VMX operation (VMXON failed)",
+                              "nothing else may use VMX before Basalt starts");
     }
     flush_all();
     memset(bitmaps, 0xff, sizeof(bitmaps));
@@ -61,10 +57,9 @@ int vmx_cpu_on(void *page, struct refusal *why) {
     return 0;
 }
 
-int vmx_state_init(struct cpu_state *cpu) {
+void vmx_state_init(struct cpu_state *cpu) {
     vmx_init_controls(cpu);
     vmx_init_guest(cpu);
-    return 0;
 }
 
 void vmx_init_host(const struct cpu *host) {

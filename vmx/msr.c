@@ -46,13 +46,6 @@ static unsigned live_count(void) {
 
 static bool exists(unsigned i) { return msrs[i].field || i < live_count(); }
 
-static const struct guest_msr *find(u32 msr) {
-    for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++)
-        if (msrs[i].msr == msr && exists(i))
-            return &msrs[i];
-    return NULL;
-}
-
 static void open_msr(u8 *bitmap, u32 msr) {
     unsigned bit = (msr & 0x1fff) + (msr >> 31) * BITMAP_HIGH * 8;
 
@@ -80,24 +73,31 @@ void vmx_msrs_save(struct vmx_area *area) {
         area->live[i] = rdmsr(msrs[i].msr);
 }
 
-bool vmx_read_msr(struct cpu_state *cpu unused, u32 msr, u64 *value) {
-    const struct guest_msr *m = find(msr);
-
-    if (m)
-        *value = m->field ? vmcs_read_raw(m->field) : rdmsr(msr);
-    return m;
+static void access_field(u32 field, bool write, u64 *value) {
+    if (write)
+        vmcs_write_raw(field, *value);
+    else
+        *value = vmcs_read_raw(field);
 }
 
-bool vmx_write_msr(struct cpu_state *cpu unused, u32 msr, u64 value) {
-    const struct guest_msr *m = find(msr);
-
-    if (!m)
-        return false;
-    if (msr == MSR_DEBUGCTL)
-        value &= DEBUGCTL_BTF; // branch records and traces would be the host's
-    if (m->field)
-        vmcs_write_raw(m->field, value);
+static void access_live(u32 msr, bool write, u64 *value) {
+    if (write)
+        wrmsr(msr, *value);
     else
-        wrmsr(msr, value);
-    return true;
+        *value = rdmsr(msr);
+}
+
+bool vmx_access_msr(struct cpu_state *cpu unused, u32 msr, bool write, u64 *value) {
+    if (write && msr == MSR_DEBUGCTL)
+        *value &= DEBUGCTL_BTF; // branch records and traces would be the host's
+    for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++) {
+        if (msrs[i].msr != msr || !exists(i))
+            continue;
+        if (msrs[i].field)
+            access_field(msrs[i].field, write, value);
+        else
+            access_live(msr, write, value);
+        return true;
+    }
+    return false;
 }

@@ -50,7 +50,7 @@ u64 vmx_read(struct cpu_state *cpu, enum backend_register reg) {
     case REG_CR2: return read_cr2();
     case REG_CR3: return vmcs_readnat(GUEST_CR3);
     case REG_EFER: return cpu->efer_guest = vmcs_read64(GUEST_EFER);
-    case REG_DR6: return cpu->dr6;
+    case REG_DR6: return cpu->debug_active ? read_dr6() : cpu->dr6;
     case REG_DR7: return vmcs_readnat(GUEST_DR7);
     case REG_PDPTE0 ... REG_PDPTE3: return vmcs_read64(GUEST_PDPTE(reg - REG_PDPTE0));
     case REG_CPL: return SEGMENT_DPL(vmcs_read32(GUEST_ATTRIBUTES(BASALT_SS)));
@@ -70,7 +70,11 @@ void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
         cpu->efer_guest = value;
         write_entry_mode(value);
         break;
-    case REG_DR6: cpu->dr6 = value; break;
+    case REG_DR6:
+        cpu->dr6 = value;
+        if (cpu->debug_active)
+            write_dr6(value);
+        break;
     case REG_DR7: vmcs_writenat(GUEST_DR7, (u32)value | DR7_FIXED); break;
     case REG_PDPTE0 ... REG_PDPTE3: vmcs_write64(GUEST_PDPTE(reg - REG_PDPTE0), value); break;
     default: break;

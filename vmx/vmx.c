@@ -31,6 +31,14 @@ static void move_to_this_cpu(struct cpu_state *cpu) {
     vmx_flush_second_level(cpu);
 }
 
+// Each exit sets DR7 to what disarms the guest's breakpoints, so that they do no harm in the host.
+static void load_debug(const struct cpu_state *cpu) {
+    write_breakpoints(cpu->dr);
+    write_dr6(cpu->dr6);
+}
+
+// The kernel survives no page fault and no debug exception of its own: CR2, and the debug registers of a guest that uses
+// them, stay the guest's from load to unload, as the live MSRs do.
 static void vmx_load(struct cpu_state *cpu) {
     hpa_t vmcs = pool_hpa(cpu->pages[0]);
 
@@ -42,31 +50,20 @@ static void vmx_load(struct cpu_state *cpu) {
     if (vmx_area(cpu)->host != this_cpu())
         move_to_this_cpu(cpu);
     vmx_msrs_load(vmx_area(cpu));
-    write_cr2(
-        cpu->cr2); // the kernel survives no page fault of its own: it stays the guest's until unload
+    write_cr2(cpu->cr2);
+    if (cpu->debug_active)
+        load_debug(cpu);
 }
 
 static void vmx_unload(struct cpu_state *cpu) {
     vmx_msrs_save(vmx_area(cpu));
     cpu->cr2 = read_cr2();
+    if (cpu->debug_active) {
+        read_breakpoints(cpu->dr);
+        cpu->dr6 = read_dr6();
+    }
     vmclear(pool_hpa(cpu->pages[0]));
     cpu->launched = false;
-}
-
-static void load_debug(struct cpu_state *cpu) {
-    write_dr0(cpu->dr[0]);
-    write_dr1(cpu->dr[1]);
-    write_dr2(cpu->dr[2]);
-    write_dr3(cpu->dr[3]);
-    write_dr6(cpu->dr6);
-}
-
-static void save_debug(struct cpu_state *cpu) {
-    cpu->dr[0] = read_dr0();
-    cpu->dr[1] = read_dr1();
-    cpu->dr[2] = read_dr2();
-    cpu->dr[3] = read_dr3();
-    cpu->dr6 = read_dr6();
 }
 
 static void before_entry(struct cpu_state *cpu) {
@@ -78,13 +75,9 @@ static void before_entry(struct cpu_state *cpu) {
     cpu->dirty = 0;
     if (unlikely(cpu->queued.valid))
         vmx_queue_event(cpu);
-    if (unlikely(cpu->debug_active))
-        load_debug(cpu);
 }
 
 static void after_exit(struct cpu_state *cpu) {
-    if (unlikely(cpu->debug_active))
-        save_debug(cpu);
     cpu->rip = vmcs_readnat(GUEST_RIP);
     cpu->rflags = vmcs_readnat(GUEST_RFLAGS);
     cpu->gprs[BASALT_RSP] = vmcs_readnat(GUEST_RSP);
@@ -144,6 +137,8 @@ static void vmx_nmi_window(struct cpu_state *cpu, bool on) {
 }
 
 static void vmx_intercept_dr(struct cpu_state *cpu, bool on) {
+    if (!on)
+        load_debug(cpu);
     switch_primary(cpu, PRIMARY_DR, on);
 }
 
@@ -188,8 +183,7 @@ const struct backend vmx_backend = {
     .write = vmx_write,
     .read_segment = vmx_read_segment,
     .write_segment = vmx_write_segment,
-    .read_msr = vmx_read_msr,
-    .write_msr = vmx_write_msr,
+    .access_msr = vmx_access_msr,
     .can_interrupt = vmx_can_interrupt,
     .can_nmi = vmx_can_nmi,
     .irq_window = vmx_irq_window,

@@ -64,8 +64,8 @@ static inline struct vmx_area *vmx_area(struct cpu_state *cpu) { return cpu->pag
 
 extern struct vmx_caps vmx_caps;
 
-/// Enters the guest with its registers from gprs[16]; RIP and RSP are in the VMCS. Returns 0 after an exit, 1 on
-/// VMfailInvalid, 2 on VMfailValid (vmx/enter.S).
+/// Enters the guest with its registers from gprs[16]; RIP and RSP are in the VMCS. Returns 0 after an exit, 1 when the
+/// instruction failed (vmx/enter.S).
 int vmx_enter(u64 *gprs, bool launched);
 /// The same, with the controls of arch/spec.h around the guest's run.
 int vmx_enter_guarded(u64 *gprs, bool launched);
@@ -84,7 +84,7 @@ void vmx_init_guest(struct cpu_state *cpu);
 
 int vmx_probe(struct backend_features *features, struct refusal *why);
 int vmx_cpu_on(void *page, struct refusal *why);
-int vmx_state_init(struct cpu_state *cpu);
+void vmx_state_init(struct cpu_state *cpu);
 
 /// The facts of the exit (or failed entry) that is in the current VMCS. Follows what an exit does to NMI blocking, and
 /// puts an interrupted event back.
@@ -98,8 +98,7 @@ u64 vmx_read(struct cpu_state *cpu, enum backend_register reg);
 void vmx_write(struct cpu_state *cpu, enum backend_register reg, u64 value);
 struct basalt_segment vmx_read_segment(struct cpu_state *cpu, unsigned index);
 void vmx_write_segment(struct cpu_state *cpu, unsigned index, const struct basalt_segment *segment);
-bool vmx_read_msr(struct cpu_state *cpu, u32 msr, u64 *value);
-bool vmx_write_msr(struct cpu_state *cpu, u32 msr, u64 value);
+bool vmx_access_msr(struct cpu_state *cpu, u32 msr, bool write, u64 *value);
 /// Opens the guest's own MSRs in bitmaps that are all ones, and in the second one those that the processor virtualizes
 /// in x2APIC mode.
 void vmx_msr_bitmaps_fill(u8 *bitmap, u8 *x2apic_bitmap);

@@ -15,6 +15,7 @@
 #include <ucontext.h>
 
 const struct backend *backend = &svm_backend;
+struct backend_features backend_features;
 
 #include "tests/model/tlb.h"
 #include "toolstack/check.h"
@@ -36,7 +37,7 @@ static uint64_t read_block(void *vmcb, uint32_t field) {
     uint64_t value;
 
     if (field == BASALT_FIELD_SVM_FEATURES)
-        return svm_features.flush_by_asid ? CPUID_8A_EDX_FLUSH_BY_ASID : 0;
+        return backend_features.flush_by_asid ? CPUID_8A_EDX_FLUSH_BY_ASID : 0;
     memcpy(&value, (u8 *)vmcb + field, sizeof(value));
     return value;
 }
@@ -54,7 +55,7 @@ void svm_enter(u64 gprs[16] unused, hpa_t at, hpa_t host unused) {
 
     assert_legal(vmcb);
     assert_in_range(vmcb->asid, 1, ASIDS - 1);
-    assert_true(vmcb->tlb_control != TLB_CONTROL_FLUSH_ASID || svm_features.flush_by_asid);
+    assert_true(vmcb->tlb_control != TLB_CONTROL_FLUSH_ASID || backend_features.flush_by_asid);
     if (vmcb->tlb_control == TLB_CONTROL_FLUSH_ALL)
         tlb_forget(any, 0, 0);
     else if (vmcb->tlb_control == TLB_CONTROL_FLUSH_ASID)
@@ -90,14 +91,14 @@ static void start(void) {
 static void without_flush_by_asid(void **state) {
     (void)state;
     start();
-    svm_features.flush_by_asid = false;
+    backend_features.flush_by_asid = false;
     model_steps(40000, false);
 }
 
 static void with_flush_by_asid(void **state) {
     (void)state;
     start();
-    svm_features.flush_by_asid = true;
+    backend_features.flush_by_asid = true;
     model_steps(40000, false);
 }
 

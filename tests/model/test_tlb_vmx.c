@@ -101,10 +101,9 @@ struct cpu *this_cpu(void) {
     return &model_cpus[current_cpu];
 }
 
-int vmx_state_init(struct cpu_state *cpu) {
+void vmx_state_init(struct cpu_state *cpu) {
     vmcs_write64(EPT_POINTER, cpu->second_level.v | EPT_POINTER_WRITE_BACK | EPT_POINTER_WALK_4);
     vmcs_write16(VPID, cpu->tag);
-    return 0;
 }
 
 struct exit vmx_decode(struct cpu_state *cpu unused) {
@@ -127,8 +126,7 @@ struct spec spec; // nothing is needed
 #pragma weak vmx_read_tables
 #pragma weak vmx_write_tables
 #pragma weak vmx_cpl
-#pragma weak vmx_read_msr
-#pragma weak vmx_write_msr
+#pragma weak vmx_access_msr
 #pragma weak vmx_clear_shadow
 #pragma weak vmx_queue_event
 #pragma weak vmx_apic_mode

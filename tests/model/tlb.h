@@ -218,7 +218,7 @@ static void model_create(struct model_domain *d, bool vpids) {
         running = v;
         change_tables();
         model_load(v);
-        assert_int_equal(backend->state_init(&v->cpu), 0);
+        backend->state_init(&v->cpu);
     }
 }
 

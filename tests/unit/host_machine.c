@@ -34,7 +34,7 @@
 void host_set_reserved(const struct range *ranges, unsigned count);
 
 u64 host_fail_at, host_allocations, host_tsc, host_timer = ~0ull;
-bool host_fail_rest, host_state_init_fails;
+bool host_fail_rest;
 jmp_buf *host_reset;
 struct exit (*host_run)(struct cpu_state *cpu);
 struct spec spec;
@@ -200,7 +200,7 @@ static struct host_vcpu *only_loaded(const struct cpu_state *cpu) {
     return state_of(cpu);
 }
 
-static int fake_state_init(struct cpu_state *cpu) {
+static void fake_state_init(struct cpu_state *cpu) {
     struct host_vcpu *s = only_loaded(cpu);
 
     assert_non_null(cpu->pages[1]);
@@ -212,7 +212,6 @@ static int fake_state_init(struct cpu_state *cpu) {
         s->segments[i] = (struct basalt_segment){.limit = 0xffff, .attributes = 0x93};
     s->segments[BASALT_CS].attributes = 0x9b;
     cpu->rflags = 2;
-    return host_state_init_fails ? -BASALT_EINVAL : 0;
 }
 static void fake_load(struct cpu_state *cpu) {
     assert_null(loaded);
@@ -258,13 +257,11 @@ static void fake_write_segment(struct cpu_state *cpu, unsigned index,
     assert_true(index <= IDTR);
     only_loaded(cpu)->segments[index] = *segment;
 }
-static bool fake_read_msr(struct cpu_state *cpu, u32 msr unused, u64 *value) {
+static bool fake_access_msr(struct cpu_state *cpu, u32 msr unused, bool write, u64 *value) {
     only_loaded(cpu);
-    *value = 0;
+    if (!write)
+        *value = 0;
     return true;
-}
-static bool fake_write_msr(struct cpu_state *cpu, u32 msr unused, u64 value unused) {
-    return only_loaded(cpu);
 }
 static bool fake_can_interrupt(struct cpu_state *cpu) {
     return !only_loaded(cpu)->no_interrupt && cpu->rflags & BIT(9);
@@ -305,8 +302,7 @@ static const struct backend fake_backend = {
     .write = fake_write,
     .read_segment = fake_read_segment,
     .write_segment = fake_write_segment,
-    .read_msr = fake_read_msr,
-    .write_msr = fake_write_msr,
+    .access_msr = fake_access_msr,
     .can_interrupt = fake_can_interrupt,
     .can_nmi = fake_can_nmi,
     .irq_window = fake_irq_window,

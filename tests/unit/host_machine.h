@@ -33,8 +33,7 @@ extern unsigned host_log_errors;
 extern u64 host_fail_at;     // the n-th frame allocation from now on fails (1: the next); 0: none
 extern bool host_fail_rest;  // and all after it do too
 extern u64 host_allocations; // count of all
-extern bool host_state_init_fails;
-extern jmp_buf *host_reset; // where machine_reset() jumps to
+extern jmp_buf *host_reset;  // where machine_reset() jumps to
 
 extern struct exit (*host_run)(
     struct cpu_state *cpu); // plays the guest: takes what is queued, returns an exit

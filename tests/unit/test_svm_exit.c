@@ -19,14 +19,14 @@
 
 static const struct backend_features plain = {0};
 static const struct backend_features rich = {.nrip_save = true, .decode_assists = true};
-struct backend_features svm_features;
+struct backend_features backend_features;
 static struct vmcb v;
 
 static struct exit decode(u64 code, u64 info1, u64 info2, const struct backend_features *features) {
     v.exit_code = code;
     v.exit_info1 = info1;
     v.exit_info2 = info2;
-    svm_features = *features;
+    backend_features = *features;
     return svm_exit(&v);
 }
 
@@ -249,7 +249,7 @@ static void test_any_vmcb(void **state) {
         for (unsigned n = 0x60 / 8; n < 0xf0 / 8; n++)
             words[n] = (u64)rand() << 33 ^ (u64)rand() << 11 ^ (u64)rand();
         v.exit_code &= i % 2 ? 0xff : 0x7ff;
-        svm_features = i % 3 ? rich : plain;
+        backend_features = i % 3 ? rich : plain;
         struct exit e = svm_exit(&v);
         assert_true(e.kind < BASALT_EXIT_COUNT);
         assert_true(e.insn_length <= 15);

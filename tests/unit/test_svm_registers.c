@@ -52,7 +52,7 @@ static void test_after_init(void **state) {
     assert_int_equal(svm_read_segment(&cpu, BASALT_LDTR).attributes, 0x82);
     assert_int_equal(svm_read_segment(&cpu, BASALT_TR).attributes, 0x8b);
     u64 value;
-    assert_true(svm_read_msr(&cpu, MSR_PAT, &value));
+    assert_true(svm_access_msr(&cpu, MSR_PAT, false, &value));
     assert_int_equal(value, 0x0007040600070406);
 }
 
@@ -179,13 +179,13 @@ static void test_msrs(void **state) {
                                MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_DEBUGCTL, MSR_SYSENTER_EIP};
     u64 value = 1;
     for (unsigned i = 0; i < ARRAY_SIZE(mine); i++)
-        assert_true(svm_write_msr(&cpu, mine[i], 0xffff800000001000 + i));
+        assert_true(svm_access_msr(&cpu, mine[i], true, &(u64){0xffff800000001000 + i}));
     for (unsigned i = 0; i < ARRAY_SIZE(mine); i++) {
-        assert_true(svm_read_msr(&cpu, mine[i], &value));
+        assert_true(svm_access_msr(&cpu, mine[i], false, &value));
         assert_int_equal(value, 0xffff800000001000 + i);
     }
-    assert_false(svm_write_msr(&cpu, MSR_EFER, 0));
-    assert_false(svm_read_msr(&cpu, 0x10, &value));
+    assert_false(svm_access_msr(&cpu, MSR_EFER, true, &value));
+    assert_false(svm_access_msr(&cpu, 0x10, false, &value));
     assert_int_equal(svm_read_segment(&cpu, BASALT_FS).base, 0xffff800000001004);
     assert_true(v.host.dirty & VMCB_CLEAN_NESTED);
 }

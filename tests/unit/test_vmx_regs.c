@@ -163,18 +163,18 @@ static void test_msrs(void **state) {
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-        assert_true(vmx_write_msr(cpu, cases[i].msr, cases[i].value));
-        assert_true(vmx_read_msr(cpu, cases[i].msr, &value));
+        assert_true(vmx_access_msr(cpu, cases[i].msr, true, &(u64){cases[i].value}));
+        assert_true(vmx_access_msr(cpu, cases[i].msr, false, &value));
         assert_int_equal(value, cases[i].value);
         valid();
     }
     assert_int_equal(vmx_read_segment(cpu, BASALT_FS).base, 0xffff800000000000);
     // Only single-stepping on branches is the guest's.
-    assert_true(vmx_write_msr(cpu, MSR_DEBUGCTL, 0x43));
-    assert_true(vmx_read_msr(cpu, MSR_DEBUGCTL, &value));
+    assert_true(vmx_access_msr(cpu, MSR_DEBUGCTL, true, &(u64){0x43}));
+    assert_true(vmx_access_msr(cpu, MSR_DEBUGCTL, false, &value));
     assert_int_equal(value, 2);
-    assert_false(vmx_read_msr(cpu, MSR_APIC_BASE, &value));
-    assert_false(vmx_write_msr(cpu, MSR_EFER, 0)); // the platform's, through REG_EFER
+    assert_false(vmx_access_msr(cpu, MSR_APIC_BASE, false, &value));
+    assert_false(vmx_access_msr(cpu, MSR_EFER, true, &value)); // the platform's, through REG_EFER
 }
 
 static bool opened(const u8 *bitmap, u32 msr) {
