@@ -11,7 +11,10 @@
 #include <basalt/domain.h>
 #include <basalt/trace.h>
 
-// How an event is delivered, as both vendors encode it in bits 10:8 of their event fields.
+// Both vendors' event fields: the vector in bits 7:0, how it is delivered in 10:8, and these
+#define EVENT_HAS_ERROR 0x00000800u
+#define EVENT_VALID     0x80000000u
+
 enum event_type {
     EVENT_INTERRUPT = 0,
     EVENT_NMI = 2,
@@ -29,6 +32,18 @@ struct event {
     u8 insn_length; // of the soft types, bytes
     u32 error;
 };
+
+static inline struct event event_from_field(u32 field, u32 error) {
+    return (struct event){.valid = true,
+                          .has_error = field & EVENT_HAS_ERROR,
+                          .vector = (u8)field,
+                          .type = field >> 8 & 7,
+                          .error = error};
+}
+
+static inline u32 event_field(const struct event *event) {
+    return event->vector | (u32)event->type << 8 | EVENT_VALID;
+}
 
 // Facts of one VM exit, in two registers. Which fields are set depends on the kind. An event whose delivery the exit
 // interrupted is back in cpu_state.queued.
@@ -165,9 +180,8 @@ struct backend {
     /// True when an interrupt (NMI) could be delivered at the next entry: IF, STI/MOV-SS shadow, NMI blocking.
     bool (*can_interrupt)(struct cpu_state *cpu);
     bool (*can_nmi)(struct cpu_state *cpu);
-    /// Asks for an exit as soon as an interrupt (NMI) could be delivered.
-    void (*irq_window)(struct cpu_state *cpu, bool on);
-    void (*nmi_window)(struct cpu_state *cpu, bool on);
+    /// Asks for an exit as soon as an interrupt, or an NMI, could be delivered.
+    void (*window)(struct cpu_state *cpu, bool nmi, bool on);
     /// Where features.apicv, for a state with a virtual_apic: what the processor must know of changes in that page
     /// before the next entry. The mode and the TMR registers (one every 16 bytes); the highest vectors in IRR (bits
     /// 7:0) and ISR.

@@ -107,7 +107,7 @@ bool vcpu_can_wake(struct vcpu *v) {
 
 static void ask_irq_window(struct vcpu *v, bool on) {
     if (v->irq_window != on)
-        backend->irq_window(&v->cpu, on);
+        backend->window(&v->cpu, false, on);
     v->irq_window = on;
 }
 
@@ -116,7 +116,7 @@ static void prepare_nmi(struct vcpu *v) {
         v->cpu.queued = (struct event){.valid = true, .type = EVENT_NMI, .vector = EXC_NMI};
         v->nmi_pending = false;
     } else if (!v->nmi_window) {
-        backend->nmi_window(&v->cpu, true);
+        backend->window(&v->cpu, true, true);
         v->nmi_window = true;
     }
 }

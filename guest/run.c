@@ -63,12 +63,12 @@ static void handle_interrupt(struct vcpu *v unused, struct exit e) {
 static void handle_nothing(struct vcpu *v unused, struct exit e unused) {}
 
 static void handle_irq_window(struct vcpu *v, struct exit e unused) {
-    backend->irq_window(&v->cpu, false);
+    backend->window(&v->cpu, false, false);
     v->irq_window = false;
 }
 
 static void handle_nmi_window(struct vcpu *v, struct exit e unused) {
-    backend->nmi_window(&v->cpu, false);
+    backend->window(&v->cpu, true, false);
     v->nmi_window = false;
 }
 

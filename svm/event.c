@@ -20,7 +20,7 @@ void svm_inject(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     struct event event = cpu->queued;
 
-    vmcb->event_inject = event.vector | (u64)event.type << EVENT_TYPE_SHIFT | EVENT_VALID;
+    vmcb->event_inject = event_field(&event);
     if (event.has_error && (vmcb->cr0 & CR0_PE)) // real mode pushes none
         vmcb->event_inject |= EVENT_HAS_ERROR | (u64)event.error << EVENT_ERROR_SHIFT;
     if (event.type == EVENT_NMI)
@@ -29,26 +29,21 @@ void svm_inject(struct cpu_state *cpu) {
 }
 
 // INT n, INT3 and INTO are not put back: RIP is still at the instruction, which is executed again.
-static void put_back_event(struct event *event, u64 info) {
-    *event = (struct event){
-        .valid = true,
-        .vector = info & EVENT_VECTOR,
-        .type = info >> EVENT_TYPE_SHIFT & 7,
-        .has_error = info & EVENT_HAS_ERROR,
-        .error = (u32)(info >> EVENT_ERROR_SHIFT),
-    };
+static bool comes_again(const struct event *event) {
     bool trap = event->vector == EXC_BP || event->vector == EXC_OF; // there is no type of their own
 
-    if (event->type == EVENT_SOFT_INTERRUPT || (event->type == EVENT_EXCEPTION && trap))
-        event->valid = false;
+    return event->type == EVENT_SOFT_INTERRUPT || (event->type == EVENT_EXCEPTION && trap);
 }
 
 void svm_events_after_exit(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     struct vmcb_host *host = &vmcb->host;
+    u64 info = vmcb->exit_int_info;
 
-    if (vmcb->exit_int_info & EVENT_VALID)
-        put_back_event(&cpu->queued, vmcb->exit_int_info);
+    if (info & EVENT_VALID) {
+        cpu->queued = event_from_field((u32)info, (u32)(info >> EVENT_ERROR_SHIFT));
+        cpu->queued.valid = !comes_again(&cpu->queued);
+    }
     if (cpu->queued.valid && cpu->queued.type == EVENT_NMI) {
         set_nmi(vmcb, NMI_OPEN); // it was not delivered
     } else if (vmcb->exit_code == EXIT_IRET) {
@@ -68,11 +63,12 @@ bool svm_can_nmi(struct cpu_state *cpu) {
     return vmcb->host.nmi == NMI_OPEN && !(vmcb->int_state & INT_STATE_SHADOW);
 }
 
-// A virtual interrupt of the highest priority, which is never delivered: its intercept comes first.
-void svm_irq_window(struct cpu_state *cpu, bool on) {
+// A virtual interrupt of the highest priority, which is never delivered: its intercept comes first. The IRET intercept is
+// on whenever NMIs are blocked; nothing reports the end of a shadow, one instruction later.
+void svm_window(struct cpu_state *cpu, bool nmi, bool on) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
-    if (on == vmcb_intercepts(vmcb, EXIT_VINTR))
+    if (nmi || on == vmcb_intercepts(vmcb, EXIT_VINTR))
         return;
     vmcb_intercept(vmcb, EXIT_VINTR, on);
     vmcb->int_control &= ~V_DUMMY;
@@ -80,9 +76,5 @@ void svm_irq_window(struct cpu_state *cpu, bool on) {
         vmcb->int_control |= V_DUMMY;
     vmcb_changed(vmcb, VMCB_CLEAN_TPR);
 }
-
-// The IRET intercept is on whenever NMIs are blocked; nothing reports the end of a shadow, one
-// instruction later.
-void svm_nmi_window(struct cpu_state *cpu unused, bool on unused) {}
 
 void svm_clear_shadow(struct cpu_state *cpu) { vmcb_of(cpu)->int_state &= ~INT_STATE_SHADOW; }

@@ -67,8 +67,7 @@ void svm_inject(struct cpu_state *cpu);
 void svm_events_after_exit(struct cpu_state *cpu);
 bool svm_can_interrupt(struct cpu_state *cpu);
 bool svm_can_nmi(struct cpu_state *cpu);
-void svm_irq_window(struct cpu_state *cpu, bool on);
-void svm_nmi_window(struct cpu_state *cpu, bool on);
+void svm_window(struct cpu_state *cpu, bool nmi, bool on);
 void svm_clear_shadow(struct cpu_state *cpu);
 
 // run.c

@@ -121,11 +121,7 @@ VMCB_AT(pat, 0x668);
 // nested_control
 #define NESTED_PAGING 1ull
 
-// exit_int_info and event_inject
-#define EVENT_VECTOR      0xffull
-#define EVENT_TYPE_SHIFT  8 // three bits, enum event_type
-#define EVENT_HAS_ERROR   (1ull << 11)
-#define EVENT_VALID       (1ull << 31)
+// exit_int_info and event_inject: the error code above what guest/backend.h has
 #define EVENT_ERROR_SHIFT 32
 
 // clean: the processor may use its cached copy of ...

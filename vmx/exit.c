@@ -137,11 +137,7 @@ static bool put_back_event(struct cpu_state *cpu) {
 
     if (likely(!(info & EVENT_VALID)))
         return false;
-    cpu->queued = (struct event){.valid = true, .vector = (u8)info, .type = (info >> 8) & 7};
-    if (info & EVENT_HAS_ERROR) {
-        cpu->queued.has_error = true;
-        cpu->queued.error = vmcs_read32(VECTORING_ERROR_CODE);
-    }
+    cpu->queued = event_from_field(info, vmcs_read32(VECTORING_ERROR_CODE));
     if (cpu->queued.type >= EVENT_SOFT_INTERRUPT)
         cpu->queued.insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH);
     if (cpu->queued.type == EVENT_NMI)
@@ -207,7 +203,7 @@ void vmx_clear_shadow(struct cpu_state *cpu unused) {
 
 void vmx_queue_event(struct cpu_state *cpu) {
     const struct event *event = &cpu->queued;
-    u32 info = event->vector | (u32)event->type << 8 | EVENT_VALID;
+    u32 info = event_field(event);
 
     if (needs_error_code(event, vmcs_readnat(GUEST_CR0))) {
         info |= EVENT_HAS_ERROR;

@@ -177,10 +177,8 @@ enum vmcsnat {
 #define ENTRY_LOAD_PAT   0x00004000u
 #define ENTRY_LOAD_EFER  0x00008000u
 
-// Event information (entry, exit, vectoring); the vector is in bits 7:0, enum event_type in 10:8
-#define EVENT_HAS_ERROR     0x00000800u
-#define EVENT_NMI_UNBLOCKED 0x00001000u // exit only: by the IRET that faulted
-#define EVENT_VALID         0x80000000u
+// Event information on an exit, besides what guest/backend.h has: by the IRET that faulted
+#define EVENT_NMI_UNBLOCKED 0x00001000u
 
 // Guest interruptibility state
 #define BLOCKED_BY_STI       0x1u

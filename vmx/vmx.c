@@ -124,16 +124,12 @@ static void switch_primary(struct cpu_state *cpu, u32 bit, bool on) {
         vmcs_write32(PRIMARY_CONTROLS, area->primary = primary);
 }
 
-static void vmx_irq_window(struct cpu_state *cpu, bool on) {
-    switch_primary(cpu, PRIMARY_IRQ_WINDOW, on);
+static void vmx_window(struct cpu_state *cpu, bool nmi, bool on) {
+    switch_primary(cpu, nmi ? PRIMARY_NMI_WINDOW : PRIMARY_IRQ_WINDOW, on);
 }
 
 static void vmx_apic_status(struct cpu_state *cpu unused, u16 status) {
     vmcs_write16(GUEST_INTERRUPT_STATUS, status);
-}
-
-static void vmx_nmi_window(struct cpu_state *cpu, bool on) {
-    switch_primary(cpu, PRIMARY_NMI_WINDOW, on);
 }
 
 static void vmx_intercept_dr(struct cpu_state *cpu, bool on) {
@@ -186,8 +182,7 @@ const struct backend vmx_backend = {
     .access_msr = vmx_access_msr,
     .can_interrupt = vmx_can_interrupt,
     .can_nmi = vmx_can_nmi,
-    .irq_window = vmx_irq_window,
-    .nmi_window = vmx_nmi_window,
+    .window = vmx_window,
     .apic_mode = vmx_apic_mode,
     .apic_status = vmx_apic_status,
     .clear_shadow = vmx_clear_shadow,

@@ -267,8 +267,9 @@ static bool fake_can_interrupt(struct cpu_state *cpu) {
     return !only_loaded(cpu)->no_interrupt && cpu->rflags & BIT(9);
 }
 static bool fake_can_nmi(struct cpu_state *cpu) { return !only_loaded(cpu)->no_nmi; }
-static void fake_irq_window(struct cpu_state *cpu, bool on) { only_loaded(cpu)->irq_window = on; }
-static void fake_nmi_window(struct cpu_state *cpu, bool on) { only_loaded(cpu)->nmi_window = on; }
+static void fake_window(struct cpu_state *cpu, bool nmi, bool on) {
+    *(nmi ? &only_loaded(cpu)->nmi_window : &only_loaded(cpu)->irq_window) = on;
+}
 static void fake_apic_mode(struct cpu_state *cpu, bool x2apic, const u32 *tmr) {
     only_loaded(cpu)->x2apic = x2apic;
     only_loaded(cpu)->level_vectors = tmr[4 * 2]; // 64 to 95
@@ -305,8 +306,7 @@ static const struct backend fake_backend = {
     .access_msr = fake_access_msr,
     .can_interrupt = fake_can_interrupt,
     .can_nmi = fake_can_nmi,
-    .irq_window = fake_irq_window,
-    .nmi_window = fake_nmi_window,
+    .window = fake_window,
     .apic_mode = fake_apic_mode,
     .apic_status = fake_apic_status,
     .clear_shadow = fake_clear_shadow,

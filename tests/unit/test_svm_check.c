@@ -197,7 +197,7 @@ static void test_guest_state(void **state) {
 }
 
 static void inject(unsigned type, unsigned vector) {
-    v.event_inject = EVENT_VALID | type << EVENT_TYPE_SHIFT | vector;
+    v.event_inject = EVENT_VALID | type << 8 | vector;
 }
 
 static bool accepts_event(unsigned type, unsigned vector) {

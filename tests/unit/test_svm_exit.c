@@ -198,7 +198,7 @@ static void test_nested_fault(void **state) {
 static struct event vectoring(unsigned type, unsigned vector, u64 rest) {
     struct cpu_state cpu = {.pages = {&v}};
 
-    v.exit_int_info = rest | type << EVENT_TYPE_SHIFT | vector;
+    v.exit_int_info = rest | type << 8 | vector;
     v.exit_code = EXIT_NESTED_FAULT;
     svm_events_after_exit(&cpu);
     return cpu.queued;

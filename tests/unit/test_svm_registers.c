@@ -243,15 +243,15 @@ static void test_interrupt_gates(void **state) {
 static void test_irq_window(void **state) {
     (void)state;
     v.int_control = V_INTR_MASKING | 5;
-    svm_irq_window(&cpu, true);
+    svm_window(&cpu, false, true);
     assert_true(vmcb_intercepts(&v, EXIT_VINTR));
     assert_int_equal(v.int_control, V_INTR_MASKING | V_IRQ | V_PRIORITY | V_IGNORE_TPR | 5);
     assert_int_equal(v.host.dirty, VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_TPR);
-    svm_irq_window(&cpu, false);
+    svm_window(&cpu, false, false);
     assert_false(vmcb_intercepts(&v, EXIT_VINTR));
     assert_int_equal(v.int_control, V_INTR_MASKING | 5);
     v.host.dirty = 0;
-    svm_irq_window(&cpu, false);
+    svm_window(&cpu, false, false);
     assert_int_equal(v.host.dirty, 0);
 }
 
