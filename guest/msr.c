@@ -95,19 +95,15 @@ static const struct row {
 // MSRs of the other vendor fault without a word: stock kernels probe some on both.
 static const struct row foreign = {.rule = FAULT};
 
+// The last row that begins at or before the MSR, found by halving what is left of the table.
 static const struct row *find(const struct cpuid_policy *policy, u32 index) {
-    const struct row *low = rows, *high = rows + ARRAY_SIZE(rows);
+    const struct row *row = rows;
 
-    while (low < high) {
-        const struct row *middle = low + (high - low) / 2;
-        if (index < middle->first)
-            high = middle;
-        else if (index > middle->last)
-            low = middle + 1;
-        else
-            return middle->vendor == (policy->amd ? INTEL : AMD) ? &foreign : middle;
-    }
-    return NULL;
+    for (unsigned left = ARRAY_SIZE(rows), half = left / 2; half; left -= half, half = left / 2)
+        row = row[half].first <= index ? row + half : row;
+    if (index < row->first || index > row->last)
+        return NULL;
+    return row->vendor == (policy->amd ? INTEL : AMD) ? &foreign : row;
 }
 
 void msr_init(struct msr_state *s) {

@@ -159,14 +159,13 @@ bool guest_copy(struct vcpu *v, u64 linear, void *buffer, unsigned bytes, unsign
     return true;
 }
 
-// The code that runs: its mode, its privilege, and where the next instruction is.
+// The code that runs: where the next instruction is, and its mode.
 struct code {
     u64 linear;
     enum cpu_mode mode;
-    u8 cpl;
 };
 
-enum cpu_mode guest_mode(struct vcpu *v) {
+static inline enum cpu_mode mode_of(struct vcpu *v) {
     if (guest_wide(v))
         return MODE_64;
     if (!(v->cpu.cr0_guest & CR0_PE) || v->cpu.rflags & RFLAGS_VM)
@@ -174,8 +173,10 @@ enum cpu_mode guest_mode(struct vcpu *v) {
     return backend->read(&v->cpu, REG_CS_ATTRIBUTES) & SEGMENT_DB ? MODE_32 : MODE_16;
 }
 
-static struct code current_code(struct vcpu *v) {
-    struct code c = {v->cpu.rip, guest_mode(v), (u8)vcpu_cpl(v)};
+enum cpu_mode guest_mode(struct vcpu *v) { return mode_of(v); }
+
+static inline struct code current_code(struct vcpu *v) {
+    struct code c = {v->cpu.rip, mode_of(v)};
 
     if (c.mode != MODE_64)
         c.linear = (u32)(backend->read(&v->cpu, REG_CS_BASE) + v->cpu.rip);
@@ -195,15 +196,20 @@ unsigned guest_fetch(struct vcpu *v, u8 bytes[16]) {
     return guest_copy(v, linear, bytes, first, PF_FETCH | ACCESS_PROBE) ? first : 0;
 }
 
-// The registers that a translation for a fetch depends on; no two of these share a bit.
-static u64 code_controls(const struct vcpu *v, const struct code *c) {
-    return (v->cpu.efer_guest << 32 | v->cpu.cr4_guest) ^ (v->cpu.cr0_guest & CR0_PG) << 32 ^
-           (u64)(c->cpl == 3) << 62;
+// The registers that a translation for a fetch depends on, besides CR3; no two of these share a bit. 0 without paging.
+static u64 code_controls(struct vcpu *v) {
+    if (!(v->cpu.cr0_guest & CR0_PG))
+        return 0;
+    return CR0_PG << 32 | v->cpu.efer_guest << 32 | v->cpu.cr4_guest |
+           (u64)(vcpu_cpl(v) == 3) << 62;
 }
 
 static bool same_way(struct vcpu *v, const struct code *c, const struct code_page *way) {
-    if (way->page != c->linear >> PAGE_SHIFT || way->controls != code_controls(v, c) ||
-        way->changes != this_cpu()->slot_changes || way->cr3 != backend->read(&v->cpu, REG_CR3))
+    u64 controls = code_controls(v);
+
+    if (way->page != c->linear >> PAGE_SHIFT || way->controls != controls ||
+        way->changes != this_cpu()->slot_changes ||
+        (controls && way->cr3 != backend->read(&v->cpu, REG_CR3)))
         return false;
     for (unsigned i = 0; i < way->levels; i++)
         if (*way->entries[i].slot != way->entries[i].value)
@@ -223,7 +229,7 @@ static NOINLINE bool find_code(struct vcpu *v, const struct code *c, struct code
         return no_memory(v, c->linear, 0);
     way->page = way->levels <= 4 ? c->linear >> PAGE_SHIFT : ~0ull;
     way->cr3 = backend->read(&v->cpu, REG_CR3);
-    way->controls = code_controls(v, c);
+    way->controls = code_controls(v);
     way->changes = this_cpu()->slot_changes;
     return true;
 }
