@@ -232,18 +232,42 @@ void handle_device_memory(struct vcpu *v, struct exit e) {
         domain_end(v->domain, BASALT_END_EMULATION, v->index, e.gpa.v);
 }
 
-// IN and OUT need no decoding where the exit tells their length; it always tells port, size and direction.
+// IN and OUT are done at once, but where they wait for an answer: then emulate() goes on with them.
+static void single_port(struct vcpu *v, struct exit e, u8 op) {
+    u64 value = gpr_read(v, BASALT_RAX, e.bytes, false);
+
+    if (!e.write || !doorbell_ring(v, BASALT_SPACE_IO, e.port, e.bytes, value)) {
+        if (request_send(v, BASALT_SPACE_IO, e.port, e.bytes, e.write, value)) {
+            v->io.stage = e.write ? IO_WRITE : IO_READ;
+            v->io.insn = (struct insn){.op = op,
+                                       .length = e.insn_length,
+                                       .operand_size = e.bytes,
+                                       .rm_size = e.bytes,
+                                       .to_rm = e.write};
+            return;
+        }
+        if (!e.write)
+            gpr_write(v, BASALT_RAX, e.bytes, false, ~0ull); // nobody answers
+    }
+    vcpu_skip(v, e.insn_length);
+}
+
+// The exit always tells port, size and direction; it may tell the length.
 void handle_port(struct vcpu *v, struct exit e) {
     struct insn *i = &v->io.insn;
     u8 op = e.string ? (e.write ? OP_OUTS : OP_INS) : (e.write ? OP_OUT : OP_IN);
 
     v->io.port = e.port;
+    v->io.answered = false;
     if (e.string || !e.insn_length) {
         if (!guest_decode(v, i) || i->op != op)
             return; // an exception; or the code changed under the decoder, and is tried again
-    } else {
-        *i = (struct insn){.op = op, .length = e.insn_length, .to_rm = e.write};
+        e.insn_length = i->length;
     }
-    i->operand_size = i->rm_size = e.bytes;
-    begin(v);
+    if (e.string) {
+        i->operand_size = i->rm_size = e.bytes;
+        begin(v);
+    } else {
+        single_port(v, e, op);
+    }
 }

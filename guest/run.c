@@ -193,7 +193,7 @@ void vcpu_run(struct vcpu *v) {
     u64 now = rdtsc(); // at the last exit
 
     while (!schedule_due(now)) {
-        if (unlikely(v->io.stage | v->halted | v->nmi_pending | v->lapic.changed) && !prepare(v))
+        if (unlikely(v->halted || v->nmi_pending || v->lapic.changed || v->io.stage) && !prepare(v))
             continue;
         if (unlikely(v->cpu.flush_generation != v->domain->ept.generation)) {
             backend->flush_second_level(&v->cpu);

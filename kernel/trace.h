@@ -30,10 +30,11 @@ static inline u64 trace_from(u64 source, unsigned event, u64 a, u64 b) {
         return now;
     u64 head = t->head;
     struct basalt_trace_record *r = &t->records[head % TRACE_RECORDS];
-    r->tsc = now;
-    *(u64 *)&r->event = source | event | head << 48; // four fields as one word
-    r->args[0] = a;
-    r->args[1] = b;
+    u64 *word = (u64 *)r;
+    word[0] = now;
+    word[1] = source | event | head << 48;
+    word[2] = a;
+    word[3] = b;
     __atomic_store_n(&t->head, head + 1, __ATOMIC_RELEASE);
     return now;
 }
