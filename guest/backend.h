@@ -155,8 +155,8 @@ struct backend {
     /// Turns virtualization on for this CPU; `page` is a zeroed frame for VMXON region or host save area.
     int (*cpu_on)(void *page, struct refusal *why);
 
-    /// Puts a fresh state (architectural values after INIT, all registers of *cpu zero apart from what the caller
-    /// filled: pages, second_level, io_bitmap, tag) into the control block.
+    /// Puts what is not in *cpu of the architectural state after INIT into the control block, and what the caller filled:
+    /// pages, second_level, io_bitmap, tag.
     void (*state_init)(struct cpu_state *cpu);
     /// Makes the state current on this CPU (VMPTRLD, VMLOAD of the syscall MSRs, ...).
     void (*load)(struct cpu_state *cpu);

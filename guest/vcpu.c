@@ -105,6 +105,11 @@ static void return_cpu(struct vcpu *v, struct vcpu *loaded) {
 static void init_state(struct vcpu *v) {
     struct vcpu *loaded = borrow_cpu(v);
 
+    v->cpu.rip = 0xfff0;
+    v->cpu.rflags = RFLAGS_FIXED;
+    v->cpu.dirty = CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
+    v->cpu.debug_active = false;
+    memset(v->cpu.dr, 0, sizeof(v->cpu.dr));
     backend->state_init(&v->cpu);
     backend->flush_linear(&v->cpu); // what its tag translated before INIT, or for another vCPU
     backend->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);

@@ -29,8 +29,7 @@ static inline u64 trace_from(u64 source, unsigned event, u64 a, u64 b) {
     if (unlikely(!t))
         return now;
     u64 head = t->head;
-    struct basalt_trace_record *r = &t->records[head % TRACE_RECORDS];
-    u64 *word = (u64 *)r;
+    u64 *word = (u64 *)&t->records[head % TRACE_RECORDS]; // the second one holds four fields
     word[0] = now;
     word[1] = source | event | head << 48;
     word[2] = a;

@@ -182,10 +182,6 @@ void svm_reset_registers(struct cpu_state *cpu) {
     vmcb->dr7 = DR7_FIXED;
     vmcb->pat = PAT_RESET;
     vmcb->dr6 = DR6_FIXED;
-    cpu->debug_active = false;
-    memset(cpu->dr, 0, sizeof(cpu->dr));
-    cpu->rip = 0xfff0;
-    cpu->rflags = RFLAGS_FIXED;
     cpu->efer_guest = 0;
     set_cr0(cpu, CR0_CD | CR0_NW | CR0_ET);
     set_cr4(cpu, 0);

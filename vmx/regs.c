@@ -152,13 +152,7 @@ void vmx_init_guest(struct cpu_state *cpu) {
     vmx_write(cpu, REG_EFER, 0);
     vmx_write(cpu, REG_DR7, DR7_FIXED);
     init_segments();
-    cpu->rip = 0xfff0;
-    cpu->rflags = RFLAGS_FIXED;
-    cpu->debug_active = false;
-    for (unsigned i = 0; i < ARRAY_SIZE(cpu->dr); i++)
-        cpu->dr[i] = 0;
     cpu->dr6 = DR6_FIXED;
-    cpu->dirty = CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
     vmcs_write64(GUEST_PAT, 0x0007040600070406ull);
     vmcs_write64(VMCS_LINK_POINTER, ~0ull);
 }

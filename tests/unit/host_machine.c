@@ -211,7 +211,6 @@ static void fake_state_init(struct cpu_state *cpu) {
     for (unsigned i = 0; i < 8; i++)
         s->segments[i] = (struct basalt_segment){.limit = 0xffff, .attributes = 0x93};
     s->segments[BASALT_CS].attributes = 0x9b;
-    cpu->rflags = 2;
 }
 static void fake_load(struct cpu_state *cpu) {
     assert_null(loaded);

@@ -83,8 +83,8 @@ unused static struct cpu_state *model_new(void) {
         (struct cpu_state){.pages = {NULL, model_area}, .second_level = HPA(0x123000), .tag = 7};
     vmx_init_controls(&model_cpu);
     vmx_init_guest(&model_cpu);
-    vmcs_writenat(GUEST_RIP, model_cpu.rip);
-    vmcs_writenat(GUEST_RFLAGS, model_cpu.rflags);
+    vmcs_writenat(GUEST_RIP, 0xfff0);
+    vmcs_writenat(GUEST_RFLAGS, RFLAGS_FIXED);
     return &model_cpu;
 }
 
