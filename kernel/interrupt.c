@@ -89,6 +89,13 @@ int device_assign(struct domain *d, unsigned function) {
     return 0;
 }
 
+static bool message_bound(u16 bdf, u64 entry) {
+    for (const struct vector *v = vectors; v < &vectors[VECTORS]; v++)
+        if (v->users[0].domain && v->gsi == GSI_NONE && v->bdf == bdf && v->entry == entry)
+            return true;
+    return false;
+}
+
 int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
     struct pci_function *fn = owned(d, bdf);
     struct port *p = port_find(d, port);
@@ -98,6 +105,8 @@ int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
     if (!p || entry > 2047)
         return -BASALT_EINVAL;
     if (p->kind != PORT_ALLOCATED)
+        return -BASALT_EBUSY;
+    if (message_bound(fn->bdf, entry))
         return -BASALT_EBUSY;
     int vector = vector_for(GSI_NONE);
     if (vector < 0)

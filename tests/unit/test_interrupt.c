@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Device interrupts: which messages and lines a domain may bind to its ports, what a second binding of the same message
+// or line does, that a released domain's functions are silent, and what of configuration space its owner may write.
+//
+// sources: kernel/interrupt.c
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "arch/cpu.h"
+#include "drivers/ioapic.h"
+#include "drivers/pci.h"
+#include "kernel/event.h"
+#include "kernel/interrupt.h"
+
+#include <basalt/error.h>
+
+#define BDF     0x0020u
+#define OTHER   0x0028u
+#define ENTRIES 8u
+#define PORTS   16u
+#define GSIS    24u
+
+static struct pci_function functions[2];
+static u8 config[2][256];
+static struct domain driver, stranger;
+static struct port ports[PORTS];
+static unsigned entry_vector[ENTRIES], line_vector[GSIS]; // 0: masked
+static unsigned rung[PORTS];
+static bool msi_on;
+
+struct cpu host_cpu;
+void (*irq_quench)(unsigned vector);
+u64 irq_level_vectors[4];
+
+unsigned pci_count(void) { return ARRAY_SIZE(functions); }
+struct pci_function *pci_at(unsigned index) {
+    return &functions[index];
+}
+struct pci_function *pci_find(u16 bdf) {
+    for (unsigned i = 0; i < ARRAY_SIZE(functions); i++)
+        if (functions[i].bdf == bdf)
+            return &functions[i];
+    return NULL;
+}
+unsigned pci_config_size(u16 bdf unused) { return 256; }
+static u8 *config_of(u16 bdf) { return config[bdf == OTHER]; }
+u32 pci_read(u16 bdf, unsigned offset, unsigned bytes) {
+    u32 value = 0;
+    assert_true(offset + bytes <= 256);
+    memcpy(&value, config_of(bdf) + offset, bytes);
+    return value;
+}
+void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value) {
+    assert_true(offset + bytes <= 256);
+    memcpy(config_of(bdf) + offset, &value, bytes);
+}
+int pci_msi_set(struct pci_function *f unused, unsigned entry, u32 apic_id unused,
+                unsigned vector) {
+    if (entry >= ENTRIES)
+        return -1;
+    entry_vector[entry] = vector;
+    return 0;
+}
+void pci_msi_mask(struct pci_function *f unused, unsigned entry, bool masked) {
+    assert_true(masked && entry < ENTRIES);
+    entry_vector[entry] = 0;
+}
+void pci_msi_disable(struct pci_function *f unused) { msi_on = false; }
+struct acpi_override ioapic_isa(u8 irq) {
+    return (struct acpi_override){.gsi = irq};
+}
+int ioapic_route(u32 gsi, unsigned vector, u32 destination unused, bool level unused,
+                 bool active_low unused) {
+    if (gsi >= GSIS)
+        return -1;
+    line_vector[gsi] = vector;
+    return 0;
+}
+void ioapic_mask(u32 gsi) { line_vector[gsi] = 0; }
+void ioapic_unmask(u32 gsi unused) {}
+int memory_map_identity(struct domain *d unused, hpa_t start unused, u64 bytes unused,
+                        u32 flags unused) {
+    return 0;
+}
+void event_ring(struct domain *d unused, u32 port) { rung[port]++; }
+struct port *port_find(struct domain *d unused, u64 port) {
+    return port < PORTS && ports[port].kind != PORT_FREE ? &ports[port] : NULL;
+}
+
+// Two functions, the first of which is the driver domain's; all ports allocated, nothing bound.
+static int fresh(void **state unused) {
+    driver.has_devices = true;
+    interrupts_release(&driver);
+    memset(config, 0, sizeof(config));
+    memset(rung, 0, sizeof(rung));
+    memset(entry_vector, 0, sizeof(entry_vector));
+    memset(line_vector, 0, sizeof(line_vector));
+    functions[0] = (struct pci_function){.bdf = BDF, .msi_cap = 0x50, .msix_cap = 0x70, .gsi = 20};
+    functions[1] = (struct pci_function){.bdf = OTHER, .gsi = 20};
+    driver.identity = true;
+    assert_int_equal(device_assign(&driver, 0), 0);
+    for (unsigned i = 0; i < PORTS; i++)
+        ports[i] = (struct port){.kind = i ? PORT_ALLOCATED : PORT_FREE};
+    msi_on = true;
+    return 0;
+}
+
+static void a_message_rings_its_port(void **state unused) {
+    assert_int_equal(interrupt_bind_message(&driver, BDF, 3, 5), 0);
+    assert_in_range(entry_vector[3], VECTOR_DEVICE_FIRST, VECTOR_DEVICE_LAST);
+    interrupt_deliver(entry_vector[3]);
+    assert_int_equal(rung[5], 1);
+    interrupt_unbind(&driver, 5);
+    assert_int_equal(entry_vector[3], 0);
+    assert_int_equal(ports[5].kind, PORT_ALLOCATED);
+}
+
+static void bindings_that_are_refused(void **state unused) {
+    assert_int_equal(interrupt_bind_message(&driver, OTHER, 0, 1), -BASALT_ENODEV);
+    assert_int_equal(interrupt_bind_message(&stranger, BDF, 0, 1), -BASALT_ENODEV);
+    assert_int_equal(interrupt_bind_message(&driver, 0x10000 + BDF, 0, 1), -BASALT_ENODEV);
+    assert_int_equal(interrupt_bind_message(&driver, BDF, 2048, 1), -BASALT_EINVAL);
+    assert_int_equal(interrupt_bind_message(&driver, BDF, ENTRIES, 1), -BASALT_EINVAL);
+    assert_int_equal(interrupt_bind_message(&driver, BDF, 0, 0), -BASALT_EINVAL);
+    assert_int_equal(interrupt_bind_message(&driver, BDF, 0, ~0ull), -BASALT_EINVAL);
+    assert_int_equal(interrupt_bind_line(&driver, OTHER, 1), -BASALT_ENODEV);
+    for (unsigned i = 0; i < PORTS; i++)
+        assert_int_equal(ports[i].kind, i ? PORT_ALLOCATED : PORT_FREE);
+}
+
+// Else unbinding the first port would mask what the second waits for.
+static void a_message_is_bound_once(void **state unused) {
+    assert_int_equal(interrupt_bind_message(&driver, BDF, 3, 5), 0);
+    unsigned vector = entry_vector[3];
+    assert_int_equal(interrupt_bind_message(&driver, BDF, 3, 6), -BASALT_EBUSY);
+    assert_int_equal(interrupt_bind_message(&driver, BDF, 4, 5), -BASALT_EBUSY);
+    assert_int_equal(entry_vector[3], vector);
+    assert_int_equal(interrupt_bind_message(&driver, BDF, 4, 6), 0);
+    interrupt_unbind(&driver, 5);
+    assert_int_equal(interrupt_bind_message(&driver, BDF, 3, 7), 0);
+}
+
+static void a_line_has_several_users(void **state unused) {
+    functions[1].owner = &driver;
+    assert_int_equal(interrupt_bind_line(&driver, BDF, 1), 0);
+    assert_int_equal(interrupt_bind_line(&driver, OTHER, 2), 0);
+    unsigned vector = line_vector[20];
+    assert_true(irq_level_vectors[vector / 64] & BIT(vector % 64));
+    interrupt_deliver(vector);
+    assert_int_equal(rung[1], 1);
+    assert_int_equal(rung[2], 1);
+    interrupt_unbind(&driver, 1);
+    interrupt_deliver(vector);
+    assert_int_equal(rung[1], 1);
+    assert_int_equal(rung[2], 2);
+    assert_int_equal(line_vector[20], vector);
+    interrupt_unbind(&driver, 2);
+    assert_int_equal(line_vector[20], 0);
+    assert_false(irq_level_vectors[vector / 64] & BIT(vector % 64));
+}
+
+static void a_line_has_a_limit(void **state unused) {
+    u32 port = 1;
+
+    while (port < PORTS && !interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, port))
+        port++;
+    assert_int_equal(port, 5); // four users
+    assert_int_equal(interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, port), -BASALT_ENOSPC);
+    assert_int_equal(ports[port].kind, PORT_ALLOCATED);
+    interrupt_unbind(&driver, 2);
+    assert_int_equal(interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, port), 0);
+}
+
+static void a_released_domain_is_silent(void **state unused) {
+    config[0][PCI_COMMAND] = 7;
+    assert_int_equal(interrupt_bind_message(&driver, BDF, 0, 1), 0);
+    assert_int_equal(interrupt_bind_line(&driver, BDF, 2), 0);
+    interrupts_release(&driver);
+    assert_int_equal(pci_read(BDF, PCI_COMMAND, 2), 3 | PCI_COMMAND_INTX_OFF);
+    assert_false(msi_on);
+    assert_int_equal(entry_vector[0], 0);
+    assert_int_equal(line_vector[20], 0);
+    assert_null(functions[0].owner);
+    for (unsigned vector = 0; vector < 256; vector++)
+        interrupt_deliver(vector);
+    assert_int_equal(rung[1] + rung[2], 0);
+}
+
+// Every byte, word and dword of the space; what is refused changes nothing.
+static void what_an_owner_may_write(void **state unused) {
+    for (unsigned bytes = 1; bytes <= 4; bytes *= 2) {
+        for (unsigned offset = 0; offset < 256; offset += bytes) {
+            bool kernels = offset < 0x40 || (offset + bytes > 0x50 && offset < 0x68) ||
+                           (offset + bytes > 0x70 && offset < 0x7c);
+            if (offset == PCI_COMMAND && bytes == 2)
+                continue;
+            assert_int_equal(device_config_write(&driver, BDF, offset, bytes, 0x5a),
+                             kernels ? -BASALT_EPERM : 0);
+            assert_int_equal(pci_read(BDF, offset, bytes), kernels ? 0 : 0x5a);
+            if (!kernels)
+                pci_write(BDF, offset, bytes, 0);
+        }
+    }
+    assert_int_equal(device_config_write(&driver, BDF, PCI_COMMAND, 2, 0xffff), 0);
+    assert_int_equal(pci_read(BDF, PCI_COMMAND, 2), 0x407);
+    assert_int_equal(device_config_write(&driver, BDF, 0x41, 2, 0), -BASALT_EINVAL);
+    assert_int_equal(device_config_write(&driver, BDF, 0x40, 3, 0), -BASALT_EINVAL);
+    assert_int_equal(device_config_write(&driver, BDF, 0x40, 1, 0x100), -BASALT_EINVAL);
+    assert_int_equal(device_config_write(&driver, BDF, 256, 1, 0), -BASALT_EINVAL);
+    assert_int_equal(device_config_write(&driver, OTHER, 0x40, 1, 0), -BASALT_ENODEV);
+    assert_int_equal(device_config_read(&driver, OTHER, 0x40, 2), 0xffff);
+    assert_int_equal(device_config_read(&driver, BDF, PCI_COMMAND, 2), 0x407);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(a_message_rings_its_port, fresh),
+        cmocka_unit_test_setup(bindings_that_are_refused, fresh),
+        cmocka_unit_test_setup(a_message_is_bound_once, fresh),
+        cmocka_unit_test_setup(a_line_has_several_users, fresh),
+        cmocka_unit_test_setup(a_line_has_a_limit, fresh),
+        cmocka_unit_test_setup(a_released_domain_is_silent, fresh),
+        cmocka_unit_test_setup(what_an_owner_may_write, fresh),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
