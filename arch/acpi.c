@@ -19,7 +19,7 @@
 #define TABLES_MAX     64u
 
 #define SPACE_IO       1u     // of a generic address
-#define ENABLED        BIT(0) // flags of processors and memory ranges
+#define ENABLED        BIT(0) // flags of processors
 #define ONLINE_CAPABLE BIT(1)
 
 struct acpi_info acpi;
@@ -52,7 +52,7 @@ u64 acpi_parse_rsdp(const u8 *bytes, u64 size) {
     return xsdt ? xsdt : get(bytes, 16, 4);
 }
 
-enum { MADT_CPU = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_X2APIC_CPU = 9, SRAT_MEMORY = 1 };
+enum { MADT_CPU = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_X2APIC_CPU = 9 };
 
 static void take_madt_entry(const u8 *e, struct acpi_info *info) {
     if (e[0] == MADT_CPU || e[0] == MADT_X2APIC_CPU)
@@ -67,19 +67,6 @@ static void take_madt_entry(const u8 *e, struct acpi_info *info) {
                                    .gsi = (u32)get(e, 4, 4),
                                    .active_low = (e[8] & 3) == 3, // polarity
                                    .level = (e[8] >> 2 & 3) == 3};
-}
-
-static void take_srat_entry(const u8 *e, struct acpi_info *info) {
-    u64 base, end;
-    if (e[0] != SRAT_MEMORY || !(get(e, 28, 4) & ENABLED) ||
-        info->node_range_count == ACPI_NODES_MAX)
-        return;
-    base = get(e, 8, 8);
-    if (__builtin_add_overflow(base, get(e, 16, 8), &end))
-        return;
-    info->node_ranges[info->node_range_count].base = base;
-    info->node_ranges[info->node_range_count].end = end;
-    info->node_ranges[info->node_range_count++].node = (u32)get(e, 2, 4);
 }
 
 static void take_mcfg(const u8 *t, struct acpi_info *info) {
@@ -123,10 +110,8 @@ static const struct kind {
      {[MADT_CPU] = 8, [MADT_IOAPIC] = 12, [MADT_OVERRIDE] = 10, [MADT_X2APIC_CPU] = 16},
      take_madt_entry},
     {"FACP", 116, 0, {0}, take_fadt},
-    {"HPET", 56, 0, {0}, NULL},
     {"MCFG", 44, 0, {0}, take_mcfg},
     {"SPCR", 80, 0, {0}, take_spcr},
-    {"SRAT", 48, 48, {[SRAT_MEMORY] = 40}, take_srat_entry},
 };
 
 static const char *take_table(const struct kind *k, const u8 *t, u64 length,
@@ -139,7 +124,7 @@ static const char *take_table(const struct kind *k, const u8 *t, u64 length,
             return "bad entry length";
     for (u64 at = k->entries; k->entries && at < length; at += t[at + 1])
         k->take(t + at, info);
-    if (!k->entries && k->take)
+    if (!k->entries)
         k->take(t, info);
     return NULL;
 }
@@ -189,11 +174,4 @@ void acpi_init(const struct boot_params *params) {
     }
     log_info("basalt: acpi: root table at 0x%lx, %u tables:%s; %u broken; %u processors", acpi.root,
              good, found, count - good, acpi.cpu_count);
-}
-
-u32 acpi_node_of(u64 address) {
-    for (unsigned i = 0; i < acpi.node_range_count; i++)
-        if (address >= acpi.node_ranges[i].base && address < acpi.node_ranges[i].end)
-            return acpi.node_ranges[i].node;
-    return 0;
 }

@@ -10,7 +10,6 @@
 
 #define ACPI_IOAPICS_MAX   8u
 #define ACPI_OVERRIDES_MAX 24u
-#define ACPI_NODES_MAX     32u
 
 struct acpi_override { // an ISA interrupt that is not wired one to one
     u8 irq;
@@ -20,7 +19,7 @@ struct acpi_override { // an ISA interrupt that is not wired one to one
 
 struct acpi_info {
     u64 root, dsdt; // physical addresses, 0: none
-    u32 cpu_count, ioapic_count, override_count, node_range_count;
+    u32 cpu_count, ioapic_count, override_count;
     u16 pm_timer_port, pm1a_control, pm1b_control, reset_port, spcr_port; // 0: none
     u8 reset_value;
     u8 ecam_first, ecam_last; // buses of segment 0
@@ -30,18 +29,12 @@ struct acpi_info {
         u32 gsi_base, address;
     } ioapics[ACPI_IOAPICS_MAX];
     struct acpi_override overrides[ACPI_OVERRIDES_MAX];
-    struct { // memory affinity
-        u64 base, end;
-        u32 node;
-    } node_ranges[ACPI_NODES_MAX];
 };
 extern struct acpi_info acpi;
 
 struct boot_params;
 /// Reads all tables. Without ACPI everything stays zero. Needs device_map().
 void acpi_init(const struct boot_params *params);
-/// NUMA node of an address, 0 if not told.
-u32 acpi_node_of(u64 address);
 
 /// Checks an RSDP of at most `size` bytes. Returns the physical address of the root table, 0 if broken.
 u64 acpi_parse_rsdp(const u8 *bytes, u64 size);

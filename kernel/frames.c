@@ -7,7 +7,6 @@
 
 #include "kernel/frames.h"
 
-#include "arch/acpi.h"
 #include "arch/cpu.h"
 #include "arch/early.h"
 #include "arch/paging.h"
@@ -34,7 +33,6 @@ enum chunk_use { CHUNK_NONE, CHUNK_FREE, CHUNK_WHOLE, CHUNK_SPLIT, CHUNK_KERNEL,
 struct chunk {
     struct list link;
     u16 free, fresh, first; // frame numbers in the chunk
-    u8 node;                // NUMA node
     u8 use;                 // enum chunk_use
 };
 SIZE_ASSERT(struct chunk, 24);
@@ -304,16 +302,12 @@ static void add_ram(u64 base, u64 end) {
 
         if (pa >= base && pa + SUPERPAGE_SIZE <= end &&
             next_taken(pa).base >= pa + SUPERPAGE_SIZE) {
-            c->node = (u8)acpi_node_of(pa);
             put_chunk(c, CHUNK_FREE);
             domain_free += FRAMES_PER_CHUNK;
             continue;
         }
         if (c->use == CHUNK_NONE) { // as if all of it were taken
-            *c = (struct chunk){.use = CHUNK_SPLIT,
-                                .fresh = FRAMES_PER_CHUNK,
-                                .first = NO_FRAME,
-                                .node = (u8)acpi_node_of(pa)};
+            *c = (struct chunk){.use = CHUNK_SPLIT, .fresh = FRAMES_PER_CHUNK, .first = NO_FRAME};
             set_owners(c, FRAME_OWNER_RESERVED, 0);
         }
         for (u64 frame = MAX(pa, base); frame < MIN(pa + SUPERPAGE_SIZE, end); frame += PAGE_SIZE)

@@ -40,11 +40,8 @@ static void table(u8 *bytes, size_t size, const char *signature, bool honest) {
     memset(&info, 0, sizeof(info));
     const char *wrong = acpi_parse_table(bytes, size, &info);
     require(info.ioapic_count <= ACPI_IOAPICS_MAX && info.override_count <= ACPI_OVERRIDES_MAX);
-    require(info.node_range_count <= ACPI_NODES_MAX && info.ecam_first <= info.ecam_last);
-    require(!wrong || !(info.cpu_count | info.ioapic_count | info.override_count | info.ecam |
-                        info.node_range_count));
-    for (unsigned i = 0; i < info.node_range_count; i++)
-        require(info.node_ranges[i].base <= info.node_ranges[i].end);
+    require(info.ecam_first <= info.ecam_last);
+    require(!wrong || !(info.cpu_count | info.ioapic_count | info.override_count | info.ecam));
 }
 
 static void rsdp(u8 *bytes, size_t size, bool honest) {

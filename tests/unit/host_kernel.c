@@ -2,7 +2,6 @@
 //
 // What kernel files need to run on the host: memory, a CPU, a log that prints, a panic that aborts.
 
-#include "arch/acpi.h"
 #include "arch/cpu.h"
 #include "arch/early.h"
 #include "arch/paging.h"
@@ -39,7 +38,6 @@ struct range early_rest(void) {
     return host_early_rest;
 }
 hpa_t early_frame(void) { return HPA(0); }
-u32 acpi_node_of(u64 address unused) { return 0; }
 
 void log_line(enum log_level level, const char *text, ...) {
     va_list args;
