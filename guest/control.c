@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Exits by instructions that touch control state: CPUID, MSRs, control and debug registers, XCR0. The rules are in
-// cpuid.c, msr.c and cr.c; this file carries out what they decide.
+// Exits by instructions that touch control state: CPUID, control and debug registers, XCR0. The rules are in cpuid.c and
+// cr.c; this file carries out what they decide.
 
 #include "arch/fpu.h"
-#include "arch/tsc.h"
 #include "guest/cr.h"
-#include "guest/pvclock.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
-#include "kernel/log.h"
 #include "kernel/schedule.h"
 
 static void set_gpr32(struct vcpu *v, unsigned number, u32 value) { v->cpu.gprs[number] = value; }
@@ -161,99 +158,6 @@ void handle_cpuid(struct vcpu *v, struct exit e) {
     set_gpr32(v, BASALT_RCX, r.ecx);
     set_gpr32(v, BASALT_RDX, r.edx);
     vcpu_skip(v, e.insn_length);
-}
-
-static void unknown_msr(struct vcpu *v, u32 index, const char *what) {
-    static u32 lines;
-
-    if (lines++ < 64)
-        log_info("guest: '%s' vCPU %u: %s of unknown MSR 0x%x at 0x%llx gets #GP", v->domain->name,
-                 v->index, what, index, (unsigned long long)v->cpu.rip);
-    vcpu_gp(v);
-}
-
-static struct msr_context msr_context(struct vcpu *v, struct cr_state *cr, u32 index) {
-    struct msr_context c = {.policy = &guest_cpuid, .vlapic = &v->lapic, .now = guest_tsc(v)};
-
-    if (index == MSR_EFER) {
-        *cr = control_state(v);
-        c.cr = cr;
-        c.efer = cr->efer;
-    }
-    return c;
-}
-
-void handle_rdmsr(struct vcpu *v, struct exit e) {
-    u32 index = (u32)v->cpu.gprs[BASALT_RCX];
-    u64 value = 0;
-    struct cr_state cr;
-    struct msr_context c = msr_context(v, &cr, index);
-    enum msr_result result = msr_read(&v->msrs, &c, index, &value);
-    if (result == MSR_UNKNOWN) {
-        unknown_msr(v, index, "read");
-    } else if (result == MSR_FAULT ||
-               (result == MSR_BACKEND && !backend->access_msr(&v->cpu, index, false, &value))) {
-        vcpu_gp(v);
-    } else {
-        set_gpr32(v, BASALT_RAX, (u32)value);
-        set_gpr32(v, BASALT_RDX, (u32)(value >> 32));
-        vcpu_skip(v, e.insn_length);
-    }
-}
-
-// Gives the guest kvmclock's page, in the order that its protocol wants.
-static void write_system_time(struct vcpu *v) {
-    if (!(v->msrs.system_time & 1))
-        return;
-    struct pvclock_time t =
-        pvclock_time(pvclock_scale((u32)tsc_khz), &v->time_version, guest_tsc(v));
-    // Where there is no memory the guest gets no time: it is told by nothing but that.
-    (void)!memory_write(v->domain, GPA(v->msrs.system_time & ~1ull), &t, sizeof(t));
-}
-
-static void write_wall_clock(struct vcpu *v) {
-    // When this domain's TSC was 0.
-    struct pvclock_wall w = pvclock_wall(wall_clock_ns + tsc_to_ns(-v->domain->tsc_offset));
-
-    (void)!memory_write(v->domain, GPA(v->msrs.wall_clock), &w, sizeof(w));
-}
-
-static void carry_out(struct vcpu *v, u32 index, u64 value, const struct msr_effect *effect,
-                      u64 cr3) {
-    if (effect->tsc) {
-        v->cpu.tsc_offset += effect->tsc_delta;
-        backend->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);
-        write_system_time(v);
-        vcpu_apic_effect(v, &(struct vlapic_effect){.timer = true});
-    }
-    if (effect->efer && !commit(v, REG_EFER, &effect->cr, cr3))
-        return;
-    if (effect->system_time)
-        write_system_time(v);
-    if (effect->wall_clock)
-        write_wall_clock(v);
-    if (effect->host)
-        if (!wrmsr_safe(index, value))
-            log_debug("guest: host MSR 0x%x refused a value", index);
-    vcpu_apic_effect(v, &effect->apic);
-}
-
-void handle_wrmsr(struct vcpu *v, struct exit e) {
-    u32 index = (u32)v->cpu.gprs[BASALT_RCX];
-    u64 value = (u32)v->cpu.gprs[BASALT_RAX] | v->cpu.gprs[BASALT_RDX] << 32;
-    struct msr_effect effect = {0};
-    struct cr_state cr = {0};
-    struct msr_context c = msr_context(v, &cr, index);
-    enum msr_result result = msr_write(&v->msrs, &c, index, value, &effect);
-    if (result == MSR_UNKNOWN) {
-        unknown_msr(v, index, "write");
-    } else if (result == MSR_FAULT ||
-               (result == MSR_BACKEND && !backend->access_msr(&v->cpu, index, true, &value))) {
-        vcpu_gp(v);
-    } else {
-        vcpu_skip(v, e.insn_length);
-        carry_out(v, index, value, &effect, cr.cr3);
-    }
 }
 
 void handle_xsetbv(struct vcpu *v, struct exit e) {

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The guest's memory type range registers and the legality of PAT values (see mtrr.h).
+// The guest's memory type range registers and the legality of PAT values (see msr.h).
 
-#include "guest/mtrr.h"
+#include "guest/msr.h"
 
 #include "arch/x86.h"
 
-#define CAP_WC     BIT(10) // write-combining is supported
 #define MASK_VALID BIT(11)
 #define MTRR_TYPES 0x73u // by number: UC, WC, WT, WP, WB
 #define PAT_TYPES  0xf3u // and UC-
 
-// Runs of registers, as they follow each other in struct mtrr_state: of which bytes are types, and which other bits may
+// Runs of registers, as they follow each other in the array: of which bytes are types, and which other bits may
 // be set.
 static const struct run {
     u32 first, count;
@@ -26,7 +25,7 @@ static const struct run {
     {MSR_MTRR_PHYS_BASE0, 2 * MTRR_VARIABLE, 0, true, 0},
 };
 
-// Position in `registers` and the run that has it; NULL: no MTRR, or the capabilities.
+// Position in the array and the run that has it; NULL: none.
 static const struct run *find(u32 msr, unsigned *at) {
     *at = 0;
     for (const struct run *run = runs; run < runs + ARRAY_SIZE(runs); run++) {
@@ -49,23 +48,17 @@ static bool types_legal(u64 value, unsigned count, u32 set) {
 
 bool pat_legal(u64 value) { return types_legal(value, 8, PAT_TYPES); }
 
-void mtrr_init(struct mtrr_state *m) {
-    *m = (struct mtrr_state){.registers[0] = MTRR_DEF_ENABLE | MEMORY_WB};
-}
+void mtrr_init(u64 mtrrs[MTRR_COUNT]) { mtrrs[0] = MTRR_DEF_ENABLE | MEMORY_WB; }
 
-bool mtrr_owns(u32 msr) {
+bool mtrr_read(const u64 mtrrs[MTRR_COUNT], u32 msr, u64 *value) {
     unsigned at;
+    bool found = find(msr, &at);
 
-    return msr == MSR_MTRR_CAP || find(msr, &at);
+    *value = found ? mtrrs[at] : 0;
+    return found;
 }
 
-u64 mtrr_read(const struct mtrr_state *m, u32 msr) {
-    unsigned at;
-
-    return find(msr, &at) ? m->registers[at] : MTRR_VARIABLE | MTRR_CAP_FIXED | CAP_WC;
-}
-
-bool mtrr_write(struct mtrr_state *m, u32 msr, u64 value, unsigned phys_bits) {
+bool mtrr_write(u64 mtrrs[MTRR_COUNT], u32 msr, u64 value, unsigned phys_bits) {
     unsigned at;
     const struct run *run = find(msr, &at);
 
@@ -77,6 +70,6 @@ bool mtrr_write(struct mtrr_state *m, u32 msr, u64 value, unsigned phys_bits) {
               (mask ? MASK_VALID : 0) | (types == 8 ? ~0ull : BIT(8 * types) - 1);
     if (value & ~may || !types_legal(value, types, MTRR_TYPES))
         return false;
-    m->registers[at] = value;
+    mtrrs[at] = value;
     return true;
 }

@@ -7,7 +7,7 @@
 
 #include "arch/x86.h"
 #include "guest/backend.h"
-#include "guest/cpuid.h"
+#include "guest/cr.h"
 #include "guest/decode.h"
 #include "guest/msr.h"
 #include "guest/vlapic.h"
@@ -123,9 +123,11 @@ void vcpu_startup_ipi(struct vcpu *v, u8 vector);
 void handle_cr(struct vcpu *v, struct exit e);
 void handle_dr(struct vcpu *v, struct exit e);
 void handle_cpuid(struct vcpu *v, struct exit e);
+void handle_xsetbv(struct vcpu *v, struct exit e);
+
+// guest/msr.c
 void handle_rdmsr(struct vcpu *v, struct exit e);
 void handle_wrmsr(struct vcpu *v, struct exit e);
-void handle_xsetbv(struct vcpu *v, struct exit e);
 
 // guest/walk.c: guest-linear addresses. `access` is a set of PF_WRITE and PF_FETCH; the privilege is the guest's own.
 // Where the result is false a page fault was queued, or the domain ended because there is no memory; with ACCESS_PROBE
