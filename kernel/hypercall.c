@@ -52,14 +52,20 @@ struct call {
 
 HANDLER(version) { return BASALT_VERSION_MAGIC | BASALT_ABI_VERSION; }
 
+static bool can_wait(const struct vcpu *v) { return v->domain->events && !v->index; }
+
+static void wait_for_event(struct vcpu *v) {
+    if (events_pending(v->domain))
+        return;
+    vcpu_block(v, BLOCK_EVENT);
+    if (events_pending(v->domain)) // rung by another CPU meanwhile
+        vcpu_unblock(v, BLOCK_EVENT);
+}
+
 HANDLER(block) {
-    if (!c->caller->events || c->v->index)
+    if (!can_wait(c->v))
         return -BASALT_EINVAL;
-    if (!events_pending(c->caller)) {
-        vcpu_block(c->v, BLOCK_EVENT);
-        if (events_pending(c->caller)) // rung by another CPU meanwhile
-            vcpu_unblock(c->v, BLOCK_EVENT);
-    }
+    wait_for_event(c->v);
     return 0;
 }
 
@@ -356,7 +362,7 @@ _Static_assert((BASALT_RIGHTS_DOMAIN & BASALT_RIGHTS_MACHINE) == BASALT_RIGHT_DE
 _Static_assert(ARRAY_SIZE(rows) == BASALT_HC_END - BASALT_HC_BASE, "every hypercall has its row");
 
 static const struct row *find_row(u64 number) {
-    u64 index = number - BASALT_HC_BASE;
+    u64 index = (number & ~(u64)BASALT_HC_THEN_BLOCK) - BASALT_HC_BASE;
 
     return index < ARRAY_SIZE(rows) ? &rows[index] : NULL;
 }
@@ -434,9 +440,13 @@ void hypercall(struct vcpu *v, struct exit e) {
     const struct row *row = find_row(number);
     i64 result = number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
 
+    bool then_block = number & BASALT_HC_THEN_BLOCK;
+
     vcpu_skip(v, e.insn_length ? e.insn_length : 3);
     if (row && vcpu_cpl(v)) {
         result = -BASALT_EPERM;
+    } else if (row && then_block && !can_wait(v)) {
+        result = -BASALT_EINVAL;
     } else if (row) {
         struct call c;
         c.v = v;
@@ -445,6 +455,8 @@ void hypercall(struct vcpu *v, struct exit e) {
         result = carry_out(&c, row);
         if (row->flags & SECOND && result >= 0)
             gprs[BASALT_RDX] = wide ? c.second : (u32)c.second;
+        if (then_block && result >= 0)
+            wait_for_event(v);
     }
     gprs[BASALT_RAX] = wide ? (u64)result : (u32)result;
 }

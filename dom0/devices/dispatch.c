@@ -9,18 +9,18 @@
 
 static const struct dispatch_range *find(const struct dispatch_range *ranges, unsigned count,
                                          bool memory, uint64_t address) {
-    unsigned low = 0;
-    for (unsigned high = count; low < high;) {
+    const struct dispatch_range *below = NULL; // the last that begins at or before `address`
+    for (unsigned low = 0, high = count; low < high;) {
         unsigned middle = (low + high) / 2;
         const struct dispatch_range *r = &ranges[middle];
-        if (r->memory < memory || (r->memory == memory && r->first <= address))
-            low = middle + 1;
-        else
+        if (r->memory == memory ? r->first > address : r->memory) {
             high = middle;
+        } else {
+            below = r;
+            low = middle + 1;
+        }
     }
-    if (low == 0 || ranges[low - 1].memory != memory || address > ranges[low - 1].last)
-        return NULL;
-    return &ranges[low - 1];
+    return below && below->memory == memory && address <= below->last ? below : NULL;
 }
 
 static unsigned piece_bytes(const struct dispatch_range *range, uint64_t address, unsigned left) {

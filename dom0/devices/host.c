@@ -103,8 +103,8 @@ int host_server_route(struct host_server *server, bool memory, uint64_t first, u
 }
 
 void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t data) {
-    // -ENOENT: the domain has ended meanwhile.
-    (void)hc_request_answer(server->domain, vcpu, number, data);
+    // It may fail: the domain has ended meanwhile.
+    event_last_call(BASALT_HC_REQUEST_ANSWER, server->domain, vcpu, number, data);
 }
 
 int host_doorbell_bind(uint32_t domain, uint64_t address, uint32_t bytes, void (*ring)(void *),
@@ -127,7 +127,8 @@ void host_doorbell_unbind(uint32_t domain, uint64_t address, uint32_t bytes, int
 }
 
 void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data) {
-    (void)hc_inject_msi(domain, address, data); // a wrong address is the guest's own affair
+    // It may fail: a wrong address is the guest's own affair.
+    event_last_call(BASALT_HC_INJECT_MSI, domain, address, data, 0);
 }
 
 // ---- time, work, randomness, log, heap ----

@@ -43,9 +43,10 @@ int host_server_init(struct host_server *server, uint32_t domain, void (*handler
                      void *context);
 void host_server_end(struct host_server *server);
 int host_server_route(struct host_server *server, bool memory, uint64_t first, uint64_t last);
+/// Answers a request, at the latest before another handler runs.
 void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t data);
 
-/// Injects an MSI.
+/// Injects an MSI, at the latest before another handler runs.
 void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data);
 
 /// Ties writes of `bytes` at I/O port `address` to `ring(context)`. Returns a number >= 0 for

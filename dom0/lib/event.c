@@ -22,6 +22,11 @@ static struct handler {
 
 static u64 taken_summary, taken[PORT_WORDS];
 
+static struct {
+    u64 number; // 0: none
+    u64 a, b, c, d;
+} last_call; // put off by event_last_call()
+
 static struct work *work_first, **work_tail = &work_first;
 
 static struct basalt_event_page *event_page(void) {
@@ -49,6 +54,27 @@ void event_port_free(int port) {
     event_port_bind((u32)port, NULL, NULL);
     __atomic_fetch_and(&event_page()->pending[port / 64], ~BIT(port % 64), __ATOMIC_SEQ_CST);
     taken[port / 64] &= ~BIT(port % 64);
+}
+
+// Makes the call that was put off, with `then` added to its number. False: there was none.
+static bool finish_call(u64 then) {
+    u64 number = last_call.number;
+    if (!number)
+        return false;
+    last_call.number = 0;
+    hypercall_raw(number + then, last_call.a, last_call.b, last_call.c, last_call.d, 0, 0);
+    return true;
+}
+
+void event_finish_call(void) { finish_call(0); }
+
+void event_last_call(u64 number, u64 a, u64 b, u64 c, u64 d) {
+    finish_call(0);
+    last_call.number = number;
+    last_call.a = a;
+    last_call.b = b;
+    last_call.c = c;
+    last_call.d = d;
 }
 
 void work_queue(struct work *work) {
@@ -87,10 +113,12 @@ static void take_pending(void) {
 static bool serve_ports(void) {
     bool any = false;
     take_pending();
-    for (unsigned word = 0; word < PORT_WORDS && taken_summary; word++) {
+    for (u64 left = taken_summary; left; left &= left - 1) {
+        unsigned word = (unsigned)__builtin_ctzll(left);
         while (taken[word]) {
             unsigned bit = (unsigned)__builtin_ctzll(taken[word]);
             taken[word] &= ~BIT(bit);
+            finish_call(0);
             struct handler *h = &handlers[word * 64 + bit];
             if (h->function)
                 h->function(h->context);
@@ -113,20 +141,33 @@ static bool serve_work(void) {
         if (!work_first)
             work_tail = &work_first;
         work->queued = false;
+        finish_call(0);
         work->handler(work->context);
     }
     return count > 0;
 }
 
-bool event_pass(bool may_block) {
+static bool serve(void) {
     bool any = serve_ports();
     any |= serve_work();
     any |= timer_run_due();
-    if (any || work_first || !may_block)
-        return any;
+    return any;
+}
+
+// The kernel returns at once if a port is pending.
+static void wait_for_port(void) {
     timer_arm();
-    hc_block();
-    return false;
+    if (!finish_call(BASALT_HC_THEN_BLOCK))
+        hc_block();
+}
+
+bool event_pass(bool may_block) {
+    bool any = serve();
+    if (any || work_first || !may_block)
+        finish_call(0);
+    else
+        wait_for_port();
+    return any;
 }
 
 static void set_flag(void *context) { *(bool *)context = true; }
@@ -142,8 +183,11 @@ bool event_wait(const volatile bool *done, u64 timeout_ns) {
 }
 
 _Noreturn void event_loop(void) {
-    for (;;)
-        event_pass(true);
+    for (;;) {
+        serve();
+        if (!work_first && !taken_summary)
+            wait_for_port();
+    }
 }
 
 void event_init(void) { timer_init(); }

@@ -44,6 +44,13 @@ void work_cancel(struct work *work);
 /// something was.
 bool event_pass(bool may_block);
 
+/// Makes a hypercall whose result does not matter before any other handler runs or the loop waits, and in the latter
+/// case together with the wait: one exit instead of two, where a handler's last call is all that there is to do.
+void event_last_call(u64 number, u64 a, u64 b, u64 c, u64 d);
+
+/// Makes it now, if one was put off.
+void event_finish_call(void);
+
 /// Runs passes until *done becomes true or `timeout_ns` have passed; returns *done. For
 /// initialisation and for the operator's commands only, never from a handler that the loop may
 /// enter again.

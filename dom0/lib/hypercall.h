@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every hypercall of <basalt/hypercall.h> as a typed inline function. They return the kernel's
+// Every hypercall of <basalt/hypercall.h> as a typed inline function, but for those that only
+// event_last_call() makes. They return the kernel's
 // result: a value >= 0 or a negative error. Calls that make partial progress (-EINTR, fewer pages
 // than asked) are repeated here until they are through. Buffers are dom0's own memory. The
 // instruction (VMCALL or VMMCALL) is written into hypercall_insn by start.S before paging is on;
@@ -197,17 +198,11 @@ static inline i64 hc_request_route(u32 handle, u32 server, enum basalt_space spa
                                    u64 last) {
     return HC5(BASALT_HC_REQUEST_ROUTE, handle, server, space, first, last);
 }
-static inline i64 hc_request_answer(u32 handle, u32 vcpu, u64 number, u64 data) {
-    return HC4(BASALT_HC_REQUEST_ANSWER, handle, vcpu, number, data);
-}
 static inline i64 hc_doorbell_bind(u32 handle, const struct basalt_doorbell *doorbell) {
     return HC2(BASALT_HC_DOORBELL_BIND, handle, phys_of(doorbell));
 }
 static inline i64 hc_doorbell_unbind(u32 handle, const struct basalt_doorbell *doorbell) {
     return HC2(BASALT_HC_DOORBELL_UNBIND, handle, phys_of(doorbell));
-}
-static inline i64 hc_inject_msi(u32 handle, u64 address, u32 data) {
-    return HC3(BASALT_HC_INJECT_MSI, handle, address, data);
 }
 static inline u32 hc_pci_read(u32 bdf, u32 offset, u32 bytes) {
     return (u32)HC4(BASALT_HC_PCI_READ, BASALT_HANDLE_MACHINE, bdf, offset, bytes);

@@ -113,13 +113,14 @@ void timer_set(struct timer *timer, u64 deadline_ns) {
 }
 
 bool timer_run_due(void) {
-    if (!root)
+    if (!root || (armed && root->deadline == armed)) // the kernel rings when it is due
         return false;
     u64 now = time_ns();
     unsigned count = 0;
     for (; root && root->deadline <= now && count < EVENT_BUDGET; count++) {
         struct timer *timer = root;
         timer_cancel(timer);
+        event_finish_call();
         timer->handler(timer->context);
     }
     return count > 0;

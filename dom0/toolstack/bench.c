@@ -62,7 +62,7 @@ static void rung(void *context) {
     events.page->handled = now;
     mark();
     events.page->injected = time_tsc();
-    hc_inject_msi(events.domain, EVENT_MESSAGE, EVENT_VECTOR);
+    host_inject_msi(events.domain, EVENT_MESSAGE, EVENT_VECTOR);
 }
 
 static void begin_events(struct domain *d) {

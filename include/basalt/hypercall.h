@@ -5,7 +5,8 @@
 // arguments in RDI, RSI, RDX, R10, R8, R9 from 64-bit code and in EBX, ECX, EDX, ESI, EDI, EBP from 32-bit code;
 // result in RAX (negative: an error of error.h, sign-extended), a second result in RDX where documented. All other
 // registers are kept. Only CPL 0 may call. Buffers are given by their guest-physical address in the caller.
-// The numbers do not overlap KVM's paravirtual ones. A caller begins with BASALT_HC_VERSION.
+// The numbers do not overlap KVM's paravirtual ones. A caller begins with BASALT_HC_VERSION. A number plus
+// BASALT_HC_THEN_BLOCK: if the call succeeds, it returns when BLOCK would have returned after it.
 
 #pragma once
 
@@ -13,6 +14,7 @@
 
 #define BASALT_ABI_VERSION   2u
 #define BASALT_HC_BASE       0xba5a0000u
+#define BASALT_HC_THEN_BLOCK 0x1000u
 
 #define BASALT_VERSION_MAGIC 0x746c617361420000ull // "Basalt" above the version in bits 15:0
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-u32 host_last_port, host_blocks, host_shares, host_extent_count;
+u32 host_last_port, host_blocks, host_then_blocks, host_acked, host_shares, host_extent_count;
 u64 host_timer_deadline;
 void (*host_on_block)(void);
 struct basalt_extent host_extents[64];
@@ -40,7 +40,7 @@ void host_reset(void) {
         .event_page = (u64)(uintptr_t)&page,
     };
     boot_info = &info;
-    host_last_port = host_blocks = host_extent_count = 0;
+    host_last_port = host_blocks = host_then_blocks = host_acked = host_extent_count = 0;
     host_timer_deadline = 0;
     host_on_block = NULL;
     host_share_error = 0;
@@ -82,9 +82,15 @@ static i64 give_extents(u64 first, struct basalt_extent *extents, u64 count) {
 
 struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
     struct hypercall_result r = {0, 0};
-    (void)a;
     (void)e;
     (void)f;
+    if (number & BASALT_HC_THEN_BLOCK) {
+        host_then_blocks++;
+        r = hypercall_raw(number & ~(u64)BASALT_HC_THEN_BLOCK, a, b, c, d, e, f);
+        if (r.value >= 0)
+            block();
+        return r;
+    }
     switch (number) {
     case BASALT_HC_PORT_ALLOC: r.value = ++host_last_port; break;
     case BASALT_HC_TIMER_SET:
@@ -111,8 +117,8 @@ struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u6
         r.value = give_extents(b, (struct basalt_extent *)(uintptr_t)c, d);
         break;
     case BASALT_HC_SHARE_END: host_shares--; break;
-    case BASALT_HC_PORT_FREE:
-    case BASALT_HC_IRQ_ACK: break;
+    case BASALT_HC_IRQ_ACK: host_acked = (u32)a; break;
+    case BASALT_HC_PORT_FREE: break;
     default: r.value = -BASALT_ENOSYS;
     }
     return r;

@@ -22,7 +22,8 @@ void host_ring(u32 port);
 
 /// What PORT_ALLOC gave last; how often BLOCK was called; TIMER_SET's last deadline in ticks;
 /// shares alive.
-extern u32 host_last_port, host_blocks, host_shares;
+extern u32 host_last_port, host_blocks, host_then_blocks, host_shares;
+extern u32 host_acked; // last port of IRQ_ACK
 extern u64 host_timer_deadline;
 
 /// Called by BLOCK before anything else; NULL: none.

@@ -16,6 +16,7 @@
 #include "lib/boot.h"
 #include "lib/console.h"
 #include "lib/event.h"
+#include "lib/hypercall.h"
 #include "lib/log.h"
 #include "lib/timer.h"
 
@@ -69,6 +70,69 @@ static void fair(void **state) {
     assert_int_equal(host_blocks, 0);
     event_port_bind(5, NULL, NULL);
     event_pass(false);
+}
+
+static void ack_last(void *context) {
+    note(context);
+    event_last_call(BASALT_HC_IRQ_ACK, (u32)(uintptr_t)context, 0, 0, 0);
+}
+
+static void ack_seen(void *context) {
+    note(context);
+    assert_int_equal(host_acked, 5);
+}
+
+// A call that was put off is made before another handler runs, and at the end of a pass.
+static void last_call_waits_for_nobody(void **state) {
+    (void)state;
+    struct work work = {.handler = ack_seen};
+    struct timer timer = {.handler = ack_seen};
+    event_port_bind(5, ack_last, (void *)5);
+    event_port_bind(6, ack_seen, NULL);
+    host_ring(5);
+    host_ring(6);
+    event_pass(false);
+    host_acked = 0;
+    host_ring(5);
+    work_queue(&work);
+    event_pass(false);
+    host_acked = 0;
+    host_ring(5);
+    timer_set(&timer, 0);
+    event_pass(false);
+    host_acked = 0;
+    host_ring(5);
+    assert_true(event_pass(true));
+    assert_int_equal(host_acked, 5);
+    event_last_call(BASALT_HC_IRQ_ACK, 7, 0, 0, 0);
+    event_last_call(BASALT_HC_IRQ_ACK, 8, 0, 0, 0);
+    assert_int_equal(host_acked, 7);
+    event_finish_call();
+    event_finish_call();
+    assert_int_equal(host_acked, 8);
+    assert_int_equal(order_count, 7);
+    assert_int_equal(host_then_blocks, 0);
+}
+
+static jmp_buf out_of_loop;
+
+static void leave_loop(void) {
+    if (host_blocks == 3)
+        longjmp(out_of_loop, 1);
+    host_ring(5);
+}
+
+// The loop makes it together with its wait, and never twice.
+static void last_call_with_the_wait(void **state) {
+    (void)state;
+    event_port_bind(5, ack_last, (void *)5);
+    host_on_block = leave_loop;
+    if (!setjmp(out_of_loop))
+        event_loop();
+    assert_int_equal(order_count, 2);
+    assert_int_equal(host_acked, 5);
+    assert_int_equal(host_blocks, 3);
+    assert_int_equal(host_then_blocks, 2); // all but the first wait, before which there was nothing
 }
 
 static bool flag;
@@ -261,6 +325,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(each_port_once, setup),
         cmocka_unit_test_setup(fair, setup),
+        cmocka_unit_test_setup(last_call_waits_for_nobody, setup),
+        cmocka_unit_test_setup(last_call_with_the_wait, setup),
         cmocka_unit_test_setup(nested_wait_sees_taken_ports, setup),
         cmocka_unit_test_setup(freed_port_is_silent, setup),
         cmocka_unit_test_setup(work_in_order, setup),

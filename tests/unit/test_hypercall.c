@@ -309,7 +309,7 @@ static void one_call(void) {
         !args[0]) // keeps the pages of its buffers
         args[1] = ram + SUPERPAGE_SIZE + host_random() % 512 * PAGE_SIZE;
     host_fail_at = host_random() % 32 ? 0 : 1 + host_random() % 3;
-    i64 result = call(v, number, args);
+    i64 result = call(v, number + (host_random() % 8 ? 0 : BASALT_HC_THEN_BLOCK), args);
     host_fail_at = 0;
     check_result(result);
     if (number - BASALT_HC_BASE < COUNT)
@@ -386,6 +386,43 @@ static void test_a_million_calls(void **state unused) {
 }
 
 // ---- What the dispatcher itself promises ----
+
+// A call with the wait behind it: waits if it succeeds and nothing is pending, and only where BLOCK may.
+static void test_then_block(void **state unused) {
+    struct vcpu *v = dom0->vcpus[0];
+    struct basalt_domain_config config = {.name = "g", .memory_quota = MIB, .weight = 256};
+    const u64 version = BASALT_HC_VERSION + BASALT_HC_THEN_BLOCK;
+    u64 none[6] = {0}, args[6] = {(u64)HOST_CALL(v, PORT_ALLOC, 0)}, port = args[0];
+
+    assert_int_equal(host_call(v, version, none, NULL), BASALT_VERSION_MAGIC | BASALT_ABI_VERSION);
+    assert_int_equal(v->blocked, BLOCK_EVENT);
+    event_ring(dom0, (u32)port);
+    assert_int_equal(v->blocked, 0);
+    assert_true(host_call(v, version, none, NULL) > 0); // the ring was not taken yet
+    assert_int_equal(v->blocked, 0);
+    dom0->events->summary = dom0->events->pending[port / 64] = 0;
+    u64 wrong[6] = {0xfff};
+    assert_true(host_call(v, BASALT_HC_PORT_FREE + BASALT_HC_THEN_BLOCK, wrong, NULL) < 0);
+    assert_int_equal(v->blocked, 0);
+    assert_int_equal(host_call(v, BASALT_HC_END + BASALT_HC_THEN_BLOCK, none, NULL),
+                     -BASALT_ENOSYS);
+    // Without an event page, or on another vCPU, the call is not made.
+    assert_int_equal(memory_write(dom0, GPA(ram), &config, sizeof(config)), 0);
+    i64 handle = HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_MACHINE, ram);
+    assert_true(handle > 0);
+    assert_int_equal(HOST_CALL(v, VCPU_CREATE, (u64)handle, 0), 0);
+    struct vcpu *guest = handle_find(dom0, (u32)handle)->target->vcpus[0];
+    host_load(guest);
+    host_set_mode(guest, MODE_64);
+    assert_int_equal(host_call(guest, version, none, NULL), -BASALT_EINVAL);
+    assert_false(guest->blocked & BLOCK_EVENT);
+    v->index = 1;
+    host_load(v);
+    assert_int_equal(host_call(v, BASALT_HC_PORT_FREE + BASALT_HC_THEN_BLOCK, args, NULL),
+                     -BASALT_EINVAL);
+    v->index = 0;
+    assert_int_equal(HOST_CALL(v, PORT_FREE, port), 0);
+}
 
 static void test_dispatch(void **state unused) {
     struct vcpu *v = dom0->vcpus[0];
@@ -549,8 +586,10 @@ static void test_memory_info(void **state unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_dispatch),        TEST(test_bad_configurations), TEST(test_a_guest_can_do_little),
-        TEST(test_an_ended_domain), TEST(test_memory_info),        TEST(test_a_million_calls),
+        TEST(test_dispatch),           TEST(test_then_block),
+        TEST(test_bad_configurations), TEST(test_a_guest_can_do_little),
+        TEST(test_an_ended_domain),    TEST(test_memory_info),
+        TEST(test_a_million_calls),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
