@@ -52,7 +52,6 @@ struct vcpu {
     u16 index;
     u32 blocked;      // BLOCK_*
     u64 trace_source; // of its records
-    u32 kicked;       // something to look at before the next entry
     struct sched_entity sched;
     struct timer lapic_timer;
     struct timer cap_timer;

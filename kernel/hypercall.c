@@ -438,9 +438,8 @@ void hypercall(struct vcpu *v, struct exit e) {
     bool wide = guest_wide(v);
     u64 number = wide ? gprs[BASALT_RAX] : (u32)gprs[BASALT_RAX];
     const struct row *row = find_row(number);
-    i64 result = number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
-
     bool then_block = number & BASALT_HC_THEN_BLOCK;
+    i64 result = number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
 
     vcpu_skip(v, e.insn_length ? e.insn_length : 3);
     if (row && vcpu_cpl(v)) {

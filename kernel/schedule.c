@@ -35,17 +35,24 @@ void vcpu_block(struct vcpu *v, u32 reason) {
 
     spin_lock(&q->lock);
     v->blocked |= reason;
-    sched_remove(&q->queue, &v->sched);
     if (q->current == v)
         q->resched = true;
+    else
+        sched_remove(&q->queue, &v->sched);
     spin_unlock(&q->lock);
-    trace(BASALT_TRACE_BLOCK, v->domain->id, v->index, reason, v->blocked);
+}
+
+// Someone else waits now: the current vCPU leaves at once, or at the end of its slice.
+static void limit_current(struct runqueue *q) {
+    if (sched_preempts(&q->queue, &q->current->sched))
+        q->resched = true;
+    else if (q->slice_end == ~0ull)
+        q->slice_end = rdtsc() + sched_slice(&q->queue, &q->current->sched);
 }
 
 void vcpu_unblock(struct vcpu *v, u32 reason) {
     struct runqueue *q = this_queue();
 
-    v->kicked = 1;
     if (!(v->blocked & reason))
         return;
     spin_lock(&q->lock);
@@ -53,9 +60,8 @@ void vcpu_unblock(struct vcpu *v, u32 reason) {
     if (!v->blocked && q->current != v) {
         v->wakeups++;
         sched_wake(&q->queue, &v->sched);
-        q->resched |= q->current && sched_preempts(&q->queue, &q->current->sched);
-        if (q->slice_end == ~0ull)
-            q->slice_end = rdtsc() + (q->current ? sched_slice(&q->queue, &q->current->sched) : 0);
+        if (q->current && !q->resched)
+            limit_current(q);
     }
     spin_unlock(&q->lock);
     trace(BASALT_TRACE_WAKE, v->domain->id, v->index, reason, v->blocked);
@@ -65,18 +71,20 @@ static void cap_expired(struct timer *timer) {
     vcpu_unblock(container_of(timer, struct vcpu, cap_timer), BLOCK_CAP);
 }
 
-// Accounts the time since the vCPU began to run.
-static void charge(struct runqueue *q, struct vcpu *v) {
-    u64 now = rdtsc(), ran = now - q->entered;
-
+// Takes the vCPU, which ran for `ran` ticks, off the CPU, and puts it back into the queue if it can go on.
+static void put_back(struct runqueue *q, struct vcpu *v, u64 ran, u64 now) {
     v->run_tsc += ran;
+    spin_lock(&q->lock);
     u64 until = sched_charge(&q->queue, &v->sched, ran, now);
-    q->entered = now;
+    q->current = NULL;
     if (until) {
         v->blocked |= BLOCK_CAP;
         v->cap_timer.expire = cap_expired;
         timer_arm(&q->timers, &v->cap_timer, until);
     }
+    if (!v->blocked)
+        sched_requeue(&q->queue, &v->sched);
+    spin_unlock(&q->lock);
 }
 
 static void unload(struct runqueue *q) {
@@ -138,7 +146,6 @@ void schedule_poll(void) {
         else
             interrupt_deliver((unsigned)vector);
     }
-    timer_run(&q->timers, rdtsc(), TIMERS_AT_ONCE);
 }
 
 void schedule_catch_up(u64 now) {
@@ -158,12 +165,12 @@ void schedule_catch_up(u64 now) {
     }
 }
 
-static struct vcpu *pick(struct runqueue *q) {
+static struct vcpu *pick(struct runqueue *q, u64 now) {
     spin_lock(&q->lock);
     struct sched_entity *e = sched_pick(&q->queue);
     q->current = e ? container_of(e, struct vcpu, sched) : NULL;
     bool limited = e && (q->queue.count || e->cap); // a cap holds for who runs alone, too
-    q->slice_end = limited ? rdtsc() + sched_slice(&q->queue, e) : ~0ull;
+    q->slice_end = limited ? now + sched_slice(&q->queue, e) : ~0ull;
     q->resched = false;
     spin_unlock(&q->lock);
     return q->current;
@@ -172,34 +179,33 @@ static struct vcpu *pick(struct runqueue *q) {
 static void idle(struct runqueue *q) {
     u64 begin = rdtsc(), deadline = timer_next(&q->timers);
 
-    if (deadline <= begin)
-        return;
-    if (deadline != q->armed) {
-        q->armed = deadline;
-        apic_timer_set(deadline);
+    if (deadline > begin) {
+        if (deadline != q->armed) {
+            q->armed = deadline;
+            apic_timer_set(deadline);
+        }
+        cpu_idle();
+        q->idle_tsc += rdtsc() - begin;
     }
-    cpu_idle();
-    q->idle_tsc += rdtsc() - begin;
+    timer_run(&q->timers, rdtsc(), TIMERS_AT_ONCE);
 }
 
 noreturn void schedule_loop(void) {
     struct runqueue *q = this_queue();
+    u64 now = rdtsc();
 
     for (;;) {
         schedule_poll();
-        struct vcpu *v = pick(q);
+        struct vcpu *v = pick(q, now);
         if (!v) {
             idle(q);
+            now = rdtsc();
             continue;
         }
+        u64 before = now;
         load(q, v);
-        q->entered = rdtsc();
         vcpu_run(v);
-        charge(q, v);
-        spin_lock(&q->lock);
-        q->current = NULL;
-        if (!v->blocked)
-            sched_requeue(&q->queue, &v->sched);
-        spin_unlock(&q->lock);
+        now = rdtsc();
+        put_back(q, v, now - before, now);
     }
 }

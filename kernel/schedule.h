@@ -17,7 +17,6 @@ struct runqueue {
     struct vcpu *current; // running or about to; NULL in idle
     struct vcpu *loaded;  // whose state is on the CPU
     u64 slice_end;        // host TSC; ~0 when nobody else waits
-    u64 entered;          // TSC from which the current vCPU's time counts
     u64 armed;            // deadline that the hardware timer is set to
     bool resched;         // the current vCPU shall stop
     u64 idle_tsc;
@@ -29,7 +28,7 @@ static inline struct runqueue *this_queue(void) { return this_cpu()->scheduler; 
 must_check int schedule_init(void);
 /// Runs vCPUs for ever.
 noreturn void schedule_loop(void);
-/// Takes in what interrupts left behind: timers, device interrupts, the console.
+/// Takes in what interrupts left behind: device interrupts, the console.
 void schedule_poll(void);
 /// Does what is due at `now` (TSC) and sets the hardware timer for what comes next.
 void schedule_catch_up(u64 now);

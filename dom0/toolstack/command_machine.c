@@ -119,9 +119,13 @@ enum shell_result command_log(const struct shell_call *call) {
 #define TRACE_MAX 500u
 
 static const char *event_name(u16 event) {
-    static const char *const events[] = {"none",   "switch",    "block",   "wake",
-                                         "inject", "hypercall", "request", "doorbell",
-                                         "irq",    "timer",     "domain"};
+    static const char *const events[] = {
+        [BASALT_TRACE_NONE] = "none",       [BASALT_TRACE_SWITCH] = "switch",
+        [BASALT_TRACE_WAKE] = "wake",       [BASALT_TRACE_INJECT] = "inject",
+        [BASALT_TRACE_REQUEST] = "request", [BASALT_TRACE_DOORBELL] = "doorbell",
+        [BASALT_TRACE_IRQ] = "irq",         [BASALT_TRACE_TIMER] = "timer",
+        [BASALT_TRACE_DOMAIN] = "domain",
+    };
 #define EXIT_NAME(kind, name) name,
     static const char *const exits[] = {BASALT_EXITS(EXIT_NAME)};
 #undef EXIT_NAME

@@ -36,9 +36,8 @@ struct basalt_trace {
 // processor tells of it.
 enum basalt_trace_event {
     BASALT_TRACE_NONE,
-    BASALT_TRACE_SWITCH, // args: vCPU's virtual time
-    BASALT_TRACE_BLOCK,
-    BASALT_TRACE_WAKE,
+    BASALT_TRACE_SWITCH,   // args: vCPU's virtual time
+    BASALT_TRACE_WAKE,     // args: why it waited (BLOCK_* of guest/vcpu.h), what it still waits for
     BASALT_TRACE_INJECT,   // args: vector
     BASALT_TRACE_REQUEST,  // args: address, data
     BASALT_TRACE_DOORBELL, // args: address, port
