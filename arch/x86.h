@@ -324,9 +324,9 @@ static inline void xsetbv(u32 index, u64 value) {
 }
 
 static inline u64 rdtsc(void) {
-    u32 low, high;
+    u64 low, high; // RDTSC clears the upper halves
     asm volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
-    return low | (u64)high << 32;
+    return low | high << 32;
 }
 
 static inline void invlpg(const void *address) {

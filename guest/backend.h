@@ -55,12 +55,16 @@ struct exit {
         u8 bytes; // IO: 1, 2, 4
         u8 cr;    // CR_ACCESS, DR_ACCESS: register number; 0xff: not known, the caller decodes
     };
-    u8 gpr;           // CR_ACCESS, DR_ACCESS: the general register; 0xff: not known
-    u8 cr_op;         // enum cr_op
-    bool write : 1;   // IO: OUT; CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
-    bool fetch : 1;   // MEMORY: an instruction fetch
-    bool in_walk : 1; // MEMORY: the access was to a guest page-table entry
-    bool string : 1;  // IO
+    union {
+        u8 gpr;      // CR_ACCESS, DR_ACCESS: the general register; 0xff: not known
+        bool string; // IO
+        bool fetch;  // MEMORY: an instruction fetch
+    };
+    union {
+        u8 cr_op;     // CR_ACCESS: enum cr_op
+        bool in_walk; // MEMORY: the access was to a guest page-table entry
+    };
+    bool write; // IO: OUT; CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
     union {
         u16 port; // IO
         u16 lmsw; // CR_ACCESS by LMSW, SMSW: the operand

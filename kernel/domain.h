@@ -58,11 +58,10 @@ SIZE_ASSERT(struct port, 8);
 
 // What a request server claims of a domain's addresses: a route, or a doorbell at first == last.
 struct claim {
-    u64 first, last; // inclusive
+    u64 first, last; // inclusive; the address, and above it the kind
     u64 value;       // of a doorbell that matches one
     struct domain *server;
     u32 port; // of a doorbell
-    u8 kind;  // enum basalt_space, other values for doorbells
     u8 id;    // of a route: index of the server
     u8 bytes; // of a doorbell
     bool match;

@@ -13,27 +13,26 @@
 
 #include <basalt/error.h>
 
-#define DOORBELL 2 // added to the space: the kind of a doorbell
+// The kind of a claim stands above the address: the space that is routed, or the space of a doorbell.
+#define ROUTE(space, address)    ((u64)(space) << 56 | (address))
+#define DOORBELL(space, address) ROUTE((space) + 2, address)
 
-// The first claim of the domain that does not lie wholly before (kind, address).
-static struct claim *find(const struct domain *d, unsigned kind, u64 address) {
-    u32 low = 0, high = d->claim_count;
+// The first claim of the domain that does not lie wholly before `place`; NULL until there was one.
+static struct claim *find(const struct domain *d, u64 place) {
+    struct claim *c = d->claims;
 
-    while (low < high) {
-        u32 middle = (low + high) / 2;
-        const struct claim *c = &d->claims[middle];
-        if (c->kind < kind || (c->kind == kind && c->last < address))
-            low = middle + 1;
-        else
-            high = middle;
+    for (u32 left = d->claim_count; left;) {
+        u32 half = left / 2;
+        bool before = c[half].last < place;
+        c = before ? c + half + 1 : c;
+        left = before ? left - half - 1 : half;
     }
-    return low ? &d->claims[low] : d->claims; // NULL until there was one
+    return c;
 }
 
-// Whether `c`, from find(), is a claim of that kind that begins at or before `address`.
-static bool covers(const struct domain *d, const struct claim *c, unsigned kind, u64 address) {
-    return d->claim_count && c < &d->claims[d->claim_count] && c->kind == kind &&
-           c->first <= address;
+// Whether `c`, from find(), begins at or before `place`.
+static bool covers(const struct domain *d, const struct claim *c, u64 place) {
+    return d->claim_count && c < &d->claims[d->claim_count] && c->first <= place;
 }
 
 static int insert(struct domain *d, const struct claim *claim) {
@@ -41,7 +40,7 @@ static int insert(struct domain *d, const struct claim *claim) {
         return -BASALT_ENOSPC;
     if (d->claim_count == CLAIMS_MAX)
         return -BASALT_ENOSPC;
-    struct claim *at = find(d, claim->kind, claim->first), *end = &d->claims[d->claim_count++];
+    struct claim *at = find(d, claim->first), *end = &d->claims[d->claim_count++];
     memmove(at + 1, at, (u64)end - (u64)at);
     *at = *claim;
     return 0;
@@ -75,11 +74,11 @@ int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u6
         first > last || last >= space_end(space))
         return -BASALT_EINVAL;
     struct claim claim = {
-        .first = first, .last = last, .kind = (u8)space, .id = (u8)id, .server = caller};
-    struct claim *old = find(d, claim.kind, first);
-    if (!covers(d, old, claim.kind, last))
+        .first = ROUTE(space, first), .last = ROUTE(space, last), .id = (u8)id, .server = caller};
+    struct claim *old = find(d, claim.first);
+    if (!covers(d, old, claim.last))
         return insert(d, &claim);
-    if (old->first != first || old->last != last || old->id != id)
+    if (old->first != claim.first || old->last != claim.last || old->id != id)
         return -BASALT_EBUSY;
     take_out(d, old); // the same range again takes the route away
     return 0;
@@ -88,9 +87,10 @@ int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u6
 bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
                   u64 data) {
     struct domain *d = v->domain;
-    const struct claim *route = find(d, space, address);
+    u64 place = ROUTE(space, address);
+    const struct claim *route = find(d, place);
 
-    if (!covers(d, route, space, address))
+    if (!covers(d, route, place))
         return false;
     struct request_server *s = &d->servers[route->id];
     v->io.server = route->id;
@@ -163,12 +163,12 @@ static bool bell_ok(struct domain *server, const struct basalt_doorbell *bell) {
 
 // The doorbell that the same write rings; NULL: there is none.
 static struct claim *same_bell(const struct domain *d, const struct basalt_doorbell *bell) {
-    unsigned kind = bell->space + DOORBELL;
+    u64 place = DOORBELL(bell->space, bell->address);
     bool match = bell->flags & BASALT_DOORBELL_MATCH;
 
-    if (bell->space > BASALT_SPACE_MEMORY)
+    if (bell->space > BASALT_SPACE_MEMORY || bell->address >= space_end(bell->space))
         return NULL;
-    for (struct claim *c = find(d, kind, bell->address); covers(d, c, kind, bell->address); c++)
+    for (struct claim *c = find(d, place); covers(d, c, place); c++)
         if (c->bytes == bell->bytes && c->match == match && (!match || c->value == bell->value))
             return c;
     return NULL;
@@ -180,10 +180,9 @@ int doorbell_bind(struct domain *d, struct domain *server, const struct basalt_d
     if (same_bell(d, bell))
         return -BASALT_EBUSY;
     return insert(d, &(struct claim){
-                         .first = bell->address,
-                         .last = bell->address,
+                         .first = DOORBELL(bell->space, bell->address),
+                         .last = DOORBELL(bell->space, bell->address),
                          .value = bell->value,
-                         .kind = (u8)(bell->space + DOORBELL),
                          .bytes = (u8)bell->bytes,
                          .match = bell->flags & BASALT_DOORBELL_MATCH,
                          .port = bell->port,
@@ -203,9 +202,9 @@ int doorbell_unbind(struct domain *d, struct domain *server, const struct basalt
 bool doorbell_ring(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
                    u64 value) {
     struct domain *d = v->domain;
-    unsigned kind = space + DOORBELL;
+    u64 place = DOORBELL(space, address);
 
-    for (const struct claim *c = find(d, kind, address); covers(d, c, kind, address); c++) {
+    for (const struct claim *c = find(d, place); covers(d, c, place); c++) {
         if (c->bytes != bytes || (c->match && c->value != value))
             continue;
         v->doorbells++;

@@ -22,14 +22,14 @@ static inline u64 trace_source(unsigned domain, unsigned vcpu) {
 }
 
 /// Returns the TSC that the record has.
-static inline u64 trace_from(u64 source, unsigned event, u64 a, u64 b) {
+static inline u64 trace_from(u64 source, u64 event, u64 a, u64 b) {
     struct basalt_trace *t = this_cpu()->trace;
     u64 now = rdtsc();
 
     if (unlikely(!t))
         return now;
     u64 head = t->head;
-    u64 *word = (u64 *)&t->records[head % TRACE_RECORDS]; // the second one holds four fields
+    u64 *word = (u64 *)t->records + 4 * head % (4 * TRACE_RECORDS); // the second has four fields
     word[0] = now;
     word[1] = source | event | head << 48;
     word[2] = a;

@@ -450,11 +450,6 @@ static struct exit random_exit(struct cpu_state *c) {
         .insn_length = (r >> 8) % 4 ? (u8)((r >> 10) % 16) : 0,
         .vector = (u8)(r >> 16),
         .write = r & BIT(28),
-        .fetch = (r >> 29) % 64 == 0,
-        .string = r & BIT(33),
-        .in_walk = (r >> 36) % 64 == 0,
-        .gpr = (r >> 46) % 4 ? (u8)((r >> 48) % 16) : 0xff,
-        .cr_op = (u8)((r >> 52) % 3),
         .port = (u16)(r >> 44),
         .detail = host_random(),
     };
@@ -468,6 +463,15 @@ static struct exit random_exit(struct cpu_state *c) {
         event->vector += 16;
     if (ends_domain(e.kind) && host_random() % 64)
         e.kind = lively[host_random() % ARRAY_SIZE(lively)];
+    if (e.kind == BASALT_EXIT_IO) {
+        e.string = r & BIT(33);
+    } else if (e.kind == BASALT_EXIT_MEMORY) {
+        e.fetch = (r >> 29) % 64 == 0;
+        e.in_walk = (r >> 36) % 64 == 0;
+    } else {
+        e.gpr = (r >> 46) % 4 ? (u8)((r >> 48) % 16) : 0xff;
+        e.cr_op = (u8)((r >> 52) % 3);
+    }
     if (e.kind == BASALT_EXIT_EXCEPTION)
         e.vector &= 31;
     if (e.kind == BASALT_EXIT_EXCEPTION && e.vector == EXC_MC && host_random() % 16)
