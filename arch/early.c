@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory before the frame allocator: a list of taken ranges over the boot memory map. Chunks of 2
+// Memory before the frame allocator: what is used is taken out of the boot memory map. Chunks of 2
 // MiB for single frames are mapped whole in the pool window, so they count as taken whole. Nothing
 // is ever given back.
 
@@ -17,19 +17,16 @@
 
 extern char __boot_start[], __boot_end[], __kernel_start[], __kernel_end[];
 
-static const struct boot_params *boot;
-static struct range taken[EARLY_RANGES_MAX];
-static unsigned taken_count;
+static struct boot_params *boot;
 static u64 chunk_next, chunk_end;
 static bool paging_is_up;
 
 static void early_reserve(u64 base, u64 end) {
-    if (taken_count == EARLY_RANGES_MAX)
-        panic("more than %u reserved ranges at boot", EARLY_RANGES_MAX);
-    taken[taken_count++] = (struct range){ALIGN_DOWN(base, PAGE_SIZE), ALIGN_UP(end, PAGE_SIZE)};
+    if (memory_map_take(boot, base, end))
+        panic("more than %u ranges in the memory map", BOOT_MEMORY_MAX);
 }
 
-void early_init(const struct boot_params *params) {
+void early_init(struct boot_params *params) {
     boot = params;
     early_reserve(0, LOW_END);
     early_reserve((u64)__boot_start, (u64)__boot_end);
@@ -38,20 +35,10 @@ void early_init(const struct boot_params *params) {
         early_reserve(params->modules[i].base, params->modules[i].base + params->modules[i].size);
 }
 
-// The end of a taken range that the chunk at `base` touches, 0 if it touches none.
-static u64 collision(u64 base) {
-    for (unsigned i = 0; i < taken_count; i++)
-        if (taken[i].base < base + SUPERPAGE_SIZE && base < taken[i].end)
-            return taken[i].end;
-    return 0;
-}
-
 static u64 find_chunk(void) {
     for (unsigned i = 0; i < boot->memory_count; i++) {
         const struct boot_memory *m = &boot->memory[i];
-        u64 base = ALIGN_UP(m->base, SUPERPAGE_SIZE), next;
-        while ((next = collision(base)) != 0)
-            base = ALIGN_UP(next, SUPERPAGE_SIZE);
+        u64 base = ALIGN_UP(m->base, SUPERPAGE_SIZE);
         if (m->kind == MEMORY_RAM && base + SUPERPAGE_SIZE <= MIN(m->end, LIMIT))
             return base;
     }
@@ -90,11 +77,7 @@ void early_map_pool(void) {
     paging_is_up = true;
 }
 
-struct range early_rest(void) {
-    return (struct range){chunk_next, chunk_end};
-}
-
-const struct range *early_reserved(unsigned *count) {
-    *count = taken_count;
-    return taken;
+void early_rest(u64 *base, u64 *end) {
+    *base = chunk_next;
+    *end = chunk_end;
 }

@@ -10,20 +10,12 @@
 
 struct boot_params;
 
-struct range {
-    u64 base, end; // bytes; end is exclusive
-};
-
-#define EARLY_RANGES_MAX 128u
-
-/// Reserves the first MiB, the image, modules and boot information.
-void early_init(const struct boot_params *params);
+/// Takes the first MiB, the image and modules out of the map, as later what early_frame() needs.
+void early_init(struct boot_params *params);
 /// Takes one zeroed frame of RAM below 4 GiB, in the pool window. Panics when there is none.
 hpa_t early_frame(void);
 /// Maps the chunk that frames come from in the pool window of tables under construction; later ones
 /// are at once.
 void early_map_pool(void);
 /// The frames that are left of the chunk that frames come from, all mapped in the pool window. None may be taken after.
-struct range early_rest(void);
-/// Everything taken so far, in order of reservation; count in *count.
-const struct range *early_reserved(unsigned *count);
+void early_rest(u64 *base, u64 *end);

@@ -101,7 +101,6 @@
 #define PF_FETCH    BIT(4)
 
 // MSRs.
-#define MSR_TSC                     0x10u
 #define MSR_APIC_BASE               0x1bu
 #define MSR_FEATURE_CONTROL         0x3au
 #define MSR_SPEC_CTRL               0x48u
@@ -153,7 +152,6 @@
 #define APIC_BASE_X2APIC            BIT(10) // x2APIC mode
 #define APIC_BASE_ENABLE            BIT(11)
 #define FEATURE_CONTROL_LOCKED      BIT(0)
-#define FEATURE_CONTROL_VMX_IN_SMX  BIT(1)
 #define FEATURE_CONTROL_VMX         BIT(2) // VMX outside SMX
 #define VM_CR_SVMDIS                BIT(4) // EFER.SVME can't be set
 #define VM_CR_LOCK                  BIT(3) // SVMDIS is locked
@@ -168,13 +166,7 @@
 #define MC_STATUS_UC                BIT(61) // uncorrected
 #define MC_STATUS_VALID             BIT(63)
 
-// Memory types, as MTRRs, PAT and EPT encode them.
-#define MEMORY_UC       0u
-#define MEMORY_WC       1u
-#define MEMORY_WT       4u
-#define MEMORY_WP       5u
-#define MEMORY_WB       6u
-#define MEMORY_UC_MINUS 7u // PAT only
+#define MEMORY_WB                   6u // memory type, as MTRRs, PAT and EPT encode it
 
 // CPUID bits, by leaf and register.
 #define CPUID_1_ECX_VMX               BIT(5)

@@ -12,5 +12,3 @@ noreturn void kernel_main(u32 magic, u64 multiboot_info);
 /// The kernel proper: probes the backend, builds dom0 and enters the scheduler. Everything in
 /// boot/main.c's list is up.
 noreturn void basalt_start(const struct boot_params *params);
-/// The frame allocator: takes the RAM of the map that early_reserved() does not name.
-void frames_init(const struct boot_params *params);

@@ -21,21 +21,13 @@
 
 extern const char basalt_version[];
 
+#define INFO_MAX (1 * MIB)
+
 static struct boot_params params;
 
-static u64 ram_end(void) {
-    u64 end = 0;
-    for (u32 i = 0; i < params.memory_count; i++)
-        end = params.memory[i].kind == MEMORY_RAM ? MAX(end, params.memory[i].end) : end;
-    return end;
-}
-
-static void memory_report(void) {
-    u64 ram = 0;
-    for (const struct boot_memory *m = params.memory; m < params.memory + params.memory_count; m++)
-        ram += m->kind == MEMORY_RAM ? m->end - m->base : 0;
-    log_info("basalt: memory: %lu MiB in %u ranges, ends at 0x%lx", ram >> 20, params.memory_count,
-             ram_end());
+static void report(void) {
+    log_info("basalt: memory: %lu MiB in %u ranges, ends at 0x%lx", params.ram_bytes / MIB,
+             params.memory_count, params.ram_end);
     for (const struct boot_module *m = params.modules; m < params.modules + params.module_count;
          m++)
         log_info("basalt: module: 0x%lx, %lu KiB: %s", m->base, m->size >> 10, m->cmdline);
@@ -55,12 +47,12 @@ noreturn static void boot_rest(const void *unused_argument unused) {
     pci_init();    // all functions found
     tsc_init();    // the clock
     apic_timer_init(); // the local APIC's one-shot timer
-    memory_report();
     basalt_start(&params);
 }
 
 void kernel_main(u32 magic, u64 multiboot_info) {
-    int error = magic == MULTIBOOT2_MAGIC ? multiboot2_load(multiboot_info, &params) : -1;
+    bool ours = magic == MULTIBOOT2_MAGIC && multiboot_info && multiboot_info % 8 == 0;
+    int error = ours ? multiboot2_parse((u8 *)multiboot_info, INFO_MAX, &params) : -1;
     cmdline_parse(params.cmdline); // complaints go to the log ring
     console_init();                // shows the ring
     log_info("basalt: Basalt %s", basalt_version);
@@ -69,7 +61,8 @@ void kernel_main(u32 magic, u64 multiboot_info) {
     if (error)
         panic("the boot loader's information can't be used: boot with GRUB's `multiboot2` command");
     panic_show_previous();
-    early_init(&params);    // what memory is taken
-    paging_init(ram_end()); // own tables; the low 4 GiB are gone
+    report();
+    early_init(&params);         // what memory is taken
+    paging_init(params.ram_end); // own tables; the low 4 GiB are gone
     cpu_call_on_stack(cpu_boot()->stack_top, boot_rest, NULL);
 }

@@ -45,3 +45,20 @@ u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max) {
     }
     return kept;
 }
+
+int memory_map_take(struct boot_params *params, u64 base, u64 end) {
+    struct boot_memory *map = params->memory;
+    u32 count = params->memory_count;
+
+    for (u32 i = 0; i < params->memory_count; i++) {
+        u64 first = MAX(map[i].base, ALIGN_DOWN(base, PAGE_SIZE));
+        u64 last = MIN(map[i].end, ALIGN_UP(end, PAGE_SIZE));
+        if (map[i].kind != MEMORY_RAM || first >= last)
+            continue;
+        if (count == BOOT_MEMORY_MAX)
+            return -1;
+        map[count++] = (struct boot_memory){first, last, MEMORY_TAKEN};
+    }
+    params->memory_count = memory_map_normalize(map, count, BOOT_MEMORY_MAX);
+    return 0;
+}

@@ -10,17 +10,15 @@
 #include "boot/boot.h"
 #include "kernel/log.h"
 
-#define TAG_END         0u
-#define TAG_CMDLINE     1u
-#define TAG_LOADER      2u
-#define TAG_MODULE      3u
-#define TAG_MEMORY_MAP  6u
-#define TAG_FRAMEBUFFER 8u
-#define TAG_RSDP_OLD    14u
-#define TAG_RSDP_NEW    15u
+#define TAG_END        0u
+#define TAG_CMDLINE    1u
+#define TAG_LOADER     2u
+#define TAG_MODULE     3u
+#define TAG_MEMORY_MAP 6u
+#define TAG_RSDP_OLD   14u
+#define TAG_RSDP_NEW   15u
 
-#define INFO_MAX        (1 * MIB)
-#define ADDRESS_END     BIT(52)
+#define ADDRESS_END    BIT(52)
 
 struct tag {
     u32 type, size;
@@ -64,6 +62,15 @@ static const char *parse_module(const struct tag *tag, struct boot_params *p) {
     return copy_text(module->cmdline, sizeof(module->cmdline), tag, sizeof(*m));
 }
 
+static void sum_up(struct boot_params *p) {
+    p->ram_bytes = 0;
+    for (const struct boot_memory *m = p->memory; m < p->memory + p->memory_count; m++)
+        if (m->kind == MEMORY_RAM) {
+            p->ram_bytes += m->end - m->base;
+            p->ram_end = m->end;
+        }
+}
+
 static const char *parse_memory_map(const struct tag *tag, struct boot_params *p) {
     static const u8 kinds[] = {MEMORY_RESERVED,     MEMORY_RAM,      MEMORY_RESERVED,
                                MEMORY_ACPI_RECLAIM, MEMORY_ACPI_NVS, MEMORY_BAD};
@@ -72,7 +79,7 @@ static const char *parse_memory_map(const struct tag *tag, struct boot_params *p
         return "bad entry size";
     u32 count = (tag->size - (u32)sizeof(*m)) / m->entry_size;
     p->memory_count = 0;
-    for (u32 i = 0; i < count && p->memory_count < BOOT_MEMORY_MAX; i++) {
+    for (u32 i = 0; i < count && p->memory_count < BOOT_MEMORY_MAX / 2; i++) {
         const struct memory_entry *e = (const void *)(m->entries + (size_t)i * m->entry_size);
         if (!e->length || e->base >= ADDRESS_END)
             continue;
@@ -80,16 +87,9 @@ static const char *parse_memory_map(const struct tag *tag, struct boot_params *p
         u32 kind = e->type < ARRAY_SIZE(kinds) ? kinds[e->type] : MEMORY_RESERVED;
         p->memory[p->memory_count++] = (struct boot_memory){e->base, end, kind};
     }
-    p->memory_count = memory_map_normalize(p->memory, p->memory_count, BOOT_MEMORY_MAX);
-    return count > BOOT_MEMORY_MAX ? "too many entries" : NULL;
-}
-
-static const char *parse_framebuffer(const struct tag *tag, struct boot_params *p) {
-    size_t bytes = offsetof(struct boot_framebuffer, type) + 1; // laid out as in the tag
-    if (tag->size < sizeof(*tag) + bytes)
-        return "too short";
-    memcpy(&p->framebuffer, tag + 1, bytes);
-    return NULL;
+    p->memory_count = memory_map_normalize(p->memory, p->memory_count, BOOT_MEMORY_MAX / 2);
+    sum_up(p);
+    return count > BOOT_MEMORY_MAX / 2 ? "too many entries" : NULL;
 }
 
 static const char *parse_rsdp(const struct tag *tag, struct boot_params *p) {
@@ -110,7 +110,6 @@ static const char *parse_tag(const struct tag *tag, struct boot_params *p) {
     case TAG_LOADER: return copy_text(p->loader, sizeof(p->loader), tag, sizeof(*tag));
     case TAG_MODULE: return parse_module(tag, p);
     case TAG_MEMORY_MAP: return parse_memory_map(tag, p);
-    case TAG_FRAMEBUFFER: return parse_framebuffer(tag, p);
     case TAG_RSDP_OLD:
     case TAG_RSDP_NEW: return parse_rsdp(tag, p);
     default: return NULL;
@@ -127,18 +126,9 @@ int multiboot2_parse(const u8 *info, u64 size, struct boot_params *params) {
             break;
         bool fits = tag->size >= sizeof(*tag) && tag->size <= total - at;
         const char *wrong = fits ? parse_tag(tag, params) : "bad size";
-        if (wrong) {
-            params->broken++;
+        if (wrong)
             log_warn("basalt: boot information: tag %u at %lu: %s", tag->type, at, wrong);
-        }
         at = fits ? at + ALIGN_UP(tag->size, 8) : total;
     }
     return params->memory_count ? 0 : -1;
-}
-
-int multiboot2_load(u64 address, struct boot_params *params) {
-    const u32 *total = (const u32 *)address;
-    if (!address || address % 8 || *total > INFO_MAX)
-        return -1;
-    return multiboot2_parse((const u8 *)total, *total, params);
 }

@@ -59,15 +59,10 @@ static bool managed(hpa_t hpa) {
     return hpa.v >> SUPERPAGE_SHIFT < chunk_count && chunk_of(hpa)->use != CHUNK_NONE;
 }
 
+static bool owned(const struct frame *f) { return f->owner > FRAME_OWNER_NONE; }
+
 static struct chunk *first_chunk(enum chunk_use use) {
     return list_empty(&lists[use]) ? NULL : list_entry(lists[use].next, struct chunk, link);
-}
-
-static void set_owners(const struct chunk *c, u16 owner, u16 references) {
-    struct frame *f = frame_of(chunk_hpa(c));
-
-    for (unsigned i = 0; i < FRAMES_PER_CHUNK; i++)
-        f[i] = (struct frame){.owner = owner, .references = references};
 }
 
 // Marks a free chunk as handed out as a whole.
@@ -78,7 +73,8 @@ static void take_chunk(struct chunk *c, u16 owner) {
     c->fresh = FRAMES_PER_CHUNK;
     c->first = NO_FRAME;
     domain_free -= FRAMES_PER_CHUNK;
-    set_owners(c, owner, 1);
+    for (unsigned i = 0; i < FRAMES_PER_CHUNK; i++)
+        frame_of(chunk_hpa(c))[i] = (struct frame){.owner = owner, .references = 1};
 }
 
 // A chunk without a frame in use becomes, or is again, one of `use`.
@@ -243,15 +239,14 @@ void frames_adopt(u16 owner, hpa_t base, u64 bytes) {
     }
 }
 
-u16 frame_owner(hpa_t hpa) { return managed(hpa) ? frame_of(hpa)->owner : FRAME_OWNER_RESERVED; }
 u32 frame_references(hpa_t hpa) {
-    return managed(hpa) && frame_of(hpa)->owner ? frame_of(hpa)->references : 0;
+    return managed(hpa) && owned(frame_of(hpa)) ? frame_of(hpa)->references : 0;
 }
 
 void frames_get(hpa_t hpa, unsigned count) {
     spin_lock(&frames_lock);
     for (struct frame *f = frame_of(hpa), *end = f + count; f < end; f++) {
-        assert(f->owner && f->references, "reference to a free frame");
+        assert(owned(f) && f->references, "reference to a free frame");
         f->references++;
     }
     spin_unlock(&frames_lock);
@@ -262,7 +257,7 @@ void frames_put(hpa_t hpa, unsigned count) {
         spin_lock(&frames_lock);
         do {
             struct frame *f = frame_of(hpa);
-            assert(managed(hpa) && f->owner && f->references, "too many references dropped");
+            assert(managed(hpa) && owned(f) && f->references, "too many references dropped");
             if (--f->references == 0)
                 give_frame(hpa);
             hpa.v += PAGE_SIZE;
@@ -277,75 +272,59 @@ struct frames_count frames_count(void) {
                                  .free = domain_free * PAGE_SIZE};
 }
 
-static void map_table(u64 first, u64 last) {
-    for (u64 va = first & PAGE_MASK; va < last; va += PAGE_SIZE)
+static void map_table(const void *table, u64 bytes) {
+    for (u64 va = (u64)table & PAGE_MASK; va < (u64)table + bytes; va += PAGE_SIZE)
         if (kernel_virt_to_hpa((void *)va).v == HPA_NONE.v &&
             map_kernel(va, early_frame(), PAGE_SIZE, MAP_WRITE))
             panic("no memory for the frame table");
 }
 
-// The range taken before this allocator was there that holds `pa` or begins first after it.
-static struct range next_taken(u64 pa) {
-    unsigned count;
-    const struct range *ranges = early_reserved(&count);
-    struct range next = {~0ull, ~0ull};
-
-    for (unsigned i = 0; i < count; i++)
-        if (ranges[i].end > pa && ranges[i].base < next.base)
-            next = ranges[i];
-    return next;
+// A chunk with some RAM begins as one of which all frames are taken.
+static void add_chunks(const struct boot_memory *m) {
+    for (u64 pa = ALIGN_DOWN(m->base, SUPERPAGE_SIZE); pa < m->end; pa += SUPERPAGE_SIZE)
+        *chunk_of(HPA(pa)) =
+            (struct chunk){.use = CHUNK_SPLIT, .fresh = FRAMES_PER_CHUNK, .first = NO_FRAME};
 }
 
-static void add_ram(u64 base, u64 end) {
-    for (u64 pa = ALIGN_DOWN(base, SUPERPAGE_SIZE); pa < end; pa += SUPERPAGE_SIZE) {
-        struct chunk *c = chunk_of(HPA(pa));
-
-        if (pa >= base && pa + SUPERPAGE_SIZE <= end &&
-            next_taken(pa).base >= pa + SUPERPAGE_SIZE) {
-            put_chunk(c, CHUNK_FREE);
+static void free_ram(const struct boot_memory *m) {
+    for (u64 pa = m->base, end; pa < m->end; pa = end) {
+        end = MIN(ALIGN_DOWN(pa, SUPERPAGE_SIZE) + SUPERPAGE_SIZE, m->end);
+        if (end - pa == SUPERPAGE_SIZE) {
+            put_chunk(chunk_of(HPA(pa)), CHUNK_FREE);
             domain_free += FRAMES_PER_CHUNK;
             continue;
         }
-        if (c->use == CHUNK_NONE) { // as if all of it were taken
-            *c = (struct chunk){.use = CHUNK_SPLIT, .fresh = FRAMES_PER_CHUNK, .first = NO_FRAME};
-            set_owners(c, FRAME_OWNER_RESERVED, 0);
-        }
-        for (u64 frame = MAX(pa, base); frame < MIN(pa + SUPERPAGE_SIZE, end); frame += PAGE_SIZE)
-            if (next_taken(frame).base > frame)
-                give_frame(HPA(frame));
+        for (; pa < end; pa += PAGE_SIZE)
+            give_frame(HPA(pa));
     }
 }
 
 // The frames that early_frame() did not need: mapped in the pool window, they can only be the kernel's.
 static void add_early_rest(void) {
-    struct range rest = early_rest();
+    u64 frame, end;
 
-    for (u64 frame = rest.base; frame < rest.end; frame += PAGE_SIZE) {
+    for (early_rest(&frame, &end); frame < end; frame += PAGE_SIZE) {
         chunk_of(HPA(frame))->use = CHUNK_KERNEL;
         give_frame(HPA(frame));
     }
 }
 
 void frames_init(const struct boot_params *boot) {
-    const struct boot_memory *end = boot->memory + boot->memory_count;
-    u64 top = 0;
-
     for (unsigned use = 0; use < CHUNK_USES; use++)
         list_init(&lists[use]);
-    for (const struct boot_memory *m = boot->memory; m < end; m++)
-        top = m->kind == MEMORY_RAM ? MAX(top, m->end) : top;
-    chunk_count = (u32)(ALIGN_UP(top, SUPERPAGE_SIZE) >> SUPERPAGE_SHIFT);
-    map_table((u64)chunk_table, (u64)&chunk_table[chunk_count]);
-    for (const struct boot_memory *m = boot->memory; m < end; m++)
-        if (m->kind == MEMORY_RAM)
-            map_table((u64)frame_of(HPA(ALIGN_DOWN(m->base, SUPERPAGE_SIZE))),
-                      (u64)frame_of(HPA(ALIGN_UP(m->end, SUPERPAGE_SIZE))));
-    // From here on no early frame may be taken: all that were are known.
-    for (const struct boot_memory *m = boot->memory; m < end; m++)
-        if (m->kind == MEMORY_RAM) {
-            add_ram(m->base, m->end);
-            total_frames += (m->end - m->base) >> PAGE_SHIFT;
-        }
+    total_frames = boot->ram_bytes >> PAGE_SHIFT;
+    chunk_count = (u32)(ALIGN_UP(boot->ram_end, SUPERPAGE_SIZE) >> SUPERPAGE_SHIFT);
+    map_table(chunk_table, chunk_count * sizeof(struct chunk));
+    for (u32 i = 0; i < boot->memory_count; i++)
+        if (boot->memory[i].kind <= MEMORY_TAKEN)
+            add_chunks(&boot->memory[i]);
+    for (const struct chunk *c = chunk_table; c < chunk_table + chunk_count; c++)
+        if (c->use != CHUNK_NONE)
+            map_table(frame_of(chunk_hpa(c)), FRAMES_PER_CHUNK * sizeof(struct frame));
+    // From here on no early frame may be taken: the map knows all that were.
+    for (u32 i = 0; i < boot->memory_count; i++)
+        if (boot->memory[i].kind == MEMORY_RAM)
+            free_ram(&boot->memory[i]);
     add_early_rest();
     if (kernel_free <= KERNEL_RESERVE && !add_kernel_chunk())
         panic("no free 2 MiB of memory for the kernel");

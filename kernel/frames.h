@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The frame allocator. RAM is managed in chunks of 2 MiB; a chunk is free, handed out whole, or cut into frames of
-// 4 KiB that belong either to domains or to the kernel. Each frame has an owner and a reference count. Invariant: a
-// frame is free exactly when it has no owner. All operations take constant time. Lock: `frames_lock`, the innermost lock of the kernel but for the log's.
+// 4 KiB that belong either to domains or to the kernel. Each frame in use has an owner and a reference count. All
+// operations take constant time. Lock: `frames_lock`, the innermost lock of the kernel but for the log's.
 
 #pragma once
 
@@ -10,8 +10,8 @@
 
 struct boot_params;
 
-// Owners are domain numbers from FRAME_OWNER_DOMAIN on.
-enum { FRAME_OWNER_NONE, FRAME_OWNER_KERNEL, FRAME_OWNER_RESERVED, FRAME_OWNER_DOMAIN = 16 };
+// Owners are domain numbers from FRAME_OWNER_DOMAIN on. A table of zeros is one of frames that nobody may have.
+enum { FRAME_OWNER_RESERVED, FRAME_OWNER_NONE, FRAME_OWNER_KERNEL, FRAME_OWNER_DOMAIN = 16 };
 
 struct frame {
     u16 owner;
@@ -42,8 +42,6 @@ hpa_t frame_alloc_run(u16 owner, u64 bytes, u64 limit);
 /// Takes over frames that the boot loader filled (modules): from reserved to `owner`, page aligned.
 void frames_adopt(u16 owner, hpa_t base, u64 bytes);
 
-/// Owner of the frame at `hpa`; FRAME_OWNER_RESERVED for anything that is not managed RAM.
-u16 frame_owner(hpa_t hpa);
 /// Adds a reference (a mapping elsewhere, a pin) to `count` frames from a page on. The frames must have an owner.
 void frames_get(hpa_t hpa, unsigned count);
 /// Drops one of each; the last one gives a frame back. One step per frame, at most 512.

@@ -5,15 +5,17 @@
 #include "arch/cpu.h"
 #include "arch/early.h"
 #include "arch/paging.h"
+#include "kernel/frames.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-extern struct range host_early_rest;
+extern u64 host_early_rest[2];   // first and end
 extern bool host_log_quiet;      // log_line() prints nothing
 extern unsigned host_log_errors; // lines of level LOG_ERROR
+u16 host_frame_owner(u64 pa);
 
 u8 host_ram[HOST_RAM] __attribute__((aligned(0x200000)));
 u8 host_tables[32 * MIB] __attribute__((aligned(4096)));
@@ -21,21 +23,15 @@ unsigned host_map_failures;
 struct cpu host_cpu;
 bool host_log_quiet;
 unsigned host_log_errors;
-struct range host_early_rest;
-static const struct range *taken;
-static unsigned taken_count;
+u64 host_early_rest[2];
 
-void host_set_reserved(const struct range *ranges, unsigned count);
-void host_set_reserved(const struct range *ranges, unsigned count) {
-    taken = ranges;
-    taken_count = count;
+void early_rest(u64 *base, u64 *end) {
+    *base = host_early_rest[0];
+    *end = host_early_rest[1];
 }
-const struct range *early_reserved(unsigned *count) {
-    *count = taken_count;
-    return taken;
-}
-struct range early_rest(void) {
-    return host_early_rest;
+u16 host_frame_owner(u64 pa) {
+    return pa < HOST_RAM ? ((struct frame *)FRAME_TABLE_BASE)[pa / PAGE_SIZE].owner
+                         : FRAME_OWNER_RESERVED;
 }
 hpa_t early_frame(void) { return HPA(0); }
 

@@ -5,7 +5,6 @@
 #include "tests/unit/host_machine.h"
 
 #include "arch/apic.h"
-#include "arch/early.h"
 #include "arch/fpu.h"
 #include "arch/paging.h"
 #include "arch/spec.h"
@@ -30,8 +29,6 @@
 #include <time.h>
 
 #include <cmocka.h>
-
-void host_set_reserved(const struct range *ranges, unsigned count);
 
 u64 host_fail_at, host_allocations, host_tsc, host_timer = ~0ull;
 bool host_fail_rest;
@@ -323,12 +320,13 @@ struct backend_features backend_features = {
 // ---- The machine ----
 
 void host_machine_init(void) {
-    static const struct range reserved[] = {{0, 1 * MIB}};
-    static struct boot_params boot;
+    static struct boot_params boot = {
+        .memory_count = 2,
+        .memory = {{0, 1 * MIB, MEMORY_TAKEN}, {1 * MIB, HOST_RAM, MEMORY_RAM}},
+        .ram_end = HOST_RAM,
+        .ram_bytes = HOST_RAM,
+    };
 
-    boot.memory_count = 1;
-    boot.memory[0] = (struct boot_memory){0, HOST_RAM, MEMORY_RAM};
-    host_set_reserved(reserved, 1);
     frames_init(&boot);
     assert_int_equal(schedule_init(), 0);
     vcpu_setup();
@@ -429,8 +427,8 @@ struct host_account host_account(void) {
     struct host_account a = {.charged = domains_charged(), .domains = domain_count()};
 
     for (u64 pa = 1 * MIB; pa < HOST_RAM; pa += PAGE_SIZE) {
-        u16 owner = frame_owner(HPA(pa));
-        assert_int_equal(!owner, !frame_references(HPA(pa)));
+        u16 owner = host_frame_owner(pa);
+        assert_int_equal(owner <= FRAME_OWNER_NONE, !frame_references(HPA(pa)));
         a.kernel_frames += owner == FRAME_OWNER_KERNEL;
         a.domain_frames += owner >= FRAME_OWNER_DOMAIN;
     }

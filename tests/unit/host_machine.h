@@ -66,6 +66,9 @@ void host_seed(void);
 extern u64 (*host_random_source)(void); // where it comes from instead, e.g. from a fuzzer
 
 // Who has frames: every frame of RAM is looked at.
+// The owner in the frame table of the frame at `pa`.
+u16 host_frame_owner(u64 pa);
+
 struct host_account {
     u32 kernel_frames, domain_frames, domains;
     u64 charged;

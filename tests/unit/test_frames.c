@@ -2,9 +2,8 @@
 //
 // The frame allocator: no frame is given out twice, none is lost, reserved memory is never touched, chunks come whole and
 // go back whole, and the kernel's pool grows and shrinks. Random operations from a printed seed.
-// sources: kernel/frames.c tests/unit/host_kernel.c
+// sources: kernel/frames.c boot/memory_map.c tests/unit/host_kernel.c
 
-#include "arch/early.h"
 #include "arch/paging.h"
 #include "boot/boot.h"
 #include "kernel/frames.h"
@@ -17,14 +16,18 @@
 
 #include <cmocka.h>
 
-extern struct range host_early_rest;
-void host_set_reserved(const struct range *ranges, unsigned count);
+extern u64 host_early_rest[2];
+u16 host_frame_owner(u64 pa);
 
 #define OWNER (FRAME_OWNER_DOMAIN + 3)
 
 static struct boot_params boot;
-static const struct range reserved[] = {
-    {0, 0x100000}, {0x401000, 0x403000}, {0x1234000, 0x1240000}, {0x800000, 0xa00000}};
+static const struct boot_memory reserved[] = {
+    {.base = 0, .end = 0x100000},
+    {.base = 0x401000, .end = 0x403000},
+    {.base = 0x1234000, .end = 0x1240000},
+    {.base = 0x800000, .end = 0xa00000},
+};
 
 static bool is_reserved(u64 pa) {
     for (unsigned i = 0; i < ARRAY_SIZE(reserved); i++)
@@ -39,8 +42,12 @@ static int setup(void **state) {
     boot.memory[0] = (struct boot_memory){0x1000, 0x2c00000, MEMORY_RAM};
     boot.memory[1] = (struct boot_memory){0x2c00000, 0x2d00000, MEMORY_RESERVED};
     boot.memory[2] = (struct boot_memory){0x2d00000, 0x3fff000, MEMORY_RAM};
-    host_set_reserved(reserved, ARRAY_SIZE(reserved));
-    host_early_rest = (struct range){0x9f0000, 0xa00000};
+    boot.ram_end = 0x3fff000;
+    boot.ram_bytes = 0x3fff000 - 0x1000 - 0x100000;
+    for (unsigned i = 0; i < ARRAY_SIZE(reserved); i++)
+        assert_int_equal(memory_map_take(&boot, reserved[i].base, reserved[i].end), 0);
+    host_early_rest[0] = 0x9f0000;
+    host_early_rest[1] = 0xa00000;
     frames_init(&boot);
     return 0;
 }
@@ -58,7 +65,7 @@ static void test_single_frames(void **state) {
             break;
         assert_false(is_reserved(hpa.v));
         assert_false(seen[hpa.v / 4096]);
-        assert_int_equal(frame_owner(hpa), OWNER);
+        assert_int_equal(host_frame_owner(hpa.v), OWNER);
         assert_int_equal(frame_references(hpa), 1);
         seen[hpa.v / 4096] = 1;
         all[count++] = hpa;
@@ -73,10 +80,10 @@ static void test_single_frames(void **state) {
 
 static void test_reserved_is_not_managed(void **state) {
     (void)state;
-    assert_int_equal(frame_owner(HPA(0x401000)), FRAME_OWNER_RESERVED);
-    assert_int_equal(frame_owner(HPA(0x2c00000)), FRAME_OWNER_RESERVED);
-    assert_int_equal(frame_owner(HPA(1ull << 40)), FRAME_OWNER_RESERVED);
-    assert_int_equal(frame_owner(HPA(0x3fff000)), FRAME_OWNER_RESERVED);
+    assert_int_equal(host_frame_owner(0x401000), FRAME_OWNER_RESERVED);
+    assert_int_equal(host_frame_owner(0x2c00000), FRAME_OWNER_RESERVED);
+    assert_int_equal(host_frame_owner(1ull << 40), FRAME_OWNER_RESERVED);
+    assert_int_equal(host_frame_owner(0x3fff000), FRAME_OWNER_RESERVED);
 }
 
 static void test_references(void **state) {
@@ -89,7 +96,7 @@ static void test_references(void **state) {
     frames_put(hpa, 1);
     assert_true(frames_count().free == free_now);
     frames_put(hpa, 1);
-    assert_int_equal(frame_owner(hpa), FRAME_OWNER_NONE);
+    assert_int_equal(host_frame_owner(hpa.v), FRAME_OWNER_NONE);
 }
 
 static void test_chunks(void **state) {
@@ -100,7 +107,7 @@ static void test_chunks(void **state) {
     assert_true(a.v != HPA_NONE.v && b.v != HPA_NONE.v && a.v != b.v);
     assert_true(!(a.v & (SUPERPAGE_SIZE - 1)));
     for (unsigned i = 0; i < 512; i++)
-        assert_int_equal(frame_owner(HPA(a.v + i * 4096ull)), OWNER);
+        assert_int_equal(host_frame_owner(a.v + i * 4096ull), OWNER);
     frames_put(HPA(a.v + 4096), 511); // a part: single frames can be taken from it
     assert_true(frames_count().free == before - 1024 * 4096 + 511 * 4096);
     frames_put(a, 1);
@@ -134,7 +141,7 @@ static void test_kernel_pool(void **state) {
             for (unsigned k = 0; k < 4096; k++)
                 assert_int_equal(((u8 *)pages[i])[k], 0);
             memset(pages[i], 0xaa, 4096);
-            assert_int_equal(frame_owner(pool_hpa(pages[i])), FRAME_OWNER_KERNEL);
+            assert_int_equal(host_frame_owner(pool_hpa(pages[i]).v), FRAME_OWNER_KERNEL);
         }
         assert_true(frames_count().free < before);
         for (unsigned i = 0; i < 1200; i++)
@@ -151,7 +158,7 @@ static void test_early_rest(void **state) {
     assert_true(pool_hpa(page).v >= 0x9f0000 && pool_hpa(page).v < 0xa00000);
     assert_true(frames_count().free == before); // the kernel's before
     frame_kernel_free(page);
-    assert_int_equal(frame_owner(HPA(0x9ef000)), FRAME_OWNER_RESERVED);
+    assert_int_equal(host_frame_owner(0x9ef000), FRAME_OWNER_RESERVED);
 }
 
 static void test_pool_mapping_fails(void **state) {

@@ -135,7 +135,7 @@ static void check_references(struct domain *const *all, unsigned count) {
     }
     for (u64 pa = 0; pa < HOST_RAM; pa += PAGE_SIZE)
         for (unsigned i = 0; i < count; i++)
-            if (all[i] && frame_owner(HPA(pa)) == all[i]->owner)
+            if (all[i] && host_frame_owner(pa) == all[i]->owner)
                 assert_int_equal(frame_references(HPA(pa)), expected[pa / PAGE_SIZE]);
 }
 
