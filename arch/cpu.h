@@ -50,7 +50,7 @@ SIZE_ASSERT(struct tss, 104);
 #define KERNEL_STACK_PAGES 4u
 #define TRAP_STACK_PAGES   2u // of NMI, #DF and #MC each
 
-#define SLOTS_MAX          32u // 16 for page_peek(), 16 for slot_map()
+#define SLOTS_MAX          17u
 
 struct vcpu;
 struct basalt_trace;

@@ -2,8 +2,9 @@
 //
 // The kernel's page tables: one walk, and what is built with it. Tables are frames in the pool
 // window, so a table is reached through its physical address. Invariant: a mapping is never both
-// writable and executable, and a present entry is changed only by unmapping it. Follows the SDM,
-// "4-Level Paging" and "Page Attribute Table".
+// writable and executable, and a present entry but a slot's is changed only by unmapping it; a slot
+// whose slot_page is not ~0 maps exactly that page, and this CPU's TLB holds nothing else for it.
+// Follows the SDM, "4-Level Paging" and "Page Attribute Table".
 
 #include "arch/paging.h"
 
@@ -17,9 +18,9 @@
 #define TOP_LEVEL     4u
 
 extern char __text_start[], __text_end[], __rodata_start[], __rodata_end[], __data_start[],
-    __bss_end[];
+    __bss_end[], boot_pml4[];
 
-static hpa_t kernel_root;
+static hpa_t kernel_root = {(u64)boot_pml4}; // until paging_init(): that of boot/entry.S
 static hpa_t (*frame_source)(void) = early_frame;
 static u64 device_next = DEVICE_BASE;
 static u64 stack_next = STACK_BASE;
@@ -35,9 +36,9 @@ static u64 *entry_at(u64 *table, u64 va, unsigned level) {
 }
 
 // The entry of `va` at *level, or at a higher one, which is then in *level, where a large page maps it
-// or a table is missing (and could not be made). Before paging_init(): in the tables of boot/entry.S.
-static u64 *walk(u64 va, unsigned *level, bool create) {
-    u64 *table = pool_ptr(kernel_root.v ? kernel_root : HPA(read_cr3() & PTE_ADDRESS));
+// or a table is missing (and could not be made).
+static u64 *walk(hpa_t root, u64 va, unsigned *level, bool create) {
+    u64 *table = pool_ptr(root);
     for (unsigned l = TOP_LEVEL;; l--) {
         u64 *entry = entry_at(table, va, l);
         hpa_t frame = l > *level && create && !*entry ? frame_source() : HPA_NONE;
@@ -67,7 +68,7 @@ int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags) {
         bool large = !(flags & MAP_SMALL) && (va | pa.v) % SUPERPAGE_SIZE == 0 &&
                      bytes >= SUPERPAGE_SIZE;
         unsigned wanted = large ? 2 : 1, level = wanted;
-        u64 step = span(wanted), *entry = walk(va, &level, true);
+        u64 step = span(wanted), *entry = walk(kernel_root, va, &level, true);
         if (level != wanted || *entry & PTE_PRESENT)
             return -1;
         *entry = pa.v | pte_flags(flags) | (large ? PTE_LARGE : 0);
@@ -81,7 +82,7 @@ int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags) {
 void unmap_kernel(u64 va, u64 bytes) {
     for (u64 end = va + bytes, step; va < end; va += step) {
         unsigned level = 1;
-        u64 *entry = walk(va, &level, false);
+        u64 *entry = walk(kernel_root, va, &level, false);
         step = span(level) - va % span(level);
         *entry = 0;
         invlpg((void *)va);
@@ -90,7 +91,7 @@ void unmap_kernel(u64 va, u64 bytes) {
 
 hpa_t kernel_virt_to_hpa(const void *p) {
     unsigned level = 1;
-    u64 entry = *walk((u64)p, &level, false), offset_mask = span(level) - 1;
+    u64 entry = *walk(kernel_root, (u64)p, &level, false), offset_mask = span(level) - 1;
     return entry & PTE_PRESENT ? HPA((entry & PTE_ADDRESS & ~offset_mask) | ((u64)p & offset_mask))
                                : HPA_NONE;
 }
@@ -127,7 +128,7 @@ static void map_image(const char *start, const char *end, unsigned flags) {
 static void make_top(u64 base, u64 bytes) {
     for (u64 offset = 0; offset < bytes; offset += span(TOP_LEVEL)) {
         unsigned level = TOP_LEVEL - 1;
-        (void)walk(base + offset, &level, true);
+        (void)walk(kernel_root, base + offset, &level, true);
     }
 }
 
@@ -135,20 +136,13 @@ int paging_init_cpu(struct cpu *cpu) {
     hpa_t root = cpu == cpu_boot() ? kernel_root : frame_source();
     if (root.v == HPA_NONE.v)
         return -1;
-    u64 *top = pool_ptr(root), *slots = entry_at(top, SLOT_BASE, TOP_LEVEL);
-    memmove(top, pool_ptr(kernel_root), PAGE_SIZE);
-    for (unsigned level = TOP_LEVEL; level > 1; level--) {
-        hpa_t table = frame_source();
-        if (table.v == HPA_NONE.v)
-            return -1;
-        memset(pool_ptr(table), 0, PAGE_SIZE);
-        *slots = table.v | PTE_PRESENT | PTE_WRITE;
-        slots = entry_at(pool_ptr(table), SLOT_BASE, level - 1);
-    }
+    memmove(pool_ptr(root), pool_ptr(kernel_root), PAGE_SIZE);
+    *entry_at(pool_ptr(root), SLOT_BASE, TOP_LEVEL) = 0;
+    unsigned level = 1;
     cpu->root = root;
-    cpu->slot_table = slots;
+    cpu->slot_table = walk(root, SLOT_BASE, &level, true);
     memset(cpu->slot_page, 0xff, sizeof(cpu->slot_page));
-    return 0;
+    return level == 1 ? 0 : -1;
 }
 
 void paging_init(u64 ram_end) {
@@ -166,4 +160,28 @@ void paging_init(u64 ram_end) {
     write_cr3(cpu_boot()->root.v);
     ready = !cpu_alloc_stacks(cpu_boot());
     assert(ready, "early_frame() never fails");
+}
+
+void *slot_map(unsigned slot, hpa_t pa) {
+    struct cpu *cpu = this_cpu();
+    u64 page = pa.v >> PAGE_SHIFT, va = SLOT_BASE + slot * PAGE_SIZE;
+    if (cpu->slot_page[slot] != page) {
+        cpu->slot_table[slot] = (pa.v & PAGE_MASK) | pte_flags(MAP_WRITE);
+        invlpg((void *)va);
+        cpu->slot_page[slot] = page;
+        cpu->slots_used |= 1u << slot;
+        cpu->slot_changes++;
+    }
+    return (void *)(va + pa.v % PAGE_SIZE);
+}
+
+void slots_clear(void) {
+    struct cpu *cpu = this_cpu();
+    for (; cpu->slots_used; cpu->slots_used &= cpu->slots_used - 1) {
+        unsigned slot = (unsigned)__builtin_ctz(cpu->slots_used);
+        cpu->slot_table[slot] = 0;
+        cpu->slot_page[slot] = ~0ull;
+        invlpg((void *)(SLOT_BASE + slot * PAGE_SIZE));
+    }
+    cpu->slot_changes++;
 }

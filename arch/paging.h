@@ -75,11 +75,9 @@ static inline void *pool_ptr(hpa_t pa) { return (void *)(POOL_BASE + pa.v); }
 
 static inline hpa_t pool_hpa(const void *p) { return HPA((u64)p - POOL_BASE); }
 
-/// Any RAM page of the loaded domain, at the same offset in the page as `pa`. Stays valid until a
-/// page whose number has the same low four bits is peeked, or slots_clear(). This CPU only.
-void *page_peek(hpa_t pa);
-/// The same in slot 0..15 of the caller's choice: valid until the slot is used again, or
-/// slots_clear().
+/// Any RAM page, at the same offset in the page as `pa`, in this CPU's slot 0..SLOTS_MAX - 1: valid
+/// until the slot is used again, or slots_clear(). This is the only way in which the kernel touches a
+/// domain's memory. 0..15 are memory_window()'s, the last one memory_zero()'s.
 void *slot_map(unsigned slot, hpa_t pa);
 /// Forgets all slots: another domain is loaded, or a page of this one goes away.
 void slots_clear(void);

@@ -122,6 +122,7 @@ boot_gdtr:
     // The low 4 GiB in pages of 2 MiB: present, writable, large.
     .section .boot.data, "aw"
     .balign 4096
+    .globl boot_pml4
 boot_pml4:
     .quad boot_pdpt + 3         // identity
     .fill 255, 8, 0

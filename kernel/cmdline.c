@@ -29,15 +29,6 @@ bool parse_size(const char *text, u64 *value) {
     return true;
 }
 
-static bool parse_loglvl(const char *value) {
-    static const char *const levels[] = {"error", "warning", "info", "debug"};
-    unsigned i = 0;
-    while (i < ARRAY_SIZE(levels) && strcmp(value, levels[i]) != 0)
-        i++;
-    options.loglvl = i < ARRAY_SIZE(levels) ? i : options.loglvl;
-    return i < ARRAY_SIZE(levels);
-}
-
 // none, or com1..com4 or a port, either with a speed: com2,57600.
 static bool parse_console(const char *value) {
     static const u16 com_ports[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
@@ -59,45 +50,36 @@ static bool parse_console(const char *value) {
     return true;
 }
 
-static bool parse_log(const char *value) {
-    options.log_deferred = strcmp(value, "deferred") == 0;
-    return options.log_deferred || strcmp(value, "now") == 0;
-}
-
 static bool parse_dom0_mem(const char *value) { return parse_size(value, &options.dom0_mem); }
 
-static bool parse_panic(const char *value) {
-    options.panic_halt = strcmp(value, "halt") == 0;
-    return options.panic_halt || strcmp(value, "reboot") == 0;
-}
-
-static bool parse_spec(const char *value) {
-    options.spec_off = strcmp(value, "off") == 0;
-    return options.spec_off || strcmp(value, "auto") == 0;
-}
-
-static bool parse_nox2apic(const char *value) { return options.nox2apic = !*value; }
-
-static bool parse_noapicv(const char *value) { return options.noapicv = !*value; }
-
-static bool parse_testexit(const char *value) { return options.testexit = !*value; }
-
-static const struct {
-    const char *name;
-    // "" where there is no '='; false: malformed, nothing was changed.
-    bool (*parse)(const char *value);
-    const char *expected;
+static const struct row {
+    const char *name, *expected;
+    unsigned *choice;                 // becomes the index of the value in `words`,
+    const char *words[4];             // "" where there is no '='
+    bool (*parse)(const char *value); // or this reads it; false: malformed
 } table[] = {
-    {"loglvl", parse_loglvl, "error, warning, info or debug"},
-    {"console", parse_console, "com1..com4 or a port, and a speed, or none"},
-    {"log", parse_log, "now or deferred"},
-    {"dom0_mem", parse_dom0_mem, "bytes, with K, M or G"},
-    {"panic", parse_panic, "reboot or halt"},
-    {"spec", parse_spec, "auto or off"},
-    {"nox2apic", parse_nox2apic, "no value"},
-    {"noapicv", parse_noapicv, "no value"},
-    {"testexit", parse_testexit, "no value"},
+    {"log", "now or deferred", &options.log_deferred, .words = {"now", "deferred"}},
+    {"loglvl", "error, warning, info or debug", &options.loglvl,
+     .words = {"error", "warning", "info", "debug"}},
+    {"panic", "reboot or halt", &options.panic_halt, .words = {"reboot", "halt"}},
+    {"spec", "auto or off", &options.spec_off, .words = {"auto", "off"}},
+    {"nox2apic", "no value", &options.nox2apic, .words = {[true] = ""}},
+    {"noapicv", "no value", &options.noapicv, .words = {[true] = ""}},
+    {"testexit", "no value", &options.testexit, .words = {[true] = ""}},
+    {"console", "com1..com4 or a port, and a speed, or none", .parse = parse_console},
+    {"dom0_mem", "bytes, with K, M or G", .parse = parse_dom0_mem},
 };
+
+static bool parse_value(const struct row *row, const char *value) {
+    if (row->parse)
+        return row->parse(value);
+    for (unsigned i = 0; i < ARRAY_SIZE(row->words); i++)
+        if (row->words[i] && strcmp(value, row->words[i]) == 0) {
+            *row->choice = i;
+            return true;
+        }
+    return false;
+}
 
 static void parse_word(char *word) {
     char *equals = strchr(word, '=');
@@ -107,7 +89,7 @@ static void parse_word(char *word) {
     for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
         if (strcmp(word, table[i].name) != 0)
             continue;
-        if (!table[i].parse(value))
+        if (!parse_value(&table[i], value))
             log_warn("basalt: command line: %s=%s ignored: expected %s", word, value,
                      table[i].expected);
         return;

@@ -8,17 +8,18 @@
 #include "arch/types.h"
 
 struct options {
-    unsigned loglvl; // enum log_level
-    u64 dom0_mem;    // bytes; 0: the kernel's choice
+    // Rows of the table with words:
+    unsigned loglvl;       // enum log_level
+    unsigned log_deferred; // the log is printed by dom0, from its first line on
+    unsigned spec_off;     // no speculation controls
+    unsigned panic_halt;   // panic=halt instead of reboot
+    unsigned testexit;     // end the emulator with a status instead of a reset or halt
+    unsigned nox2apic;     // leave the local APIC in xAPIC mode
+    unsigned noapicv;      // emulate guests' APICs in software only
+    u64 dom0_mem;          // bytes; 0: the kernel's choice
     u32 console_baud;
     u16 console_port; // 0: the firmware's choice
     bool no_console;
-    bool log_deferred; // the log is printed by dom0, from its first line on
-    bool spec_off;     // no speculation controls
-    bool panic_halt;   // panic=halt instead of reboot
-    bool testexit;     // end the emulator with a status instead of a reset or halt
-    bool nox2apic;     // leave the local APIC in xAPIC mode
-    bool noapicv;      // emulate guests' APICs in software only
 };
 extern struct options options;
 

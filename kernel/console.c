@@ -77,7 +77,7 @@ i64 console_bind(struct domain *d, u32 port, u64 printed) {
 
 void console_take(void) {
     printer.domain = NULL;
-    options.log_deferred = false;
+    options.log_deferred = 0;
     if (console.port && uart_init(console.port, console.baud))
         log_write("", 0);
 }

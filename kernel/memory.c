@@ -14,7 +14,7 @@
 #define PIECES_PER_CALL  64u
 #define PAGES_ZEROED     512u // in one call, as a superpage
 #define FRAMES_PER_ENTRY 8u   // frames freed for the price of one table entry looked at
-#define WINDOWS          16u  // of slot_map()
+#define WINDOWS          16u  // slots of memory_window(); the next is memory_zero()'s
 #define ZERO_PIECE       16u  // pages zeroed between two looks at pending interrupts
 
 typedef int piece_act(struct domain *d, gpa_t gpa, unsigned shift, u32 flags);
@@ -49,7 +49,7 @@ static i64 some_pieces(struct domain *d, gpa_t gpa, u64 pages, piece_act *act, u
 
 void memory_zero(hpa_t base, u64 bytes) {
     for (u64 offset = 0; offset < bytes; offset += PAGE_SIZE) {
-        memset(page_peek(HPA(base.v + offset)), 0, PAGE_SIZE);
+        memset(slot_map(WINDOWS, HPA(base.v + offset)), 0, PAGE_SIZE);
         if (offset / PAGE_SIZE % ZERO_PIECE == ZERO_PIECE - 1)
             irq_window();
     }

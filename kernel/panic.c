@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The end. What is printed also goes into a page of low memory with a checksum, which firmware and
-// boot loader leave alone in a warm reset; the next boot shows it. Invariant: a panic in a panic
-// stops at once; nothing here waits for a lock or allocates.
+// The end. What goes to the log meanwhile is also kept in a page of low memory with a checksum, which firmware and
+// boot loader leave alone in a warm reset; the next boot shows it. Names for code addresses come from a table that the
+// build puts into the image. Invariant: a panic in a panic stops at once; nothing here allocates or waits for a lock (the
+// log's not for long).
 
 #include "kernel/panic.h"
 
@@ -24,6 +25,14 @@
 #define PORT_DEBUG_EXIT 0xf4 // QEMU's isa-debug-exit
 #define PORT_BOCHS_EXIT 0x8900
 
+// Made by the build from the linked kernel; sorted by offset from the image's start.
+extern const u32 symbol_count;
+extern const struct symbol {
+    u32 offset, name; // name: offset into symbol_names
+} symbol_table[];
+extern const char symbol_names[];
+extern char __kernel_start[], __text_start[], __text_end[];
+
 struct record {
     u64 magic;
     u32 length, checksum;
@@ -33,6 +42,7 @@ SIZE_ASSERT(struct record, PAGE_SIZE);
 
 static struct record *const record = (struct record *)(POOL_BASE + RECORD_ADDRESS);
 static unsigned depth;
+static u64 start; // of what the panic says, in the log
 
 static u32 checksum(const char *text, u32 length) {
     u32 sum = 2166136261u; // FNV-1a
@@ -41,38 +51,31 @@ static u32 checksum(const char *text, u32 length) {
     return sum;
 }
 
-static void say_va(const char *text, va_list args) {
-    char line[256];
-    u32 length = (u32)MIN((size_t)format_va(line, sizeof(line), text, args), sizeof(line) - 1);
-    if (kernel_virt_to_hpa(record).v != HPA_NONE.v) {
-        length = MIN(length, (u32)sizeof(record->text) - 1 - record->length);
-        memcpy(record->text + record->length, line, length);
-        record->length += length;
-    }
-    log_write(line, strlen(line));
-}
-
-__attribute__((format(printf, 1, 2))) static void say(const char *text, ...) {
-    va_list args;
-    va_start(args, text);
-    say_va(text, args);
-    va_end(args);
+// The name of the function around `address` ("?" if there is none) and the offset into it.
+static const char *symbol_find(u64 address, u64 *offset) {
+    u64 wanted = address - (u64)__kernel_start;
+    u32 i = symbol_count;
+    while (i && symbol_table[i - 1].offset > wanted)
+        i--;
+    bool code = address >= (u64)__text_start && address < (u64)__text_end && i;
+    *offset = code ? wanted - symbol_table[i - 1].offset : 0;
+    return code ? &symbol_names[symbol_table[i - 1].name] : "?";
 }
 
 static void say_address(const char *label, u64 address) {
     u64 offset;
     const char *name = symbol_find(address, &offset);
-    say("  %s %016lx %s+0x%lx\n", label, address, name, offset);
+    log_err("  %s %016lx %s+0x%lx", label, address, name, offset);
 }
 
 static void say_registers(const struct trap_frame *f) {
     say_address("rip", f->rip);
-    say("  rax %016lx rbx %016lx rcx %016lx rdx %016lx\n", f->rax, f->rbx, f->rcx, f->rdx);
-    say("  rsi %016lx rdi %016lx rbp %016lx rsp %016lx\n", f->rsi, f->rdi, f->rbp, f->rsp);
-    say("  r8  %016lx r9  %016lx r10 %016lx r11 %016lx\n", f->r8, f->r9, f->r10, f->r11);
-    say("  r12 %016lx r13 %016lx r14 %016lx r15 %016lx\n", f->r12, f->r13, f->r14, f->r15);
-    say("  rflags %lx cs %lx ss %lx vector %lu error %lx\n", f->rflags, f->cs, f->ss, f->vector,
-        f->error);
+    log_err("  rax %016lx rbx %016lx rcx %016lx rdx %016lx", f->rax, f->rbx, f->rcx, f->rdx);
+    log_err("  rsi %016lx rdi %016lx rbp %016lx rsp %016lx", f->rsi, f->rdi, f->rbp, f->rsp);
+    log_err("  r8  %016lx r9  %016lx r10 %016lx r11 %016lx", f->r8, f->r9, f->r10, f->r11);
+    log_err("  r12 %016lx r13 %016lx r14 %016lx r15 %016lx", f->r12, f->r13, f->r14, f->r15);
+    log_err("  rflags %lx cs %lx ss %lx vector %lu error %lx", f->rflags, f->cs, f->ss, f->vector,
+            f->error);
 }
 
 // Each frame begins with the caller's frame pointer and the return address; frames go up the stack.
@@ -95,9 +98,20 @@ void test_exit(unsigned status) {
         outb(PORT_BOCHS_EXIT, (u8)*p);
 }
 
-noreturn static void stop(void) {
+// Keeps what the log has from `start` on.
+static void make_record(void) {
+    const struct basalt_log *log = log_ring();
+    if (kernel_virt_to_hpa(record).v == HPA_NONE.v)
+        return;
+    record->length = (u32)MIN(log->head - start, sizeof(record->text) - 1);
+    for (u32 i = 0; i < record->length; i++)
+        record->text[i] = log->data[(start + i) % log->bytes];
     record->checksum = checksum(record->text, record->length);
     record->magic = RECORD_MAGIC;
+}
+
+noreturn static void stop(void) {
+    make_record();
     test_exit(1);
     if (!options.panic_halt)
         machine_reset(true);
@@ -107,6 +121,7 @@ noreturn static void stop(void) {
 
 noreturn static void die(const struct trap_frame *trap, const u64 *frame, const char *text,
                          va_list args) {
+    char line[256];
     cpu_cli();
     if (depth++) {
         if (depth == 2)
@@ -114,17 +129,15 @@ noreturn static void die(const struct trap_frame *trap, const u64 *frame, const 
         machine_reset(true);
     }
     console_take();
-    record->magic = 0;
-    record->length = 0;
-    say("basalt: panic: ");
-    say_va(text, args);
-    say("\n");
+    start = log_ring()->head;
+    (void)format_va(line, sizeof(line), text, args);
+    log_err("basalt: panic: %s", line);
     if (trap)
         say_registers(trap);
-    say("  cr0 %lx cr2 %lx cr3 %lx cr4 %lx, CPU %u\n", read_cr0(), read_cr2(), read_cr3(),
-        read_cr4(), rdmsr(MSR_GS_BASE) ? this_cpu()->id : 0);
+    log_err("  cr0 %lx cr2 %lx cr3 %lx cr4 %lx, CPU %u", read_cr0(), read_cr2(), read_cr3(),
+            read_cr4(), rdmsr(MSR_GS_BASE) ? this_cpu()->id : 0);
     say_backtrace(frame);
-    say("basalt: %s\n", options.panic_halt ? "halted" : "resetting the machine");
+    log_err("basalt: %s", options.panic_halt ? "halted" : "resetting the machine");
     stop();
 }
 

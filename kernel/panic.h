@@ -30,14 +30,3 @@ void panic_map_record(void);
 /// Ends a run under an emulator with a status when `testexit` is on the command line; else does
 /// nothing.
 void test_exit(unsigned status);
-
-// Made by the build from the linked kernel; sorted by offset from the image's start.
-struct symbol {
-    u32 offset, name; // name: offset into symbol_names
-};
-extern const u32 symbol_count __attribute__((weak));
-extern const struct symbol symbol_table[] __attribute__((weak));
-extern const char symbol_names[] __attribute__((weak));
-
-/// The name of the function around `address` ("?" if there is none) and the offset into it.
-const char *symbol_find(u64 address, u64 *offset);

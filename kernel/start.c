@@ -20,6 +20,15 @@
 
 #define EXIT_REFUSED 2u
 
+// The boot CPU's trace ring: contiguous, since dom0 maps it as one range.
+static union {
+    struct basalt_trace ring;
+    u8 pages[TRACE_PAGES * PAGE_SIZE];
+} trace_memory __attribute__((aligned(PAGE_SIZE)));
+_Static_assert(sizeof(struct basalt_trace) + TRACE_RECORDS * sizeof(struct basalt_trace_record) <=
+                   sizeof(trace_memory),
+               "the records fit");
+
 const struct backend *backend;
 struct backend_features backend_features;
 
@@ -84,7 +93,9 @@ noreturn void basalt_start(const struct boot_params *boot) {
         refuse(&why);
     backend_features.apicv &= !options.noapicv;
     report_features();
-    if (trace_init(this_cpu()) || schedule_init())
+    trace_memory.ring.count = TRACE_RECORDS;
+    this_cpu()->trace = &trace_memory.ring;
+    if (schedule_init())
         panic("no memory for the scheduler");
     vcpu_setup();
     interrupts_init();

@@ -13,9 +13,6 @@
 #define TRACE_PAGES   8u
 #define TRACE_RECORDS 512u // what fits behind the head, as a power of two
 
-/// Gives `cpu` a ring. Returns -1 when out of frames (the CPU then records nothing).
-int trace_init(struct cpu *cpu);
-
 /// Where a record comes from, as the record has it.
 static inline u64 trace_source(unsigned domain, unsigned vcpu) {
     return (u64)(u16)domain << 16 | (u64)(u16)vcpu << 32;

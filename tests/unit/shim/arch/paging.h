@@ -35,7 +35,6 @@ static inline void *pool_ptr(hpa_t pa) {
     return host_ram + pa.v;
 }
 static inline hpa_t pool_hpa(const void *p) { return HPA((u64)((const u8 *)p - host_ram)); }
-static inline void *page_peek(hpa_t pa) { return pool_ptr(pa); }
 static inline void *slot_map(unsigned slot unused, hpa_t pa) { return pool_ptr(pa); }
 static inline void slots_clear(void) { host_cpu.slot_changes++; }
 static inline hpa_t kernel_virt_to_hpa(const void *va unused) { return HPA(0); }
