@@ -101,6 +101,7 @@
 #define PF_FETCH    BIT(4)
 
 // MSRs.
+#define MSR_TSC                     0x10u
 #define MSR_APIC_BASE               0x1bu
 #define MSR_FEATURE_CONTROL         0x3au
 #define MSR_SPEC_CTRL               0x48u
