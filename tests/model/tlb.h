@@ -218,6 +218,7 @@ static void model_create(struct model_domain *d, bool vpids) {
         running = v;
         change_tables();
         model_load(v);
+        v->cpu.rflags = RFLAGS_FIXED; // as guest/vcpu.c makes it after INIT
         backend->state_init(&v->cpu);
     }
 }
