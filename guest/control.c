@@ -9,8 +9,6 @@
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
 
-static void set_gpr32(struct vcpu *v, unsigned number, u32 value) { v->cpu.gprs[number] = value; }
-
 static struct cr_state control_state(struct vcpu *v) {
     return (struct cr_state){
         .cr0 = backend->read(&v->cpu, REG_CR0),
@@ -146,17 +144,12 @@ void handle_dr(struct vcpu *v, struct exit e unused) {
 
 void handle_cpuid(struct vcpu *v, struct exit e) {
     u64 *gprs = v->cpu.gprs;
-    struct cpuid_vcpu state = {.apic_id = v->index,
-                               .vcpus = v->domain->vcpu_count,
-                               .xcr0 = xstate_mask ? xgetbv(0) : 0,
-                               .cr4 = v->cpu.cr4_guest, // OSXSAVE is never the guest's alone
-                               .apic_on = vlapic_on(&v->lapic)};
-    struct cpuid r =
-        cpuid_guest(&guest_cpuid, &state, (u32)gprs[BASALT_RAX], (u32)gprs[BASALT_RCX]);
-    set_gpr32(v, BASALT_RAX, r.eax);
-    set_gpr32(v, BASALT_RBX, r.ebx);
-    set_gpr32(v, BASALT_RCX, r.ecx);
-    set_gpr32(v, BASALT_RDX, r.edx);
+    struct cpuid r = cpuid_guest(v, (u32)gprs[BASALT_RAX], (u32)gprs[BASALT_RCX]);
+
+    gprs[BASALT_RAX] = r.eax;
+    gprs[BASALT_RBX] = r.ebx;
+    gprs[BASALT_RCX] = r.ecx;
+    gprs[BASALT_RDX] = r.edx;
     vcpu_skip(v, e.insn_length);
 }
 

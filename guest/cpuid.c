@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The CPUID policy (see cpuid.h): one table of leaves with masks of the host's bits that a guest sees; what is made
-// instead of passed is in prepare() (once per machine) and live() (per vCPU, or following its control registers).
+// instead of passed is in make_leaves() (once per machine) and live() (per vCPU, or following its control registers).
 
-#include "guest/cpuid.h"
+#include "arch/tsc.h"
+#include "guest/vcpu.h"
+#include "kernel/domain.h"
 
 #include <basalt/hypercall.h>
 
-#define ALL      0xffffffffu
-#define EXTENDED 0x80000000u
+#define PHYS_BITS_MAX 46u // of guests: what the second level reaches
+
+#define ALL           0xffffffffu
+#define EXTENDED      0x80000000u
 
 // SSE3 PCLMULQDQ SSSE3 FMA CX16 PCID SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND. Hidden, for want of their
 // MSRs or exits: DTES64 MONITOR DS-CPL VMX SMX EIST TM2 CNXT-ID SDBG xTPR PDCM DCA.
@@ -19,16 +23,17 @@
 // FSGSBASE BMI1 AVX2 FDP_EXCPTN_ONLY SMEP BMI2 ERMS INVPCID no-FCS/FDS RDSEED ADX SMAP CLFLUSHOPT CLWB SHA. Hidden: SGX
 // HLE RTM RDT MPX AVX-512 PT.
 #define EBX_7 0x219c27e9u
-// UMIP GFNI VAES VPCLMULQDQ RDPID CLDEMOTE. Hidden: AVX-512 PKU WAITPKG CET TME LA57 KL MOVDIRI MOVDIR64B ENQCMD SGX_LC PKS.
-#define ECX_7 0x02400704u
+// UMIP GFNI VAES VPCLMULQDQ CLDEMOTE. Hidden: AVX-512 RDPID PKU WAITPKG CET TME LA57 KL MOVDIRI MOVDIR64B ENQCMD SGX_LC PKS.
+#define ECX_7 0x02000704u
 // FSRM MD_CLEAR SERIALIZE FLUSH_L1D ARCH_CAPABILITIES. Hidden: UINTR TSX hybrid PCONFIG LBR IBT AMX, and IBRS STIBP SSBD
 // because IA32_SPEC_CTRL is not switched.
 #define EDX_7 0x30004410u
 // LAHF ABM SSE4A misaligned-SSE PREFETCHW XOP FMA4 TBM. Hidden: SVM ExtApicSpace AltMovCr8 OSVW IBS SKINIT WDT LWP TCE
 // NodeId TopologyExtensions PerfCtr MONITORX.
 #define ECX_81 0x002109e1u
-// AMD's copies of leaf 1; SYSCALL NX MMXEXT 1GB-pages RDTSCP LM 3DNow. Hidden: FFXSR.
-#define EDX_81 0xedd3fbffu
+// AMD's copies of leaf 1; SYSCALL NX MMXEXT 1GB-pages LM 3DNow. Hidden: FFXSR, and RDTSCP because IA32_TSC_AUX is not
+// switched.
+#define EDX_81 0xe5d3fbffu
 // CLZERO, FP error pointers restored, IBPB. Hidden: RDPRU WBNOINVD, and what needs IA32_SPEC_CTRL.
 #define EBX_88      0x00001005u
 #define EBX_88_IBPB BIT(12)
@@ -75,112 +80,83 @@ static const struct row {
 };
 _Static_assert(ARRAY_SIZE(rows) <= CPUID_ROWS, "policy->store has room");
 
-// Features that go when the kernel or the backend can't do what they need.
-enum need { XSAVE, AVX, INVPCID, RDTSCP, CAPABILITIES };
+struct cpuid_policy guest_cpuid;
 
-static const struct gate {
-    enum need need;
-    u32 leaf;
-    struct cpuid bits;
-} gates[] = {
-    {XSAVE, 0x1, {.ecx = CPUID_1_ECX_XSAVE}},
-    {AVX, 0x1, {.ecx = CPUID_1_ECX_AVX | CPUID_1_ECX_FMA | CPUID_1_ECX_F16C}},
-    {AVX, 0x7, {.ebx = CPUID_7_EBX_AVX2, .ecx = BIT(9) | BIT(10)}}, // VAES, VPCLMULQDQ
-    {AVX, EXTENDED | 0x1, {.ecx = BIT(11) | BIT(16)}},              // XOP, FMA4
-    {INVPCID, 0x1, {.ecx = CPUID_1_ECX_PCID}},
-    {INVPCID, 0x7, {.ebx = CPUID_7_EBX_INVPCID}},
-    {RDTSCP, 0x7, {.ecx = CPUID_7_ECX_RDPID}},
-    {RDTSCP, EXTENDED | 0x1, {.edx = CPUID_81_EDX_RDTSCP}},
-    {CAPABILITIES, 0x7, {.edx = CPUID_7_EDX_ARCH_CAPABILITIES}},
-};
-
-static u8 *row_of(struct cpuid_policy *policy, u32 leaf) {
-    return leaf & EXTENDED ? &policy->extended[leaf & ~EXTENDED] : &policy->basic[leaf];
+static u8 *row_of(u32 leaf) {
+    return leaf & EXTENDED ? &guest_cpuid.extended[leaf & ~EXTENDED] : &guest_cpuid.basic[leaf];
 }
 
-static struct cpuid *stored(struct cpuid_policy *policy, u32 leaf) {
-    return &policy->store[*row_of(policy, leaf) - 1];
-}
+static struct cpuid *stored(u32 leaf) { return &guest_cpuid.store[*row_of(leaf) - 1]; }
 
-static void prepare(const struct cpuid_policy *policy, u32 leaf, struct cpuid *r) {
-    u32 mhz = (policy->tsc_khz + 500) / 1000;
+// What is there on any host, and what is made of the machine's own facts.
+static void make_leaves(void) {
+    u32 mhz = (u32)(tsc_khz + 500) / 1000;
+    struct cpuid *one = stored(0x1);
 
-    switch (leaf) {
-    case 0x0: r->eax = policy->max_basic; break;
-    case 0x1:
-        r->ecx |= CPUID_1_ECX_X2APIC | CPUID_1_ECX_TSC_DEADLINE | CPUID_1_ECX_HYPERVISOR;
-        r->edx |= CPUID_1_EDX_APIC;
-        break;
-    case 0x6: r->eax = CPUID_6_EAX_ARAT; break;
-    case 0x7: r->ebx |= CPUID_7_EBX_TSC_ADJUST; break;
+    stored(0x0)->eax = guest_cpuid.max_basic;
+    one->ecx |= CPUID_1_ECX_X2APIC | CPUID_1_ECX_TSC_DEADLINE | CPUID_1_ECX_HYPERVISOR;
+    one->edx |= CPUID_1_EDX_APIC;
+    stored(0x6)->eax = CPUID_6_EAX_ARAT;
+    stored(0x7)->ebx |= CPUID_7_EBX_TSC_ADJUST;
     // TSC / core crystal ratio. The APIC timer counts the crystal, so guests need calibrate neither.
-    case 0x15: *r = (struct cpuid){1000000, policy->tsc_khz, 1000000000, 0}; break;
-    case 0x16: *r = (struct cpuid){mhz, mhz, 100, 0}; break;
-    case EXTENDED | 0x0: r->eax = policy->max_extended; break;
-    case EXTENDED | 0x8: r->eax = policy->phys_bits | 48 << 8; break;
-    default: break;
+    *stored(0x15) = (struct cpuid){1000000, (u32)tsc_khz, 1000000000, 0};
+    *stored(0x16) = (struct cpuid){mhz, mhz, 100, 0};
+    stored(EXTENDED | 0x0)->eax = guest_cpuid.max_extended;
+    stored(EXTENDED | 0x8)->eax = guest_cpuid.phys_bits | 48 << 8;
+}
+
+// Features go whose state the kernel doesn't switch, or whose MSR the host doesn't have.
+static void drop_features(void) {
+    struct cpuid *one = stored(0x1), *seven = stored(0x7);
+
+    if (!guest_cpuid.xcr0)
+        one->ecx &= ~(u32)CPUID_1_ECX_XSAVE;
+    if (!(guest_cpuid.xcr0 & XCR0_AVX)) {
+        one->ecx &= ~(u32)(CPUID_1_ECX_AVX | CPUID_1_ECX_FMA | CPUID_1_ECX_F16C);
+        seven->ebx &= ~(u32)CPUID_7_EBX_AVX2;
+        seven->ecx &= ~(u32)(BIT(9) | BIT(10));                   // VAES, VPCLMULQDQ
+        stored(EXTENDED | 0x1)->ecx &= ~(u32)(BIT(11) | BIT(16)); // XOP, FMA4
     }
+    if (!guest_cpuid.arch_capabilities)
+        seven->edx &= ~(u32)CPUID_7_EDX_ARCH_CAPABILITIES;
 }
 
-static void close_gates(struct cpuid_policy *policy, const struct cpuid_inputs *in) {
-    const bool open[] = {
-        [XSAVE] = policy->xcr0,
-        [AVX] = policy->xcr0 & XCR0_AVX,
-        [INVPCID] = in->invpcid,
-        [RDTSCP] = in->rdtscp,
-        [CAPABILITIES] = policy->arch_capabilities,
-    };
+static void derive_control_bits(void) {
+    struct cpuid one = *stored(0x1), seven = *stored(0x7);
 
-    for (const struct gate *g = gates; g < gates + ARRAY_SIZE(gates); g++) {
-        struct cpuid *r = stored(policy, g->leaf);
-        if (open[g->need])
-            continue;
-        r->ebx &= ~g->bits.ebx;
-        r->ecx &= ~g->bits.ecx;
-        r->edx &= ~g->bits.edx;
-    }
+    guest_cpuid.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
+    guest_cpuid.cr4 = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
+                      CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    guest_cpuid.cr4 |= one.ecx & CPUID_1_ECX_PCID ? CR4_PCIDE : 0;
+    guest_cpuid.cr4 |= one.ecx & CPUID_1_ECX_XSAVE ? CR4_OSXSAVE : 0;
+    guest_cpuid.cr4 |= seven.ebx & CPUID_7_EBX_FSGSBASE ? CR4_FSGSBASE : 0;
+    guest_cpuid.cr4 |= seven.ebx & CPUID_7_EBX_SMEP ? CR4_SMEP : 0;
+    guest_cpuid.cr4 |= seven.ebx & CPUID_7_EBX_SMAP ? CR4_SMAP : 0;
+    guest_cpuid.cr4 |= seven.ecx & CPUID_7_ECX_UMIP ? CR4_UMIP : 0;
+    guest_cpuid.ibpb = stored(EXTENDED | 0x8)->ebx & EBX_88_IBPB;
+    guest_cpuid.l1d_flush = seven.edx & CPUID_7_EDX_FLUSH_L1D;
 }
 
-static void derive_control_bits(struct cpuid_policy *policy) {
-    struct cpuid one = *stored(policy, 0x1), seven = *stored(policy, 0x7);
-
-    policy->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-    policy->cr4 = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
-                  CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
-    policy->cr4 |= one.ecx & CPUID_1_ECX_PCID ? CR4_PCIDE : 0;
-    policy->cr4 |= one.ecx & CPUID_1_ECX_XSAVE ? CR4_OSXSAVE : 0;
-    policy->cr4 |= seven.ebx & CPUID_7_EBX_FSGSBASE ? CR4_FSGSBASE : 0;
-    policy->cr4 |= seven.ebx & CPUID_7_EBX_SMEP ? CR4_SMEP : 0;
-    policy->cr4 |= seven.ebx & CPUID_7_EBX_SMAP ? CR4_SMAP : 0;
-    policy->cr4 |= seven.ecx & CPUID_7_ECX_UMIP ? CR4_UMIP : 0;
-    policy->rdtscp = (stored(policy, EXTENDED | 0x1)->edx & CPUID_81_EDX_RDTSCP) ||
-                     (seven.ecx & CPUID_7_ECX_RDPID);
-    policy->ibpb = stored(policy, EXTENDED | 0x8)->ebx & EBX_88_IBPB;
-    policy->l1d_flush = seven.edx & CPUID_7_EDX_FLUSH_L1D;
-}
-
-static void prepare_machine(struct cpuid_policy *policy, const struct cpuid_inputs *in,
-                            cpuid_host_fn host) {
+static void look_at_machine(u64 xcr0, u64 arch_capabilities, cpuid_host_fn host) {
     struct cpuid zero = host(0, 0);
     u32 extended = host(EXTENDED, 0).eax;
     u32 phys_bits = extended >= (EXTENDED | 8) ? host(EXTENDED | 8, 0).eax & 0xff : 36;
     bool xsave = zero.eax >= 0xd && host(1, 0).ecx & CPUID_1_ECX_XSAVE;
+    // "cAMD", "uine" of HygonGenuine
+    bool amd = zero.ecx == 0x444d4163 || zero.ecx == 0x656e6975;
 
-    policy->amd = zero.ecx == 0x444d4163 ||
-                  zero.ecx == 0x656e6975; // "cAMD", "uine" of HygonGenuine
-    // Leaf 0xB is made here, and for Intel's guests 0x15 and 0x16.
-    policy->max_basic = policy->amd ? MAX(MIN(zero.eax, 0xdu), 0xbu) : 0x16;
-    policy->max_extended = MIN(MAX(extended, EXTENDED | 8), EXTENDED | (CPUID_EXTENDED - 1));
-    policy->phys_bits = (u8)(in->phys_bits_max ? MIN(phys_bits, in->phys_bits_max) : phys_bits);
-    policy->tsc_khz = in->tsc_khz;
-    policy->xcr0 = xsave ? in->xcr0 & host(0xd, 0).eax & (XCR0_X87 | XCR0_SSE | XCR0_AVX) : 0;
-    policy->arch_capabilities = in->arch_capabilities & ARCH_CAPABILITIES;
+    guest_cpuid = (struct cpuid_policy){
+        .amd = amd,
+        // Leaf 0xB is made here, and for Intel's guests 0x15 and 0x16.
+        .max_basic = amd ? MAX(MIN(zero.eax, 0xdu), 0xbu) : 0x16,
+        .max_extended = MIN(MAX(extended, EXTENDED | 8), EXTENDED | (CPUID_EXTENDED - 1)),
+        .phys_bits = (u8)MIN(phys_bits, PHYS_BITS_MAX),
+        .xcr0 = xsave ? xcr0 & host(0xd, 0).eax & (XCR0_X87 | XCR0_SSE | XCR0_AVX) : 0,
+        .arch_capabilities = arch_capabilities & ARCH_CAPABILITIES};
 }
 
-void cpuid_setup(struct cpuid_policy *policy, const struct cpuid_inputs *inputs,
-                 cpuid_host_fn host) {
-    *policy = (struct cpuid_policy){0};
-    prepare_machine(policy, inputs, host);
+void cpuid_setup(u64 xcr0, u64 arch_capabilities, cpuid_host_fn host) {
+    look_at_machine(xcr0, arch_capabilities, host);
     for (u32 i = 0, sub = 0; i < ARRAY_SIZE(rows); i++) {
         u32 leaf = rows[i].leaf;
         const struct cpuid *mask = &rows[i].mask;
@@ -188,26 +164,25 @@ void cpuid_setup(struct cpuid_policy *policy, const struct cpuid_inputs *inputs,
         struct cpuid r = {0};
         if (leaf <= host(leaf & EXTENDED, 0).eax)
             r = host(leaf, sub);
-        r = (struct cpuid){r.eax & mask->eax, r.ebx & mask->ebx, r.ecx & mask->ecx,
-                           r.edx & mask->edx};
-        prepare(policy, leaf, &r);
-        policy->store[i] = r;
+        guest_cpuid.store[i] = (struct cpuid){r.eax & mask->eax, r.ebx & mask->ebx,
+                                              r.ecx & mask->ecx, r.edx & mask->edx};
         if (sub == 0)
-            *row_of(policy, leaf) = (u8)(i + 1);
+            *row_of(leaf) = (u8)(i + 1);
     }
-    close_gates(policy, inputs);
-    derive_control_bits(policy);
+    make_leaves();
+    drop_features();
+    derive_control_bits();
 }
 
 // Signature registers hold four characters each, the first in the low byte.
-static struct cpuid hypervisor_leaf(const struct cpuid_policy *policy, u32 leaf) {
+static struct cpuid hypervisor_leaf(u32 leaf) {
     switch (leaf) {
     case 0x40000000: // "KVMKVMKVM": the paravirtual interface of stock guests
         return (struct cpuid){0x40000010, 0x4b4d564b, 0x564b4d56, 0x0000004d};
     case 0x40000001: // clock source, no I/O delay needed, clock source with new MSRs, stable clock
         return (struct cpuid){.eax = BIT(0) | BIT(1) | BIT(3) | BIT(24)};
     case 0x40000010: // frequencies of TSC and APIC timer, kHz
-        return (struct cpuid){.eax = policy->tsc_khz, .ebx = 1000000};
+        return (struct cpuid){.eax = (u32)tsc_khz, .ebx = 1000000};
     case 0x40000100: // "BasaltBasalt"
         return (struct cpuid){0x40000101, 0x61736142, 0x6142746c, 0x746c6173};
     case 0x40000101: return (struct cpuid){.eax = BASALT_ABI_VERSION};
@@ -216,59 +191,57 @@ static struct cpuid hypervisor_leaf(const struct cpuid_policy *policy, u32 leaf)
 }
 
 // Every vCPU is a core of one package. Returns the bits of APIC ID that tell the cores apart.
-static u32 core_bits(const struct cpuid_vcpu *vcpu) {
-    return vcpu->vcpus <= 1 ? 0 : (u32)(32 - __builtin_clz(vcpu->vcpus - 1));
-}
+static u32 core_bits(u32 vcpus) { return vcpus <= 1 ? 0 : (u32)(32 - __builtin_clz(vcpus - 1)); }
 
-static struct cpuid topology(const struct cpuid_vcpu *vcpu, u32 sub) {
-    struct cpuid r = {.ecx = sub & 0xff, .edx = vcpu->apic_id};
+static struct cpuid topology(const struct vcpu *v, u32 sub) {
+    struct cpuid r = {.ecx = sub & 0xff, .edx = v->index};
 
     if (sub == 0) // threads of a core
         r.ebx = 1, r.ecx |= 1 << 8;
     if (sub == 1) // cores of the package
-        r.eax = core_bits(vcpu), r.ebx = vcpu->vcpus, r.ecx |= 2 << 8;
+        r.eax = core_bits(v->domain->vcpu_count), r.ebx = v->domain->vcpu_count, r.ecx |= 2 << 8;
     return r;
 }
 
 static u32 xsave_size(u64 xcr0) { return XSAVE_LEGACY + (xcr0 & XCR0_AVX ? XSAVE_AVX : 0); }
 
-static struct cpuid extended_state(const struct cpuid_policy *policy, const struct cpuid_vcpu *vcpu,
-                                   u32 sub, u32 instructions) {
-    if (!policy->xcr0)
+// The guest's XCR0 is in the processor.
+static struct cpuid extended_state(u32 sub, u32 instructions) {
+    u64 most = guest_cpuid.xcr0;
+    bool avx = most & XCR0_AVX;
+
+    if (!most || sub > 2)
         return (struct cpuid){0};
+    if (sub == 2)
+        return (struct cpuid){avx ? XSAVE_AVX : 0, avx ? XSAVE_LEGACY : 0, 0, 0};
+    u32 size = xsave_size(xgetbv(0));
     if (sub == 0)
-        return (struct cpuid){(u32)policy->xcr0, xsave_size(vcpu->xcr0), xsave_size(policy->xcr0),
-                              0};
-    if (sub == 1)
-        return (struct cpuid){
-            instructions, instructions & CPUID_D1_EAX_XSAVEC ? xsave_size(vcpu->xcr0) : 0, 0, 0};
-    bool avx = sub == 2 && policy->xcr0 & XCR0_AVX;
-    return (struct cpuid){avx ? XSAVE_AVX : 0, avx ? XSAVE_LEGACY : 0, 0, 0};
+        return (struct cpuid){(u32)most, size, xsave_size(most), 0};
+    return (struct cpuid){instructions, instructions & CPUID_D1_EAX_XSAVEC ? size : 0, 0, 0};
 }
 
-static void live(const struct cpuid_policy *policy, const struct cpuid_vcpu *vcpu, u32 leaf,
-                 u32 sub, struct cpuid *r) {
-    u32 others = (1u << core_bits(vcpu)) - 1;
+static void live(const struct vcpu *v, u32 leaf, u32 sub, struct cpuid *r) {
+    u32 vcpus = v->domain->vcpu_count, others = (1u << core_bits(vcpus)) - 1;
 
     switch (leaf) {
     case 0x1:
-        r->ebx |= vcpu->apic_id << 24 | (others + 1) << 16;
-        r->ecx |= vcpu->cr4 & CR4_OSXSAVE ? (u32)CPUID_1_ECX_OSXSAVE : 0;
+        r->ebx |= (u32)v->index << 24 | (others + 1) << 16;
+        // OSXSAVE is never the guest's alone.
+        r->ecx |= v->cpu.cr4_guest & CR4_OSXSAVE ? (u32)CPUID_1_ECX_OSXSAVE : 0;
         r->edx |= others ? (u32)CPUID_1_EDX_HTT : 0;
-        r->edx &= ~(vcpu->apic_on ? 0 : (u32)CPUID_1_EDX_APIC);
+        r->edx &= ~(vlapic_on(&v->lapic) ? 0 : (u32)CPUID_1_EDX_APIC);
         break;
     case 0x4: // the third-level cache is shared by all
         if (r->eax & 31)
             r->eax |= others << 26 | ((r->eax >> 5 & 7) >= 3 ? others << 14 : 0);
         break;
-    case 0xb: *r = topology(vcpu, sub); break;
-    case 0xd: *r = extended_state(policy, vcpu, sub, r->eax); break;
+    case 0xb: *r = topology(v, sub); break;
+    case 0xd: *r = extended_state(sub, r->eax); break;
     case EXTENDED | 0x1:
-        r->ecx |= policy->amd && others ? 2 : 0; // the logical processors are cores, not threads
+        r->ecx |= guest_cpuid.amd && others ? 2
+                                            : 0; // the logical processors are cores, not threads
         break;
-    case EXTENDED | 0x8:
-        r->ecx = policy->amd ? (vcpu->vcpus - 1) | core_bits(vcpu) << 12 : 0;
-        break;
+    case EXTENDED | 0x8: r->ecx = guest_cpuid.amd ? (vcpus - 1) | core_bits(vcpus) << 12 : 0; break;
     default: break;
     }
 }
@@ -277,19 +250,18 @@ static bool has_subleaves(u32 leaf) {
     return leaf == 0x4 || leaf == 0x7 || leaf == 0xb || leaf == 0xd;
 }
 
-struct cpuid cpuid_guest(const struct cpuid_policy *policy, const struct cpuid_vcpu *vcpu, u32 leaf,
-                         u32 subleaf) {
+struct cpuid cpuid_guest(const struct vcpu *v, u32 leaf, u32 subleaf) {
     struct cpuid r = {0};
     u32 row = 0, sub = has_subleaves(leaf) ? subleaf : 0;
 
-    if (leaf <= policy->max_basic)
-        row = policy->basic[leaf];
-    else if (leaf >= EXTENDED && leaf <= policy->max_extended)
-        row = policy->extended[leaf & ~EXTENDED];
+    if (leaf <= guest_cpuid.max_basic)
+        row = guest_cpuid.basic[leaf];
+    else if (leaf >= EXTENDED && leaf <= guest_cpuid.max_extended)
+        row = guest_cpuid.extended[leaf & ~EXTENDED];
     if (!row--)
-        return hypervisor_leaf(policy, leaf);
+        return hypervisor_leaf(leaf);
     if (sub < ARRAY_SIZE(rows) - row && rows[row + sub].leaf == leaf)
-        r = policy->store[row + sub];
-    live(policy, vcpu, leaf, sub, &r);
+        r = guest_cpuid.store[row + sub];
+    live(v, leaf, sub, &r);
     return r;
 }

@@ -14,23 +14,13 @@ enum {
     CPUID_ROWS = 32,       ///< subleaves that are kept
 };
 
-/// What the backend and the host can do, apart from CPUID itself.
-struct cpuid_inputs {
-    u32 tsc_khz;           // of the guest
-    u8 phys_bits_max;      // widest guest-physical address of the second level; 0: no limit
-    u64 xcr0;              // state components that the kernel switches
-    bool invpcid;          // INVPCID runs in guests
-    bool rdtscp;           // RDTSCP and RDPID run in guests, and IA32_TSC_AUX is switched
-    u64 arch_capabilities; // the host's IA32_ARCH_CAPABILITIES, or 0
-};
+struct vcpu;
 
 /// The prepared table: one per machine, read-only after setup.
 struct cpuid_policy {
     u32 max_basic, max_extended;
-    u32 tsc_khz;
     u8 phys_bits;         // guests' MAXPHYADDR
     bool amd;             // AMD or Hygon: the other vendor's MSRs fault
-    bool rdtscp;          // IA32_TSC_AUX exists
     bool ibpb, l1d_flush; // commands of IA32_PRED_CMD, IA32_FLUSH_CMD
     u64 xcr0;             // bits that a guest may set
     u64 efer;             // bits of EFER that a guest may set
@@ -41,20 +31,12 @@ struct cpuid_policy {
     struct cpuid store[CPUID_ROWS]; // what the rows show
 };
 
-/// What of one vCPU shows in its leaves.
-struct cpuid_vcpu {
-    u32 apic_id; // = index
-    u32 vcpus;   // of the domain, 1..
-    u64 cr4, xcr0;
-    bool apic_on; // IA32_APIC_BASE.EN
-};
-
 /// Reads one subleaf of the host: cpuid_count, or a model in tests.
 typedef struct cpuid (*cpuid_host_fn)(u32 leaf, u32 subleaf);
 
-/// Prepares *policy (any previous contents are lost).
-void cpuid_setup(struct cpuid_policy *policy, const struct cpuid_inputs *inputs,
-                 cpuid_host_fn host);
-/// A guest's CPUID.
-struct cpuid cpuid_guest(const struct cpuid_policy *policy, const struct cpuid_vcpu *vcpu, u32 leaf,
-                         u32 subleaf);
+/// Prepares guest_cpuid (any previous contents are lost). `xcr0`: the state components that the kernel switches;
+/// `arch_capabilities`: the host's IA32_ARCH_CAPABILITIES, or 0.
+void cpuid_setup(u64 xcr0, u64 arch_capabilities, cpuid_host_fn host);
+extern struct cpuid_policy guest_cpuid;
+/// A guest's CPUID, by the vCPU that runs on this CPU.
+struct cpuid cpuid_guest(const struct vcpu *v, u32 leaf, u32 subleaf);

@@ -19,23 +19,16 @@
 #define VPIDS               65536u
 #define TIMER_PERIOD_MIN_US 100u // between two expiries of a periodic local APIC timer
 
-struct cpuid_policy guest_cpuid;
 static u64 vpids_used[VPIDS / 64] = {1}; // VPID 0 is the host's
 static u32 vpid_hint;
 
 void vcpu_setup(void) {
-    struct cpuid_inputs inputs = {
-        .tsc_khz = (u32)tsc_khz,
-        .phys_bits_max = 46,
-        .xcr0 = xstate_mask,
-        .invpcid = true,
-        .rdtscp = false,
-    };
+    u64 capabilities = 0;
 
     if (cpuid_count(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES &&
-        !rdmsr_safe(MSR_ARCH_CAPABILITIES, &inputs.arch_capabilities))
-        inputs.arch_capabilities = 0;
-    cpuid_setup(&guest_cpuid, &inputs, cpuid_count);
+        !rdmsr_safe(MSR_ARCH_CAPABILITIES, &capabilities))
+        capabilities = 0;
+    cpuid_setup(xstate_mask, capabilities, cpuid_count);
 }
 
 static u16 vpid_alloc(void) {

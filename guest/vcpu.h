@@ -104,7 +104,6 @@ void vcpu_prepare_event(struct vcpu *v);
 bool vcpu_can_wake(struct vcpu *v);
 
 // guest/vcpu.c
-extern struct cpuid_policy guest_cpuid;
 /// Prepares what all vCPUs share: the CPUID policy. After the backend is on.
 void vcpu_setup(void);
 /// Creates vCPU `index`. -BASALT_EINVAL, -BASALT_EEXIST, -BASALT_ENOSPC, -BASALT_ENOMEM.

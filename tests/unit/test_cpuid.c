@@ -15,21 +15,20 @@
 #include <cmocka.h>
 
 #include <basalt/hypercall.h>
-#include "guest/cpuid.h"
+#include "guest/vcpu.h"
+#include "kernel/domain.h"
 
-#define EXT 0x80000000u
+#define EXT    0x80000000u
 
-static struct cpuid_policy policy;
-static struct cpuid_vcpu vcpu;
-static const struct cpuid_inputs everything = {
-    .tsc_khz = 2500000,
-    .phys_bits_max = 46,
-    .xcr0 = ~0ull,
-    .invpcid = true,
-    .rdtscp = true,
-    .arch_capabilities = ~0ull,
+#define policy guest_cpuid
+
+u64 host_xcr0, tsc_khz = 2500000;
+static struct domain domain;
+static struct vcpu vcpu = {.domain = &domain};
+struct inputs {
+    u64 xcr0, arch_capabilities;
 };
-static const struct cpuid_inputs plain = {.tsc_khz = 2500000, .xcr0 = 7};
+static const struct inputs everything = {~0ull, ~0ull}, plain = {7, 0};
 
 static struct cpuid vendor(bool amd, u32 max) {
     return amd ? (struct cpuid){max, 0x68747541, 0x444d4163, 0x69746e65}  // AuthenticAMD
@@ -68,11 +67,15 @@ static struct cpuid old_host(u32 leaf, u32 sub) {
     return (struct cpuid){~0u, ~0u, ~0u, ~0u};
 }
 
-static struct cpuid ask(u32 leaf, u32 sub) { return cpuid_guest(&policy, &vcpu, leaf, sub); }
+static struct cpuid ask(u32 leaf, u32 sub) { return cpuid_guest(&vcpu, leaf, sub); }
 
-static void use(const struct cpuid_inputs *in, cpuid_host_fn host) {
-    cpuid_setup(&policy, in, host);
-    vcpu = (struct cpuid_vcpu){.apic_id = 0, .vcpus = 1, .xcr0 = 1, .apic_on = true};
+static void use(const struct inputs *in, cpuid_host_fn host) {
+    cpuid_setup(in->xcr0, in->arch_capabilities, host);
+    vcpu.index = 0;
+    vcpu.cpu.cr4_guest = 0;
+    vcpu.lapic.apic_base = APIC_BASE_ENABLE;
+    domain.vcpu_count = 1;
+    host_xcr0 = 1;
 }
 
 static void assert_regs(struct cpuid r, u32 eax, u32 ebx, u32 ecx, u32 edx) {
@@ -95,16 +98,17 @@ static void hidden_features(void **state) {
         {0x1, 0, EDX, {10, 18, 20, 21, 22, 28, 29, 30, 31, END}},
         // SGX HLE RTM PQM MPX PQE AVX512F AVX512DQ IFMA PT AVX512PF AVX512ER AVX512CD AVX512BW AVX512VL
         {0x7, 0, EBX, {2, 4, 11, 12, 14, 15, 16, 17, 21, 25, 26, 27, 28, 30, 31, END}},
-        // PREFETCHWT1 VBMI PKU OSPKE WAITPKG VBMI2 CET_SS VNNI BITALG TME VPOPCNTDQ LA57 MAWAU KL MOVDIRI MOVDIR64B
+        // PREFETCHWT1 VBMI PKU OSPKE WAITPKG VBMI2 CET_SS VNNI BITALG TME VPOPCNTDQ LA57 MAWAU RDPID KL MOVDIRI MOVDIR64B
         // ENQCMD SGX_LC PKS
-        {0x7, 0, ECX, {0,  1,  3,  4,  5,  6,  7,  11, 12, 13, 14, 16,
-                       17, 18, 19, 20, 21, 23, 27, 28, 29, 30, 31, END}},
+        {0x7, 0, ECX, {0,  1,  3,  4,  5,  6,  7,  11, 12, 13, 14, 16, 17,
+                       18, 19, 20, 21, 22, 23, 27, 28, 29, 30, 31, END}},
         // 4VNNIW 4FMAPS UINTR VP2INTERSECT RTM_ALWAYS_ABORT TSX_FORCE_ABORT hybrid TSXLDTRK PCONFIG LBR IBT AMX AVX512FP16
         // IBRS STIBP CORE_CAPABILITIES SSBD
         {0x7, 0, EDX, {2,  3,  5,  8,  11, 13, 15, 16, 18, 19,
                        20, 22, 23, 24, 25, 26, 27, 30, 31, END}},
         {0xd, 0, EAX, {3, 4, 5, 6, 7, 8, 9, 17, 18, END}},
-        {0xd, 1, EAX, {3, 4, 5, END}}, // XSAVES XFD
+        {0xd, 1, EAX, {3, 4, 5, END}},    // XSAVES XFD
+        {EXT | 1, 0, EDX, {25, 27, END}}, // FFXSR RDTSCP
         // SVM ExtApicSpace AltMovCr8 OSVW IBS SKINIT WDT LWP TCE NodeId TopologyExtensions PerfCtr (3) DBX PTSC MONITORX
         {EXT | 1, 0, ECX, {2, 3, 4, 9, 10, 12, 13, 15, 17, 19, 22, 23, 24, 26, 27, 28, 29, END}},
         {EXT | 8,
@@ -147,9 +151,6 @@ static void vendor_and_limits(void **state) {
     assert_int_equal(ask(0, 0).eax, 0xd);
     assert_true(policy.amd);
     assert_regs(ask(0x15, 0), 0, 0, 0, 0);
-    amd = false;
-    use(&plain, all_features);
-    assert_int_equal(policy.phys_bits, 52);
 }
 
 static void emulated_features_show_anywhere(void **state) {
@@ -187,22 +188,16 @@ static void inputs_gate_features(void **state) {
     use(&everything, all_features);
     assert_true(ask(1, 0).ecx & CPUID_1_ECX_PCID && ask(7, 0).ebx & CPUID_7_EBX_INVPCID &&
                 policy.cr4 & CR4_PCIDE);
-    assert_true(ask(EXT | 1, 0).edx & CPUID_81_EDX_RDTSCP && ask(7, 0).ecx & CPUID_7_ECX_RDPID &&
-                policy.rdtscp);
     assert_true(policy.ibpb && policy.l1d_flush);
     assert_true(ask(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES);
     assert_int_equal(policy.arch_capabilities & BIT(7) /* TSX_CTRL */, 0);
     use(&plain, all_features);
-    assert_false(ask(1, 0).ecx & CPUID_1_ECX_PCID || ask(7, 0).ebx & CPUID_7_EBX_INVPCID ||
-                 policy.cr4 & CR4_PCIDE);
-    assert_false(ask(EXT | 1, 0).edx & CPUID_81_EDX_RDTSCP || ask(7, 0).ecx & CPUID_7_ECX_RDPID ||
-                 policy.rdtscp);
     assert_false(ask(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES);
     assert_int_equal(policy.arch_capabilities, 0);
 }
 
 static void no_avx_without_its_state(void **state) {
-    struct cpuid_inputs in = everything;
+    struct inputs in = everything;
 
     (void)state;
     in.xcr0 = XCR0_X87 | XCR0_SSE;
@@ -229,7 +224,7 @@ static void extended_state_sizes(void **state) {
     assert_int_equal(policy.xcr0, 7);
     assert_regs(ask(0xd, 0), 7, 576, 832, 0);
     assert_regs(ask(0xd, 1), 7, 576, 0, 0);
-    vcpu.xcr0 = 7;
+    host_xcr0 = 7;
     assert_regs(ask(0xd, 0), 7, 832, 832, 0);
     assert_regs(ask(0xd, 1), 7, 832, 0, 0);
     assert_regs(ask(0xd, 2), 256, 576, 0, 0);
@@ -241,9 +236,9 @@ static void live_bits(void **state) {
     (void)state;
     use(&everything, all_features);
     assert_false(ask(1, 0).ecx & CPUID_1_ECX_OSXSAVE);
-    vcpu.cr4 = CR4_OSXSAVE;
+    vcpu.cpu.cr4_guest = CR4_OSXSAVE;
     assert_true(ask(1, 0).ecx & CPUID_1_ECX_OSXSAVE);
-    vcpu.apic_on = false;
+    vcpu.lapic.apic_base = 0;
     assert_false(ask(1, 0).edx & CPUID_1_EDX_APIC);
 }
 
@@ -261,8 +256,8 @@ static void topology(void **state) {
         u32 bits = log2_up(vcpus);
         amd = false;
         use(&everything, all_features);
-        vcpu.vcpus = vcpus;
-        vcpu.apic_id = vcpus - 1;
+        domain.vcpu_count = vcpus;
+        vcpu.index = (u16)(vcpus - 1);
         assert_int_equal(ask(1, 0).ebx, (vcpus - 1) << 24 | 1u << bits << 16 | 0xffff);
         assert_int_equal(!!(ask(1, 0).edx & CPUID_1_EDX_HTT), vcpus > 1);
         assert_regs(ask(0xb, 0), 0, 1, 0x100, vcpus - 1);
@@ -280,7 +275,7 @@ static void topology(void **state) {
         }
         amd = true;
         use(&everything, all_features);
-        vcpu.vcpus = vcpus;
+        domain.vcpu_count = vcpus;
         assert_int_equal(ask(EXT | 8, 0).ecx, (vcpus - 1) | bits << 12);
         assert_int_equal(!!(ask(EXT | 1, 0).ecx & 2), vcpus > 1);
     }

@@ -19,6 +19,8 @@ static inline u64 host_read_cr2(void) { return host_cr2; }
 static inline void host_write_cr2(u64 value) { host_cr2 = value; }
 
 static inline void host_xsetbv(u32 index unused, u64 value unused) {}
+extern u64 host_xcr0 __attribute__((weak)); // of a test that asks for it
+static inline u64 host_xgetbv(u32 index unused) { return &host_xcr0 ? host_xcr0 : 1; }
 
 // A test that defines it, and gives it a value but 0, has time stand still but for what it adds.
 extern u64 host_tsc __attribute__((weak));
@@ -28,5 +30,6 @@ static inline u64 host_rdtsc(void) { return &host_tsc && host_tsc ? host_tsc : r
 #define read_cr2   host_read_cr2
 #define write_cr2  host_write_cr2
 #define xsetbv     host_xsetbv
+#define xgetbv     host_xgetbv
 #define rdmsr_safe host_rdmsr_safe
 #define wrmsr_safe host_wrmsr_safe
