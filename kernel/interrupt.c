@@ -235,10 +235,6 @@ i64 device_config_read(struct domain *d, u64 bdf, u64 offset, u64 bytes) {
     return pci_read(fn->bdf, (unsigned)offset, (unsigned)bytes);
 }
 
-static bool inside(u64 offset, u64 bytes, u64 first, u64 length) {
-    return length && offset < first + length && first < offset + bytes;
-}
-
 int device_config_write(struct domain *d, u64 bdf, u64 offset, u64 bytes, u64 value) {
     struct pci_function *fn = owned(d, bdf);
     const u32 command_bits = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER |
@@ -248,15 +244,11 @@ int device_config_write(struct domain *d, u64 bdf, u64 offset, u64 bytes, u64 va
         return -BASALT_ENODEV;
     if (!config_access_ok(fn, offset, bytes) || value & ~(BIT(bytes * 8) - 1))
         return -BASALT_EINVAL;
-    if (offset == PCI_COMMAND && bytes == 2) {
-        u32 old = pci_read(fn->bdf, PCI_COMMAND, 2);
-        pci_write(fn->bdf, PCI_COMMAND, 2, (old & ~command_bits) | ((u32)value & command_bits));
-        return 0;
-    }
-    // The header (BARs, line, bridge windows), MSI and MSI-X are the kernel's.
-    if (offset < 0x40 || inside(offset, bytes, fn->msi_cap, fn->msi_cap ? 24 : 0) ||
-        inside(offset, bytes, fn->msix_cap, fn->msix_cap ? 12 : 0))
+    // All else is the kernel's: which addresses a device takes is told not only by BARs and bridge windows but by SR-IOV,
+    // Enhanced Allocation and others still to come, and MSI and MSI-X are where it sends its interrupts.
+    if (offset != PCI_COMMAND || bytes != 2)
         return -BASALT_EPERM;
-    pci_write(fn->bdf, (unsigned)offset, (unsigned)bytes, (u32)value);
+    u32 old = pci_read(fn->bdf, PCI_COMMAND, 2);
+    pci_write(fn->bdf, PCI_COMMAND, 2, (old & ~command_bits) | ((u32)value & command_bits));
     return 0;
 }
