@@ -18,7 +18,7 @@ static void deliver_to(struct vcpu *v, const struct apic_message *m) {
     switch (m->mode) {
     case APIC_FIXED:
     case APIC_LOWEST:
-        v->injections++;
+        v->stats.injections++;
         trace(BASALT_TRACE_INJECT, v->domain->id, v->index, m->vector, m->level);
         if (vlapic_accept(&v->lapic, m->vector, m->level))
             vcpu_unblock(v, BLOCK_HALT);

@@ -201,7 +201,7 @@ void vcpu_run(struct vcpu *v) {
         }
         struct exit e = backend->run(&v->cpu);
         const struct exit_row *row = &exit_rows[e.kind];
-        v->exits[e.kind]++;
+        v->stats.exits[e.kind]++;
         if (e.kind == BASALT_EXIT_HYPERCALL)
             e.detail = v->cpu.gprs[BASALT_RAX];
         now = trace_from(v->trace_source, BASALT_TRACE_EXIT + e.kind, v->cpu.rip, e.detail);

@@ -153,9 +153,9 @@ void vcpu_destroy(struct vcpu *v) {
     schedule_forget(v);
     if (backend_features.vpid)
         vpid_free(v->cpu.tag);
-    d->run_tsc += v->run_tsc;
+    d->run_tsc += v->stats.run_tsc;
     for (unsigned i = 0; i < BASALT_EXIT_COUNT; i++)
-        d->exits += v->exits[i];
+        d->exits += v->stats.exits[i];
     d->vcpus[v->index] = NULL;
     d->vcpu_count--;
     free_pages(d, v);

@@ -63,9 +63,7 @@ struct vcpu {
     bool halted;                 // in HLT until an interrupt or NMI can be taken
     bool irq_window, nmi_window; // asked of the backend
     u64 xcr0;
-    u64 run_tsc;
-    u64 exits[BASALT_EXIT_KINDS];
-    u64 requests, doorbells, injections, wakeups;
+    struct basalt_vcpu_stats stats;
     u32 time_version; // of kvmclock's page
     u8 xstate[] __attribute__((aligned(64)));
 };

@@ -218,9 +218,9 @@ void domain_info(const struct domain *d, struct basalt_domain_info *out) {
     memcpy(out->name, d->name, sizeof(out->name));
     memcpy(out->end_insn, d->end_insn, sizeof(out->end_insn));
     for_each_vcpu (v, d) {
-        out->run_tsc += v->run_tsc;
+        out->run_tsc += v->stats.run_tsc;
         for (unsigned k = 0; k < BASALT_EXIT_COUNT; k++)
-            out->exits += v->exits[k];
+            out->exits += v->stats.exits[k];
     }
 }
 

@@ -204,14 +204,7 @@ HANDLER(get_vcpu) {
 }
 
 HANDLER(stats) {
-    const struct vcpu *v = c->vcpu;
-
-    c->data.stats = (struct basalt_vcpu_stats){.run_tsc = v->run_tsc,
-                                               .requests = v->requests,
-                                               .doorbells = v->doorbells,
-                                               .injections = v->injections,
-                                               .wakeups = v->wakeups};
-    memcpy(c->data.stats.exits, v->exits, sizeof(v->exits));
+    c->data.stats = c->vcpu->stats;
     return 0;
 }
 

@@ -105,7 +105,7 @@ bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned
         .vcpu = v->index,
     };
     vcpu_block(v, BLOCK_REQUEST);
-    v->requests++;
+    v->stats.requests++;
     trace(BASALT_TRACE_REQUEST, d->id, v->index, address, data);
     __atomic_fetch_or(&s->page->pending, BIT(v->index), __ATOMIC_SEQ_CST);
     event_ring(s->domain, s->port);
@@ -207,7 +207,7 @@ bool doorbell_ring(struct vcpu *v, enum basalt_space space, u64 address, unsigne
     for (const struct claim *c = find(d, place); covers(d, c, place); c++) {
         if (c->bytes != bytes || (c->match && c->value != value))
             continue;
-        v->doorbells++;
+        v->stats.doorbells++;
         trace(BASALT_TRACE_DOORBELL, d->id, v->index, address, c->port);
         event_ring(c->server, c->port);
         return true;

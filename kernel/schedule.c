@@ -58,7 +58,7 @@ void vcpu_unblock(struct vcpu *v, u32 reason) {
     spin_lock(&q->lock);
     v->blocked &= ~reason;
     if (!v->blocked && q->current != v) {
-        v->wakeups++;
+        v->stats.wakeups++;
         sched_wake(&q->queue, &v->sched);
         if (q->current && !q->resched)
             limit_current(q);
@@ -73,7 +73,7 @@ static void cap_expired(struct timer *timer) {
 
 // Takes the vCPU, which ran for `ran` ticks, off the CPU, and puts it back into the queue if it can go on.
 static void put_back(struct runqueue *q, struct vcpu *v, u64 ran, u64 now) {
-    v->run_tsc += ran;
+    v->stats.run_tsc += ran;
     spin_lock(&q->lock);
     u64 until = sched_charge(&q->queue, &v->sched, ran, now);
     q->current = NULL;

@@ -687,7 +687,7 @@ static void test_local_apic(void **state unused) {
     v->cpu.gprs[BASALT_RAX] = 0;
     emulate_one("\x8b\x03", 2, 0xfee000f0, false);
     assert_true(v->cpu.gprs[BASALT_RAX] == 0x1ff);
-    assert_int_equal(v->requests, 0);
+    assert_int_equal(v->stats.requests, 0);
 }
 
 static void take_interrupt(u8 vector) {
@@ -706,7 +706,7 @@ static void test_end_of_level_interrupt(void **state unused) {
     assert_int_equal(guest_msi(d, 0xfee00000, 0xc041), 0);
     take_interrupt(0x41);
     emulate_one("\x89\x03", 2, 0xfee000b0, true); // nobody there
-    assert_int_equal(v->requests, 0);
+    assert_int_equal(v->stats.requests, 0);
     assert_int_equal(request_route(d, server, 0, BASALT_SPACE_MEMORY, 0xfec00000, 0xfec00fff), 0);
     for (unsigned by_msr = 0; by_msr < 2; by_msr++) {
         assert_int_equal(guest_msi(d, 0xfee00000, 0xc052), 0);
@@ -727,7 +727,7 @@ static void test_end_of_level_interrupt(void **state unused) {
     assert_int_equal(guest_msi(d, 0xfee00000, 0x53), 0); // an edge: no request
     take_interrupt(0x53);
     emulate_one("\x89\x03", 2, 0xfee000b0, true);
-    assert_int_equal(v->requests, 2);
+    assert_int_equal(v->stats.requests, 2);
 }
 
 static void test_messages(void **state unused) {

@@ -151,7 +151,7 @@ static void test_request_and_answer(void **state unused) {
     assert_int_equal(request_answer(d, b, 2, 1, 9), 0);
     assert_true(request_send(v, IO, 0x60, 4, false, 0));
     assert_int_equal(d->servers[ia].page->slots[0].number, 2);
-    assert_int_equal(v->requests, 2);
+    assert_int_equal(v->stats.requests, 2);
 }
 
 // The server goes: its virtual processors wait for nobody, nobody else may answer, its routes are free.
@@ -317,7 +317,7 @@ static void test_doorbells(void **state unused) {
     assert_int_equal(doorbell_unbind(d, a, &match), 0);
     assert_false(doorbell_ring(v, IO, 0xc000, 2, 7));
     assert_int_equal(doorbell_bind(d, b, &plain), -BASALT_EINVAL); // b has no such port
-    assert_int_equal(v->doorbells, 2);
+    assert_int_equal(v->stats.doorbells, 2);
 }
 
 static void test_doorbells_model(void **state unused) {

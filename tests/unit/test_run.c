@@ -125,7 +125,7 @@ static void test_every_kind_has_its_row(void **state unused) {
         else if (kind == BASALT_EXIT_IO)
             script[0].bytes = 1;
         run(1);
-        assert_int_equal(v->exits[kind], 1);
+        assert_int_equal(v->stats.exits[kind], 1);
         end(NULL);
     }
     begin(NULL);

@@ -172,7 +172,7 @@ static void test_shares(void **state unused) {
     run_for(400000 * MS);
     for (unsigned i = 0; i < ARRAY_SIZE(weights); i++) {
         near(share(&guests[i]), weights[i] / sum, weights[i] < 32 ? 0.1 : 0.02);
-        accounted += guests[i].v->run_tsc;
+        accounted += guests[i].v->stats.run_tsc;
     }
     assert_true(this_queue()->idle_tsc == 0);
     assert_true(host_tsc - started - accounted <
