@@ -135,7 +135,7 @@ int vcpu_create(struct domain *d, u64 index) {
     v->cpu.io_bitmap = d->io_bitmap;
     v->cpu.tsc_offset = d->tsc_offset;
     v->lapic_timer.expire = lapic_timer_expired;
-    vlapic_init(&v->lapic, v->lapic.page, v->index, index == 0, (u32)tsc_khz);
+    vlapic_init(&v->lapic, v->lapic.page, v->index, index == 0);
     if (backend_features.apicv)
         v->cpu.virtual_apic = pool_hpa(v->lapic.page);
     msr_init(&v->msrs);

@@ -50,13 +50,12 @@ void vlapic_reset(struct vlapic *v) {
     v->deadline = 0;
 }
 
-void vlapic_init(struct vlapic *v, void *page, u32 id, bool bsp, u32 tsc_khz) {
+void vlapic_init(struct vlapic *v, void *page, u32 id, bool bsp) {
     *v = (struct vlapic){
         .page = page,
         .id = id,
         .apic_base = VLAPIC_BASE_DEFAULT | APIC_BASE_ENABLE | (bsp ? APIC_BASE_BSP : 0),
     };
-    vlapic_timer_init(v, tsc_khz);
     vlapic_reset(v);
 }
 

@@ -13,7 +13,6 @@
 #include "arch/x86.h"
 
 #define VLAPIC_BASE_DEFAULT 0xfee00000ull
-#define VLAPIC_BUS_KHZ      1000000u // what the timer counts, before its divider
 #define VLAPIC_BROADCAST    0xffffffffu
 
 enum apic_delivery { // as ICR, LVT, MSI data and redirection entries encode it
@@ -78,15 +77,13 @@ enum { // register = xAPIC offset / 16 = x2APIC MSR - 0x800
 #define LVT_TIMER_DEADLINE 0x40000u
 
 struct vlapic {
-    u64 apic_base;      // IA32_APIC_BASE
-    u32 *page;          // the registers; bits 63:32 of the x2APIC's ICR follow its low half
-    u32 id;             // x2APIC ID; below 255
-    u32 esr_new;        // errors since the last write of the ESR
-    bool changed;       // what is pending may have changed since the owner cleared this
-    bool reconfigured;  // the same of the mode and of TMR
-    u64 deadline;       // TSC of the next expiry; 0: not running
-    u64 counts_per_tsc; // bus counts per TSC tick, fixed point
-    u64 tsc_per_count;  // the inverse, fixed point
+    u64 apic_base;     // IA32_APIC_BASE
+    u32 *page;         // the registers; bits 63:32 of the x2APIC's ICR follow its low half
+    u32 id;            // x2APIC ID; below 255
+    u32 esr_new;       // errors since the last write of the ESR
+    bool changed;      // what is pending may have changed since the owner cleared this
+    bool reconfigured; // the same of the mode and of TMR
+    u64 deadline;      // TSC of the next expiry; 0: not running
 };
 
 static inline u32 *vlapic_reg(const struct vlapic *v, unsigned reg) { return &v->page[reg * 4]; }
@@ -101,9 +98,8 @@ struct vlapic_effect {
     struct apic_message message; // shorthand APIC_TO_SELF never appears: handled inside
 };
 
-/// Power-up state; xAPIC mode, software-disabled. `page`: 4 KiB for the registers; `tsc_khz`: the guest's TSC
-/// frequency, 1 kHz .. 16 GHz.
-void vlapic_init(struct vlapic *v, void *page, u32 id, bool bsp, u32 tsc_khz);
+/// Power-up state; xAPIC mode, software-disabled. `page`: 4 KiB for the registers.
+void vlapic_init(struct vlapic *v, void *page, u32 id, bool bsp);
 /// The state after INIT: as after power-up, but ID and IA32_APIC_BASE (so the mode) stay.
 void vlapic_reset(struct vlapic *v);
 
@@ -171,4 +167,3 @@ u32 vlapic_ppr(const struct vlapic *v);
 u32 vlapic_timer_count(const struct vlapic *v, u64 now);
 /// Writes one of the timer's registers: LVT entry, initial count, divider. `now` is the guest's TSC.
 void vlapic_timer_write(struct vlapic *v, u32 reg, u32 value, u64 now);
-void vlapic_timer_init(struct vlapic *v, u32 tsc_khz);

@@ -1,25 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The virtual local APIC's timer. A running timer is one absolute deadline in guest TSC ticks; the count that the
-// guest reads is computed from it. Invariant: a count that was started with n reads n at its start, never 0 before
-// its deadline and 0 from then on (one-shot). Follows the SDM, "APIC Timer".
+// The virtual local APIC's timer. It counts nanoseconds, before its divider. A running timer is one absolute deadline in
+// guest TSC ticks; the count that the guest reads is computed from it. Invariant: a count that was started with n reads
+// n or (2^-28 of it) less, never 0 before its deadline and 0 from then on (one-shot). Follows the SDM, "APIC Timer".
 
+#include "arch/tsc.h"
 #include "guest/vlapic.h"
 
-#define COUNTS_SHIFT      44    // of counts_per_tsc: 10^6 << 44 still fits 64 bits
-#define TSC_SHIFT         40    // of tsc_per_count: 2^24 kHz << 40 still fits
-#define PERIOD_MIN_COUNTS 20000 // 20 us: a periodic timer can't keep its CPU busy with nothing else
-
-static u64 multiply(u64 value, u64 factor, unsigned shift) {
-    return (u64)(((unsigned __int128)value * factor) >> shift);
-}
-
-void vlapic_timer_init(struct vlapic *v, u32 tsc_khz) {
-    u32 khz = MIN(MAX(tsc_khz, 1u), (1u << 24) - 1);
-
-    v->counts_per_tsc = ((u64)VLAPIC_BUS_KHZ << COUNTS_SHIFT) / khz;
-    v->tsc_per_count = ((u64)khz << TSC_SHIFT) / VLAPIC_BUS_KHZ;
-}
+#define PERIOD_MIN_COUNTS \
+    20000u // 20 us: a periodic timer can't keep its CPU busy with nothing else
 
 /// The divider as a shift: encodings 0..6 divide by 2..128, 7 by 1.
 static unsigned divide_shift(const struct vlapic *v) {
@@ -28,17 +17,16 @@ static unsigned divide_shift(const struct vlapic *v) {
     return (code + 1) & 7;
 }
 
-static u64 counts_to_tsc(const struct vlapic *v, u32 counts) {
-    return multiply((u64)counts << divide_shift(v), v->tsc_per_count, TSC_SHIFT) + 1;
-}
+// Of at most 39 bits, which leaves 25 for the frequency.
+static u64 ns_to_tsc(u64 ns) { return ns * tsc_khz / 1000000 + 1; }
 
 static u32 mode(const struct vlapic *v) { return *vlapic_reg(v, LAPIC_LVT_TIMER) & LVT_TIMER_MODE; }
 
 // How long `counts` take; a periodic timer's are stretched.
 static u64 duration(const struct vlapic *v, u32 counts) {
-    u64 least = multiply(PERIOD_MIN_COUNTS, v->tsc_per_count, TSC_SHIFT) + 1;
+    u64 least = mode(v) == LVT_TIMER_PERIODIC ? PERIOD_MIN_COUNTS : 0;
 
-    return MAX(counts_to_tsc(v, counts), mode(v) == LVT_TIMER_PERIODIC ? least : 0);
+    return ns_to_tsc(MAX((u64)counts << divide_shift(v), least));
 }
 
 static u64 period(const struct vlapic *v) { return duration(v, *vlapic_reg(v, LAPIC_INITIAL)); }
@@ -54,7 +42,7 @@ u32 vlapic_timer_count(const struct vlapic *v, u64 now) {
         left = period(v) - (now - v->deadline) % period(v);
     else
         return 0;
-    u64 full = multiply(left, v->counts_per_tsc, COUNTS_SHIFT) >> divide_shift(v);
+    u64 full = tsc_to_ns(left) >> divide_shift(v);
     return (u32)MIN(full + 1, *vlapic_reg(v, LAPIC_INITIAL)); // and the one that is running
 }
 

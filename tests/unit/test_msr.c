@@ -33,7 +33,7 @@ static u64 value;
 static unsigned backend_accesses, unknown, commands, time_pages, wall_clocks, flushes;
 static u64 written_at; // where the guest's memory was written last
 
-u64 tsc_to_ns(u64 ticks) { return ticks; }
+u64 tsc_to_ns(u64 ticks) { return ticks * 2 / 5; }
 
 void log_line(enum log_level level, const char *text, ...) {
     (void)text;
@@ -91,7 +91,7 @@ static int fresh(void **state) {
         (struct cpuid_policy){.phys_bits = 40, .efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE};
     vcpu = (struct vcpu){
         .domain = &domain, .cpu.cr0_guest = CR0_PE | CR0_PG, .cpu.efer_guest = EFER_LME | EFER_LMA};
-    vlapic_init(&vcpu.lapic, lapic_page, 1, false, 2500000);
+    vlapic_init(&vcpu.lapic, lapic_page, 1, false);
     msr_init(&vcpu.msrs);
     return 0;
 }
