@@ -9,7 +9,7 @@
 
 #include "arch/paging.h"
 #include "arch/string.h"
-#include "boot/multiboot2.h"
+#include "boot/boot.h"
 #include "kernel/log.h"
 
 #define RSDP_SIZE_1    20u // ACPI 1.0

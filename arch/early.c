@@ -8,7 +8,7 @@
 
 #include "arch/paging.h"
 #include "arch/string.h"
-#include "boot/multiboot2.h"
+#include "boot/boot.h"
 #include "kernel/panic.h"
 
 #define LOW_END 0x100000ull // firmware data, panic record, start-up code of other CPUs

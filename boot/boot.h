@@ -1,10 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where boot/ hands over to the kernel.
+// What the boot loader hands over, as facts: memory map, modules, command line, RSDP; and where boot/
+// hands over to the kernel. The parser is a pure function of untrusted bytes. Follows the Multiboot2
+// specification, "Boot information format".
 
 #pragma once
 
-#include "boot/multiboot2.h"
+#include "arch/types.h"
+
+#define MULTIBOOT2_MAGIC 0x36d76289u // in EAX at the entry
+
+#define BOOT_MEMORY_MAX  256u // half of them for what is taken out of the loader's map
+#define BOOT_MODULES_MAX 32u
+#define BOOT_CMDLINE_MAX 1024u
+#define BOOT_NAME_MAX    256u
+
+enum memory_kind { // the higher number wins where entries overlap
+    MEMORY_RAM = 1,
+    MEMORY_TAKEN = 2,        // RAM, too, but in use before there is a frame allocator
+    MEMORY_ACPI_RECLAIM = 3, // tables, free once read
+    MEMORY_ACPI_NVS = 4,
+    MEMORY_RESERVED = 5,
+    MEMORY_BAD = 6,
+};
+
+struct boot_memory {
+    u64 base, end; // bytes, end exclusive
+    u32 kind;      // enum memory_kind
+};
+
+struct boot_module {
+    u64 base, size;
+    char cmdline[BOOT_NAME_MAX];
+};
+
+struct boot_params {
+    u32 memory_count, module_count;
+    u32 rsdp_size; // 0: no copy
+    u64 ram_end, ram_bytes;
+    struct boot_memory memory[BOOT_MEMORY_MAX]; // sorted, disjoint; RAM page aligned inwards
+    struct boot_module modules[BOOT_MODULES_MAX];
+    char cmdline[BOOT_CMDLINE_MAX];
+    char loader[64];
+    u8 rsdp[64];
+};
+
+/// Reads the boot information of `size` bytes (the most that may be looked at) into *params, zeroed
+/// by the caller. Returns 0, or -1 if it is unusable as a whole; broken tags are reported on the log
+/// and skipped.
+must_check int multiboot2_parse(const u8 *info, u64 size, struct boot_params *params);
+
+/// Sorts and cuts a memory map in place so that it is sorted and disjoint, the higher kind wins and
+/// RAM is in whole pages. `count` is at most BOOT_MEMORY_MAX; what does not fit in `max` is dropped
+/// from the end. Returns the new count.
+u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max);
+
+/// Makes what RAM there is in the pages of [base, end) MEMORY_TAKEN. Returns -1 if the map has no room for it.
+must_check int memory_map_take(struct boot_params *params, u64 base, u64 end);
 
 /// boot/entry.S calls it on the boot stack, in 64-bit mode with the low 4 GiB mapped one to one.
 noreturn void kernel_main(u32 magic, u64 multiboot_info);

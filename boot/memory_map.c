@@ -4,7 +4,7 @@
 // is sorted and disjoint; where entries overlap the more restrictive one wins, so that nothing is
 // taken for RAM that anyone called reserved.
 
-#include "boot/multiboot2.h"
+#include "boot/boot.h"
 
 // The lowest address from `from` on at which an entry begins or ends; ~0 if there is none.
 static u64 next_edge(const struct boot_memory *map, u32 count, u64 from) {

@@ -12,8 +12,6 @@
 #include "kernel/log.h"
 #include "kernel/schedule.h"
 
-#include <basalt/error.h>
-
 #define COM1 0x3f8u
 
 struct console console;

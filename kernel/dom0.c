@@ -28,8 +28,6 @@
 #include "kernel/trace.h"
 
 #include <basalt/boot_info.h>
-#include <basalt/error.h>
-
 #define DOM0_MEMORY_DEFAULT (64 * MIB)
 #define DOM0_MEMORY_MIN     (8 * MIB)
 #define DOM0_WEIGHT         1024u
@@ -56,8 +54,8 @@ static void load_image(const struct boot_module *m, const struct elf_plan *plan,
                        u64 size) {
     memory_zero(base, size);
     for (unsigned i = 0; i < plan->count; i++)
-        copy_to_physical(base.v + plan->segments[i].address, m->base + plan->segments[i].offset,
-                         plan->segments[i].file_size);
+        copy_to_physical(base.v + plan->segments[i].paddr, m->base + plan->segments[i].offset,
+                         plan->segments[i].filesz);
 }
 
 static int give_modules(struct domain *d, const struct boot_params *boot,
@@ -139,7 +137,7 @@ static void fill_info(struct basalt_boot_info *info, const struct domain *d,
         .image_size = ALIGN_UP(plan->size, PAGE_SIZE),
         .event_page = pool_hpa(d->events).v,
         .log_base = kernel_virt_to_hpa(log_ring()).v,
-        .log_size = log_ring_size(),
+        .log_size = ALIGN_UP(sizeof(struct basalt_log) + log_ring()->bytes, PAGE_SIZE),
         .trace_base = kernel_virt_to_hpa(this_cpu()->trace).v,
         .trace_size = TRACE_PAGES * PAGE_SIZE,
         .acpi_root = acpi.root,
@@ -190,51 +188,40 @@ static int furnish(struct domain *d, const struct boot_params *boot, const struc
     return vcpu_set_state(d->vcpus[0], &state);
 }
 
-static int refuse(struct refusal *why, const char *missing, const char *remedy) {
-    *why = (struct refusal){missing, remedy};
-    return -1;
-}
-
 static const char *read_plan(const struct boot_module *m, struct elf_plan *plan) {
     return m->size ? elf_read(slot_map(0, HPA(m->base)), MIN(m->size, PAGE_SIZE), m->size, plan)
                    : "it is empty";
 }
 
-int dom0_build(const struct boot_params *boot, struct refusal *why) {
-    static char text[160];
+void dom0_build(const struct boot_params *boot) {
     struct basalt_domain_config config = {
         .name = "dom0", .weight = DOM0_WEIGHT, .memory_quota = frames_count().total};
     struct elf_plan plan;
     struct domain *d;
 
     if (!boot->module_count)
-        return refuse(why, "there is no dom0: the boot loader gave no module",
-                      "add `module2 /boot/dom0.elf dom0` to the boot entry");
+        refuse("add `module2 /boot/dom0.elf dom0` to the boot entry",
+               "there is no dom0: the boot loader gave no module");
     const char *wrong = read_plan(&boot->modules[0], &plan);
-    if (wrong) {
-        format(text, sizeof(text), "the first module (\"%.32s\") is no usable dom0: %s",
-               boot->modules[0].cmdline, wrong);
-        return refuse(why, text,
-                      "make dom0.elf the first module, and copy it again if it was damaged");
-    }
+    if (wrong)
+        refuse("make dom0.elf the first module, and copy it again if it was damaged",
+               "the first module (\"%.32s\") is no usable dom0: %s", boot->modules[0].cmdline,
+               wrong);
     u64 size = options.dom0_mem ? options.dom0_mem : DOM0_MEMORY_DEFAULT;
     size = ALIGN_UP(MAX(size, MAX(DOM0_MEMORY_MIN, plan.size + 4 * MIB)), SUPERPAGE_SIZE);
     if (domain_create(&config, &d))
-        return refuse(why, "there is too little memory for dom0's structures",
-                      "give the machine more memory");
+        refuse("give the machine more memory", "there is too little memory for dom0's structures");
     hpa_t base = frame_alloc_run(d->owner, size, 4 * GIB);
-    if (base.v == HPA_NONE.v) {
-        format(text, sizeof(text), "there are no %lu MiB of contiguous memory below 4 GiB for dom0",
-               size / MIB);
-        return refuse(why, text, "give the machine more memory, or dom0 less with dom0_mem=");
-    }
+    if (base.v == HPA_NONE.v)
+        refuse("give the machine more memory, or dom0 less with dom0_mem=",
+               "there are no %lu MiB of contiguous memory below 4 GiB for dom0", size / MIB);
     d->identity = true;
     d->tsc_offset = 0; // dom0's clock is the machine's
     load_image(&boot->modules[0], &plan, base, size);
     if (furnish(d, boot, &plan, base, size))
-        return refuse(why, "there is too little memory for dom0's tables and modules",
-                      "give the machine more memory");
+        refuse("give the machine more memory",
+               "there is too little memory for dom0's tables and modules");
     log_info("basalt: dom0: %lu MiB at 0x%lx, image %lu KiB, %u modules", size / MIB, base.v,
              plan.size / KIB, boot->module_count - 1);
-    return domain_control(d, BASALT_OP_RESUME);
+    (void)domain_control(d, BASALT_OP_RESUME);
 }

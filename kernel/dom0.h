@@ -5,8 +5,13 @@
 
 #pragma once
 
-struct boot_params;
-struct refusal;
+#include "arch/types.h"
 
-/// Builds dom0 and makes its vCPU runnable. Returns 0, or -1 with *why filled.
-int dom0_build(const struct boot_params *boot, struct refusal *why);
+struct boot_params;
+
+/// Builds dom0 and makes its vCPU runnable, or refuses to.
+void dom0_build(const struct boot_params *boot);
+
+/// Says what is missing (a format) and what to do about it, and stops the machine.
+noreturn void refuse(const char *remedy, const char *missing, ...)
+    __attribute__((format(printf, 2, 3)));

@@ -19,8 +19,6 @@
 #include "kernel/share.h"
 #include "kernel/trace.h"
 
-#include <basalt/error.h>
-
 #define TEARDOWN_BUDGET 512u // table entries looked at in one step
 
 static struct spinlock domains_lock;
@@ -98,9 +96,16 @@ struct domain *domain_by_id(u32 id) {
     return d && d->id == id ? d : NULL;
 }
 
+static void free_domain(struct domain *d) {
+    domain_uncharge(d, d->charged);
+    frame_kernel_free(d);
+}
+
 int domain_create(const struct basalt_domain_config *config, struct domain **out) {
     struct domain *d = frame_kernel_alloc();
-    int error = -BASALT_ENOMEM;
+    unsigned max_shift = backend_features.second_level_1g   ? 30
+                         : backend_features.second_level_2m ? SUPERPAGE_SHIFT
+                                                            : PAGE_SHIFT;
 
     if (!d)
         return -BASALT_ENOMEM;
@@ -113,16 +118,11 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
     list_init(&d->free_handles);
     list_init(&d->handles);
     list_init(&d->grants);
-    if (!domain_charge(d, PAGE_SIZE)) {
-        frame_kernel_free(d);
-        return -BASALT_ENOSPC;
-    }
-    error = ept_init(&d->ept,
-                     backend_features.second_level_is_ept ? &ept_format_ept : &ept_format_npt,
-                     &ept_allocator, d,
-                     backend_features.second_level_1g   ? 30
-                     : backend_features.second_level_2m ? 21
-                                                        : 12);
+    int error = -BASALT_ENOSPC;
+    if (domain_charge(d, PAGE_SIZE))
+        error = ept_init(&d->ept,
+                         backend_features.second_level_is_ept ? &ept_format_ept : &ept_format_npt,
+                         &ept_allocator, d, max_shift);
     if (!error)
         error = enter_table(d);
     if (!error && !handle_create(d, d, BASALT_RIGHTS_SELF)) {
@@ -130,10 +130,8 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
         error = -BASALT_ENOSPC;
     }
     if (error) {
-        if (d->ept.root)
-            domain_page_free(d, d->ept.root);
-        domain_uncharge(d, PAGE_SIZE);
-        frame_kernel_free(d);
+        domain_page_free(d, d->ept.root);
+        free_domain(d);
         return error;
     }
     trace(BASALT_TRACE_DOMAIN, d->id, 0, 1, 0);
@@ -253,7 +251,6 @@ int domain_destroy(struct domain *d) {
     if (d->charged != PAGE_SIZE)
         log_err("domain: '%s' is gone but %llu bytes were still charged to it", d->name,
                 (unsigned long long)(d->charged - PAGE_SIZE));
-    domain_uncharge(d, d->charged);
-    frame_kernel_free(d);
+    free_domain(d);
     return 0;
 }

@@ -13,6 +13,7 @@
 #include "kernel/list.h"
 
 #include <basalt/domain.h>
+#include <basalt/error.h>
 #include <basalt/event.h>
 #include <basalt/hypercall.h>
 #include <basalt/request.h>
@@ -93,10 +94,6 @@ struct domain {
     struct ept ept;
     u64 quota, charged; // bytes
     u64 io_bitmap;      // physical address of its I/O permission bitmap, 0: none
-    struct {
-        bool active;
-        hpa_t chunk;
-    } populating;
 
     u32 weight, cap;
     u32 vcpu_count;
@@ -157,6 +154,8 @@ void *domain_page_alloc(struct domain *d);
 void domain_page_free(struct domain *d, void *page);
 
 // kernel/memory.c: a domain's physical memory.
+/// Whether there are pages from `gpa` on, `gpa` is page aligned, and none lies beyond what a table can map.
+bool memory_range_ok(gpa_t gpa, u64 pages);
 /// Populates up to `pages` frames from `gpa` on, zeroed; returns the number done (one chunk or 64 frames at most).
 i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags);
 i64 memory_release(struct domain *d, gpa_t gpa, u64 pages);

@@ -20,26 +20,19 @@ struct elf_header {
 };
 SIZE_ASSERT(struct elf_header, 64);
 
-struct program_header {
-    u32 type, flags;
-    u64 offset, vaddr, paddr, filesz, memsz, align;
-};
-SIZE_ASSERT(struct program_header, 56);
-
-static const char *add_segment(const struct program_header *p, u64 file_size,
-                               struct elf_plan *plan) {
+static const char *add_segment(const struct elf_segment *p, u64 file_size, struct elf_plan *plan) {
     if (p->offset > file_size || p->filesz > file_size - p->offset)
         return "it is cut short: a segment reaches beyond the end of the file";
     if (p->filesz > p->memsz || p->memsz > ELF_SIZE_MAX || p->paddr > ELF_SIZE_MAX)
         return "a segment has an impossible size or address";
     for (unsigned i = 0; i < plan->count; i++) {
         const struct elf_segment *s = &plan->segments[i];
-        if (p->paddr < s->address + s->memory_size && s->address < p->paddr + p->memsz)
+        if (p->paddr < s->paddr + s->memsz && s->paddr < p->paddr + p->memsz)
             return "two segments overlap";
     }
     if (plan->count == ELF_SEGMENTS_MAX)
         return "it has too many segments";
-    plan->segments[plan->count++] = (struct elf_segment){p->offset, p->filesz, p->paddr, p->memsz};
+    plan->segments[plan->count++] = *p;
     plan->size = MAX(plan->size, p->paddr + p->memsz);
     return NULL;
 }
@@ -54,13 +47,12 @@ const char *elf_read(const u8 *header, u64 valid, u64 file_size, struct elf_plan
     memcpy(&h, header, sizeof(h));
     if (memcmp(h.ident, "\177ELF\2\1", 6))
         return "it is not a 64-bit ELF file";
-    if (h.machine != EM_X86_64 || h.type != 2 || h.phentsize != sizeof(struct program_header))
+    if (h.machine != EM_X86_64 || h.type != 2 || h.phentsize != sizeof(struct elf_segment))
         return "it is not an x86-64 executable";
-    if (!h.phnum || h.phoff > valid ||
-        (u64)h.phnum * sizeof(struct program_header) > valid - h.phoff)
+    if (!h.phnum || h.phoff > valid || (u64)h.phnum * sizeof(struct elf_segment) > valid - h.phoff)
         return "its program headers are not at the start of the file";
     for (unsigned i = 0; i < h.phnum; i++) {
-        struct program_header p;
+        struct elf_segment p;
         memcpy(&p, header + h.phoff + i * sizeof(p), sizeof(p));
         if (p.type != PT_LOAD || !p.memsz)
             continue;

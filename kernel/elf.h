@@ -9,10 +9,11 @@
 
 #define ELF_SEGMENTS_MAX 8u
 
-struct elf_segment {
-    u64 offset, file_size;    // in the file, bytes
-    u64 address, memory_size; // physical address and size in memory, bytes
+struct elf_segment { // a program header
+    u32 type, flags;
+    u64 offset, vaddr, paddr, filesz, memsz, align;
 };
+SIZE_ASSERT(struct elf_segment, 56);
 
 struct elf_plan {
     struct elf_segment segments[ELF_SEGMENTS_MAX];

@@ -8,8 +8,6 @@
 #include "arch/cpu.h"
 #include "kernel/request.h"
 
-#include <basalt/error.h>
-
 #define DELEGATES_MAX 64u // handles on one domain
 
 static struct handle *entry(struct domain *holder, u32 index) {

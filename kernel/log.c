@@ -26,8 +26,6 @@ struct basalt_log *log_ring(void) {
     return &ring.log;
 }
 
-u64 log_ring_size(void) { return sizeof(ring); }
-
 static void ring_write(const char *text, size_t length) {
     u64 head = ring.log.head;
     for (size_t i = 0; i < length; i++)

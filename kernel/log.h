@@ -27,7 +27,5 @@ void log_write(const char *text, size_t length);
 int format_va(char *buffer, size_t size, const char *text, va_list args);
 int format(char *buffer, size_t size, const char *text, ...) __attribute__((format(printf, 3, 4)));
 
-/// The ring: page aligned, in the kernel's image.
+/// The ring: page aligned, in the kernel's image; nothing else is in its last page.
 struct basalt_log *log_ring(void);
-/// Bytes of it with its header, a multiple of the page size.
-u64 log_ring_size(void);

@@ -9,8 +9,6 @@
 #include "arch/string.h"
 #include "kernel/domain.h"
 
-#include <basalt/error.h>
-
 #define PIECES_PER_CALL  64u
 #define PAGES_ZEROED     512u // in one call, as a superpage
 #define FRAMES_PER_ENTRY 8u   // frames freed for the price of one table entry looked at
@@ -77,13 +75,13 @@ static int promise(struct domain *d, gpa_t gpa, unsigned shift, u32 flags unused
     return ept_set_policy(&d->ept, gpa, shift, EPT_POLICY_POPULATE);
 }
 
-static bool range_ok(gpa_t gpa, u64 pages) {
+bool memory_range_ok(gpa_t gpa, u64 pages) {
     return !(gpa.v & ~PAGE_MASK) && pages && gpa.v < EPT_LIMIT &&
            pages <= (EPT_LIMIT - gpa.v) >> PAGE_SHIFT;
 }
 
 i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags) {
-    if (!range_ok(gpa, pages) || flags & ~(u64)BASALT_POPULATE_LAZY || d->identity)
+    if (!memory_range_ok(gpa, pages) || flags & ~(u64)BASALT_POPULATE_LAZY || d->identity)
         return -BASALT_EINVAL;
     if (flags & BASALT_POPULATE_LAZY)
         return some_pieces(d, gpa, pages, promise, 0);
@@ -126,7 +124,7 @@ static int release(struct domain *d, gpa_t gpa, unsigned shift, u32 flags unused
 }
 
 i64 memory_release(struct domain *d, gpa_t gpa, u64 pages) {
-    return range_ok(gpa, pages) ? some_pieces(d, gpa, pages, release, 0) : -BASALT_EINVAL;
+    return memory_range_ok(gpa, pages) ? some_pieces(d, gpa, pages, release, 0) : -BASALT_EINVAL;
 }
 
 // What windows show: translations, two for each level of a guest's tables and eight for data. One holds as long as

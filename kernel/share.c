@@ -8,15 +8,12 @@
 #include "arch/cpu.h"
 #include "arch/paging.h"
 
-#include <basalt/error.h>
-
 #define PIECES_PER_CALL 32u   // leaves mapped in one call
 #define EXTENT_STEPS    1024u // leaves looked at in one call
 
 i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
                 struct domain *grantee) {
-    if (gpa.v & ~PAGE_MASK || !pages || gpa.v >= EPT_LIMIT ||
-        pages > (EPT_LIMIT - gpa.v) >> PAGE_SHIFT || !(permissions & BASALT_SHARE_READ) ||
+    if (!memory_range_ok(gpa, pages) || !(permissions & BASALT_SHARE_READ) ||
         permissions & ~(u64)(BASALT_SHARE_READ | BASALT_SHARE_WRITE) || owner == grantee ||
         owner->status == BASALT_STATUS_ENDED)
         return -BASALT_EINVAL;

@@ -32,9 +32,14 @@ _Static_assert(sizeof(struct basalt_trace) + TRACE_RECORDS * sizeof(struct basal
 const struct backend *backend;
 struct backend_features backend_features;
 
-noreturn static void refuse(const struct refusal *why) {
-    log_err("basalt: can't go on: %s", why->missing);
-    log_err("basalt: remedy: %s", why->remedy);
+void refuse(const char *remedy, const char *missing, ...) {
+    char text[256];
+    va_list args;
+
+    va_start(args, missing);
+    (void)format_va(text, sizeof(text), missing, args);
+    log_err("basalt: can't go on: %s", text);
+    log_err("basalt: remedy: %s", remedy);
     console_take();
     test_exit(EXIT_REFUSED);
     for (;;)
@@ -90,7 +95,7 @@ noreturn void basalt_start(const struct boot_params *boot) {
 
     backend = choose_backend(&why);
     if (!backend || !page || backend->cpu_on(page, &why))
-        refuse(&why);
+        refuse(why.remedy, "%s", why.missing);
     backend_features.apicv &= !options.noapicv;
     report_features();
     trace_memory.ring.count = TRACE_RECORDS;
@@ -99,8 +104,7 @@ noreturn void basalt_start(const struct boot_params *boot) {
         panic("no memory for the scheduler");
     vcpu_setup();
     interrupts_init();
-    if (dom0_build(boot, &why))
-        refuse(&why);
+    dom0_build(boot);
     struct frames_count f = frames_count();
     log_info("basalt: memory: %lu KiB free of %lu KiB", f.free / KIB, f.total / KIB);
     schedule_loop();

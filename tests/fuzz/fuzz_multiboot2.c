@@ -6,7 +6,7 @@
 
 #include "tests/fuzz/fuzz.h"
 
-#include "boot/multiboot2.h"
+#include "boot/boot.h"
 #include "kernel/log.h"
 
 void log_line(enum log_level level, const char *text, ...) { (void)level, (void)text; }

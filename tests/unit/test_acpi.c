@@ -17,7 +17,7 @@
 
 #include "arch/acpi.h"
 #include "arch/paging.h"
-#include "boot/multiboot2.h"
+#include "boot/boot.h"
 #include "kernel/log.h"
 
 static u8 memory[0x10000]; // of the machine; make_rsdp()'s XSDT is where its RSDT is

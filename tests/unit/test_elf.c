@@ -61,16 +61,16 @@ static void check_plan(const struct elf_plan *plan, u64 size) {
     assert_true(plan->count >= 1 && plan->count <= ELF_SEGMENTS_MAX);
     for (unsigned i = 0; i < plan->count; i++) {
         const struct elf_segment *s = &plan->segments[i];
-        assert_true(s->offset <= size && s->file_size <= size - s->offset);
-        assert_true(s->file_size <= s->memory_size);
-        assert_true(s->address <= LIMIT && s->memory_size <= LIMIT);
-        assert_true(s->address + s->memory_size <= plan->size);
+        assert_true(s->offset <= size && s->filesz <= size - s->offset);
+        assert_true(s->filesz <= s->memsz);
+        assert_true(s->paddr <= LIMIT && s->memsz <= LIMIT);
+        assert_true(s->paddr + s->memsz <= plan->size);
         for (unsigned k = 0; k < i; k++) {
             const struct elf_segment *t = &plan->segments[k];
-            assert_true(s->address + s->memory_size <= t->address ||
-                        t->address + t->memory_size <= s->address);
+            assert_true(s->paddr + s->memsz <= t->paddr ||
+                        t->paddr + t->memsz <= s->paddr);
         }
-        entered |= plan->entry >= s->address && plan->entry < s->address + s->file_size;
+        entered |= plan->entry >= s->paddr && plan->entry < s->paddr + s->filesz;
     }
     assert_true(entered);
 }
@@ -92,8 +92,8 @@ static void test_good(void **state) {
     assert_int_equal(plan.count, 2);
     assert_int_equal(plan.entry, 0x10);
     assert_int_equal(plan.size, 0xb000);
-    assert_true(plan.segments[1].offset == 0x3000 && plan.segments[1].address == 0x2000 &&
-                plan.segments[1].file_size == 0x1234 && plan.segments[1].memory_size == 0x9000);
+    assert_true(plan.segments[1].offset == 0x3000 && plan.segments[1].paddr == 0x2000 &&
+                plan.segments[1].filesz == 0x1234 && plan.segments[1].memsz == 0x9000);
 }
 
 // The headers must be whole, and so must the file. Each prefix stands in a buffer of its own, for the sanitizer.

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "boot/multiboot2.h"
+#include "boot/boot.h"
 #include "kernel/log.h"
 
 static unsigned log_lines;
