@@ -70,10 +70,7 @@ static bool access(struct vcpu *v, struct place p, bool write, u64 *value) {
     }
     if (write && doorbell_ring(v, space, p.address, bytes, *value))
         return true;
-    if (request_send(v, space, p.address, bytes, write, *value))
-        return false;
-    *value = ~0ull; // nobody answers
-    return true;
+    return !request_send(v, space, p.address, bytes, write, value);
 }
 
 // Where the memory operand of a string instruction lies. False: an exception was queued.
@@ -237,7 +234,7 @@ static void single_port(struct vcpu *v, struct exit e, u8 op) {
     u64 value = gpr_read(v, BASALT_RAX, e.bytes, false);
 
     if (!e.write || !doorbell_ring(v, BASALT_SPACE_IO, e.port, e.bytes, value)) {
-        if (request_send(v, BASALT_SPACE_IO, e.port, e.bytes, e.write, value)) {
+        if (request_send(v, BASALT_SPACE_IO, e.port, e.bytes, e.write, &value)) {
             v->io.stage = e.write ? IO_WRITE : IO_READ;
             v->io.insn = (struct insn){.op = op,
                                        .length = e.insn_length,
@@ -247,7 +244,7 @@ static void single_port(struct vcpu *v, struct exit e, u8 op) {
             return;
         }
         if (!e.write)
-            gpr_write(v, BASALT_RAX, e.bytes, false, ~0ull); // nobody answers
+            gpr_write(v, BASALT_RAX, e.bytes, false, value);
     }
     vcpu_skip(v, e.insn_length);
 }

@@ -80,8 +80,8 @@ int guest_msi(struct domain *d, u64 address, u64 data) {
 
 // A level-triggered interrupt ended: as if the vCPU wrote the vector to the IOAPIC itself, it goes on when whoever models
 // that has answered.
-static void level_eoi(struct vcpu *v, u8 vector) {
-    (void)!request_send(v, BASALT_SPACE_MEMORY, IOAPIC_EOI_REGISTER, 4, true, vector);
+static void level_eoi(struct vcpu *v, u64 vector) {
+    (void)!request_send(v, BASALT_SPACE_MEMORY, IOAPIC_EOI_REGISTER, 4, true, &vector);
 }
 
 void handle_apic_eoi(struct vcpu *v, struct exit e) { level_eoi(v, e.vector); }

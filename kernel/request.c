@@ -84,21 +84,35 @@ int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u6
     return 0;
 }
 
+// What the server has published of its registers, if reading the port gives that.
+static bool published(const struct basalt_request_page *page, u64 port, u64 *value) {
+    u32 reg = __atomic_load_n(&page->registers[port % BASALT_REGISTERS], __ATOMIC_RELAXED);
+
+    if ((reg & ~BASALT_REGISTER_VALUE) != (BASALT_REGISTER_VALID | port))
+        return false;
+    *value = (reg & BASALT_REGISTER_VALUE) >> 16;
+    return true;
+}
+
 bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
-                  u64 data) {
+                  u64 *data) {
     struct domain *d = v->domain;
     u64 place = ROUTE(space, address);
     const struct claim *route = find(d, place);
 
+    if (!write)
+        *data = ~0ull;
     if (!covers(d, route, place))
         return false;
     struct request_server *s = &d->servers[route->id];
+    if (!write && bytes == 1 && space == BASALT_SPACE_IO && published(s->page, address, data))
+        return false;
     v->io.server = route->id;
     v->io.waiting = true;
     s->page->slots[v->index] = (struct basalt_request){
         .number = ++v->io.number,
         .address = address,
-        .data = write ? data : 0,
+        .data = write ? *data : 0,
         .space = (u8)space,
         .write = write,
         .bytes = (u8)bytes,
@@ -106,7 +120,7 @@ bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned
     };
     vcpu_block(v, BLOCK_REQUEST);
     v->stats.requests++;
-    trace(BASALT_TRACE_REQUEST, d->id, v->index, address, data);
+    trace(BASALT_TRACE_REQUEST, d->id, v->index, address, *data);
     __atomic_fetch_or(&s->page->pending, BIT(v->index), __ATOMIC_SEQ_CST);
     event_ring(s->domain, s->port);
     return true;

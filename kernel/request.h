@@ -13,9 +13,10 @@
 i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_address);
 must_check int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u64 first,
                              u64 last);
-/// Sends an access to its server and blocks the vCPU. False: nobody claims it (reads give all ones).
+/// Sends an access to its server and blocks the vCPU. False: it is done, a read with *data: what the server has
+/// published, or all ones where nobody claims it.
 must_check bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
-                             bool write, u64 data);
+                             bool write, u64 *data);
 must_check int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 number,
                               u64 data);
 /// `holder` lost its handle on `d`: nothing of `d` may point to it any more. NULL: to nobody, `d` is going.

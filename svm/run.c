@@ -31,10 +31,11 @@ void svm_load(struct cpu_state *cpu) {
     vmcb->nested_cr3 = cpu->second_level.v;
     vmcb->tsc_offset = cpu->tsc_offset;
     vmcb_changed(vmcb, VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_NESTED | VMCB_CLEAN_ASID);
-    if (vmcb->host.cpu != id)
+    if (vmcb->host.cpu != id || !vmcb->host.state.v) {
         vmcb_changed(vmcb, VMCB_CLEAN_KNOWN);
-    vmcb->host.cpu = id;
-    vmcb->host.state = kernel_virt_to_hpa(&host_state[id]);
+        vmcb->host.cpu = id;
+        vmcb->host.state = kernel_virt_to_hpa(&host_state[id]);
+    }
     if (cpu->debug_active)
         write_breakpoints(cpu->dr); // each exit clears DR7, so that they do no harm in the host
 }

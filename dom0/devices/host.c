@@ -107,6 +107,11 @@ void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t numb
     event_last_call(BASALT_HC_REQUEST_ANSWER, server->domain, vcpu, number, data);
 }
 
+void host_server_publish(struct host_server *server, uint16_t port, bool valid, uint8_t value) {
+    uint32_t reg = valid ? BASALT_REGISTER_VALID | (uint32_t)value << 16 | port : 0;
+    __atomic_store_n(&server->page->registers[port % BASALT_REGISTERS], reg, __ATOMIC_RELEASE);
+}
+
 int host_doorbell_bind(uint32_t domain, uint64_t address, uint32_t bytes, void (*ring)(void *),
                        void *context) {
     int port = event_port_alloc(ring, context);

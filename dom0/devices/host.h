@@ -46,6 +46,9 @@ int host_server_route(struct host_server *server, bool memory, uint64_t first, u
 /// Answers a request, at the latest before another handler runs.
 void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t data);
 
+/// From now on the kernel answers reads of one byte from the I/O port with `value`; not `valid`: they come as requests.
+void host_server_publish(struct host_server *server, uint16_t port, bool valid, uint8_t value);
+
 /// Injects an MSI, at the latest before another handler runs.
 void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data);
 

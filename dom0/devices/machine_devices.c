@@ -33,6 +33,11 @@ static void line_set(struct guest_machine *m, uint32_t gsi, bool level) {
 
 static void uart_line(void *m, bool level) { line_set(m, UART_GSI, level); }
 
+static void uart_publish(void *context, unsigned reg, bool valid, uint8_t value) {
+    struct guest_machine *m = context;
+    host_server_publish(&m->server, (uint16_t)(UART_PORT + reg), valid, value);
+}
+
 static void rtc_line(void *m, bool level) { line_set(m, RTC_GSI, level); }
 
 static void sci_line(void *m, bool level) { line_set(m, PM_SCI, level); }
@@ -62,6 +67,7 @@ void machine_platform_init(struct guest_machine *m) {
         .output = machine_console_uart_output,
         .room = machine_console_room,
         .line = uart_line,
+        .publish = uart_publish,
         .context = m,
     };
     uart_reset(&m->uart);

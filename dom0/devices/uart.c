@@ -61,8 +61,24 @@ static uint8_t cause(const struct uart_state *s) {
     return IIR_NONE;
 }
 
+static uint8_t line_status(const struct uart_state *s) {
+    return (uint8_t)(LSR_TRANSMITTER_EMPTY | s->lsr_errors | (s->rx_count ? LSR_READY : 0));
+}
+
+// The two that a driver reads for each character, and before and after each line, that it prints by polling.
+static void publish(struct uart *uart) {
+    const struct uart_state *s = uart->state;
+    uint8_t now[] = {line_status(s), !s->lsr_errors, s->ier, !(s->lcr & LCR_DIVISOR)};
+    if (memcmp(now, uart->published, sizeof(now)) == 0)
+        return;
+    memcpy(uart->published, now, sizeof(now));
+    uart->publish(uart->context, LSR, now[1], now[0]);
+    uart->publish(uart->context, IER, now[3], now[2]);
+}
+
 static void update(struct uart *uart) {
     struct uart_state *s = uart->state;
+    publish(uart);
     bool level = cause(s) != IIR_NONE;
     if (level == s->line)
         return;
@@ -99,6 +115,7 @@ static uint8_t take(struct uart_state *s) {
 void uart_reset(struct uart *uart) {
     memset(uart->state, 0, sizeof(*uart->state));
     uart->state->dll = 12; // 9600 baud
+    publish(uart);
 }
 
 static uint8_t read_received(struct uart *uart) {
@@ -117,8 +134,7 @@ static uint8_t read_identification(struct uart_state *s) {
 }
 
 static uint8_t read_line_status(struct uart_state *s) {
-    uint8_t value =
-        (uint8_t)(LSR_TRANSMITTER_EMPTY | s->lsr_errors | (s->rx_count ? LSR_READY : 0));
+    uint8_t value = line_status(s);
     s->lsr_errors = 0;
     return value;
 }

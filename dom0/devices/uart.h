@@ -20,7 +20,10 @@ struct uart {
     void (*output)(void *context, const char *bytes, size_t length);
     void (*room)(void *context); // the receive FIFO is empty, or a driver has begun to listen
     void (*line)(void *context, bool level); // the interrupt line changed
+    // Reading the register gives `value` and changes nothing, until this says otherwise; not `valid`: it must be asked.
+    void (*publish)(void *context, unsigned reg, bool valid, uint8_t value);
     void *context;
+    uint8_t published[4]; // line status, and whether it is valid; interrupt enable, the same
 };
 
 /// As after power-on.

@@ -2,7 +2,8 @@
 //
 // I/O requests: an access of a guest to an emulated device, answered by the request server to which its address is
 // routed. One slot per vCPU; the vCPU sleeps until BASALT_HC_REQUEST_ANSWER names the request's number. The kernel
-// keeps its own copy: what the server writes here has no effect. Doorbells tie a plain write to an event port.
+// keeps its own copy: what the server writes into a slot has no effect. A register whose reading changes nothing can be
+// published: then its readers don't wait. Doorbells tie a plain write to an event port.
 
 #pragma once
 
@@ -23,9 +24,15 @@ _Static_assert(sizeof(struct basalt_request) == 64, "ABI");
 
 #define BASALT_REQUEST_SLOTS 63
 
+// A published register: the kernel answers reads of one byte from I/O port `port`, routed to the server, with `value`.
+#define BASALT_REGISTERS      8u // the one of `port` stands at index port % 8
+#define BASALT_REGISTER_VALID 0x80000000u
+#define BASALT_REGISTER_VALUE 0x00ff0000u // the port in bits 15:0; all other bits are 0
+
 struct basalt_request_page {
     uint64_t pending; // bit n: slot n has a new request; the server clears it by atomic exchange
-    uint64_t reserved[7];
+    uint32_t registers[BASALT_REGISTERS]; // BASALT_REGISTER_*, written by the server at any time
+    uint64_t reserved[3];
     struct basalt_request slots[BASALT_REQUEST_SLOTS];
 };
 _Static_assert(sizeof(struct basalt_request_page) == 4096, "ABI");

@@ -170,6 +170,11 @@ void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t numb
     fake_answers++;
 }
 
+void host_server_publish(struct host_server *server, uint16_t port, bool valid, uint8_t value) {
+    server->page->registers[port % BASALT_REGISTERS] =
+        valid ? BASALT_REGISTER_VALID | (uint32_t)value << 16 | port : 0;
+}
+
 // ---- interrupts and doorbells ----
 
 struct fake_msi {

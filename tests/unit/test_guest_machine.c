@@ -174,6 +174,7 @@ static void serves_requests_once(void **unused) {
     assert_int_equal(fake_answers, 2);
     assert_int_equal(fake_answer, 1); // SCI_EN
     assert_int_equal(fake_requests.pending, 0);
+    assert_int_equal(fake_requests.registers[0x3fd % 8], BASALT_REGISTER_VALID | 0x6003fd);
     request(1, 2, false, 0x3ff, 1, 0);
     fake_server(fake_server_context);
     assert_int_equal(fake_answer, 0x5a);

@@ -94,6 +94,11 @@ static i64 serve(struct domain *server, u32 *port) {
     return id;
 }
 
+static bool send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
+                 u64 data) {
+    return request_send(v, space, address, bytes, write, &data);
+}
+
 static void test_serve(void **state unused) {
     u64 page;
     u32 port;
@@ -115,13 +120,13 @@ static void test_request_and_answer(void **state unused) {
 
     assert_int_equal(request_route(d, a, ia, IO, 0x60, 0x64), 0);
     assert_int_equal(request_route(d, b, ib, MEM, 0xd0000000, 0xd0000fff), 0);
-    assert_false(request_send(v, IO, 0x5f, 1, false, 0));
-    assert_false(request_send(v, IO, 0x65, 1, false, 0));
-    assert_false(request_send(v, MEM, 0x60, 1, false, 0));
-    assert_false(request_send(v, MEM, 0xd0001000, 1, false, 0));
+    assert_false(send(v, IO, 0x5f, 1, false, 0));
+    assert_false(send(v, IO, 0x65, 1, false, 0));
+    assert_false(send(v, MEM, 0x60, 1, false, 0));
+    assert_false(send(v, MEM, 0xd0001000, 1, false, 0));
     assert_int_equal(v->blocked, 0);
-    assert_true(request_send(v, IO, 0x64, 1, true, 0xfe));
-    assert_true(request_send(w, MEM, 0xd0000ff8, 8, false, 77));
+    assert_true(send(v, IO, 0x64, 1, true, 0xfe));
+    assert_true(send(w, MEM, 0xd0000ff8, 8, false, 77));
     assert_true(rung(a, pa));
     assert_true(rung(b, pb));
     assert_int_equal(v->blocked, BLOCK_REQUEST);
@@ -149,9 +154,51 @@ static void test_request_and_answer(void **state unused) {
     assert_true(v->io.answered && v->io.data == 5);
     assert_int_equal(request_answer(d, a, 0, 1, 5), -BASALT_ENOENT); // once
     assert_int_equal(request_answer(d, b, 2, 1, 9), 0);
-    assert_true(request_send(v, IO, 0x60, 4, false, 0));
+    assert_true(send(v, IO, 0x60, 4, false, 0));
     assert_int_equal(d->servers[ia].page->slots[0].number, 2);
     assert_int_equal(v->stats.requests, 2);
+}
+
+// What a server has published is read without it, and that only: byte reads of that very port, routed to it.
+static void test_published_registers(void **state unused) {
+    const u32 reg = BASALT_REGISTER_VALID | 0x600000 | 0x3fd;
+    u32 pa, pb;
+    struct vcpu *v = d->vcpus[0];
+    u64 ia = (u64)serve(a, &pa), ib = (u64)serve(b, &pb), data = 1;
+    u32 *registers = d->servers[ia].page->registers;
+
+    assert_int_equal(request_route(d, a, ia, IO, 0x3f8, 0x3ff), 0);
+    assert_int_equal(request_route(d, b, ib, IO, 0x2f8, 0x2ff), 0);
+    assert_int_equal(request_route(d, a, ia, MEM, 0x3f8, 0x3ff), 0);
+    registers[5] = d->servers[ib].page->registers[5] = reg;
+    assert_false(request_send(v, IO, 0x3fd, 1, false, &data));
+    assert_int_equal(data, 0x60);
+    assert_false(v->io.waiting || v->blocked || rung(a, pa));
+    assert_false(request_send(v, IO, 0x35d, 1, false, &data)); // claimed by nobody
+    assert_true(data == ~0ull);
+    const struct {
+        u64 address;
+        u32 reg;
+        enum basalt_space space;
+        u8 bytes, write;
+    } asked[] = {
+        {0x3fd, reg, IO, 1, 1},
+        {0x3fd, reg, IO, 2, 0},
+        {0x3fd, reg, IO, 4, 0},
+        {0x3fd, reg, MEM, 1, 0},
+        {0x2fd, reg, IO, 1, 0},
+        {0x3fc, reg, IO, 1, 0},
+        {0x3fd, reg ^ BASALT_REGISTER_VALID, IO, 1, 0},
+        {0x3fd, reg | BIT(24), IO, 1, 0},
+        {0x3fd, ~0u, IO, 1, 0},
+        {0x3fd, 0, IO, 1, 0},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(asked); i++) {
+        registers[5] = asked[i].reg;
+        assert_true(send(v, asked[i].space, asked[i].address, asked[i].bytes, asked[i].write, 3));
+        struct domain *server = v->io.server == ia ? a : b;
+        assert_int_equal(request_answer(d, server, 0, v->io.number, 0), 0);
+    }
 }
 
 // The server goes: its virtual processors wait for nobody, nobody else may answer, its routes are free.
@@ -161,7 +208,7 @@ static void test_server_goes(void **state unused) {
     u64 ia = (u64)serve(a, &pa);
 
     assert_int_equal(request_route(d, a, ia, IO, 0x60, 0x64), 0);
-    assert_true(request_send(v, IO, 0x64, 1, true, 0xfe));
+    assert_true(send(v, IO, 0x64, 1, true, 0xfe));
     u64 number = v->io.number;
     host_destroy(a);
     a = NULL;
@@ -171,7 +218,7 @@ static void test_server_goes(void **state unused) {
     u64 ib = (u64)serve(b, &pb);
     assert_int_equal(ib, ia); // the same place
     assert_int_equal(request_answer(d, b, 0, number, 5), -BASALT_ENOENT);
-    assert_false(request_send(v, IO, 0x64, 1, false, 0));         // it did not ask for these ports
+    assert_false(send(v, IO, 0x64, 1, false, 0));                 // it did not ask for these ports
     assert_int_equal(request_route(d, b, ib, IO, 0x62, 0x6f), 0); // but can
 }
 
@@ -185,7 +232,7 @@ static void test_routes_of_the_dead(void **state unused) {
     host_destroy(a);
     a = NULL;
     assert_int_equal(request_route(d, b, ib, MEM, 0xfed00000, 0xfed00fff), 0);
-    assert_true(request_send(d->vcpus[1], MEM, 0xfed00000, 4, false, 0));
+    assert_true(send(d->vcpus[1], MEM, 0xfed00000, 4, false, 0));
     assert_true(rung(b, pb));
     assert_int_equal(request_answer(d, b, 1, 1, 0), 0);
 }
@@ -260,7 +307,7 @@ static void test_routes_model(void **state unused) {
         for (u32 i = 1; i < count; i++)
             assert_true(d->claims[i - 1].last < d->claims[i].first);
         u64 probe = host_random() % PORTS, where = host_random() % 2;
-        bool sent = request_send(v, (enum basalt_space)where, probe, 1, false, 0);
+        bool sent = send(v, (enum basalt_space)where, probe, 1, false, 0);
         assert_int_equal(sent, owner[where][probe] != 0);
         if (sent) {
             assert_int_equal(v->io.server, ids[owner[where][probe] - 1]);
@@ -431,6 +478,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_serve),
         TEST(test_request_and_answer),
+        TEST(test_published_registers),
         TEST(test_server_goes),
         TEST(test_routes_of_the_dead),
         TEST(test_route_arguments),
