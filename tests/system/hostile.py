@@ -6,9 +6,11 @@ byte (Arena.check)."""
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
 from conftest import PROMPT, TOP, hello_config, memory, shell, to_console, to_dom0
+from machine import PATIENCE
 
 GUESTS = TOP / "tests/guest"
 CFLAGS = ("-O2 -std=gnu17 -Wall -Wextra -Wshadow -Winit-self -Wno-array-bounds -Werror -ffreestanding -fno-strict-aliasing -fno-pic -fno-pie -mgeneral-regs-only "
@@ -24,7 +26,7 @@ def build(folder):
     for bits in (32, 64):
         out = Path(folder) / f"h{bits}.elf"
         sources = [GUESTS / "lib/start.S", GUESTS / "lib/guest.c",
-                   *(path for path in sorted(GUESTS.glob("*/*.c")) if "lib/guest.h" in path.read_text())]
+                   *(path for path in sorted(GUESTS.glob("*/*.[cS]")) if "lib/guest.h" in path.read_text())]
         subprocess.run(["gcc", f"-m{bits}", *CFLAGS, f"-Wl,-T,{GUESTS}/lib/guest.ld", "-o", out, *sources], check=True, cwd=TOP)
         built[f"h{bits}"] = out
     return built
@@ -119,6 +121,27 @@ class Arena:
         shell(machine, f"sleep {seconds}", timeout=60 * self.patience)
         shell(machine, f"destroy {name}", timeout=120)
         self.check(f"{name}: {line}", share)
+
+
+    def crowd(self, lines, rounds=3, within=10):
+        """Runs attacks that never end in several guests at once ({guest: line}). Meanwhile dom0's shell and the neighbour's
+        console must answer, each time within so many seconds."""
+        machine = self.machine
+        for name, line in lines.items():
+            self.start(name)
+            machine.sendline(line)
+            machine.expect(rf"^{line.split()[0]}: goes", timeout=60 * self.patience)
+            to_dom0(machine)
+        for _ in range(rounds):
+            began = time.monotonic()
+            said = shell(machine, "list", timeout=120)
+            assert all(re.search(rf"^ *{name} .*running", said, re.M) for name in lines), said
+            self.neighbour()
+            took = time.monotonic() - began
+            assert took < within * self.patience * PATIENCE, f"{lines}: the consoles took {took:.0f} s to answer"
+        for name in lines:
+            shell(machine, f"destroy {name}", timeout=120)
+        self.check(f"{lines}")
 
 
 def arena_image(image, elves, **parameters):

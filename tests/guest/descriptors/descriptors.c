@@ -2,7 +2,8 @@
 //
 // descriptors [COUNT] [SEED]: segment descriptors and interrupt gates of random bits, loaded into every segment register,
 // LDTR and TR, looked at, and gone through by INT, so that faults come from within the delivery of events; then IDTs and
-// GDTs with limits that cut entries. Exceptions only; task gates are left to `deaths`.
+// GDTs with limits that cut entries, and (32-bit code) string I/O through segments of every type at their limits, which
+// the kernel has to heed where it emulates. Exceptions only; task gates are left to `deaths`.
 
 #include "../lib/guest.h"
 
@@ -24,6 +25,68 @@ static void load(u32 selector) {
     asm volatile(GUARD("verw %w0") : : "r"(selector) : "memory");
     restore_segments();
 }
+
+#ifndef __x86_64__
+// Whether a code or data segment of this type may be written there.
+static bool may_write(u32 type, bool big, u32 limit, u32 offset, u32 bytes) {
+    u32 last = offset + bytes - 1;
+
+    if ((type & 8) || !(type & 2) || last < offset)
+        return false;
+    return type & 4 ? offset > limit && last <= (big ? 0xffffffff : 0xffff) : last <= limit;
+}
+
+static void in_string(u32 bytes, u32 offset) {
+    const word port = 0x80; // reads as ones
+    if (bytes == 1)
+        asm volatile(GUARD("insb") : "+D"(offset) : "d"(port) : "memory");
+    else if (bytes == 2)
+        asm volatile(GUARD("insw") : "+D"(offset) : "d"(port) : "memory");
+    else
+        asm volatile(GUARD("insl") : "+D"(offset) : "d"(port) : "memory");
+}
+
+// INS to `offset` of a segment whose base makes that an address of a buffer.
+static void write_at(u32 type, bool big, u32 limit, u32 offset, u32 bytes) {
+    static u8 buffer[32];
+    u32 base = (u32)buffer + 8 - offset, *descriptor = (u32 *)(gdt + SPARE);
+
+    descriptor[0] = base << 16 | (limit & 0xffff);
+    descriptor[1] = (base & 0xff000000) | (big ? 0x400000 : 0) | (limit & 0xf0000) | 0x9000 |
+                    type << 8 | (base >> 16 & 0xff);
+    memset(buffer, 0, sizeof(buffer));
+    asm volatile(GUARD("mov %0, %%es") : : "r"(SPARE) : "memory");
+    bool loaded = trap_vector < 0, may = may_write(type, big, limit, offset, bytes);
+    if (loaded)
+        in_string(bytes, offset);
+    restore_segments();
+    if (!loaded)
+        return;
+    for (u32 i = 0; i < sizeof(buffer); i++) {
+        u8 expected = may && i >= 8 && i < 8 + bytes ? 0xff : 0;
+        if (buffer[i] != expected)
+            fail("INS of %u to %x of a segment of type %x, limit %x: byte %u is %x", bytes, offset,
+                 type, limit, i, buffer[i]);
+    }
+    if (may ? trap_vector >= 0 : trap_vector != 13)
+        fail("INS of %u to %x of a segment of type %x, limit %x: vector %u", bytes, offset, type,
+             limit, (u32)trap_vector);
+}
+
+static void at_limits(void) {
+    static const u32 limits[] = {0, 3, 0x7fff, 0xffff, 0xfffff};
+
+    for (u32 type = 0; type < 16; type++)
+        for (u32 big = 0; big < 2; big++)
+            for (u32 i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
+                for (u32 bytes = 1; bytes <= 4; bytes *= 2) {
+                    for (u32 offset = limits[i] - 4; offset != limits[i] + 6; offset++)
+                        write_at(type, big, limits[i], offset, bytes);
+                    write_at(type, big, limits[i], 0xfffe, bytes);
+                    write_at(type, big, limits[i], 0xfffffffe, bytes);
+                }
+}
+#endif
 
 ATTACK(descriptors) {
     u32 rounds = (u32)ARGUMENT(0, 2000), delivered = 0;
@@ -76,5 +139,8 @@ ATTACK(descriptors) {
             fail("INT behind the IDT's limit: %u", (u32)trap_vector);
         asm volatile("lidt %0" : : "m"(whole));
     }
+#ifndef __x86_64__
+    at_limits();
+#endif
     print("descriptors: %u interrupts delivered\n", delivered);
 }

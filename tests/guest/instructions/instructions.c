@@ -73,7 +73,8 @@ static void put(u8 *at, const u8 *bytes, unsigned length) {
         at[i] = bytes[i];
 }
 
-// The instruction with `count` prefixes so that `before` of its bytes are before the page's end; then RET.
+// The instruction with `count` prefixes so that `before` of its bytes are before the page's end, and the others, then RET,
+// in the page that is mapped behind it. Physically there lies one full of INT3.
 static unsigned place(const struct sample *s, unsigned count, u8 prefix, unsigned before) {
     u8 code[40];
 
@@ -81,7 +82,10 @@ static unsigned place(const struct sample *s, unsigned count, u8 prefix, unsigne
         code[i] = prefix;
     memcpy(code + count, s->bytes, s->length);
     code[count + s->length] = 0xc3;
-    put(pages + PAGE - before, code, count + s->length + 1u);
+    unsigned length = count + s->length + 1u;
+    put(pages + PAGE - before, code, before < length ? before : length);
+    if (before < length)
+        put(pages + 2 * PAGE, code + before, length - before);
     return count + s->length;
 }
 
@@ -91,7 +95,8 @@ static void across_pages(const struct sample *s) {
     static unsigned turn;
     u8 *fine = fine_map(0, (word)pages, 7);
 
-    fine_map(2, (word)pages + 2 * PAGE, 7);
+    memset(pages + PAGE, 0xcc, PAGE);
+    fine_map(2, (word)data, 7);
     for (unsigned total = s->length; total <= 17;
          total += total == s->length + 1u && total < 14 ? 14 - total : 1) {
         u8 prefix = prefixes[turn++ % (sizeof(word) == 8 ? 12 : 11)];
@@ -99,7 +104,7 @@ static void across_pages(const struct sample *s) {
         for (unsigned before = 1; before <= total + 1;
              before += before + 1 < total ? (total + 2) / 3 : 1) {
             place(s, count, prefix, before);
-            fine_map(1, (word)pages + PAGE, 7);
+            fine_map(1, (word)pages + 2 * PAGE, 7);
             int vector = call(fine + PAGE - before);
             bool harmless = s->plain && (prefix < 0x40 || !count) && prefix != 0xf0;
             if (harmless && (total <= 15 ? vector >= 0 : vector != 13))

@@ -159,7 +159,7 @@ void trap(struct frame *f) {
             apic_write(0xb0, 0);
         return;
     }
-    if (user_return && (f->cs & 3)) { // back from CPL 3
+    if (user_return && (f->cs & 3 || f->flags & 0x20000)) { // back from CPL 3, or virtual-8086 mode
         user_result = (unsigned)f->error << 8 | vector;
         f->ip = (word)user_came_back;
         f->cs = CODE;

@@ -189,6 +189,12 @@ user_came_back:
 #else
 common:
     pusha
+    testb $2, 50(%esp)          // from virtual-8086 mode: without segments
+    jz 1f
+    mov $DATA, %eax
+    mov %eax, %ds
+    mov %eax, %es
+1:
     push %esp
     cld
     call trap
