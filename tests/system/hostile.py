@@ -135,7 +135,7 @@ class Arena:
         for _ in range(rounds):
             began = time.monotonic()
             said = shell(machine, "list", timeout=120)
-            assert all(re.search(rf"^ *{name} .*running", said, re.M) for name in lines), said
+            assert all(re.search(rf"^ *\d+ +{name} +running", said, re.M) for name in lines), said
             self.neighbour()
             took = time.monotonic() - began
             assert took < within * self.patience * PATIENCE, f"{lines}: the consoles took {took:.0f} s to answer"
@@ -145,7 +145,8 @@ class Arena:
 
 
 def arena_image(image, elves, **parameters):
-    guests = {"big": config("big", 64, memory="160M", disk=None), "h32": config("h32", 32), "h64": config("h64", 64),
+    guests = {"big": config("big", 64, memory="160M", disk=None),
+              "h32": config("h32", 32), "h64": config("h64", 64, disk="module:disk2.img"),
               "neighbour": config("neighbour", 64, "neighbour", vcpus=1, disk=None)}
-    modules = [(path, name) for name, path in elves.items()]
-    return image(linux=False, guests=guests, modules=[*modules, (b"\0" * 65536, "disk.img")], **parameters)
+    modules = [*((path, name) for name, path in elves.items()), *((b"\0" * 65536, name) for name in ("disk.img", "disk2.img"))]
+    return image(linux=False, guests=guests, modules=modules, **parameters)

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A hostile dom0: linked with dom0's start.S and dom0.ld in dom0's place. It holds the machine's handle and makes domains, to
+// call the kernel with random, extreme and nearly right arguments for whatever these handles allow. The kernel trusts dom0
+// with the machine, so that calls are left out which the machine itself would not survive: RESET, PCI_WRITE (DMA, power),
+// and MEMORY_RELEASE of its own memory, where this program is. After each round everything is given back, and the machine
+// must have what it had after the first: to a few pages (its own tables grow) of what is charged to domains, and to two chunks
+// of 2 MiB of what is free, since the kernel's own frames come and go by chunks. "seed=N", "calls=N" and "rounds=N" are on its
+// command line.
+
+#include <basalt/boot_info.h>
+#include <basalt/domain.h>
+#include <basalt/error.h>
+#include <basalt/hypercall.h>
+#include <basalt/request.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint32_t u32;
+typedef int64_t i64;
+typedef uint64_t u64;
+
+#define PAGE  4096u
+#define AREA  (16u << 20) // behind the image: what it points the kernel to
+#define PORTS 4096u
+#define MOST  64u // shares looked for
+#define SLACK (4u << 20)
+
+static u64 seed, area, kinds; // kinds: of calls that have succeeded, a bit each
+static u32 uart;
+static u64 known[16]; // what calls returned last: handles, shares, ports, servers
+
+// ---- printing ----
+
+static void put(char c) {
+    uint8_t status = 0;
+
+    while (!(status & 0x20)) // its transmitter is busy
+        __asm__ volatile("inb %w1, %0" : "=a"(status) : "d"(uart + 5));
+    __asm__ volatile("outb %0, %w1" : : "a"(c), "d"(uart));
+}
+
+static void print(const char *text, u64 number) {
+    char digits[20];
+    unsigned count = 0;
+
+    while (*text)
+        put(*text++);
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    while (count)
+        put(digits[--count]);
+}
+
+// ---- calls ----
+
+static i64 call(u64 number, const u64 a[6], u64 *second) {
+    register u64 r10 __asm__("r10") = a[3];
+    register u64 r8 __asm__("r8") = a[4];
+    register u64 r9 __asm__("r9") = a[5];
+    u64 rdx = a[2];
+    i64 result;
+
+    __asm__ volatile("call hypercall_insn"
+                     : "=a"(result), "+d"(rdx)
+                     : "a"(number), "D"(a[0]), "S"(a[1]), "r"(r10), "r"(r8), "r"(r9)
+                     : "memory", "cc");
+    if (second)
+        *second = rdx;
+    return result;
+}
+
+static i64 call2(u64 number, u64 first, u64 other) {
+    return call(number, (const u64[6]){first, other}, NULL);
+}
+
+static u64 random64(void) {
+    seed ^= seed >> 12;
+    seed ^= seed << 25;
+    seed ^= seed >> 27;
+    return seed * 0x2545f4914f6cdd1dull;
+}
+
+static u64 argument(void) {
+    static const u64 extreme[] = {0,          ~0ull,      1ull << 63, ~0ull >> 1,
+                                  0xffffffff, 0xfee00000, 0x80000000, 0xffff800000000000ull};
+    u64 r = random64(), more = r >> 8;
+
+    switch (r & 15) {
+    case 0 ... 5: return more & 7;
+    case 6 ... 8: return more & 0x7f;
+    case 9: return (more & 0xff) * PAGE;
+    case 10: return known[more & 15];
+    case 11 ... 12: return area + (more & 0x3f) * (more & 0x40 ? PAGE : 8);
+    case 13: return extreme[more & 7];
+    case 14: return 1ull << (more & 63);
+    default: return random64();
+    }
+}
+
+// What IN arguments point to: a configuration or a state that may be taken, with something else in a place or two.
+static void prepare(u64 number) {
+    struct basalt_domain_config *config = (void *)area;
+    struct basalt_vcpu_state *vcpu = (void *)area;
+    struct basalt_doorbell *bell = (void *)area;
+    u64 *words = (u64 *)area;
+
+    for (u32 i = 0; i < 64; i++)
+        words[i] = 0;
+    if (number == BASALT_HC_DOMAIN_CREATE) {
+        config->name[0] = 'x';
+        config->memory_quota = (random64() & 0x3ff) * PAGE;
+        config->weight = 256;
+    } else if (number == BASALT_HC_DOORBELL_BIND || number == BASALT_HC_DOORBELL_UNBIND) {
+        bell->space = random64() & 1;
+        bell->bytes = 1u << (random64() & 3);
+        bell->address = (random64() & 7) * PAGE;
+        bell->port = (u32)(random64() & 15 ? known[random64() & 15] : random64());
+    } else if (number == BASALT_HC_VCPU_SET) {
+        vcpu->rflags = 2;
+        vcpu->cr0 = 0x10 | (random64() & 0x80000001);
+        vcpu->dr6 = 0xffff0ff0, vcpu->dr7 = 0x400;
+        for (u32 i = 0; i < 8; i++)
+            vcpu->segments[i] = (struct basalt_segment){.limit = 0xffff, .attributes = 0x93};
+        vcpu->segments[BASALT_CS].attributes = 0x9b;
+        vcpu->segments[BASALT_LDTR].attributes = 0x82;
+        vcpu->segments[BASALT_TR].attributes = 0x8b;
+    }
+    for (u32 i = random64() & 1 ? (u32)random64() & 3 : 0; i; i--)
+        words[random64() & 63] = argument();
+}
+
+static bool left_out(u64 number, const u64 a[6]) {
+    if (number == BASALT_HC_BLOCK) // until something comes: nothing may
+        return true;
+    return number == BASALT_HC_RESET || number == BASALT_HC_PCI_WRITE ||
+           (number == BASALT_HC_MEMORY_RELEASE && a[0] == BASALT_HANDLE_SELF);
+}
+
+// Calls that take a structure find it at the area's beginning, those on the machine its handle, as a rule.
+static void nearly_right(u64 number, u64 a[6]) {
+    u64 r = random64();
+
+    switch (number) {
+    case BASALT_HC_DOMAIN_CREATE: a[0] = BASALT_HANDLE_MACHINE, a[1] = area; break;
+    case BASALT_HC_VCPU_SET: a[1] = 0, a[2] = area; break;
+    case BASALT_HC_DOORBELL_BIND:
+    case BASALT_HC_DOORBELL_UNBIND: a[1] = area; break;
+    case BASALT_HC_PCI_READ:
+    case BASALT_HC_IRQ_BIND_MSI:
+    case BASALT_HC_IRQ_BIND_LINE:
+        a[0] = BASALT_HANDLE_MACHINE;
+        a[1] = r & 1 ? r >> 8 & 0xff : BASALT_IRQ_ISA + (r >> 8 & 15);
+        break;
+    case BASALT_HC_SHARE_GRANT: // of a guest's memory, to itself
+        a[2] = r & 3, a[3] = r >> 8 & 3, a[4] = BASALT_HANDLE_SELF;
+        break;
+    case BASALT_HC_SHARE_MAP: a[1] = r & 7 ? BASALT_SHARE_IDENTITY : a[1]; break;
+    default: break;
+    }
+}
+
+static u32 one_call(void) {
+    u64 number = BASALT_HC_BASE + random64() % (BASALT_HC_END - BASALT_HC_BASE + 2), a[6];
+    bool ends = number == BASALT_HC_DOMAIN_DESTROY || number == BASALT_HC_PORT_FREE;
+
+    if (ends && random64() & 7)
+        number = BASALT_HC_DOMAIN_CREATE; // else hardly anything would be there for long
+    prepare(number);
+    for (u32 i = 0; i < 6; i++)
+        a[i] = argument();
+    if (random64() & 7)
+        nearly_right(number, a);
+    i64 result = left_out(number, a) ? -1 : call(number, a, NULL);
+    if (result < 0)
+        return 0;
+    kinds |= 1ull << (number - BASALT_HC_BASE);
+    if (number == BASALT_HC_DOMAIN_CREATE || number == BASALT_HC_SHARE_GRANT ||
+        number == BASALT_HC_PORT_ALLOC || number == BASALT_HC_REQUEST_SERVE)
+        known[random64() & 15] = (u64)result;
+    return 1;
+}
+
+// ---- giving back ----
+
+static void until_done(u64 number, u64 first) {
+    while (call2(number, first, 0) == -BASALT_EINTR)
+        ;
+}
+
+static void give_back(void) {
+    u64 rights, cursor = BASALT_HANDLE_MACHINE + 1;
+
+    for (i64 handle;
+         (handle = call(BASALT_HC_HANDLE_NEXT, (const u64[6]){cursor}, &rights)) >= 0;) {
+        until_done(BASALT_HC_DOMAIN_DESTROY, (u64)handle);
+        cursor = (u64)handle + 1;
+    }
+    for (u64 share = 0; share < MOST; share++)
+        until_done(BASALT_HC_SHARE_END, share);
+    call2(BASALT_HC_TIMER_SET, 0, 1);
+    for (u64 port = 1; port < PORTS; port++)
+        call2(BASALT_HC_PORT_FREE, port, 0);
+}
+
+static u64 option(const char *text, const char *name, u64 otherwise) {
+    for (; *text; text++) {
+        u32 i = 0;
+        while (name[i] && text[i] == name[i])
+            i++;
+        if (name[i])
+            continue;
+        u64 value = 0;
+        for (text += i; *text >= '0' && *text <= '9'; text++)
+            value = value * 10 + (u64)(*text - '0');
+        return value;
+    }
+    return otherwise;
+}
+
+static void report(u64 succeeded) {
+    static u64 first_free, first_charged;
+    const struct basalt_memory_info *info = (void *)area;
+
+    if (call2(BASALT_HC_MEMORY_INFO, BASALT_HANDLE_MACHINE, area) < 0)
+        print("\r\nprivileged: FAILED: no memory information ", 0);
+    print("\r\nprivileged: calls that succeeded: ", succeeded);
+    print(", bytes free: ", info->free);
+    print(", charged: ", info->domains);
+    if (!first_free)
+        first_free = info->free, first_charged = info->domains;
+    if (info->free + SLACK < first_free || info->domains > first_charged + 16 * PAGE)
+        print("\r\nprivileged: FAILED: bytes lost: ", first_free - info->free);
+}
+
+void dom0_entry(struct basalt_boot_info *info, u64 load_address);
+void dom0_entry(struct basalt_boot_info *info, u64 load_address) {
+    u64 calls = option(info->cmdline, "calls=", 10000),
+        rounds = option(info->cmdline, "rounds=", 4);
+
+    uart = info->console_port;
+    area = load_address + AREA;
+    seed = option(info->cmdline, "seed=", 0);
+    seed = seed ? seed : __builtin_ia32_rdtsc() | 1;
+    print("\r\nprivileged: seed ", seed);
+    for (u64 round = 0; round < rounds; round++) {
+        u64 succeeded = 0;
+        for (u64 i = 0; i < calls; i++)
+            succeeded += one_call();
+        give_back();
+        report(succeeded);
+    }
+    print("\r\nprivileged: kinds of calls that succeeded: ", (u64)__builtin_popcountll(kinds));
+    print(", without success ", ~kinds & ((1ull << (BASALT_HC_END - BASALT_HC_BASE)) - 1));
+    print("\r\nprivileged: done ", rounds);
+    for (;;)
+        call2(BASALT_HC_BLOCK, 0, 0);
+}

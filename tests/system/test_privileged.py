@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hostile dom0 (tests/guest/privileged) calls the kernel with all the rights that there are: the kernel must go on, and no frame
+be lost."""
+
+import re
+import subprocess
+
+import pytest
+from conftest import TOP
+from hostile import CORRUPTION
+
+CFLAGS = ("-O2 -std=gnu17 -Wall -Wextra -Wshadow -Wconversion -Werror -ffreestanding -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone "
+          "-mgeneral-regs-only -mpopcnt -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -nostdlib -static -no-pie -Iinclude "
+          "-Wl,--build-id=none,-z,noexecstack,-z,max-page-size=4096,-T,dom0/dom0.ld").split()
+
+
+@pytest.fixture
+def start(image, tmp_path):
+    """start(machine fixture, options, ...) -> a machine with the hostile dom0."""
+    def make(kind, options, **parameters):
+        elf = tmp_path / "privileged.elf"
+        subprocess.run(["gcc", *CFLAGS, "-o", elf, "dom0/start/start.S", "tests/guest/privileged/privileged.c"], check=True, cwd=TOP)
+        return kind(image(linux=False, dom0=options, dom0_elf=elf), **parameters)
+    return make
+
+
+def check(machine, timeout):
+    machine.expect(r"^privileged: done", timeout)
+    text = machine.text
+    bad = re.search(CORRUPTION, text, re.M) or re.search(r"^privileged: FAILED.*$", text, re.M)
+    assert not bad, bad[0]
+    succeeded = [int(n) for n in re.findall(r"^privileged: calls that succeeded: (\d+)", text, re.M)]
+    assert min(succeeded) > 100, f"hardly a call succeeded: {succeeded}"
+
+
+def test_privileged_on_qemu(qemu, start):
+    check(start(qemu, "calls=10000 rounds=10", memory="256M"), timeout=100)
+
+
+@pytest.mark.bochs
+def test_privileged_on_bochs(bochs, start):
+    check(start(bochs, "calls=5000 rounds=4", cpu="corei7_haswell_4770", memory=256), timeout=100)
+
+
+@pytest.mark.long
+def test_privileged_long(qemu, start):
+    check(start(qemu, "calls=1000000 rounds=10", memory="256M"), timeout=3000)
