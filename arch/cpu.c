@@ -133,12 +133,10 @@ static void load_tables(struct cpu *cpu) {
     wrmsr(MSR_FS_BASE, 0);
 }
 
-int cpu_alloc_stacks(struct cpu *cpu) {
+void cpu_alloc_stacks(struct cpu *cpu) {
     cpu->stack_top = stack_alloc(KERNEL_STACK_PAGES);
-    bool all = cpu->stack_top;
     for (unsigned i = 0; i < TRAP_STACKS; i++)
-        all &= (cpu->tss.ist[i] = stack_alloc(TRAP_STACK_PAGES)) != 0;
-    return all ? 0 : -1;
+        cpu->tss.ist[i] = stack_alloc(TRAP_STACK_PAGES);
 }
 
 static void report_features(const char *what, bool found) {

@@ -64,7 +64,6 @@ struct cpu {
     struct basalt_trace *trace; // the kernel's trace ring of this CPU
     void *scheduler;            // the kernel's business
     // Paging of this CPU
-    hpa_t root;               // top-level table
     u64 *slot_table;          // last-level table of the slot window
     u64 slot_page[SLOTS_MAX]; // page number that each slot maps, ~0: none
     u32 slots_used;           // bit per slot that maps something
@@ -84,9 +83,8 @@ static inline struct cpu *this_cpu(void) {
 /// Fills cpu_features and gives the boot CPU its descriptor tables, control registers and trap
 /// handlers.
 void cpu_init(void);
-/// Gives `cpu` a kernel stack and trap stacks with guard pages. Returns -1 when out of frames. Boot
-/// or another CPU.
-must_check int cpu_alloc_stacks(struct cpu *cpu);
+/// Gives `cpu` a kernel stack and trap stacks with guard pages. Before frames_init().
+void cpu_alloc_stacks(struct cpu *cpu);
 struct cpu *cpu_boot(void);
 
 /// Lets pending interrupts in, for one instant.

@@ -19,7 +19,6 @@ extern char __boot_start[], __boot_end[], __kernel_start[], __kernel_end[];
 
 static struct boot_params *boot;
 static u64 chunk_next, chunk_end;
-static bool paging_is_up;
 
 static void early_reserve(u64 base, u64 end) {
     if (memory_map_take(boot, base, end))
@@ -45,16 +44,11 @@ static u64 find_chunk(void) {
     panic("no 2 MiB of free memory below 4 GiB");
 }
 
-static void map_chunk(u64 chunk) {
-    int error = map_kernel(POOL_BASE + chunk, HPA(chunk), SUPERPAGE_SIZE, MAP_WRITE);
-    assert(!error, "REFILL frames are left");
-}
-
 static void next_chunk(void) {
     u64 chunk = find_chunk();
     early_reserve(chunk, chunk + SUPERPAGE_SIZE);
-    if (paging_is_up)
-        map_chunk(chunk);
+    if (chunk_end) // paging_init() maps the first one
+        map_at_boot(POOL_BASE + chunk, HPA(chunk), SUPERPAGE_SIZE, MAP_WRITE);
     chunk_next = chunk;
     chunk_end = chunk + SUPERPAGE_SIZE;
 }
@@ -70,11 +64,6 @@ hpa_t early_frame(void) {
     chunk_next += PAGE_SIZE;
     memset(pool_ptr(frame), 0, PAGE_SIZE);
     return frame;
-}
-
-void early_map_pool(void) {
-    map_chunk(chunk_end - SUPERPAGE_SIZE);
-    paging_is_up = true;
 }
 
 void early_rest(u64 *base, u64 *end) {

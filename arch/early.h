@@ -14,8 +14,5 @@ struct boot_params;
 void early_init(struct boot_params *params);
 /// Takes one zeroed frame of RAM below 4 GiB, in the pool window. Panics when there is none.
 hpa_t early_frame(void);
-/// Maps the chunk that frames come from in the pool window of tables under construction; later ones
-/// are at once.
-void early_map_pool(void);
 /// The frames that are left of the chunk that frames come from, all mapped in the pool window. None may be taken after.
 void early_rest(u64 *base, u64 *end);

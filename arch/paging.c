@@ -37,8 +37,8 @@ static u64 *entry_at(u64 *table, u64 va, unsigned level) {
 
 // The entry of `va` at *level, or at a higher one, which is then in *level, where a large page maps it
 // or a table is missing (and could not be made).
-static u64 *walk(hpa_t root, u64 va, unsigned *level, bool create) {
-    u64 *table = pool_ptr(root);
+static u64 *walk(u64 va, unsigned *level, bool create) {
+    u64 *table = pool_ptr(kernel_root);
     for (unsigned l = TOP_LEVEL;; l--) {
         u64 *entry = entry_at(table, va, l);
         hpa_t frame = l > *level && create && !*entry ? frame_source() : HPA_NONE;
@@ -68,7 +68,7 @@ int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags) {
         bool large = !(flags & MAP_SMALL) && (va | pa.v) % SUPERPAGE_SIZE == 0 &&
                      bytes >= SUPERPAGE_SIZE;
         unsigned wanted = large ? 2 : 1, level = wanted;
-        u64 step = span(wanted), *entry = walk(kernel_root, va, &level, true);
+        u64 step = span(wanted), *entry = walk(va, &level, true);
         if (level != wanted || *entry & PTE_PRESENT)
             return -1;
         *entry = pa.v | pte_flags(flags) | (large ? PTE_LARGE : 0);
@@ -82,7 +82,7 @@ int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags) {
 void unmap_kernel(u64 va, u64 bytes) {
     for (u64 end = va + bytes, step; va < end; va += step) {
         unsigned level = 1;
-        u64 *entry = walk(kernel_root, va, &level, false);
+        u64 *entry = walk(va, &level, false);
         step = span(level) - va % span(level);
         *entry = 0;
         invlpg((void *)va);
@@ -91,7 +91,7 @@ void unmap_kernel(u64 va, u64 bytes) {
 
 hpa_t kernel_virt_to_hpa(const void *p) {
     unsigned level = 1;
-    u64 entry = *walk(kernel_root, (u64)p, &level, false), offset_mask = span(level) - 1;
+    u64 entry = *walk((u64)p, &level, false), offset_mask = span(level) - 1;
     return entry & PTE_PRESENT ? HPA((entry & PTE_ADDRESS & ~offset_mask) | ((u64)p & offset_mask))
                                : HPA_NONE;
 }
@@ -107,59 +107,38 @@ void *device_map(hpa_t pa, u64 bytes, unsigned flags) {
     return map_kernel(va, HPA(base), end - base, flags) ? NULL : (u8 *)va + (pa.v - base);
 }
 
+void map_at_boot(u64 va, hpa_t pa, u64 bytes, unsigned flags) {
+    int error = map_kernel(va, pa, bytes, flags);
+    assert(!error, "early_frame() never fails");
+}
+
 u64 stack_alloc(unsigned pages) {
     u64 base = stack_next + PAGE_SIZE; // the guard page
     stack_next = base + pages * PAGE_SIZE;
-    for (u64 va = base; va < stack_next; va += PAGE_SIZE) {
-        hpa_t frame = frame_source();
-        if (frame.v == HPA_NONE.v || map_kernel(va, frame, PAGE_SIZE, MAP_WRITE))
-            return 0;
-    }
+    for (u64 va = base; va < stack_next; va += PAGE_SIZE)
+        map_at_boot(va, early_frame(), PAGE_SIZE, MAP_WRITE);
     return stack_next;
 }
 
 static void map_image(const char *start, const char *end, unsigned flags) {
     hpa_t pa = HPA((u64)start - KERNEL_BASE);
-    int error = map_kernel((u64)start, pa, (u64)(end - start), flags | MAP_SMALL);
-    assert(!error, "early_frame() never fails");
+    map_at_boot((u64)start, pa, (u64)(end - start), flags | MAP_SMALL);
 }
 
-// Makes the top-level entries that all CPUs will share.
-static void make_top(u64 base, u64 bytes) {
-    for (u64 offset = 0; offset < bytes; offset += span(TOP_LEVEL)) {
-        unsigned level = TOP_LEVEL - 1;
-        (void)walk(kernel_root, base + offset, &level, true);
-    }
-}
-
-int paging_init_cpu(struct cpu *cpu) {
-    hpa_t root = cpu == cpu_boot() ? kernel_root : frame_source();
-    if (root.v == HPA_NONE.v)
-        return -1;
-    memmove(pool_ptr(root), pool_ptr(kernel_root), PAGE_SIZE);
-    *entry_at(pool_ptr(root), SLOT_BASE, TOP_LEVEL) = 0;
+void paging_init(void) {
+    struct cpu *cpu = cpu_boot();
     unsigned level = 1;
-    cpu->root = root;
-    cpu->slot_table = walk(root, SLOT_BASE, &level, true);
-    memset(cpu->slot_page, 0xff, sizeof(cpu->slot_page));
-    return level == 1 ? 0 : -1;
-}
 
-void paging_init(u64 ram_end) {
     kernel_root = early_frame();
+    hpa_t chunk = HPA(ALIGN_DOWN(kernel_root.v, SUPERPAGE_SIZE));
+    map_at_boot((u64)pool_ptr(chunk), chunk, SUPERPAGE_SIZE, MAP_WRITE); // the first one
     map_image(__text_start, __text_end, MAP_EXEC);
     map_image(__rodata_start, __rodata_end, MAP_READ);
     map_image(__data_start, __bss_end, MAP_WRITE);
-    make_top(POOL_BASE, MAX(ram_end, 4 * GIB));
-    make_top(FRAME_TABLE_BASE, 2 * span(TOP_LEVEL));
-    make_top(DEVICE_BASE, span(TOP_LEVEL));
-    make_top(STACK_BASE, span(TOP_LEVEL));
-    early_map_pool();
-    bool ready = !paging_init_cpu(cpu_boot());
-    assert(ready, "early_frame() never fails");
-    write_cr3(cpu_boot()->root.v);
-    ready = !cpu_alloc_stacks(cpu_boot());
-    assert(ready, "early_frame() never fails");
+    cpu->slot_table = walk(SLOT_BASE, &level, true);
+    memset(cpu->slot_page, 0xff, sizeof(cpu->slot_page));
+    write_cr3(kernel_root.v);
+    cpu_alloc_stacks(cpu);
 }
 
 void *slot_map(unsigned slot, hpa_t pa) {

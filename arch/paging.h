@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The kernel's own page tables. Invariant: nothing is writable and executable; every stack has an
-// unmapped page below it; guest memory is mapped in CPU-local slots only. The top-level entries of
-// all windows but the slots' exist from boot on and are the same on every CPU. Follows the SDM,
-// "Paging".
+// unmapped page below it; guest memory is mapped in CPU-local slots only. Follows the SDM, "Paging".
 //
 //   0xffff8000_00000000  POOL         kernel frames: POOL_BASE + physical address
 //   0xffff9000_00000000  FRAME_TABLE  one array of frame descriptors
@@ -45,13 +43,8 @@
 // PAT entries 0..5: WB, WT, UC-, UC, WC, WP (6, 7: UC-, UC).
 #define PAT_VALUE 0x0007050100070406ull
 
-struct cpu;
-
-/// Builds the kernel's tables for a machine whose RAM ends at `ram_end` and moves to them; the
-/// identity map is gone afterwards.
-void paging_init(u64 ram_end);
-/// Gives `cpu` a top-level table and slots of its own. Returns -1 when out of frames.
-must_check int paging_init_cpu(struct cpu *cpu);
+/// Builds the kernel's tables and moves to them; the identity map is gone afterwards.
+void paging_init(void);
 /// From now on frames for tables come from `alloc` (zeroed or not; HPA_NONE when there is none; in
 /// the pool window).
 void paging_set_frame_source(hpa_t (*alloc)(void));
@@ -60,12 +53,14 @@ void paging_set_frame_source(hpa_t (*alloc)(void));
 /// 0, or -1 when out of frames for tables (a part may then be mapped) or when something is mapped
 /// there.
 must_check int map_kernel(u64 va, hpa_t pa, u64 bytes, unsigned flags);
+/// The same before frames_init(), when it can't fail.
+void map_at_boot(u64 va, hpa_t pa, u64 bytes, unsigned flags);
 /// Unmaps what map_kernel() mapped, in the same pieces. Tables stay.
 void unmap_kernel(u64 va, u64 bytes);
 /// Maps device registers or firmware memory at a fresh address in the device window, never
 /// unmapped. `pa` need not be aligned. NULL when out of frames.
 void *device_map(hpa_t pa, u64 bytes, unsigned flags);
-/// A stack of `pages` with an unmapped page below. Returns its top, 0 when out of frames.
+/// A stack of `pages` with an unmapped page below. Returns its top. Before frames_init().
 u64 stack_alloc(unsigned pages);
 /// Where a kernel address (any window) is in physical memory; HPA_NONE if it is not mapped.
 hpa_t kernel_virt_to_hpa(const void *va);

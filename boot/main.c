@@ -62,7 +62,7 @@ void kernel_main(u32 magic, u64 multiboot_info) {
         panic("the boot loader's information can't be used: boot with GRUB's `multiboot2` command");
     panic_show_previous();
     report();
-    early_init(&params);         // what memory is taken
-    paging_init(params.ram_end); // own tables; the low 4 GiB are gone
+    early_init(&params); // what memory is taken
+    paging_init();       // own tables; the low 4 GiB are gone
     cpu_call_on_stack(cpu_boot()->stack_top, boot_rest, NULL);
 }

@@ -274,9 +274,8 @@ struct frames_count frames_count(void) {
 
 static void map_table(const void *table, u64 bytes) {
     for (u64 va = (u64)table & PAGE_MASK; va < (u64)table + bytes; va += PAGE_SIZE)
-        if (kernel_virt_to_hpa((void *)va).v == HPA_NONE.v &&
-            map_kernel(va, early_frame(), PAGE_SIZE, MAP_WRITE))
-            panic("no memory for the frame table");
+        if (kernel_virt_to_hpa((void *)va).v == HPA_NONE.v)
+            map_at_boot(va, early_frame(), PAGE_SIZE, MAP_WRITE);
 }
 
 // A chunk with some RAM begins as one of which all frames are taken.

@@ -38,6 +38,8 @@ static inline hpa_t pool_hpa(const void *p) { return HPA((u64)((const u8 *)p - h
 static inline void *slot_map(unsigned slot unused, hpa_t pa) { return pool_ptr(pa); }
 static inline void slots_clear(void) { host_cpu.slot_changes++; }
 static inline hpa_t kernel_virt_to_hpa(const void *va unused) { return HPA(0); }
+static inline void map_at_boot(u64 va unused, hpa_t pa unused, u64 bytes unused,
+                               unsigned flags unused) {}
 static inline void unmap_kernel(u64 va unused, u64 bytes unused) {}
 static inline void paging_set_frame_source(hpa_t (*alloc)(void) unused) {}
 
