@@ -25,11 +25,12 @@ struct pci_bar {
 
 struct pci_function {
     u16 bdf;              // bus 15:8, device 7:3, function 2:0
-    u16 msix_count;       // messages that MSI-X can have, 0: none
+    u16 msix_count;       // messages that MSI-X can have, 0: none, or its table is nowhere
     u8 header_type;       // without the multi-function bit
     u8 msi_cap, msix_cap; // offsets, 0: none
     u32 gsi;              // of its INTx line; ~0: none
     struct pci_bar bars[6];
+    u64 msix_address;        // of the table
     volatile u8 *msix_table; // mapped at the first use
     void *owner;             // the kernel's business
 };

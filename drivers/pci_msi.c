@@ -47,14 +47,16 @@ static void change(const struct pci_function *f, u8 cap, u32 set, u32 clear) {
     pci_write(f->bdf, cap + CONTROL, 2, (control & ~clear) | set);
 }
 
-// Where the table is; 0 if it lies outside its BAR.
-static u64 msix_table_address(const struct pci_function *f) {
+// One that is not inside a memory BAR is no table.
+static void find_msix_table(struct pci_function *f) {
     u32 where = pci_read(f->bdf, f->msix_cap + MSIX_TABLE, 4);
     u32 index = where & 7, offset = where & ~7u;
-    if (index >= 6 || f->bars[index].io || !f->bars[index].base)
-        return 0;
-    u64 end = (u64)offset + f->msix_count * MSIX_ENTRY;
-    return end <= f->bars[index].size ? f->bars[index].base + offset : 0;
+    u32 count = (pci_read(f->bdf, f->msix_cap + CONTROL, 2) & MSIX_COUNT) + 1;
+    if (index >= 6 || f->bars[index].io || !f->bars[index].base ||
+        (u64)offset + count * MSIX_ENTRY > f->bars[index].size)
+        return;
+    f->msix_count = (u16)count;
+    f->msix_address = f->bars[index].base + offset;
 }
 
 void pci_msi_disable(struct pci_function *f) {
@@ -68,9 +70,7 @@ void pci_msi_probe(struct pci_function *f) {
     f->msi_cap = find_capability(f->bdf, CAP_MSI);
     f->msix_cap = find_capability(f->bdf, CAP_MSIX);
     if (f->msix_cap)
-        f->msix_count = (u16)((pci_read(f->bdf, f->msix_cap + CONTROL, 2) & MSIX_COUNT) + 1);
-    if (f->msix_cap && !msix_table_address(f))
-        f->msix_count = 0;
+        find_msix_table(f);
     pci_msi_disable(f);
 }
 
@@ -78,7 +78,7 @@ void pci_msi_probe(struct pci_function *f) {
 static bool msix_on(struct pci_function *f) {
     u64 bytes = f->msix_count * MSIX_ENTRY;
     if (!f->msix_table)
-        f->msix_table = device_map(HPA(msix_table_address(f)), bytes, MAP_WRITE | MAP_UC);
+        f->msix_table = device_map(HPA(f->msix_address), bytes, MAP_WRITE | MAP_UC);
     if (!f->msix_table)
         return false;
     if (pci_read(f->bdf, f->msix_cap + CONTROL, 2) & MSIX_ENABLE)

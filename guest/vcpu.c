@@ -19,9 +19,6 @@
 #define VPIDS               65536u
 #define TIMER_PERIOD_MIN_US 100u // between two expiries of a periodic local APIC timer
 
-static u64 vpids_used[VPIDS / 64] = {1}; // VPID 0 is the host's
-static u32 vpid_hint;
-
 void vcpu_setup(void) {
     u64 capabilities = 0;
 
@@ -31,22 +28,10 @@ void vcpu_setup(void) {
     cpuid_setup(xstate_mask, capabilities, cpuid_count);
 }
 
-static u16 vpid_alloc(void) {
-    for (u32 i = 0; i < VPIDS / 64; i++) {
-        u32 word = (vpid_hint + i) % (VPIDS / 64);
-        if (vpids_used[word] == ~0ull)
-            continue;
-        unsigned bit = (unsigned)__builtin_ctzll(~vpids_used[word]);
-        vpids_used[word] |= BIT(bit);
-        vpid_hint = word;
-        return (u16)(word * 64 + bit);
-    }
-    return 0;
-}
-
-static void vpid_free(u16 vpid) {
-    if (vpid)
-        vpids_used[vpid / 64] &= ~BIT(vpid % 64);
+// Cached translations have the root of the nested tables as a tag too: within a domain VPIDs must differ, between
+// domains it is only better that they do. 0 is the host's.
+static u16 vpid_of(const struct domain *d, u64 index) {
+    return (u16)(1 + (d->slot * BASALT_VCPUS_MAX + index) % (VPIDS - 1));
 }
 
 static void free_pages(struct domain *d, struct vcpu *v) {
@@ -119,7 +104,7 @@ int vcpu_create(struct domain *d, u64 index) {
     struct vcpu *v = domain_page_alloc(d);
     if (!v)
         return -BASALT_ENOSPC;
-    if (!alloc_pages(d, v) || (backend_features.vpid && !(v->cpu.tag = vpid_alloc()))) {
+    if (!alloc_pages(d, v)) {
         free_pages(d, v);
         return -BASALT_ENOSPC;
     }
@@ -136,6 +121,7 @@ int vcpu_create(struct domain *d, u64 index) {
     v->cpu.tsc_offset = d->tsc_offset;
     v->lapic_timer.expire = lapic_timer_expired;
     vlapic_init(&v->lapic, v->lapic.page, v->index, index == 0);
+    v->cpu.tag = backend_features.vpid ? vpid_of(d, index) : 0;
     if (backend_features.apicv)
         v->cpu.virtual_apic = pool_hpa(v->lapic.page);
     msr_init(&v->msrs);
@@ -151,8 +137,6 @@ void vcpu_destroy(struct vcpu *v) {
     struct domain *d = v->domain;
 
     schedule_forget(v);
-    if (backend_features.vpid)
-        vpid_free(v->cpu.tag);
     d->run_tsc += v->stats.run_tsc;
     for (unsigned i = 0; i < BASALT_EXIT_COUNT; i++)
         d->exits += v->stats.exits[i];

@@ -55,13 +55,9 @@ static struct pci_function *owned(const struct domain *d, u64 bdf) {
     return fn && fn->owner == d ? fn : NULL;
 }
 
-// Whether the page of BAR number `bar` at `page` holds a part of the function's MSI-X table, which only the kernel writes.
-static bool holds_msix_table(const struct pci_function *fn, unsigned bar, u64 page) {
-    if (!fn->msix_cap)
-        return false;
-    u32 where = pci_read(fn->bdf, fn->msix_cap + 4u, 4); // BAR number in bits 2:0, offset above
-    u64 first = fn->bars[bar].base + (where & ~7u), last = first + fn->msix_count * 16u - 1;
-    return (where & 7) == bar && page <= last && page + PAGE_SIZE > first;
+// Whether the page holds a part of the function's MSI-X table, which only the kernel writes.
+static bool holds_msix_table(const struct pci_function *fn, u64 page) {
+    return page < fn->msix_address + fn->msix_count * 16u && page + PAGE_SIZE > fn->msix_address;
 }
 
 int device_assign(struct domain *d, unsigned function) {
@@ -77,7 +73,7 @@ int device_assign(struct domain *d, unsigned function) {
             continue;
         for (; base < end;
              base += PAGE_SIZE) { // small BARs may share a page with another function's
-            u32 write = holds_msix_table(fn, i, base) ? 0 : EPT_WRITE;
+            u32 write = holds_msix_table(fn, base) ? 0 : EPT_WRITE;
             int error =
                 memory_map_identity(d, HPA(base), PAGE_SIZE, EPT_READ | write | EPT_UNCACHED);
             if (error && error != -BASALT_EEXIST)
