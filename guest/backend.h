@@ -110,8 +110,6 @@ struct cpu_state {
     struct event queued; // event to deliver at the next entry
 };
 
-enum { GDTR = BASALT_TR + 1, IDTR };
-
 enum backend_register { // CR0, CR4, EFER as the guest sees them
     REG_CR0,
     REG_CR2,
@@ -172,7 +170,7 @@ struct backend {
 
     u64 (*read)(struct cpu_state *cpu, enum backend_register reg);
     void (*write)(struct cpu_state *cpu, enum backend_register reg, u64 value);
-    /// `index`: enum basalt_segment_index, GDTR or IDTR; of these two only base and limit mean something.
+    /// `index`: enum basalt_segment_index.
     struct basalt_segment (*read_segment)(struct cpu_state *cpu, unsigned index);
     void (*write_segment)(struct cpu_state *cpu, unsigned index,
                           const struct basalt_segment *segment);

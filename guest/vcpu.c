@@ -148,7 +148,8 @@ void vcpu_destroy(struct vcpu *v) {
 static bool state_legal(const struct basalt_vcpu_state *s) {
     bool paging = s->cr0 & CR0_PG, long_mode = s->efer & EFER_LME;
 
-    return !(s->cr0 >> 32) && !(s->cr4 & ~guest_cpuid.cr4) &&
+    return !((s->segments[BASALT_GDTR].limit | s->segments[BASALT_IDTR].limit) >> 16) &&
+           !(s->cr0 >> 32) && !(s->cr4 & ~guest_cpuid.cr4) &&
            !(s->efer & ~(guest_cpuid.efer | EFER_LMA)) && s->cr8 <= 15 && s->activity <= 2 &&
            (!paging || s->cr0 & CR0_PE) && (!(paging && long_mode) || s->cr4 & CR4_PAE);
 }
@@ -166,10 +167,6 @@ static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     backend->write(c, REG_DR7, s->dr7 ? s->dr7 : 0x400);
     for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
         backend->write_segment(c, i, &s->segments[i]);
-    backend->write_segment(c, GDTR,
-                           &(struct basalt_segment){.base = s->gdt_base, .limit = s->gdt_limit});
-    backend->write_segment(c, IDTR,
-                           &(struct basalt_segment){.base = s->idt_base, .limit = s->idt_limit});
     memcpy(c->gprs, s->gprs, sizeof(c->gprs));
     c->rip = s->rip;
     c->rflags = s->rflags | 2;
@@ -213,12 +210,6 @@ void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *s) {
     memcpy(s->gprs, c->gprs, sizeof(s->gprs));
     for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
         s->segments[i] = backend->read_segment(c, i);
-    struct basalt_segment gdt = backend->read_segment(c, GDTR),
-                          idt = backend->read_segment(c, IDTR);
-    s->gdt_base = gdt.base;
-    s->gdt_limit = (u16)gdt.limit;
-    s->idt_base = idt.base;
-    s->idt_limit = (u16)idt.limit;
     return_cpu(v, loaded);
 }
 

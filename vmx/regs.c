@@ -124,7 +124,7 @@ static void init_segments(void) {
     // Read/write data, and code, accessed; LDT; busy TSS
     static const u8 attributes[] = {0x93, 0x9b, 0x93, 0x93, 0x93, 0x93, 0x82, 0x8b, 0, 0};
 
-    for (unsigned i = BASALT_ES; i <= IDTR; i++) {
+    for (unsigned i = BASALT_ES; i <= BASALT_IDTR; i++) {
         struct basalt_segment s = {.limit = 0xffff, .attributes = attributes[i]};
 
         if (i == BASALT_CS) {

@@ -270,7 +270,7 @@ bool loader_state_64(struct loader_plan *plan, u64 entry) {
     s->cr3 = cr3;
     s->cr4 = CR4_PAE;
     s->efer = EFER_LME | EFER_LMA;
-    s->gdt_base = gdt_gpa;
-    s->gdt_limit = sizeof(descriptors) - 1;
+    s->segments[BASALT_GDTR].base = gdt_gpa;
+    s->segments[BASALT_GDTR].limit = sizeof(descriptors) - 1;
     return true;
 }

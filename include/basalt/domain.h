@@ -95,6 +95,9 @@ enum basalt_segment_index { // as instructions encode them
     BASALT_GS,
     BASALT_LDTR,
     BASALT_TR,
+    BASALT_GDTR, // of these two only base and limit mean something
+    BASALT_IDTR,
+    BASALT_SEGMENTS
 };
 
 struct basalt_vcpu_state {
@@ -102,13 +105,11 @@ struct basalt_vcpu_state {
     uint64_t rip, rflags;
     uint64_t cr0, cr2, cr3, cr4, cr8, efer;
     uint64_t dr6, dr7;
-    struct basalt_segment segments[8];
-    uint64_t gdt_base, idt_base;
-    uint16_t gdt_limit, idt_limit;
+    struct basalt_segment segments[BASALT_SEGMENTS];
     uint32_t activity; // 0: runs, 1: halted, 2: waits for INIT/SIPI
-    uint64_t reserved[5];
+    uint32_t reserved[3];
 };
-_Static_assert(sizeof(struct basalt_vcpu_state) == 128 + 80 + 8 * 24 + 16 + 8 + 40, "ABI");
+_Static_assert(sizeof(struct basalt_vcpu_state) == 128 + 80 + 10 * 24 + 16, "ABI");
 
 #define BASALT_EXIT_KINDS 48
 

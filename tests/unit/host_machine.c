@@ -245,12 +245,12 @@ static void fake_write(struct cpu_state *cpu, enum backend_register reg, u64 val
     *register_of(cpu, reg) = value;
 }
 static struct basalt_segment fake_read_segment(struct cpu_state *cpu, unsigned index) {
-    assert_true(index <= IDTR);
+    assert_true(index <= BASALT_IDTR);
     return only_loaded(cpu)->segments[index];
 }
 static void fake_write_segment(struct cpu_state *cpu, unsigned index,
                                const struct basalt_segment *segment) {
-    assert_true(index <= IDTR);
+    assert_true(index <= BASALT_IDTR);
     only_loaded(cpu)->segments[index] = *segment;
 }
 static bool fake_access_msr(struct cpu_state *cpu, u32 msr unused, bool write, u64 *value) {

@@ -16,7 +16,7 @@
 // What the fake backend keeps of one virtual processor.
 struct host_vcpu {
     u64 registers[REG_PDPTE3 + 1]; // CR0, CR4 and EFER are in struct cpu_state
-    struct basalt_segment segments[IDTR + 1];
+    struct basalt_segment segments[BASALT_IDTR + 1];
     u32 cpl;
     bool no_interrupt, no_nmi;
     bool irq_window, nmi_window, intercept_dr;

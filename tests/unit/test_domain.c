@@ -314,8 +314,8 @@ static void test_vcpu_state(void **state unused) {
                                                  .limit = (u32)host_random(),
                                                  .selector = 8,
                                                  .attributes = 0xc093};
-    in.gdt_base = 0x1000;
-    in.idt_limit = 0xfff;
+    in.segments[BASALT_GDTR].base = 0x1000;
+    in.segments[BASALT_IDTR].limit = 0xfff;
     assert_int_equal(vcpu_create(d, 0), 0);
     struct vcpu *v = d->vcpus[0];
     assert_true(v->blocked & BLOCK_NEW);
@@ -336,6 +336,9 @@ static void test_vcpu_state(void **state unused) {
     assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
     bad = in;
     bad.cr8 = 16;
+    assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    bad = in;
+    bad.segments[BASALT_IDTR].limit = 0x10000;
     assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
     assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
     assert_int_equal(v->blocked, 0);

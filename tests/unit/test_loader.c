@@ -200,8 +200,8 @@ static void test_identity_tables(void **state) {
         assert_int_equal(pde & 0x83, 0x83);
         assert_int_equal((pde & ~0x1fffffull) | (address & 0x1fffff), address);
     }
-    assert_int_equal(at64(plan.state.gdt_base + 0x10), 0x00af9b000000ffffull);
-    assert_int_equal(plan.state.gdt_limit, 31);
+    assert_int_equal(at64(plan.state.segments[BASALT_GDTR].base + 0x10), 0x00af9b000000ffffull);
+    assert_int_equal(plan.state.segments[BASALT_GDTR].limit, 31);
 }
 
 static void test_linux_refused(void **state) {

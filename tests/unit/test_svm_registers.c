@@ -108,7 +108,7 @@ static void test_plain_registers(void **state) {
     svm_write(&cpu, REG_DR6, DR6_FIXED | BIT(14));
     assert_int_equal(svm_read(&cpu, REG_DR6), DR6_FIXED | BIT(14));
     assert_int_equal(svm_read(&cpu, REG_PDPTE0), 0);
-    for (unsigned index = GDTR; index <= IDTR; index++) {
+    for (unsigned index = BASALT_GDTR; index <= BASALT_IDTR; index++) {
         struct basalt_segment table = {.base = 0x1000 * index, .limit = 0xff * index};
         svm_write_segment(&cpu, index, &table);
         table = svm_read_segment(&cpu, index);

@@ -107,7 +107,7 @@ static void test_plain_registers(void **state) {
     vmx_write(cpu, REG_DR7, ~0ull);
     assert_int_equal(vmx_read(cpu, REG_DR7) >> 32, 0);
     valid();
-    for (unsigned index = GDTR; index <= IDTR; index++) {
+    for (unsigned index = BASALT_GDTR; index <= BASALT_IDTR; index++) {
         struct basalt_segment table = {.base = 0x1000 * index, .limit = 0xff * index};
         vmx_write_segment(cpu, index, &table);
         table = vmx_read_segment(cpu, index);
