@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A virtual processor: the backend's state, the local APIC, and what it waits for. It runs when nothing blocks it.
-// Owned by one CPU (its runqueue's) at a time; `blocked` is changed with that CPU's runqueue lock held.
+// Owned by one CPU (its runqueue's) at a time; `blocked` is changed by that CPU only.
 
 #pragma once
 

@@ -3,7 +3,7 @@
 // A domain: a physical address space, virtual processors and what hangs on them. Everything that the kernel holds for
 // it is charged to its quota. Invariant: a domain is found through the domain table or a handle only; both
 // references are gone before its pages are freed. Lock order: domains_lock, then domain locks (one at a time, but for
-// shares: owner before grantee by number), then the runqueue's, then frames_lock, then the log's.
+// shares: owner before grantee by number), then frames_lock, then the log's.
 
 #pragma once
 

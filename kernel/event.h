@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Event ports: one bit each in a page that the domain scans, and a wake-up of its vCPU 0. Ringing takes constant time
-// and may be done from any CPU, with any lock but a runqueue's held.
+// and may be done with any lock held.
 
 #pragma once
 

@@ -120,7 +120,7 @@ bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned
     };
     vcpu_block(v, BLOCK_REQUEST);
     v->stats.requests++;
-    trace(BASALT_TRACE_REQUEST, d->id, v->index, address, *data);
+    trace_from(v->trace_source, BASALT_TRACE_REQUEST, address, *data);
     __atomic_fetch_or(&s->page->pending, BIT(v->index), __ATOMIC_SEQ_CST);
     event_ring(s->domain, s->port);
     return true;

@@ -33,13 +33,11 @@ int schedule_init(void) {
 void vcpu_block(struct vcpu *v, u32 reason) {
     struct runqueue *q = this_queue();
 
-    spin_lock(&q->lock);
     v->blocked |= reason;
     if (q->current == v)
         q->resched = true;
     else
         sched_remove(&q->queue, &v->sched);
-    spin_unlock(&q->lock);
 }
 
 // Someone else waits now: the current vCPU leaves at once, or at the end of its slice.
@@ -55,7 +53,6 @@ void vcpu_unblock(struct vcpu *v, u32 reason) {
 
     if (!(v->blocked & reason))
         return;
-    spin_lock(&q->lock);
     v->blocked &= ~reason;
     if (!v->blocked && q->current != v) {
         v->stats.wakeups++;
@@ -63,8 +60,7 @@ void vcpu_unblock(struct vcpu *v, u32 reason) {
         if (q->current && !q->resched)
             limit_current(q);
     }
-    spin_unlock(&q->lock);
-    trace(BASALT_TRACE_WAKE, v->domain->id, v->index, reason, v->blocked);
+    trace_from(v->trace_source, BASALT_TRACE_WAKE, reason, v->blocked);
 }
 
 static void cap_expired(struct timer *timer) {
@@ -73,9 +69,9 @@ static void cap_expired(struct timer *timer) {
 
 // Takes the vCPU, which ran for `ran` ticks, off the CPU, and puts it back into the queue if it can go on.
 static void put_back(struct runqueue *q, struct vcpu *v, u64 ran, u64 now) {
-    v->stats.run_tsc += ran;
-    spin_lock(&q->lock);
     u64 until = sched_charge(&q->queue, &v->sched, ran, now);
+
+    v->stats.run_tsc += ran;
     q->current = NULL;
     if (until) {
         v->blocked |= BLOCK_CAP;
@@ -84,7 +80,6 @@ static void put_back(struct runqueue *q, struct vcpu *v, u64 ran, u64 now) {
     }
     if (!v->blocked)
         sched_requeue(&q->queue, &v->sched);
-    spin_unlock(&q->lock);
 }
 
 static void unload(struct runqueue *q) {
@@ -112,15 +107,13 @@ static void load(struct runqueue *q, struct vcpu *v) {
     xstate_enter(v->xcr0);
     q->loaded = v;
     this_cpu()->vcpu = v;
-    trace(BASALT_TRACE_SWITCH, v->domain->id, v->index, v->sched.vtime, 0);
+    trace_from(v->trace_source, BASALT_TRACE_SWITCH, v->sched.vtime, 0);
 }
 
 void schedule_forget(struct vcpu *v) {
     struct runqueue *q = this_queue();
 
-    spin_lock(&q->lock);
     sched_remove(&q->queue, &v->sched);
-    spin_unlock(&q->lock);
     timer_cancel(&q->timers, &v->lapic_timer);
     timer_cancel(&q->timers, &v->cap_timer);
     timer_cancel(&q->timers, &v->event_timer);
@@ -166,13 +159,12 @@ void schedule_catch_up(u64 now) {
 }
 
 static struct vcpu *pick(struct runqueue *q, u64 now) {
-    spin_lock(&q->lock);
     struct sched_entity *e = sched_pick(&q->queue);
+
     q->current = e ? container_of(e, struct vcpu, sched) : NULL;
     bool limited = e && (q->queue.count || e->cap); // a cap holds for who runs alone, too
     q->slice_end = limited ? now + sched_slice(&q->queue, e) : ~0ull;
     q->resched = false;
-    spin_unlock(&q->lock);
     return q->current;
 }
 

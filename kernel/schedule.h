@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The scheduler's mechanism: a runqueue per CPU around the policy of policy.h, timers, and the loop in which a CPU
-// spends its life. A vCPU belongs to one runqueue; its `blocked` and its place in the queue change under that queue's
-// lock. There is one CPU for now; nothing here assumes it but this_queue() in vcpu_block/unblock.
+// spends its life. A vCPU belongs to one runqueue. Invariant: only its own CPU touches a runqueue, and the `blocked` of
+// its vCPUs, with interrupts off: no lock. There is one CPU for now; others will have to send it a message to block or unblock.
 
 #pragma once
 
 #include "arch/cpu.h"
-#include "arch/spinlock.h"
 #include "guest/vcpu.h"
 
 struct runqueue {
-    struct spinlock lock;
     struct sched_queue queue;
     struct timer_queue timers;
     struct vcpu *current; // running or about to; NULL in idle
