@@ -9,7 +9,6 @@
 #include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/tsc.h"
-#include "arch/x86.h"
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"

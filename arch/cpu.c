@@ -8,7 +8,6 @@
 
 #include "arch/paging.h"
 #include "arch/string.h"
-#include "arch/x86.h"
 #include "kernel/log.h"
 
 #define GDT_CODE64  0x00af9b000000ffffull // present, ring 0, accessed; long

@@ -8,7 +8,7 @@
 
 #pragma once
 
-#include "arch/types.h"
+#include "arch/x86.h"
 
 #define CPUS_MAX   64u
 

@@ -7,7 +7,6 @@
 
 #include "arch/cpu.h"
 #include "arch/string.h"
-#include "arch/x86.h"
 
 #define LEAF_XSTATE 0xdu
 #define FXSAVE_SIZE 512u

@@ -5,7 +5,6 @@
 // Machine-Check Error Codes".
 
 #include "arch/cpu.h"
-#include "arch/x86.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
 

@@ -9,9 +9,8 @@
 #include "arch/paging.h"
 
 #include "arch/cpu.h"
-#include "arch/early.h"
+#include "boot/boot.h"
 #include "arch/string.h"
-#include "arch/x86.h"
 #include "kernel/panic.h"
 
 #define TABLE_ENTRIES 512u

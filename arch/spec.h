@@ -63,7 +63,6 @@
 #else
 
 #include "arch/cpu.h"
-#include "arch/x86.h"
 
 // What the choice is made from: CPUID leaf 7, its subleaf 2, leaves 0x80000008 and 0x80000021, and the
 // lower half of IA32_ARCH_CAPABILITIES.

@@ -6,7 +6,6 @@
 
 #pragma once
 
-#include "arch/types.h"
 #include "arch/x86.h"
 
 struct spinlock {

@@ -6,7 +6,6 @@
 
 #include "arch/apic.h"
 #include "arch/cpu.h"
-#include "arch/x86.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
 
@@ -47,17 +46,10 @@ noreturn static void page_fault(const struct trap_frame *frame) {
 }
 
 void trap_handle(struct trap_frame *frame) {
-    if (frame->vector >= 32) {
-        irq_record((unsigned)frame->vector);
-        return;
-    }
-    if (frame->vector == EXC_NMI) {
-        this_cpu()->nmi_pending = true;
-        return;
-    }
-    if (frame->vector == EXC_MC) {
-        mcheck_handle(frame);
-        return;
+    switch (frame->vector) {
+    case 32 ... 255: irq_record((unsigned)frame->vector); return;
+    case EXC_NMI: this_cpu()->nmi_pending = true; return;
+    case EXC_MC: mcheck_handle(frame); return;
     }
     if (fix_up(frame))
         return;

@@ -5,7 +5,6 @@
 
 #pragma once
 
-#include "arch/types.h"
 #include "arch/x86.h"
 
 extern u64 tsc_khz;       // ticks per millisecond

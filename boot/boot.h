@@ -58,9 +58,23 @@ u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max);
 /// Makes what RAM there is in the pages of [base, end) MEMORY_TAKEN. Returns -1 if the map has no room for it.
 must_check int memory_map_take(struct boot_params *params, u64 base, u64 end);
 
+// Memory before there is a frame allocator. Frames that are handed out and what is in use otherwise never overlap.
+/// Takes the first MiB, the image and modules out of the map, as later what early_frame() needs.
+void early_init(struct boot_params *params);
+/// Takes one zeroed frame of RAM below 4 GiB, in the pool window. Panics when there is none.
+hpa_t early_frame(void);
+/// The frames that are left of the chunk that frames come from, all mapped in the pool window. None may be taken after.
+void early_rest(u64 *base, u64 *end);
+
 /// boot/entry.S calls it on the boot stack, in 64-bit mode with the low 4 GiB mapped one to one.
 noreturn void kernel_main(u32 magic, u64 multiboot_info);
 
 /// The kernel proper: probes the backend, builds dom0 and enters the scheduler. Everything in
 /// boot/main.c's list is up.
 noreturn void basalt_start(const struct boot_params *params);
+/// Builds dom0 and makes its vCPU runnable, or refuses to.
+void dom0_build(const struct boot_params *boot);
+
+/// Says what is missing (a format) and what to do about it, and stops the machine.
+noreturn void refuse(const char *remedy, const char *missing, ...)
+    __attribute__((format(printf, 2, 3)));

@@ -7,7 +7,6 @@
 #include "arch/acpi.h"
 #include "arch/apic.h"
 #include "arch/cpu.h"
-#include "arch/early.h"
 #include "arch/fpu.h"
 #include "arch/paging.h"
 #include "arch/spec.h"

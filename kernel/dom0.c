@@ -5,7 +5,6 @@
 // tables and the kernel's log and trace rings, the last two read-only. The image stays where the boot loader put it,
 // for a later restart.
 
-#include "kernel/dom0.h"
 
 #include "arch/acpi.h"
 #include "arch/cpu.h"

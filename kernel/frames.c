@@ -8,7 +8,6 @@
 #include "kernel/frames.h"
 
 #include "arch/cpu.h"
-#include "arch/early.h"
 #include "arch/paging.h"
 #include "arch/spinlock.h"
 #include "arch/string.h"

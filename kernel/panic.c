@@ -10,7 +10,6 @@
 #include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/string.h"
-#include "arch/x86.h"
 #include "drivers/reset.h"
 #include "kernel/cmdline.h"
 #include "kernel/console.h"
@@ -166,7 +165,4 @@ void panic_show_previous(void) {
     }
 }
 
-void panic_map_record(void) {
-    if (map_kernel((u64)record, HPA(RECORD_ADDRESS), PAGE_SIZE, MAP_WRITE))
-        log_warn("basalt: panic: no place for a record");
-}
+void panic_map_record(void) { map_at_boot((u64)record, HPA(RECORD_ADDRESS), PAGE_SIZE, MAP_WRITE); }

@@ -5,12 +5,10 @@
 
 #include "arch/cpu.h"
 #include "arch/string.h"
-#include "arch/x86.h"
 #include "boot/boot.h"
 #include "guest/vcpu.h"
 #include "kernel/cmdline.h"
 #include "kernel/console.h"
-#include "kernel/dom0.h"
 #include "kernel/frames.h"
 #include "kernel/interrupt.h"
 #include "kernel/log.h"

@@ -6,7 +6,6 @@
 #pragma once
 
 #include "arch/cpu.h"
-#include "arch/x86.h"
 
 #include <basalt/trace.h>
 

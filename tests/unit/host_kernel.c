@@ -3,7 +3,7 @@
 // What kernel files need to run on the host: memory, a CPU, a log that prints, a panic that aborts.
 
 #include "arch/cpu.h"
-#include "arch/early.h"
+#include "boot/boot.h"
 #include "arch/paging.h"
 #include "kernel/frames.h"
 #include "kernel/log.h"

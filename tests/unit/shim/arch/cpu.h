@@ -4,7 +4,7 @@
 
 #pragma once
 
-#include "arch/types.h"
+#include "arch/x86.h"
 
 #define VECTOR_DEVICE_FIRST 0x30u
 #define VECTOR_DEVICE_LAST  0xdfu

@@ -4,11 +4,10 @@
 // MiB for single frames are mapped whole in the pool window, so they count as taken whole. Nothing
 // is ever given back.
 
-#include "arch/early.h"
+#include "boot/boot.h"
 
 #include "arch/paging.h"
 #include "arch/string.h"
-#include "boot/boot.h"
 #include "kernel/panic.h"
 
 #define LOW_END 0x100000ull // firmware data, panic record, start-up code of other CPUs
