@@ -191,13 +191,11 @@
 #define CPUID_7_EBX_INVPCID           BIT(10)
 #define CPUID_7_EBX_SMAP              BIT(20)
 #define CPUID_7_ECX_UMIP              BIT(2)
-#define CPUID_7_ECX_RDPID             BIT(22)
 #define CPUID_7_EDX_FLUSH_L1D         BIT(28)
 #define CPUID_7_EDX_ARCH_CAPABILITIES BIT(29)
 #define CPUID_D1_EAX_XSAVEC           BIT(1)
 #define CPUID_81_ECX_SVM              BIT(2) // leaf 0x80000001
 #define CPUID_81_EDX_PAGE1G           BIT(26)
-#define CPUID_81_EDX_RDTSCP           BIT(27)
 #define CPUID_87_EDX_INVARIANT_TSC    BIT(8) // leaf 0x80000007
 #define CPUID_8A_EDX_NPT              BIT(0) // leaf 0x8000000a: SVM
 #define CPUID_8A_EDX_NRIP_SAVE        BIT(3)

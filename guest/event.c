@@ -22,10 +22,9 @@ static bool is_double_fault(u8 first, u8 second) {
     return in_class(PAGE_FAULTS, first) && in_class(CONTRIBUTORY | PAGE_FAULTS, second);
 }
 
-enum event_outcome event_queue_exception(struct event *slot, const struct event *vectoring,
-                                         u8 vector, bool has_error, u32 error,
+enum event_outcome event_queue_exception(struct event *slot, u8 vector, bool has_error, u32 error,
                                          struct event *deferred) {
-    struct event first = vectoring && vectoring->valid ? *vectoring : *slot;
+    struct event first = *slot;
     bool exception = first.valid && first.type == EVENT_EXCEPTION;
 
     if (exception && first.vector == EXC_DF && in_class(CONTRIBUTORY | PAGE_FAULTS, vector)) {
@@ -49,7 +48,6 @@ enum event_outcome event_queue_exception(struct event *slot, const struct event 
     // Soft interrupts and exceptions come again when their instruction is run again, benign faults likewise.
     if (!first.valid || (first.type != EVENT_INTERRUPT && first.type != EVENT_NMI))
         return EVENT_QUEUED;
-    if (deferred)
-        *deferred = first;
+    *deferred = first;
     return EVENT_QUEUED_DEFER;
 }

@@ -14,13 +14,10 @@ enum event_outcome {
     EVENT_TRIPLE_FAULT, ///< shutdown; the slot is empty
 };
 
-/// Puts exception `vector` into *slot. The event it meets is *vectoring where that is valid (may be NULL), else what
-/// the slot holds already. `has_error` is false for every vector in real mode, where no error code is pushed. After
-/// EVENT_QUEUED_DEFER the caller keeps the deferred event (it is in *deferred, if not NULL).
-must_check enum event_outcome event_queue_exception(struct event *slot,
-                                                    const struct event *vectoring, u8 vector,
-                                                    bool has_error, u32 error,
-                                                    struct event *deferred);
+/// Puts exception `vector` into *slot; the event it meets is what the slot holds already. `has_error` is false for every
+/// vector in real mode, where no error code is pushed. After EVENT_QUEUED_DEFER the event it met is in *deferred.
+must_check enum event_outcome event_queue_exception(struct event *slot, u8 vector, bool has_error,
+                                                    u32 error, struct event *deferred);
 
 /// True when exception `vector` pushes an error code in protected mode.
 bool event_pushes_error(u8 vector);

@@ -24,8 +24,8 @@ void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) 
     bool real = !(backend->read(&v->cpu, REG_CR0) & CR0_PE);
     struct event deferred = {0};
 
-    switch (event_queue_exception(&v->cpu.queued, NULL, (u8)vector, has_error && !real, error,
-                                  &deferred)) {
+    switch (
+        event_queue_exception(&v->cpu.queued, (u8)vector, has_error && !real, error, &deferred)) {
     case EVENT_TRIPLE_FAULT:
         domain_end(v->domain, BASALT_END_TRIPLE_FAULT, v->index, vector);
         break;
