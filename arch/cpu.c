@@ -27,15 +27,11 @@ struct idt_gate {
 SIZE_ASSERT(struct idt_gate, 16);
 
 struct cpu_features cpu_features;
-static struct cpu boot_cpu = {.self = &boot_cpu};
+struct cpu boot_cpu = {.self = &boot_cpu};
 static struct idt_gate idt[256];
 static u8 boot_trap_stack[4096] __attribute__((aligned(16))); // until there are guarded ones
 
 extern const u8 trap_entries[];
-
-struct cpu *cpu_boot(void) {
-    return &boot_cpu;
-}
 
 // What is looked for in CPUID, and the bits of CR4 that turn it on.
 enum cpuid_register { EAX, EBX, ECX, EDX };

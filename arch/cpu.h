@@ -85,7 +85,7 @@ static inline struct cpu *this_cpu(void) {
 void cpu_init(void);
 /// Gives `cpu` a kernel stack and trap stacks with guard pages. Before frames_init().
 void cpu_alloc_stacks(struct cpu *cpu);
-struct cpu *cpu_boot(void);
+extern struct cpu boot_cpu;
 
 /// Lets pending interrupts in, for one instant.
 static inline void irq_window(void) { asm volatile("sti; nop; cli" : : : "memory"); }

@@ -125,7 +125,6 @@ static void map_image(const char *start, const char *end, unsigned flags) {
 }
 
 void paging_init(void) {
-    struct cpu *cpu = cpu_boot();
     unsigned level = 1;
 
     kernel_root = early_frame();
@@ -134,10 +133,10 @@ void paging_init(void) {
     map_image(__text_start, __text_end, MAP_EXEC);
     map_image(__rodata_start, __rodata_end, MAP_READ);
     map_image(__data_start, __bss_end, MAP_WRITE);
-    cpu->slot_table = walk(SLOT_BASE, &level, true);
-    memset(cpu->slot_page, 0xff, sizeof(cpu->slot_page));
+    boot_cpu.slot_table = walk(SLOT_BASE, &level, true);
+    memset(boot_cpu.slot_page, 0xff, sizeof(boot_cpu.slot_page));
     write_cr3(kernel_root.v);
-    cpu_alloc_stacks(cpu);
+    cpu_alloc_stacks(&boot_cpu);
 }
 
 void *slot_map(unsigned slot, hpa_t pa) {

@@ -63,5 +63,5 @@ void kernel_main(u32 magic, u64 multiboot_info) {
     report();
     early_init(&params); // what memory is taken
     paging_init();       // own tables; the low 4 GiB are gone
-    cpu_call_on_stack(cpu_boot()->stack_top, boot_rest, NULL);
+    cpu_call_on_stack(boot_cpu.stack_top, boot_rest, NULL);
 }

@@ -24,7 +24,7 @@
 static struct spinlock domains_lock;
 static struct domain *domains[DOMAINS_MAX];
 static u16 free_slots[DOMAINS_MAX]; // a stack of slots that were used before
-static u32 free_count, used_slots, alive;
+static u32 free_count, used_slots;
 static u32 generations[DOMAINS_MAX];
 static u64 charged_total;
 
@@ -42,7 +42,7 @@ void domain_uncharge(struct domain *d, u64 bytes) {
 }
 
 u64 domains_charged(void) { return charged_total; }
-u32 domain_count(void) { return alive; }
+u32 domain_count(void) { return used_slots - free_count; }
 
 void *domain_page_alloc(struct domain *d) {
     if (!domain_charge(d, PAGE_SIZE))
@@ -75,7 +75,6 @@ static int enter_table(struct domain *d) {
         d->id = generations[d->slot]++ * DOMAINS_MAX + d->slot;
         d->owner = (u16)(FRAME_OWNER_DOMAIN + d->slot);
         domains[d->slot] = d;
-        alive++;
         error = 0;
     }
     spin_unlock(&domains_lock);
@@ -86,7 +85,6 @@ static void leave_table(struct domain *d) {
     spin_lock(&domains_lock);
     domains[d->slot] = NULL;
     free_slots[free_count++] = d->slot;
-    alive--;
     spin_unlock(&domains_lock);
 }
 

@@ -78,6 +78,7 @@ static void take_chunk(struct chunk *c, u16 owner) {
 
 // A chunk without a frame in use becomes, or is again, one of `use`.
 static void put_chunk(struct chunk *c, enum chunk_use use) {
+    list_remove(&c->link);
     c->use = (u8)use;
     c->free = FRAMES_PER_CHUNK;
     c->fresh = 0;
@@ -89,10 +90,8 @@ static void put_chunk(struct chunk *c, enum chunk_use use) {
 static struct chunk *open_chunk(enum chunk_use use) {
     struct chunk *c = first_chunk(CHUNK_FREE);
 
-    if (c) {
-        list_remove(&c->link);
+    if (c)
         put_chunk(c, use);
-    }
     return c;
 }
 
@@ -118,35 +117,25 @@ static void give_frame(hpa_t hpa) {
     if (c->free++ == 0)
         list_add(&lists[c->use], &c->link);
     *(c->use == CHUNK_KERNEL ? &kernel_free : &domain_free) += 1;
-    if (c->free == FRAMES_PER_CHUNK && c->use == CHUNK_SPLIT) {
-        list_remove(&c->link);
+    if (c->free == FRAMES_PER_CHUNK && c->use == CHUNK_SPLIT)
         put_chunk(c, CHUNK_FREE);
-    }
-}
-
-static void close_kernel_chunk(struct chunk *c) {
-    list_remove(&c->link);
-    put_chunk(c, CHUNK_FREE);
-    kernel_free -= FRAMES_PER_CHUNK;
-    domain_free += FRAMES_PER_CHUNK;
 }
 
 // Gives the kernel one more chunk. Mapping it may take frames for tables: they come from the reserve.
 static bool add_kernel_chunk(void) {
-    struct chunk *c = open_chunk(CHUNK_KERNEL);
+    struct chunk *c = first_chunk(CHUNK_FREE);
 
     if (!c)
         return false;
     growing_cpu = this_cpu()->id + 1;
-    list_remove(&c->link); // nothing may be taken from it before it is mapped
     int error = map_kernel((u64)pool_ptr(chunk_hpa(c)), chunk_hpa(c), SUPERPAGE_SIZE, MAP_WRITE);
-    list_add(&lists[CHUNK_KERNEL], &c->link);
     growing_cpu = 0;
+    if (error)
+        return false;
+    put_chunk(c, CHUNK_KERNEL);
     kernel_free += FRAMES_PER_CHUNK;
     domain_free -= FRAMES_PER_CHUNK;
-    if (error)
-        close_kernel_chunk(c);
-    return !error;
+    return true;
 }
 
 static hpa_t kernel_take(void) {
@@ -188,7 +177,9 @@ void frame_kernel_free(void *page) {
     give_frame(hpa);
     if (c->free == FRAMES_PER_CHUNK && kernel_free - FRAMES_PER_CHUNK > KERNEL_RESERVE) {
         unmap_kernel((u64)pool_ptr(chunk_hpa(c)), SUPERPAGE_SIZE);
-        close_kernel_chunk(c);
+        put_chunk(c, CHUNK_FREE);
+        kernel_free -= FRAMES_PER_CHUNK;
+        domain_free += FRAMES_PER_CHUNK;
     }
     spin_unlock(&frames_lock);
 }
@@ -279,9 +270,12 @@ static void map_table(const void *table, u64 bytes) {
 
 // A chunk with some RAM begins as one of which all frames are taken.
 static void add_chunks(const struct boot_memory *m) {
-    for (u64 pa = ALIGN_DOWN(m->base, SUPERPAGE_SIZE); pa < m->end; pa += SUPERPAGE_SIZE)
-        *chunk_of(HPA(pa)) =
-            (struct chunk){.use = CHUNK_SPLIT, .fresh = FRAMES_PER_CHUNK, .first = NO_FRAME};
+    for (u64 pa = ALIGN_DOWN(m->base, SUPERPAGE_SIZE); pa < m->end; pa += SUPERPAGE_SIZE) {
+        struct chunk *c = chunk_of(HPA(pa));
+
+        *c = (struct chunk){.use = CHUNK_SPLIT, .fresh = FRAMES_PER_CHUNK, .first = NO_FRAME};
+        list_init(&c->link);
+    }
 }
 
 static void free_ram(const struct boot_memory *m) {
