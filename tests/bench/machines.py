@@ -33,7 +33,7 @@ GUESTS = {"bench32": ["-m32", GUEST / "start.S", GUEST / "bench.c"], "bench64": 
 def guest(build, name):
     """Builds a guest; the path of its ELF file."""
     out = build / f"bench/{name}.elf"
-    needs = [*GUEST.iterdir(), Path(__file__)]
+    needs = [*GUEST.iterdir(), GUEST.parent / "lib/entry.h", Path(__file__)]
     if not out.exists() or out.stat().st_mtime < max(path.stat().st_mtime for path in needs):
         out.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["gcc", *GUESTS[name], *GUEST_FLAGS, "-o", out], check=True)

@@ -3,11 +3,9 @@
 // The smallest guest: it fits into 1 MiB of memory and switches itself off at its first instructions. It begins as
 // start.S says. It is linked at 64 KiB.
 
-    .section .note.pvh, "a", @note
-    .balign 4
-    .long 4, 4, 18              // XEN_ELFNOTE_PHYS32_ENTRY
-    .asciz "Xen"
-    .long start
+#include "../lib/entry.h"
+
+    pvh_note
 
     .text
     .code32

@@ -22,23 +22,16 @@
 // left below 1 MiB is copied first: the 16-bit code is put there.
 // tests/system/conftest.py builds it, with hello.ld.
 
+#include "../lib/entry.h"
+
 #define MB1_MAGIC 0x1badb002
 #define MB1_FLAGS 0x3
 #define MB2_MAGIC 0xe85250d6
 #define COM1      0x3f8
 #define LOW_CODE  0x7000        // where the 16-bit code is copied to
 #define PM1A      0x604
-#define CODE32    0x08
-#define DATA32    0x10
-#define CODE16    0x18
-#define DATA16    0x20
-#define CODE64    0x28
 
-    .section .note.pvh, "a", @note
-    .balign 4
-    .long 4, 4, 18              // XEN_ELFNOTE_PHYS32_ENTRY
-    .asciz "Xen"
-    .long start
+    pvh_note
 
     .section .header, "a"
     .balign 8
@@ -58,7 +51,7 @@ start:
     cld
     lgdt gdt_pointer
     ljmp $CODE32, $1f
-1:  mov $DATA32, %ecx
+1:  mov $DATA, %ecx
     mov %ecx, %ds
     mov %ecx, %es
     mov %ecx, %ss
@@ -208,13 +201,7 @@ paging:
     add $0x400000, %eax
     cmp $(tables + 4096), %edi
     jb 1b
-    mov $0x10, %eax             // PSE
-    mov %eax, %cr4
-    mov $tables, %eax
-    mov %eax, %cr3
-    mov %cr0, %eax
-    bts $31, %eax
-    mov %eax, %cr0
+    turn_paging_on tables, 0x10, 0 // PSE
     mov $with_paging, %esi
     call print
     mov %cr0, %eax
@@ -227,23 +214,11 @@ paging:
 long:
     cli
     mov $tables, %edi
-    mov $(3 * 4096 / 4), %ecx
+    mov $(6 * 4096 / 4), %ecx
     xor %eax, %eax
     rep stosl
-    movl $(tables + 0x1003), tables
-    movl $(tables + 0x2003), tables + 0x1000
-    movl $0x83, tables + 0x2000 // the first 2 MiB
-    mov $0x20, %eax             // PAE
-    mov %eax, %cr4
-    mov $tables, %eax
-    mov %eax, %cr3
-    mov $0xc0000080, %ecx       // EFER
-    rdmsr
-    bts $8, %eax                // LME
-    wrmsr
-    mov %cr0, %eax
-    bts $31, %eax
-    mov %eax, %cr0
+    map_low_4g tables
+    turn_paging_on tables, 0x20, 1 // PAE
     ljmp $CODE64, $in_64
     .code64
 in_64:
@@ -283,7 +258,7 @@ real:
     lidt real_idt_pointer
     ljmp $CODE16, $LOW_CODE
 from_real:
-    mov $DATA32, %eax
+    mov $DATA, %eax
     mov %eax, %ds
     mov %eax, %es
     mov %eax, %ss
@@ -460,12 +435,7 @@ back_to_32:
     .data
     .balign 8
 gdt:
-    .quad 0
-    .quad 0x00cf9b000000ffff    // CODE32
-    .quad 0x00cf93000000ffff    // DATA32
-    .quad 0x00009b000000ffff    // CODE16
-    .quad 0x000093000000ffff    // DATA16
-    .quad 0x00af9b000000ffff    // CODE64
+    flat_descriptors
 gdt_pointer:
     .word . - gdt - 1
     .long gdt
@@ -489,6 +459,6 @@ saved_esp: .skip 4
 words:     .skip 512
 words_end: .skip 4
     .balign 4096
-tables:    .skip 3 * 4096
+tables:    .skip 6 * 4096
     .skip 4096
 stack_top:

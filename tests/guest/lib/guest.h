@@ -10,11 +10,8 @@
 
 #pragma once
 
-#define CODE32    0x08
-#define DATA      0x10
-#define CODE16    0x18
-#define DATA16    0x20
-#define CODE64    0x28
+#include "entry.h"
+
 #define USER_CODE 0x33
 #define USER_DATA 0x3b
 #define TSS       0x40

@@ -6,11 +6,7 @@
 
 #include "guest.h"
 
-    .section .note.pvh, "a", @note
-    .balign 4
-    .long 4, 4, 18              // XEN_ELFNOTE_PHYS32_ENTRY
-    .asciz "Xen"
-    .long start
+    pvh_note
 
     .text
     .code32
@@ -21,22 +17,7 @@ start:
     mov 24(%ebx), %eax
     mov %eax, boot_cmdline
 #ifdef __x86_64__
-    mov $(tables + 0x1007), %eax
-    mov %eax, tables
-    mov $tables + 0x1000, %edi
-    mov $(tables + 0x2007), %eax
-    mov $4, %ecx
-1:  mov %eax, (%edi)
-    add $0x1000, %eax
-    add $8, %edi
-    loop 1b
-    mov $tables + 0x2000, %edi
-    mov $0x83, %eax             // present, writable, 2 MiB
-    mov $2048, %ecx
-1:  mov %eax, (%edi)
-    add $0x200000, %eax
-    add $8, %edi
-    loop 1b
+    map_low_4g tables
 #else
     mov $tables, %edi
     mov $0x83, %eax             // present, writable, 4 MiB
@@ -62,20 +43,11 @@ start:
 // Paging with the tables above; for both processors.
     .code32
 paging_on:
-    mov %cr4, %eax
-    or $PAGING_CR4, %eax
-    mov %eax, %cr4
-    mov $tables, %eax
-    mov %eax, %cr3
 #ifdef __x86_64__
-    mov $0xc0000080, %ecx       // EFER.LME
-    rdmsr
-    or $0x100, %eax
-    wrmsr
+    turn_paging_on tables, PAGING_CR4, 1
+#else
+    turn_paging_on tables, PAGING_CR4, 0
 #endif
-    mov %cr0, %eax
-    or $0x80000001, %eax
-    mov %eax, %cr0
     ret
 
 #ifdef __x86_64__
@@ -241,12 +213,7 @@ user_came_back:
     .balign 8
     .globl gdt
 gdt:
-    .quad 0
-    .quad 0x00cf9b000000ffff    // CODE32
-    .quad 0x00cf93000000ffff    // DATA
-    .quad 0x00009b000000ffff    // CODE16
-    .quad 0x000093000000ffff    // DATA16
-    .quad 0x00af9b000000ffff    // CODE64
+    flat_descriptors
 #ifdef __x86_64__
     .quad 0x00affb000000ffff    // user code
 #else
