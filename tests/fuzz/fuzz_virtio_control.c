@@ -6,11 +6,7 @@
 //
 // like: tests/unit/test_guest_machine.c
 
-#include "tests/fuzz/fuzz.h"
-
-#include "tests/unit/fake_host.h"
-
-#include "tests/unit/fake_driver.h"
+#include "tests/fuzz/virtio.h"
 
 #define FIRST_TYPE     2u // block; then console and entropy
 #define TYPES          3u
@@ -20,20 +16,6 @@
 
 static struct fake_driver drivers[TYPES];
 static uint64_t bars[TYPES];
-static unsigned dones;
-
-static void output(void *context, const char *bytes, size_t length) {
-    (void)context;
-    volatile char sink = 0;
-    for (size_t i = 0; i < length; i++)
-        sink = bytes[i];
-    (void)sink;
-}
-
-static void done(void *context) {
-    (void)context;
-    dones++;
-}
 
 static uint64_t rings(unsigned type, unsigned queue) { return RINGS * (1 + type) + 0x4000 * queue; }
 
@@ -124,16 +106,10 @@ static void step(struct fake_driver *d, unsigned type, struct block_device *disk
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    struct guest_machine *machine;
-    static uint8_t bytes[64 * 512];
-    struct block_device disk = {.sectors = 64, .bytes = bytes};
-    struct machine_config config = {
-        .domain = 1, .vcpus = 1, .memory = 1u << 20, .disk_count = 1, .console_output = output};
+    struct block_device disk;
+    struct guest_machine *machine = fuzz_machine(&disk);
     struct input in = {data, size};
-    config.disks[0].device = &disk;
-    dones = 0;
-    if (machine_create(&machine, &config))
-        abort();
+
     for (unsigned i = 0; i < TYPES; i++) {
         require(fake_probe(&drivers[i], machine, FIRST_TYPE + i));
         bars[i] = fake_bar(&drivers[i], 0);
@@ -143,11 +119,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         step(&drivers[type], type, &disk, &in);
         check(&drivers[type]);
     }
-    machine_destroy(machine, done, NULL);
-    fake_disk_run(&disk);
-    fake_run(1000);
-    require(dones == 1 && !fake_memory.pins && !fake_bell_count() && !fake_work_count);
-    fake_state_end();
-    fake_memory_end();
+    fuzz_machine_end(machine, &disk);
     return 0;
 }

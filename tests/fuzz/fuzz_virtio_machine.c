@@ -13,26 +13,7 @@
 // sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
 // sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
 
-#include "tests/fuzz/fuzz.h"
-
-#include "tests/unit/fake_host.h"
-
-#include "tests/unit/fake_driver.h"
-
-static unsigned dones;
-
-static void output(void *context, const char *bytes, size_t length) {
-    (void)context;
-    volatile char sink = 0;
-    for (size_t i = 0; i < length; i++)
-        sink = bytes[i];
-    (void)sink;
-}
-
-static void done(void *context) {
-    (void)context;
-    dones++;
-}
+#include "tests/fuzz/virtio.h"
 
 static uint64_t place(struct input *in, bool *memory) {
     uint64_t where = take(in, 1), offset = take(in, 2);
@@ -91,17 +72,11 @@ static void step(struct guest_machine *machine, struct block_device *disk, struc
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    struct guest_machine *machine;
-    static uint8_t bytes[64 * 512];
-    struct block_device disk = {.sectors = 64, .bytes = bytes};
-    struct machine_config config = {
-        .domain = 1, .vcpus = 1, .memory = 1u << 20, .disk_count = 1, .console_output = output};
+    struct block_device disk;
+    struct guest_machine *machine = fuzz_machine(&disk);
     struct input in = {data, size};
     struct fake_driver d;
-    config.disks[0].device = &disk;
-    dones = 0;
-    if (machine_create(&machine, &config))
-        abort();
+
     // Half of the inputs begin with running devices.
     if (size && data[0] & 1)
         for (unsigned type = 2; type <= 4; type++) {
@@ -113,15 +88,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
     while (in.size)
         step(machine, &disk, &in);
-    machine_destroy(machine, done, NULL);
-    fake_disk_run(&disk);
-    fake_run(1000);
-    if (dones != 1 || fake_memory.pins || fake_bell_count() || fake_work_count)
-        abort();
-    for (unsigned i = 0; i < 64; i++)
-        if (fake_timers[i])
-            abort();
-    fake_state_end();
-    fake_memory_end();
+    fuzz_machine_end(machine, &disk);
     return 0;
 }
