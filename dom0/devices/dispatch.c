@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finds the device of an address by binary search and cuts an access into pieces that the device
-// can take. At most eight pieces: bounded work. The pieces are those that a bus would make of a
-// misaligned access.
+// Finds the device of an address, where the one before was or by binary search, and cuts an access
+// into pieces that the device can take. At most eight pieces: bounded work. The pieces are those that
+// a bus would make of a misaligned access.
 
 #include "access.h"
 #include "dispatch.h"
 
+static bool holds(const struct dispatch_range *range, bool memory, uint64_t address) {
+    return range->memory == memory && range->first <= address && address <= range->last;
+}
+
 static const struct dispatch_range *find(const struct dispatch_range *ranges, unsigned count,
                                          bool memory, uint64_t address) {
+    static unsigned latest; // mostly the next access goes there, too
+    if (latest < count && holds(&ranges[latest], memory, address))
+        return &ranges[latest];
     const struct dispatch_range *below = NULL; // the last that begins at or before `address`
     for (unsigned low = 0, high = count; low < high;) {
         unsigned middle = (low + high) / 2;
@@ -20,7 +27,10 @@ static const struct dispatch_range *find(const struct dispatch_range *ranges, un
             low = middle + 1;
         }
     }
-    return below && below->memory == memory && address <= below->last ? below : NULL;
+    if (!below || !holds(below, memory, address))
+        return NULL;
+    latest = (unsigned)(below - ranges);
+    return below;
 }
 
 static unsigned piece_bytes(const struct dispatch_range *range, uint64_t address, unsigned left) {
