@@ -267,24 +267,18 @@ X86_REGISTER(cr0)
 X86_REGISTER(cr2)
 X86_REGISTER(cr3)
 X86_REGISTER(cr4)
-X86_REGISTER(dr0)
-X86_REGISTER(dr1)
-X86_REGISTER(dr2)
-X86_REGISTER(dr3)
 X86_REGISTER(dr6)
 
 static inline void read_breakpoints(u64 dr[4]) {
-    dr[0] = read_dr0();
-    dr[1] = read_dr1();
-    dr[2] = read_dr2();
-    dr[3] = read_dr3();
+    asm volatile("mov %%dr0, %0; mov %%dr1, %1; mov %%dr2, %2; mov %%dr3, %3"
+                 : "=&r"(dr[0]), "=&r"(dr[1]), "=&r"(dr[2]), "=r"(dr[3]));
 }
 
 static inline void write_breakpoints(const u64 dr[4]) {
-    write_dr0(dr[0]);
-    write_dr1(dr[1]);
-    write_dr2(dr[2]);
-    write_dr3(dr[3]);
+    asm volatile("mov %0, %%dr0; mov %1, %%dr1; mov %2, %%dr2; mov %3, %%dr3"
+                 :
+                 : "r"(dr[0]), "r"(dr[1]), "r"(dr[2]), "r"(dr[3])
+                 : "memory");
 }
 
 struct table_register { // operand of LGDT and LIDT

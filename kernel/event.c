@@ -12,8 +12,6 @@
 #include "kernel/schedule.h"
 #include "kernel/trace.h"
 
-#include <basalt/error.h>
-
 int events_init(struct domain *d) {
     d->events = memory_share_page(d, d);
     return d->events ? 0 : -BASALT_ENOSPC;

@@ -19,8 +19,6 @@
 #include "kernel/schedule.h"
 #include "kernel/share.h"
 
-#include <basalt/error.h>
-
 #define KVM_ENOSYS       1000
 #define KVM_NUMBERS      0x1000u // KVM's own hypercalls are below
 #define SHARE_BUDGET     256u

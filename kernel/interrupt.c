@@ -10,8 +10,6 @@
 #include "drivers/pci.h"
 #include "kernel/event.h"
 
-#include <basalt/error.h>
-
 #define VECTORS    256u
 #define LINE_USERS 4u
 #define GSI_NONE   0xffffu

@@ -11,8 +11,6 @@
 #include "kernel/event.h"
 #include "kernel/trace.h"
 
-#include <basalt/error.h>
-
 // The kind of a claim stands above the address: the space that is routed, or the space of a doorbell.
 #define ROUTE(space, address)    ((u64)(space) << 56 | (address))
 #define DOORBELL(space, address) ROUTE((space) + 2, address)

@@ -44,18 +44,6 @@ void refuse(const char *remedy, const char *missing, ...) {
         cpu_hlt();
 }
 
-// The backend whose feature the processor has; when it can't be used *why says what about it is missing.
-static const struct backend *choose_backend(struct refusal *why) {
-    const struct backend *chosen = cpu_features.vmx   ? &vmx_backend
-                                   : cpu_features.svm ? &svm_backend
-                                                      : NULL;
-
-    *why = (struct refusal){
-        "the processor has neither VMX nor SVM",
-        "use a processor with Intel VT-x or AMD-V; nested in QEMU: -cpu host,+vmx or +svm"};
-    return chosen && !chosen->probe(&backend_features, why) ? chosen : NULL;
-}
-
 static void report_features(void) {
     const struct backend_features *f = &backend_features;
     bool vmx = backend == &vmx_backend;
@@ -91,8 +79,13 @@ noreturn void basalt_start(const struct boot_params *boot) {
     struct refusal why;
     void *page = frame_kernel_alloc();
 
-    backend = choose_backend(&why);
-    if (!backend || !page || backend->cpu_on(page, &why))
+    if (!page)
+        panic("no memory for the backend");
+    if (!cpu_features.vmx && !cpu_features.svm)
+        refuse("use a processor with Intel VT-x or AMD-V; nested in QEMU: -cpu host,+vmx or +svm",
+               "the processor has neither VMX nor SVM");
+    backend = cpu_features.vmx ? &vmx_backend : &svm_backend;
+    if (backend->probe(&backend_features, &why) || backend->cpu_on(page, &why))
         refuse(why.remedy, "%s", why.missing);
     backend_features.apicv &= !options.noapicv;
     report_features();
