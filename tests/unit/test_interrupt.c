@@ -22,11 +22,12 @@
 
 #include <basalt/error.h>
 
-#define BDF     0x0020u
-#define OTHER   0x0028u
-#define ENTRIES 8u
-#define PORTS   16u
-#define GSIS    24u
+#define BAR_BASE 0xf0000000ull
+#define BDF      0x0020u
+#define OTHER    0x0028u
+#define ENTRIES  8u
+#define PORTS    16u
+#define GSIS     24u
 
 static struct pci_function functions[2];
 static u8 config[2][256];
@@ -86,8 +87,11 @@ int ioapic_route(u32 gsi, unsigned vector, u32 destination unused, bool level un
 }
 void ioapic_mask(u32 gsi) { line_vector[gsi] = 0; }
 void ioapic_unmask(u32 gsi unused) {}
-int memory_map_identity(struct domain *d unused, hpa_t start unused, u64 bytes unused,
-                        u32 flags unused) {
+static u8 page_flags[16]; // how the pages from BAR_BASE on are mapped
+int memory_map_identity(struct domain *d unused, hpa_t start, u64 bytes, u32 flags) {
+    assert_int_equal(bytes, PAGE_SIZE);
+    assert_in_range(start.v, BAR_BASE, BAR_BASE + 15 * PAGE_SIZE);
+    page_flags[(start.v - BAR_BASE) / PAGE_SIZE] = (u8)flags;
     return 0;
 }
 void event_ring(struct domain *d unused, u32 port) { rung[port]++; }
@@ -200,8 +204,7 @@ static void what_an_owner_may_write(void **state unused) {
         for (unsigned offset = 0; offset < 256; offset += bytes) {
             if (offset == PCI_COMMAND && bytes == 2)
                 continue;
-            assert_int_equal(device_config_write(&driver, BDF, offset, bytes, 0x5a),
-                             -BASALT_EPERM);
+            assert_int_equal(device_config_write(&driver, BDF, offset, bytes, 0x5a), -BASALT_EPERM);
             assert_int_equal(pci_read(BDF, offset, bytes), 0);
         }
     }
@@ -216,6 +219,27 @@ static void what_an_owner_may_write(void **state unused) {
     assert_int_equal(device_config_read(&driver, BDF, PCI_COMMAND, 2), 0x407);
 }
 
+// Pages that hold a part of the MSI-X table are mapped read-only, in whichever BAR.
+static void the_table_is_read_only(void **state unused) {
+    const u8 read = EPT_READ | EPT_UNCACHED, both = EPT_READ | EPT_WRITE | EPT_UNCACHED;
+
+    functions[1] = (struct pci_function){.bdf = OTHER,
+                                         .bars = {[0] = {BAR_BASE, 2 * PAGE_SIZE, false},
+                                                  [1] = {0xc000, 0x100, true},
+                                                  [2] = {BAR_BASE + 4 * PAGE_SIZE, 0x2800, false}},
+                                         .msix_cap = 0x70,
+                                         .msix_count = 33,
+                                         .msix_address = BAR_BASE + 5 * PAGE_SIZE - 0x200};
+    assert_int_equal(device_assign(&driver, 1), 0);
+    const u8 want[16] = {both, both, 0, 0, read, read, both};
+    assert_memory_equal(page_flags, want, sizeof(want));
+    assert_int_equal(device_assign(&driver, 1), -BASALT_EBUSY);
+    functions[1].owner = NULL;
+    functions[1].msix_count = 32; // ends where the page does
+    assert_int_equal(device_assign(&driver, 1), 0);
+    assert_int_equal(page_flags[5], both);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_message_rings_its_port, fresh),
@@ -225,6 +249,7 @@ int main(void) {
         cmocka_unit_test_setup(a_line_has_a_limit, fresh),
         cmocka_unit_test_setup(a_released_domain_is_silent, fresh),
         cmocka_unit_test_setup(what_an_owner_may_write, fresh),
+        cmocka_unit_test_setup(the_table_is_read_only, fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
