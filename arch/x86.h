@@ -19,8 +19,9 @@
 #define RFLAGS_IF      BIT(9)  // interrupts enabled
 #define RFLAGS_DF      BIT(10) // strings go down
 #define RFLAGS_OF      BIT(11)
-#define RFLAGS_VM      BIT(17) // virtual-8086 mode
-#define RFLAGS_AC      BIT(18) // alignment check; SMAP override
+#define RFLAGS_STATUS  0x8d5ull // CF, PF, AF, ZF, SF, OF
+#define RFLAGS_VM      BIT(17)  // virtual-8086 mode
+#define RFLAGS_AC      BIT(18)  // alignment check; SMAP override
 
 #define CR0_PE         BIT(0)  // protected mode
 #define CR0_MP         BIT(1)  // WAIT obeys TS

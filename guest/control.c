@@ -80,54 +80,41 @@ static u64 read_cr(struct vcpu *v, unsigned cr) {
     }
 }
 
-// The operand of LMSW and SMSW. False: an exception was queued, or the domain ended.
-static bool memory_operand(struct vcpu *v, const struct insn *i, u16 *value, bool write) {
-    u64 linear, offset = insn_offset(i, v->cpu.gprs, v->cpu.rip + i->length);
-
-    return guest_linear(v, i->segment, offset, sizeof(*value), write, &linear) &&
-           guest_copy(v, linear, value, sizeof(*value), write ? PF_WRITE : 0);
+bool vcpu_lmsw(struct vcpu *v, u16 value) {
+    return write_cr(v, 0, cr0_after_lmsw(backend->read(&v->cpu, REG_CR0), value));
 }
 
 // What the instruction is, where the processor did not say. Of SMSW nothing is left to be done then.
 static bool complete_cr(struct vcpu *v, struct exit *e) {
     struct insn i;
 
-    if (!guest_decode(v, &i))
+    if (!guest_decode(v, &i) || i.op == OP_MOV)
         return false;
     e->insn_length = i.length;
     e->gpr = i.rm;
-    switch (i.op) {
-    case OP_CLTS: e->cr_op = CR_OP_CLTS; return true;
-    case OP_LMSW:
-        e->cr_op = CR_OP_LMSW;
-        e->lmsw = (u16)v->cpu.gprs[i.rm];
-        return !i.memory || memory_operand(v, &i, &e->lmsw, false);
-    case OP_SMSW:
+    e->cr = i.reg;
+    e->write = i.write;
+    e->lmsw = (u16)v->cpu.gprs[i.rm];
+    e->cr_op = i.op == OP_CLTS ? CR_OP_CLTS : i.op == OP_MOV_CR ? CR_OP_MOV : CR_OP_LMSW;
+    if (i.op == OP_SMSW) {
         e->cr_op = CR_OP_SMSW;
-        e->lmsw = (u16)read_cr(v, 0);
-        if (!i.memory)
-            gpr_write(v, i.rm, i.operand_size, false, read_cr(v, 0));
-        return !i.memory || memory_operand(v, &i, &e->lmsw, true);
-    case OP_MOV_CR:
-        e->cr_op = CR_OP_MOV;
-        e->cr = i.reg;
-        e->write = !i.to_rm;
-        return true;
+        gpr_write(v, i.rm, i.reg_bytes, false, read_cr(v, 0));
     }
-    vcpu_ud(v); // the code changed under the decoder
-    return false;
+    return true;
 }
 
 void handle_cr(struct vcpu *v, struct exit e) {
     bool done = true, wide = guest_mode(v) == MODE_64;
 
-    if ((e.gpr == 0xff || e.cr == 0xff || !e.insn_length) && !complete_cr(v, &e))
+    if ((e.gpr == 0xff || e.cr == 0xff || !e.insn_length) && !complete_cr(v, &e)) {
+        vcpu_send_instruction(v, e);
         return;
+    }
     u64 mask = wide ? ~0ull : 0xffffffff;
     if (e.cr_op == CR_OP_CLTS)
         done = write_cr(v, 0, backend->read(&v->cpu, REG_CR0) & ~CR0_TS);
     else if (e.cr_op == CR_OP_LMSW)
-        done = write_cr(v, 0, cr0_after_lmsw(backend->read(&v->cpu, REG_CR0), e.lmsw));
+        done = vcpu_lmsw(v, e.lmsw);
     else if (e.cr_op == CR_OP_MOV && e.write)
         done = write_cr(v, e.cr, v->cpu.gprs[e.gpr] & mask);
     else if (e.cr_op == CR_OP_MOV)

@@ -129,11 +129,11 @@ static void handle_unsupported(struct vcpu *v, struct exit e) {
 
 struct exit_row {
     void (*handler)(struct vcpu *v, struct exit e);
-    bool length; // the handler needs the instruction's length
+    u8 opcode_bytes; // of an instruction whose length the handler needs, else 0
 };
 
-#define EXIT_ROW(kind, handler) [BASALT_EXIT_##kind] = {handler, false}
-#define INSN_ROW(kind, handler) [BASALT_EXIT_##kind] = {handler, true}
+#define EXIT_ROW(kind, handler)        [BASALT_EXIT_##kind] = {handler, 0}
+#define INSN_ROW(kind, handler, bytes) [BASALT_EXIT_##kind] = {handler, bytes}
 
 // The kinds that have no row are not intercepted, or are nothing that a guest may do: they end it.
 static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
@@ -144,28 +144,28 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(INIT, handle_nothing),
     EXIT_ROW(IRQ_WINDOW, handle_irq_window),
     EXIT_ROW(NMI_WINDOW, handle_nmi_window),
-    INSN_ROW(CPUID, handle_cpuid),
-    INSN_ROW(HLT, handle_hlt),
-    INSN_ROW(INVD, handle_skip),   // memory is write-back and coherent: nothing to do
-    INSN_ROW(WBINVD, handle_skip), // the same
-    EXIT_ROW(RDPMC, handle_gp),    // no performance monitoring
-    EXIT_ROW(RDTSCP, handle_ud),   // not in CPUID
+    INSN_ROW(CPUID, handle_cpuid, 2),
+    INSN_ROW(HLT, handle_hlt, 1),
+    INSN_ROW(INVD, handle_skip, 2),   // memory is write-back and coherent: nothing to do
+    INSN_ROW(WBINVD, handle_skip, 2), // the same
+    EXIT_ROW(RDPMC, handle_gp),       // no performance monitoring
+    EXIT_ROW(RDTSCP, handle_ud),      // not in CPUID
     EXIT_ROW(HYPERCALL, hypercall),
     EXIT_ROW(VIRT_INSN, handle_ud), // no nested virtualization
     EXIT_ROW(CR_ACCESS, handle_cr),
     EXIT_ROW(DR_ACCESS, handle_dr),
     EXIT_ROW(IO, handle_port),
-    INSN_ROW(RDMSR, handle_rdmsr),
-    INSN_ROW(WRMSR, handle_wrmsr),
+    INSN_ROW(RDMSR, handle_rdmsr, 2),
+    INSN_ROW(WRMSR, handle_wrmsr, 2),
     EXIT_ROW(BAD_STATE, handle_bad_state),
     EXIT_ROW(MWAIT, handle_ud), // not in CPUID
     EXIT_ROW(MONITOR, handle_ud),
-    INSN_ROW(PAUSE, handle_pause),
+    INSN_ROW(PAUSE, handle_pause, 1),
     EXIT_ROW(MACHINE_CHECK, handle_machine_check),
     EXIT_ROW(APIC_EOI, handle_apic_eoi),
     EXIT_ROW(MEMORY, handle_memory),
     EXIT_ROW(PREEMPTION, handle_interrupt),
-    INSN_ROW(XSETBV, handle_xsetbv),
+    INSN_ROW(XSETBV, handle_xsetbv, 3),
     EXIT_ROW(TRIPLE_FAULT, handle_triple_fault),
 };
 
@@ -175,7 +175,7 @@ static __attribute__((noinline)) bool prepare(struct vcpu *v) {
         if (v->io.waiting)
             vcpu_block(v, BLOCK_REQUEST);
         else if (v->io.answered)
-            emulate(v);
+            vcpu_answered(v);
         else
             v->io.stage = IO_IDLE; // its server is gone: the instruction is tried again
         return false;
@@ -205,8 +205,9 @@ void vcpu_run(struct vcpu *v) {
         if (e.kind == BASALT_EXIT_HYPERCALL)
             e.detail = v->cpu.gprs[BASALT_RAX];
         now = trace_from(v->trace_source, BASALT_TRACE_EXIT + e.kind, v->cpu.rip, e.detail);
-        if (!e.insn_length && row->length && !(e.insn_length = guest_insn_length(v)))
-            continue; // an exception was queued, or the domain ended
+        if (!e.insn_length && row->opcode_bytes &&
+            !(e.insn_length = guest_insn_length(v, row->opcode_bytes)))
+            continue; // the guest changed it: what is there now comes next
         (row->handler ? row->handler : handle_unsupported)(v, e);
     }
 }

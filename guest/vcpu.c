@@ -213,6 +213,33 @@ void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *s) {
     return_cpu(v, loaded);
 }
 
+static bool completion_legal(const struct basalt_completion *c) {
+    u32 raised = BIT(EXC_UD) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF);
+
+    return c->length <= INSN_MAX_LENGTH && c->action <= BASALT_COMPLETE_LMSW &&
+           (c->action != BASALT_COMPLETE_EXCEPTION || (c->vector < 32 && raised & BIT(c->vector)));
+}
+
+int vcpu_complete(struct vcpu *v, const struct basalt_completion *c) {
+    if (!completion_legal(c))
+        return -BASALT_EINVAL;
+    struct vcpu *loaded = borrow_cpu(v);
+    memcpy(v->cpu.gprs, c->gprs, sizeof(v->cpu.gprs));
+    v->cpu.rflags = (v->cpu.rflags & ~RFLAGS_STATUS) | (c->rflags & RFLAGS_STATUS);
+    v->cpu.dirty |= CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
+    if (c->action == BASALT_COMPLETE_EXCEPTION) {
+        if (c->vector == EXC_PF)
+            backend->write(&v->cpu, REG_CR2, c->operand);
+        vcpu_exception(v, c->vector, EXC_WITH_ERROR & BIT(c->vector), c->error);
+    } else if (c->action != BASALT_COMPLETE_LMSW || vcpu_lmsw(v, (u16)c->operand)) {
+        if (c->length)
+            vcpu_skip(v, c->length);
+    }
+    return_cpu(v, loaded);
+    v->io.stage = IO_IDLE;
+    return 0;
+}
+
 bool vcpu_control_field(struct vcpu *v, u64 field, u64 *value) {
     struct vcpu *loaded = borrow_cpu(v);
     bool found = backend->control_field(&v->cpu, field, value);

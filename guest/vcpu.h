@@ -15,6 +15,7 @@
 #include "kernel/timer.h"
 
 #include <basalt/hypercall.h>
+#include <basalt/request.h>
 
 struct domain;
 struct vcpu;
@@ -29,20 +30,22 @@ struct vcpu;
 #define BLOCK_EVENT   0x40u // BASALT_HC_BLOCK
 #define BLOCK_CAP     0x80u // used up its share of this period
 
-// What comes next of an instruction that is being emulated.
-enum io_stage { IO_IDLE, IO_READ, IO_WRITE };
+// What the answer to a request is for.
+enum io_stage {
+    IO_IDLE,        // nothing; the end of an interrupt may have been told
+    IO_ACCESS,      // the access in `insn`
+    IO_INSTRUCTION, // the instruction at RIP
+};
 
-// An instruction that touches a device and goes on after the answer.
+// An access to a device that waits for its answer.
 struct io_state {
-    u8 stage;      // enum io_stage; IO_IDLE: none is being emulated
+    u8 stage;      // enum io_stage
     bool waiting;  // a request is out
     bool answered; // `data` holds what the device gave
     u8 server;     // of the last request, index in the domain's servers
-    u16 port;      // of port I/O
     u64 number;    // of the last request
     u64 data;      // of the last answer
-    u64 old;       // what was read
-    gpa_t gpa;     // of the memory operand that is a device
+    u64 address;   // of the instruction's operand, or its port
     struct insn insn;
 };
 
@@ -108,6 +111,8 @@ void vcpu_setup(void);
 must_check int vcpu_create(struct domain *d, u64 index);
 void vcpu_destroy(struct vcpu *v);
 must_check int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *state);
+/// Commits what the instruction server did. -BASALT_EINVAL: it is nothing that an instruction may do.
+must_check int vcpu_complete(struct vcpu *v, const struct basalt_completion *completion);
 void vcpu_get_state(struct vcpu *v, struct basalt_vcpu_state *state);
 /// Reads a field of the control block, as BASALT_HC_VCPU_FIELD numbers them. False: there is no such field.
 must_check bool vcpu_control_field(struct vcpu *v, u64 field, u64 *value);
@@ -125,21 +130,16 @@ void handle_xsetbv(struct vcpu *v, struct exit e);
 void handle_rdmsr(struct vcpu *v, struct exit e);
 void handle_wrmsr(struct vcpu *v, struct exit e);
 
-// guest/walk.c: guest-linear addresses. `access` is a set of PF_WRITE and PF_FETCH; the privilege is the guest's own.
-// Where the result is false a page fault was queued, or the domain ended because there is no memory; with ACCESS_PROBE
-// nothing has happened.
-#define ACCESS_PROBE BIT(31)
-/// Translates a linear address.
-must_check bool guest_translate(struct vcpu *v, u64 linear, unsigned access, gpa_t *gpa);
-/// Copies from or (PF_WRITE) to guest memory (RAM only).
-must_check bool guest_copy(struct vcpu *v, u64 linear, void *buffer, unsigned bytes,
-                           unsigned access);
-/// The bytes at RIP, for reports; returns how many.
+/// LMSW: loads the low bits of CR0. False: an exception was queued.
+must_check bool vcpu_lmsw(struct vcpu *v, u16 value);
+
+// guest/walk.c: the code at RIP.
+/// Its bytes as far as they are there; returns how many.
 unsigned guest_fetch(struct vcpu *v, u8 bytes[16]);
-/// Decodes the instruction at RIP. False: an exception was queued, or the domain ended.
+/// Decodes the instruction. False: it is for the instruction server.
 must_check bool guest_decode(struct vcpu *v, struct insn *insn);
-/// The length of the instruction at RIP. 0: an exception was queued, or the domain ended.
-must_check u8 guest_insn_length(struct vcpu *v);
+/// The length of an instruction without operands whose opcode has `opcode_bytes`. 0: it is no longer there.
+must_check u8 guest_insn_length(struct vcpu *v, unsigned opcode_bytes);
 enum cpu_mode guest_mode(struct vcpu *v);
 /// Whether the code that runs is 64-bit code, and its privilege level.
 static inline bool guest_wide(struct vcpu *v) {
@@ -148,16 +148,18 @@ static inline bool guest_wide(struct vcpu *v) {
 static inline unsigned vcpu_cpl(struct vcpu *v) {
     return (unsigned)backend->read(&v->cpu, REG_CPL);
 }
-/// Linear address of `offset` in a segment; false: #GP or #SS was queued.
-must_check bool guest_linear(struct vcpu *v, unsigned segment, u64 offset, unsigned bytes,
-                             bool write, u64 *linear);
 
 // guest/emulate.c
-/// Emulates the instruction at RIP that accessed device memory, or a port.
+/// Carries out the instruction at RIP that accessed device memory, or a port.
 void handle_device_memory(struct vcpu *v, struct exit e);
 void handle_port(struct vcpu *v, struct exit e);
-/// Goes on with the instruction in v->io.
-void emulate(struct vcpu *v);
+/// Leaves the instruction at RIP to the instruction server; without one the domain ends.
+void vcpu_send_instruction(struct vcpu *v, struct exit e);
+/// Goes on with what the answer in v->io is for.
+void vcpu_answered(struct vcpu *v);
+/// Accesses the local APIC's page for the instruction server. The vector of a level-triggered interrupt that ended, or 0;
+/// -BASALT_EINVAL: the page is not there.
+i64 vcpu_apic_access(struct vcpu *v, u64 gpa, u64 bytes, bool write, u64 *value);
 /// A general register's low bytes, and writing them as instructions do (32 bits clear the upper half).
 u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high);
 void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, bool high, u64 value);

@@ -41,6 +41,7 @@ struct call {
         struct basalt_memory_info memory;
         struct basalt_vcpu_state state;
         struct basalt_vcpu_stats stats;
+        struct basalt_completion completion;
         struct basalt_doorbell bell;
         struct basalt_extent extents[EXTENTS_PER_CALL];
     } data; // the structure that the row's `in` or `out` is the address of
@@ -195,7 +196,7 @@ HANDLER(set_vcpu) {
 }
 
 HANDLER(get_vcpu) {
-    if (c->target->status == BASALT_STATUS_RUNNING)
+    if (c->target->status == BASALT_STATUS_RUNNING && !c->vcpu->io.waiting)
         return -BASALT_EBUSY;
     vcpu_get_state(c->vcpu, &c->data.state);
     return 0;
@@ -249,6 +250,31 @@ HANDLER(serve) { return request_serve(c->target, c->caller, c->a[1], &c->second)
 HANDLER(route) { return request_route(c->target, c->caller, c->a[1], c->a[2], c->a[3], c->a[4]); }
 
 HANDLER(answer) { return request_answer(c->target, c->caller, c->a[1], c->a[2], c->a[3]); }
+
+// The vCPU whose instruction the caller carries out; NULL: there is none that waits.
+static struct vcpu *instruction_of(const struct call *c) {
+    struct vcpu *v = request_find(c->target, c->caller, c->a[1], c->a[2]);
+
+    return v && v->io.stage == IO_INSTRUCTION ? v : NULL;
+}
+
+HANDLER(complete) {
+    struct vcpu *v = instruction_of(c);
+    int error = v ? vcpu_complete(v, &c->data.completion) : -BASALT_ENOENT;
+
+    if (!error)
+        request_end(v);
+    return error;
+}
+
+HANDLER(access_apic) {
+    struct vcpu *v = instruction_of(c);
+
+    c->second = c->a[5];
+    return v ? vcpu_apic_access(v, c->a[3], c->a[4] & ~(u64)BASALT_APIC_WRITE,
+                                c->a[4] & BASALT_APIC_WRITE, &c->second)
+             : -BASALT_ENOENT;
+}
 
 HANDLER(bind) { return doorbell_bind(c->target, c->caller, &c->data.bell); }
 HANDLER(unbind) { return doorbell_unbind(c->target, c->caller, &c->data.bell); }
@@ -347,6 +373,8 @@ static const struct row rows[] = {
     ROW(HANDLE_DELEGATE, delegate, BASALT_RIGHT_DELEGATE, DOMAIN(2)),
     ROW(HANDLE_REVOKE, revoke, BASALT_RIGHT_DELEGATE, ENDED),
     ROW(HANDLE_NEXT, next_handle, 0, SECOND),
+    ROW(REQUEST_COMPLETE, complete, BASALT_RIGHT_IO, IN(3, completion)),
+    ROW(REQUEST_APIC, access_apic, BASALT_RIGHT_IO, SECOND),
 };
 _Static_assert((BASALT_RIGHTS_DOMAIN & BASALT_RIGHTS_MACHINE) == BASALT_RIGHT_DELEGATE,
                "a handle that carries a domain's rights has a target");

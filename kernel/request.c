@@ -13,7 +13,7 @@
 
 // The kind of a claim stands above the address: the space that is routed, or the space of a doorbell.
 #define ROUTE(space, address)    ((u64)(space) << 56 | (address))
-#define DOORBELL(space, address) ROUTE((space) + 2, address)
+#define DOORBELL(space, address) ROUTE((space) + 3, address)
 
 // The first claim of the domain that does not lie wholly before `place`; NULL until there was one.
 static struct claim *find(const struct domain *d, u64 place) {
@@ -68,7 +68,7 @@ i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_a
 }
 
 int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u64 first, u64 last) {
-    if (id >= SERVERS_MAX || d->servers[id].domain != caller || space > BASALT_SPACE_MEMORY ||
+    if (id >= SERVERS_MAX || d->servers[id].domain != caller || space > BASALT_SPACE_INSTRUCTION ||
         first > last || last >= space_end(space))
         return -BASALT_EINVAL;
     struct claim claim = {
@@ -97,20 +97,22 @@ bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned
     struct domain *d = v->domain;
     u64 place = ROUTE(space, address);
     const struct claim *route = find(d, place);
+    bool read = !write && space != BASALT_SPACE_INSTRUCTION;
 
-    if (!write)
+    if (read)
         *data = ~0ull;
     if (!covers(d, route, place))
         return false;
     struct request_server *s = &d->servers[route->id];
-    if (!write && bytes == 1 && space == BASALT_SPACE_IO && published(s->page, address, data))
+    if (read && bytes == 1 && space == BASALT_SPACE_IO && published(s->page, address, data))
         return false;
     v->io.server = route->id;
     v->io.waiting = true;
+    v->io.answered = false;
     s->page->slots[v->index] = (struct basalt_request){
         .number = ++v->io.number,
         .address = address,
-        .data = write ? *data : 0,
+        .data = read ? 0 : *data,
         .space = (u8)space,
         .write = write,
         .bytes = (u8)bytes,
@@ -124,15 +126,27 @@ bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned
     return true;
 }
 
-int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 number, u64 data) {
+struct vcpu *request_find(struct domain *d, const struct domain *caller, u64 vcpu, u64 number) {
     struct vcpu *v = vcpu < BASALT_VCPUS_MAX ? d->vcpus[vcpu] : NULL;
 
     if (!v || !v->io.waiting || v->io.number != number || d->servers[v->io.server].domain != caller)
-        return -BASALT_ENOENT;
+        return NULL;
+    return v;
+}
+
+void request_end(struct vcpu *v) {
     v->io.waiting = false;
+    vcpu_unblock(v, BLOCK_REQUEST);
+}
+
+int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 number, u64 data) {
+    struct vcpu *v = request_find(d, caller, vcpu, number);
+
+    if (!v)
+        return -BASALT_ENOENT;
     v->io.data = data;
     v->io.answered = true;
-    vcpu_unblock(v, BLOCK_REQUEST);
+    request_end(v);
     return 0;
 }
 
@@ -141,10 +155,8 @@ static void close_server(struct domain *d, struct request_server *s) {
     struct vcpu *v;
 
     for_each_vcpu (v, d) {
-        if (!v->io.waiting || &d->servers[v->io.server] != s)
-            continue;
-        v->io.waiting = false;
-        vcpu_unblock(v, BLOCK_REQUEST);
+        if (v->io.waiting && &d->servers[v->io.server] == s)
+            request_end(v);
     }
     memory_unmap_identity(s->domain, pool_hpa(s->page), PAGE_SIZE);
     domain_page_free(d, s->page);

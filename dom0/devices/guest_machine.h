@@ -64,6 +64,10 @@ uint64_t machine_read(struct guest_machine *machine, bool memory, uint64_t addre
 void machine_write(struct guest_machine *machine, bool memory, uint64_t address, unsigned bytes,
                    uint64_t data);
 
+/// Carries out an instruction that the kernel left to the machine, and answers its request.
+void machine_instruction(struct guest_machine *machine, uint32_t vcpu,
+                         const struct basalt_request *request);
+
 /// Serves what is pending in the request page.
 void machine_serve(void *machine);
 

@@ -20,7 +20,8 @@
 
 #include "host.h"
 
-#define VIRTIO_SECTOR 512u
+#define VIRTIO_SECTOR     512u
+#define INSTRUCTIONS_LAST ((1ull << 48) - 1) // of guest-physical addresses
 
 int devices_init(void) {
     return 0; // machines are made by the toolstack; there is nothing to do before
@@ -100,6 +101,27 @@ void host_server_end(struct host_server *server) {
 int host_server_route(struct host_server *server, bool memory, uint64_t first, uint64_t last) {
     return (int)hc_request_route(server->domain, (u32)server->id,
                                  memory ? BASALT_SPACE_MEMORY : BASALT_SPACE_IO, first, last);
+}
+
+int host_server_instructions(struct host_server *server) {
+    return (int)hc_request_route(server->domain, (u32)server->id, BASALT_SPACE_INSTRUCTION, 0,
+                                 INSTRUCTIONS_LAST);
+}
+
+bool host_vcpu_state(uint32_t domain, uint32_t vcpu, struct basalt_vcpu_state *state) {
+    return hc_vcpu_get(domain, vcpu, state) >= 0;
+}
+
+void host_server_complete(struct host_server *server, uint32_t vcpu, uint64_t number,
+                          const struct basalt_completion *completion) {
+    // -ENOENT: the vCPU was reset, or the domain has ended meanwhile.
+    (void)hc_request_complete(server->domain, vcpu, number, completion);
+}
+
+int host_server_apic(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t address,
+                     unsigned bytes, bool write, uint64_t *value) {
+    return (int)hc_request_apic(server->domain, vcpu, number, address,
+                                bytes | (write ? BASALT_APIC_WRITE : 0), value);
 }
 
 void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t data) {

@@ -43,11 +43,25 @@ int host_server_init(struct host_server *server, uint32_t domain, void (*handler
                      void *context);
 void host_server_end(struct host_server *server);
 int host_server_route(struct host_server *server, bool memory, uint64_t first, uint64_t last);
+/// The same for the instructions that the kernel leaves to the server.
+int host_server_instructions(struct host_server *server);
 /// Answers a request, at the latest before another handler runs.
 void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t data);
 
 /// From now on the kernel answers reads of one byte from the I/O port with `value`; not `valid`: they come as requests.
 void host_server_publish(struct host_server *server, uint16_t port, bool valid, uint8_t value);
+
+/// The state of a vCPU that waits for an answer. False: it waits no longer.
+struct basalt_vcpu_state;
+bool host_vcpu_state(uint32_t domain, uint32_t vcpu, struct basalt_vcpu_state *state);
+/// Answers the request for an instruction.
+struct basalt_completion;
+void host_server_complete(struct host_server *server, uint32_t vcpu, uint64_t number,
+                          const struct basalt_completion *completion);
+/// Accesses the vCPU's local APIC for the instruction that the request is for. A negative error: it
+/// is not at `address`. Else the vector of a level-triggered interrupt that a write ended, or 0.
+int host_server_apic(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t address,
+                     unsigned bytes, bool write, uint64_t *value);
 
 /// Injects an MSI, at the latest before another handler runs.
 void host_inject_msi(uint32_t domain, uint64_t address, uint32_t data);

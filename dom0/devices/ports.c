@@ -2,8 +2,8 @@
 //
 // The map of a machine's ports and memory-mapped registers, and the server of the requests that
 // come for them. A request is carried out once: its number is committed to the state pages with its
-// answer before the kernel gets it, and a number seen before is only answered again. Follows
-// <basalt/request.h>.
+// answer before the kernel gets it, and a number seen before is only answered again. Instructions are
+// for instruction.c. Follows <basalt/request.h>.
 
 #include <basalt/hypercall.h>
 
@@ -164,7 +164,7 @@ int machine_ports_route(struct guest_machine *machine) {
         if (error < 0)
             return error;
     }
-    return 0;
+    return host_server_instructions(&machine->server);
 }
 
 uint64_t machine_read(struct guest_machine *machine, bool memory, uint64_t address,
@@ -205,6 +205,9 @@ void machine_serve(void *context) {
         if (vcpu >= BASALT_REQUEST_SLOTS)
             break;
         struct basalt_request request = page->slots[vcpu];
-        serve(machine, vcpu, &request);
+        if (request.space == BASALT_SPACE_INSTRUCTION)
+            machine_instruction(machine, vcpu, &request);
+        else
+            serve(machine, vcpu, &request);
     }
 }

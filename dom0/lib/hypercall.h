@@ -198,6 +198,18 @@ static inline i64 hc_request_route(u32 handle, u32 server, enum basalt_space spa
                                    u64 last) {
     return HC5(BASALT_HC_REQUEST_ROUTE, handle, server, space, first, last);
 }
+static inline i64 hc_request_complete(u32 handle, u32 vcpu, u64 number,
+                                      const struct basalt_completion *completion) {
+    return HC4(BASALT_HC_REQUEST_COMPLETE, handle, vcpu, number, phys_of(completion));
+}
+/// `access`: bytes, BASALT_APIC_WRITE.
+static inline i64 hc_request_apic(u32 handle, u32 vcpu, u64 number, u64 address, u64 access,
+                                  u64 *value) {
+    struct hypercall_result r =
+        hypercall_raw(BASALT_HC_REQUEST_APIC, handle, vcpu, number, address, access, *value);
+    *value = r.second;
+    return r.value;
+}
 static inline i64 hc_doorbell_bind(u32 handle, const struct basalt_doorbell *doorbell) {
     return HC2(BASALT_HC_DOORBELL_BIND, handle, phys_of(doorbell));
 }

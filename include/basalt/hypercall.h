@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define BASALT_ABI_VERSION   2u
+#define BASALT_ABI_VERSION   3u
 #define BASALT_HC_BASE       0xba5a0000u
 #define BASALT_HC_THEN_BLOCK 0x1000u
 
@@ -70,7 +70,7 @@ enum basalt_hypercall {
     BASALT_HC_VCPU_CREATE,
     // (handle, vcpu, struct basalt_vcpu_state *): the domain must be paused; makes the vCPU runnable
     BASALT_HC_VCPU_SET,
-    // (handle, vcpu, struct basalt_vcpu_state *): the domain must be paused or ended
+    // (handle, vcpu, struct basalt_vcpu_state *): the domain must be paused or ended, or the vCPU wait for an answer
     BASALT_HC_VCPU_GET,
     // (handle, vcpu, struct basalt_vcpu_stats *)
     BASALT_HC_VCPU_STATS,
@@ -96,7 +96,8 @@ enum basalt_hypercall {
     BASALT_HC_REQUEST_SERVE,
     // (handle, server id, space: enum basalt_space, first, last): exactly the same range again takes the route away
     BASALT_HC_REQUEST_ROUTE,
-    // (handle, vcpu, number, data): answers a request; -ENOENT if that one is not waiting
+    // (handle, vcpu, number, data): answers a request; -ENOENT if that one is not waiting. Of an instruction the data is an
+    // enum basalt_instruction
     BASALT_HC_REQUEST_ANSWER,
     // (handle, struct basalt_doorbell *): ties a write to a port of the caller
     BASALT_HC_DOORBELL_BIND,
@@ -126,6 +127,13 @@ enum basalt_hypercall {
     BASALT_HC_HANDLE_REVOKE,
     // (cursor) -> next handle >= cursor in the caller's table, RDX: rights | kind << 32; -ENOENT at the end
     BASALT_HC_HANDLE_NEXT,
+
+    // (handle, vcpu, number, struct basalt_completion *): answers the request for an instruction with what that did
+    BASALT_HC_REQUEST_COMPLETE,
+    // (handle, vcpu, number, address, bytes | BASALT_APIC_WRITE, value): accesses the vCPU's local APIC on behalf of an
+    // instruction; -EINVAL where the page of its registers is not at that address. RDX: the value read. Returns the vector
+    // of a level-triggered interrupt that a write ended and that the IOAPIC is to be told of, else 0
+    BASALT_HC_REQUEST_APIC,
 
     BASALT_HC_END,
 };
@@ -159,4 +167,11 @@ enum basalt_hypercall {
 
 enum basalt_reset { BASALT_RESET_COLD = 0, BASALT_RESET_WARM = 1 };
 
-enum basalt_space { BASALT_SPACE_IO = 0, BASALT_SPACE_MEMORY = 1 };
+#define BASALT_APIC_WRITE 0x100u
+
+enum basalt_space {
+    BASALT_SPACE_IO = 0,
+    BASALT_SPACE_MEMORY = 1,
+    // Instructions that the kernel does not carry out itself, by the address of the device or by the port
+    BASALT_SPACE_INSTRUCTION = 2,
+};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fuzzer of the instruction decoder. The first input byte chooses the mode, the others are the
-// instruction. Every claim of guest/decode.h that holds for arbitrary bytes is checked, and every
+// Fuzzer of the emulator's instruction decoder. The first input byte chooses the mode, the others are the
+// instruction. Every claim of dom0/emulator/decode.h that holds for arbitrary bytes is checked, and every
 // field is compared with capstone's as the unit test does; the sanitizers watch for reads past the
 // end.
 //

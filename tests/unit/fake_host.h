@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <basalt/domain.h>
 #include <basalt/error.h>
 #include <basalt/request.h>
 
@@ -173,6 +174,46 @@ void host_server_answer(struct host_server *server, uint32_t vcpu, uint64_t numb
 void host_server_publish(struct host_server *server, uint16_t port, bool valid, uint8_t value) {
     server->page->registers[port % BASALT_REGISTERS] =
         valid ? BASALT_REGISTER_VALID | (uint32_t)value << 16 | port : 0;
+}
+
+// ---- instructions ----
+
+static struct basalt_vcpu_state fake_vcpu;
+static struct basalt_completion fake_completion;
+static unsigned fake_completions;
+static uint64_t fake_apic_address; // of its page
+static uint32_t fake_apic[1024];
+static int fake_apic_ended; // what a write ends
+
+int host_server_instructions(struct host_server *server) {
+    (void)server;
+    return 0;
+}
+
+bool host_vcpu_state(uint32_t domain, uint32_t vcpu, struct basalt_vcpu_state *state) {
+    (void)domain, (void)vcpu;
+    *state = fake_vcpu;
+    return true;
+}
+
+void host_server_complete(struct host_server *server, uint32_t vcpu, uint64_t number,
+                          const struct basalt_completion *completion) {
+    (void)server, (void)vcpu, (void)number;
+    fake_completion = *completion;
+    fake_completions++;
+}
+
+int host_server_apic(struct host_server *server, uint32_t vcpu, uint64_t number, uint64_t address,
+                     unsigned bytes, bool write, uint64_t *value) {
+    (void)server, (void)vcpu, (void)number, (void)bytes;
+    if (!fake_apic_address || address - fake_apic_address >= sizeof(fake_apic))
+        return -1;
+    uint32_t *reg = &fake_apic[(address - fake_apic_address) / 4];
+    if (write)
+        *reg = (uint32_t)*value;
+    else
+        *value = *reg;
+    return write ? fake_apic_ended : 0;
 }
 
 // ---- interrupts and doorbells ----

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tests of the instruction decoder and its arithmetic. The decoder is compared with vectors written
+// Tests of the emulator's instruction decoder and its arithmetic. The decoder is compared with vectors written
 // by hand, with Capstone (an independent disassembler), and with itself on shorter input;
 // the arithmetic with the processor that runs the test. BASALT_TEST_SEED in the environment repeats
 // a random run, BASALT_TEST_ROUNDS changes its length.
 //
-// sources: guest/decode.c guest/alu.c
+// sources: dom0/emulator/decode.c dom0/emulator/alu.c
 // libs: -lcapstone
 
 #include <setjmp.h>
@@ -20,8 +20,8 @@
 #include <cmocka.h>
 #include <capstone/capstone.h>
 
-#include "arch/x86.h"
-#include "guest/decode.h"
+#include "emulator/decode.h"
+#include "emulator/x86.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -11,6 +11,8 @@
 // sources: dom0/devices/machine_devices.c dom0/devices/ports.c dom0/devices/dispatch.c
 // sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
 // sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
+// sources: dom0/devices/instruction.c dom0/emulator/emulate.c dom0/emulator/decode.c
+// sources: dom0/emulator/alu.c dom0/emulator/walk.c
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,6 +26,9 @@
 #include "tests/unit/fake_host.h"
 
 #include "tests/unit/fake_driver.h"
+
+#include <basalt/hypercall.h>
+#include <basalt/trace.h>
 
 static struct guest_machine *machine;
 static unsigned offs, resets, dones;
@@ -188,6 +193,46 @@ static void serves_requests_once(void **unused) {
     fake_requests.pending = 1ull << 63; // there is no such slot
     fake_server(fake_server_context);
     assert_int_equal(fake_answers, 4);
+}
+
+// A request for an instruction of flat 32-bit code without paging.
+static void instruction(const char *bytes, unsigned length, uint64_t address, uint8_t kind) {
+    fake_vcpu = (struct basalt_vcpu_state){.cr0 = 1, .rip = 0x3000, .rflags = 2};
+    for (unsigned i = 0; i < 6; i++)
+        fake_vcpu.segments[i] = (struct basalt_segment){
+            .limit = 0xffffffff, .attributes = i == BASALT_CS ? 0xc09b : 0xc093};
+    assert_true(fake_write(0x3000, bytes, length));
+    request(0, 1, true, address, 0, kind);
+    fake_requests.slots[0].space = BASALT_SPACE_INSTRUCTION;
+}
+
+// The device models and the local APIC, by instructions that the kernel leaves to dom0.
+static void carries_out_instructions(void **unused) {
+    (void)unused;
+    fake_completions = 0;
+    fake_apic_address = 0xfee00000;
+    instruction("\x87\x03", 2, 0xfee00080, BASALT_EXIT_MEMORY); // XCHG [EBX], EAX
+    fake_vcpu.gprs[BASALT_RBX] = 0xfee00080;
+    fake_vcpu.gprs[BASALT_RAX] = 0x20;
+    fake_apic[0x20] = 0x10;
+    fake_server(fake_server_context);
+    assert_int_equal(fake_completions, 1);
+    assert_int_equal(fake_completion.length, 2);
+    assert_int_equal(fake_completion.gprs[BASALT_RAX], 0x10);
+    assert_int_equal(fake_apic[0x20], 0x20);
+    instruction("\x83\x0b\x05", 3, 0xfec00000, BASALT_EXIT_MEMORY); // OR [EBX], 5: IOAPIC
+    fake_vcpu.gprs[BASALT_RBX] = 0xfec00000;
+    fake_server(fake_server_context);
+    assert_int_equal(fake_completions, 2);
+    assert_int_equal(machine_read(machine, true, 0xfec00000, 4), 5);
+    instruction("\x0f\x29\x03", 3, 0xfec00000, BASALT_EXIT_MEMORY); // MOVAPS
+    fake_server(fake_server_context);
+    assert_int_equal(fake_completions, 2);
+    assert_int_equal(fake_answer, BASALT_INSTRUCTION_CANNOT);
+    instruction("\x90", 1, 0xfec00000, BASALT_EXIT_MEMORY);
+    fake_server(fake_server_context);
+    assert_int_equal(fake_answer, BASALT_INSTRUCTION_AGAIN);
+    fake_apic_address = 0;
 }
 
 static void routes_what_it_serves(void **unused) {
@@ -380,6 +425,7 @@ int main(void) {
         TEST(refuses_bad_configurations),
         TEST(survives_want_of_memory),
         TEST(serves_requests_once),
+        TEST(carries_out_instructions),
         TEST(routes_what_it_serves),
         TEST(switches_off),
         TEST(resets_by_port_cf9),

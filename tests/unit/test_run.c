@@ -8,7 +8,7 @@
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
 // sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
-// sources: guest/run.c guest/decode.c guest/alu.c guest/event.c
+// sources: guest/run.c guest/decode.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/mtrr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
 // sources: guest/vlapic_timer.c guest/control.c guest/pvclock.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
@@ -388,15 +388,13 @@ static void test_control_registers(void **state unused) {
     assert_true(v->cpu.rip == 0x1003);
     memcpy(host_memory(d, 0x1003), "\x0f\x01\xe2\x0f\x01\x21", 6); // SMSW EDX; SMSW [ECX]
     v->cpu.gprs[BASALT_RDX] = ~0ull;
-    v->cpu.gprs[BASALT_RCX] = 0x7ffe;
-    memset(host_memory(d, 0x7000), 0x55, PAGE_SIZE);
     script[0] = script[1] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .gpr = 0xff};
     run(2);
     assert_true(v->cpu.gprs[BASALT_RDX] == v->cpu.cr0_guest);
-    u16 *stored = (u16 *)((u8 *)host_memory(d, 0x7ffe));
-    assert_int_equal(stored[0], v->cpu.cr0_guest & 0xffff);
-    assert_int_equal(stored[-1], 0x5555);
-    assert_true(v->cpu.rip == 0x1009);
+    // With an operand in memory it is for the instruction server, which the domain does not have.
+    assert_true(v->cpu.rip == 0x1006);
+    assert_int_equal(d->status, BASALT_STATUS_ENDED);
+    assert_int_equal(d->end_reason, BASALT_END_EMULATION);
 }
 
 static void test_msrs_and_cpuid(void **state unused) {

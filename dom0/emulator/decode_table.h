@@ -3,10 +3,10 @@
 // The opcode maps: the SDM's "Opcode Map" and the APM's "Opcode and Operand Encodings", less what
 // can neither reach device memory nor be intercepted. One row per opcode names the operation and
 // how its operands are encoded. Invariant: a row here is decoded in full, length included; what is
-// not here is refused. Part of guest/decode.c.
+// not here is refused. Part of decode.c.
 #pragma once
 
-#include "guest/decode.h"
+#include "emulator/decode.h"
 
 enum row_flag {
     MODRM = 1 << 0,    // a ModRM byte follows

@@ -5,8 +5,8 @@
 // function; flags that an operation does not define keep their value. Follows the SDM, "Instruction
 // Set Reference".
 
-#include "arch/x86.h"
-#include "guest/decode.h"
+#include "emulator/decode.h"
+#include "emulator/x86.h"
 
 #define FLAGS_AH (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF) // as SAHF has them
 
