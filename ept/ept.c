@@ -9,7 +9,7 @@
 //                  1 GiB leaf 2 MiB leaf 4 KiB leaf
 //
 // An entry is written once, whole, after what it points to is complete, so that a processor walking the table at
-// the same time sees the old or the new state. Software bits (ignored by both formats): 52-53 fault policy of an
+// the same time sees the old or the new state. Software bits (ignored by all three formats): 52-53 fault policy of an
 // entry that is not present, 54 foreign frame.
 
 #include "ept/ept.h"
