@@ -6,6 +6,7 @@
 
 #include "toolstack/domain.h"
 
+#include "lib/event.h"
 #include "lib/hypercall.h"
 #include "lib/log.h"
 #include "toolstack/text.h"
@@ -54,6 +55,7 @@ static void taken_apart(struct domain *d) {
 
 static void destroy_step(void *context) {
     struct domain *d = context;
+    event_finish_call(); // it may name the handle, which goes
     i64 r = d->handle ? hc_domain_destroy_step(d->handle) : 0;
     if (r == -BASALT_EINTR) {
         work_queue(&d->destroy_work);
