@@ -12,12 +12,6 @@
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
 
-// The code that runs: where the next instruction is, and its mode.
-struct code {
-    u64 linear;
-    enum cpu_mode mode;
-};
-
 enum cpu_mode guest_mode(struct vcpu *v) {
     if (guest_wide(v))
         return MODE_64;
@@ -26,12 +20,9 @@ enum cpu_mode guest_mode(struct vcpu *v) {
     return backend->read(&v->cpu, REG_CS_ATTRIBUTES) & SEGMENT_DB ? MODE_32 : MODE_16;
 }
 
-static inline struct code current_code(struct vcpu *v) {
-    struct code c = {v->cpu.rip, guest_mode(v)};
-
-    if (c.mode != MODE_64)
-        c.linear = (u32)(backend->read(&v->cpu, REG_CS_BASE) + v->cpu.rip);
-    return c;
+// Where the next instruction is; `wide`: in 64-bit mode.
+static inline u64 code_linear(struct vcpu *v, bool wide) {
+    return wide ? v->cpu.rip : (u32)(backend->read(&v->cpu, REG_CS_BASE) + v->cpu.rip);
 }
 
 // The way to the page from which a CPU last fetched. While the entries that were met have not changed, nor the windows in
@@ -53,8 +44,11 @@ static unsigned paging_levels(const struct vcpu *v) {
 }
 
 static bool same_way(struct vcpu *v, const struct way *w, u64 linear) {
-    if (w->page != linear >> PAGE_SHIFT || w->levels != paging_levels(v) ||
-        w->changes != this_cpu()->slot_changes || w->cr3 != backend->read(&v->cpu, REG_CR3))
+    unsigned levels = paging_levels(v);
+
+    if (w->page != linear >> PAGE_SHIFT || w->levels != levels ||
+        w->changes != this_cpu()->slot_changes ||
+        (levels && w->cr3 != backend->read(&v->cpu, REG_CR3)))
         return false;
     for (unsigned i = 0; i < w->count; i++)
         if (*w->slots[i] != w->entries[i])
@@ -148,21 +142,43 @@ static unsigned fetch(struct vcpu *v, u64 linear, u8 bytes[16]) {
 }
 
 unsigned guest_fetch(struct vcpu *v, u8 bytes[16]) {
-    return fetch(v, current_code(v).linear, bytes);
+    return fetch(v, code_linear(v, guest_wide(v)), bytes);
 }
 
-bool guest_decode(struct vcpu *v, struct insn *insn) {
-    struct code c = current_code(v);
-    u8 bytes[16];
+// What a CPU has decoded of late, by the place of the code. It depends on nothing but the bytes and the mode, which are
+// compared.
+#define DECODED 8u
+static struct decoded {
+    u64 bytes[2];
+    enum cpu_mode mode;
+    unsigned valid;
+    bool known;
+    struct insn insn;
+} decoded[CPUS_MAX][DECODED];
 
-    return insn_decode(bytes, fetch(v, c.linear, bytes), c.mode, insn);
+bool guest_decode(struct vcpu *v, struct insn *insn) {
+    enum cpu_mode mode = guest_mode(v);
+    u64 linear = code_linear(v, mode == MODE_64), bytes[2] = {0};
+    struct decoded *d = &decoded[this_cpu()->id][linear / 4 % DECODED];
+    unsigned valid = fetch(v, linear, (u8 *)bytes);
+
+    if (d->valid != valid || d->mode != mode || d->bytes[0] != bytes[0] ||
+        d->bytes[1] != bytes[1]) {
+        *d = (struct decoded){.bytes = {bytes[0], bytes[1]}, .mode = mode, .valid = valid};
+        d->known = insn_decode((u8 *)bytes, valid, mode, &d->insn);
+    }
+    *insn = d->insn;
+    return d->known;
 }
 
 u8 guest_insn_length(struct vcpu *v, unsigned opcode_bytes) {
-    struct code c = current_code(v);
+    u64 linear = code_linear(v, guest_wide(v));
+    const u8 *code = code_at(v, linear);
     u8 bytes[16];
-    unsigned valid = fetch(v, c.linear, bytes);
-    unsigned length = insn_prefixes(bytes, valid, c.mode) + opcode_bytes;
 
+    if (code && (*code == 0x0f || *code == 0xf4)) // begins with its opcode: nearly all do
+        return (u8)opcode_bytes;
+    unsigned valid = fetch(v, linear, bytes);
+    unsigned length = insn_prefixes(bytes, valid, guest_mode(v)) + opcode_bytes;
     return length <= valid ? (u8)length : 0;
 }
