@@ -34,7 +34,7 @@ static struct way {
     const volatile u64 *slots[4];
     u64 entries[4];
     const u8 *window;
-} ways[CPUS_MAX];
+} __attribute__((aligned(64))) ways[CPUS_MAX];
 
 // 0: no paging.
 static unsigned paging_levels(const struct vcpu *v) {
@@ -43,12 +43,8 @@ static unsigned paging_levels(const struct vcpu *v) {
     return v->cpu.efer_guest & EFER_LMA ? 4 : v->cpu.cr4_guest & CR4_PAE ? 3 : 2;
 }
 
-static bool same_way(struct vcpu *v, const struct way *w, u64 linear) {
-    unsigned levels = paging_levels(v);
-
-    if (w->page != linear >> PAGE_SHIFT || w->levels != levels ||
-        w->changes != this_cpu()->slot_changes ||
-        (levels && w->cr3 != backend->read(&v->cpu, REG_CR3)))
+static __attribute__((noinline)) bool same_tables(struct vcpu *v, const struct way *w) {
+    if (w->cr3 != backend->read(&v->cpu, REG_CR3))
         return false;
     for (unsigned i = 0; i < w->count; i++)
         if (*w->slots[i] != w->entries[i])
@@ -92,27 +88,29 @@ static bool translate(struct vcpu *v, u64 linear, struct way *w, gpa_t *gpa) {
 }
 
 // Opens a window on the page of code.
-static __attribute__((noinline)) bool find_way(struct vcpu *v, struct way *w, u64 linear) {
+static __attribute__((noinline)) const u8 *find_way(struct vcpu *v, struct way *w, u64 linear) {
     gpa_t gpa;
 
     *w = (struct way){
         .page = ~0ull, .levels = paging_levels(v), .cr3 = backend->read(&v->cpu, REG_CR3)};
     if (!translate(v, linear, w, &gpa) ||
         !(w->window = memory_window(v->domain, GPA(gpa.v & PAGE_MASK), false, 0)))
-        return false;
+        return NULL;
     if (w->levels != 2) // whose entries are too short to be compared
         w->page = linear >> PAGE_SHIFT;
     w->changes = this_cpu()->slot_changes;
-    return true;
+    return w->window + (linear & ~PAGE_MASK);
 }
 
 // The bytes from `linear` on to the end of its page; NULL: there are none.
-static const u8 *code_at(struct vcpu *v, u64 linear) {
+static inline const u8 *code_at(struct vcpu *v, u64 linear) {
     struct way *w = &ways[this_cpu()->id];
+    unsigned levels = paging_levels(v);
 
-    if (unlikely(!same_way(v, w, linear)) && !find_way(v, w, linear))
-        return NULL;
-    return w->window + (linear & ~PAGE_MASK);
+    if (likely(w->page == linear >> PAGE_SHIFT && w->levels == levels &&
+               w->changes == this_cpu()->slot_changes && (!levels || same_tables(v, w))))
+        return w->window + (linear & ~PAGE_MASK);
+    return find_way(v, w, linear);
 }
 
 static __attribute__((noinline)) unsigned fetch_pages(struct vcpu *v, u64 linear, u8 bytes[16]) {
@@ -171,14 +169,20 @@ bool guest_decode(struct vcpu *v, struct insn *insn) {
     return d->known;
 }
 
+// Of code that begins with prefixes.
+static __attribute__((noinline)) u8 long_length(struct vcpu *v, u64 linear, unsigned opcode_bytes) {
+    u8 bytes[16];
+    unsigned valid = fetch(v, linear, bytes);
+    unsigned length = insn_prefixes(bytes, valid, guest_mode(v)) + opcode_bytes;
+
+    return length <= valid ? (u8)length : 0;
+}
+
 u8 guest_insn_length(struct vcpu *v, unsigned opcode_bytes) {
     u64 linear = code_linear(v, guest_wide(v));
     const u8 *code = code_at(v, linear);
-    u8 bytes[16];
 
-    if (code && (*code == 0x0f || *code == 0xf4)) // begins with its opcode: nearly all do
+    if (likely(code && (*code == 0x0f || *code == 0xf4))) // its opcode: nearly all begin with it
         return (u8)opcode_bytes;
-    unsigned valid = fetch(v, linear, bytes);
-    unsigned length = insn_prefixes(bytes, valid, guest_mode(v)) + opcode_bytes;
-    return length <= valid ? (u8)length : 0;
+    return long_length(v, linear, opcode_bytes);
 }
