@@ -250,9 +250,15 @@ static bool has_subleaves(u32 leaf) {
     return leaf == 0x4 || leaf == 0x7 || leaf == 0xb || leaf == 0xd;
 }
 
+// Whether a leaf is not the same for all vCPUs at all times.
+static bool is_live(u32 leaf) {
+    return leaf == 0x1 || leaf == (EXTENDED | 0x1) || leaf == (EXTENDED | 0x8) ||
+           has_subleaves(leaf);
+}
+
 struct cpuid cpuid_guest(const struct vcpu *v, u32 leaf, u32 subleaf) {
     struct cpuid r = {0};
-    u32 row = 0, sub = has_subleaves(leaf) ? subleaf : 0;
+    u32 row = 0;
 
     if (leaf <= guest_cpuid.max_basic)
         row = guest_cpuid.basic[leaf];
@@ -260,6 +266,9 @@ struct cpuid cpuid_guest(const struct vcpu *v, u32 leaf, u32 subleaf) {
         row = guest_cpuid.extended[leaf & ~EXTENDED];
     if (!row--)
         return hypervisor_leaf(leaf);
+    if (!is_live(leaf))
+        return guest_cpuid.store[row];
+    u32 sub = has_subleaves(leaf) ? subleaf : 0;
     if (sub < ARRAY_SIZE(rows) - row && rows[row + sub].leaf == leaf)
         r = guest_cpuid.store[row + sub];
     live(v, leaf, sub, &r);
