@@ -16,6 +16,7 @@
 
 // The highest vector in IRR, ISR or TMR; -1: none.
 static int highest(const struct vlapic *v, unsigned reg) {
+#pragma GCC unroll 8
     for (int i = 7; i >= 0; i--) {
         u32 word = *vlapic_reg(v, reg + (unsigned)i);
         if (word)
