@@ -329,3 +329,28 @@ static void fail_with(const struct form *f, const struct sample *s, const char *
     fail_msg("%s: %llx, the processor has %llx", what, (unsigned long long)got,
              (unsigned long long)want);
 }
+
+// The includer's: carries the sample out in the code under test and in the processor, and compares them.
+static void compare(const struct form *f, struct sample *s);
+
+// MOV between the accumulator and an absolute address.
+static void test_absolute_address(void **state unused) {
+    static const struct form load = {.name = "mov a,moffs", .access = R, .flags = ALL},
+                             store = {.name = "mov moffs,a", .access = W, .flags = ALL};
+
+    for (unsigned k = 0; k < 200; k++) {
+        struct sample s = {.target = DEVICE + native_random() % 4000, .flags = ALL};
+        bool byte = k & 1, to_memory = k & 2, word = k & 4, wide = k & 8;
+        for (unsigned i = 0; i < 16; i++)
+            s.registers.gprs[i] = native_random();
+        s.registers.rflags = 2;
+        s.size = byte ? 1 : wide ? 8 : word ? 2 : 4;
+        if (word)
+            emit(&s, 0x66, 1);
+        if (wide)
+            emit(&s, 0x48, 1);
+        emit(&s, 0xa0u + !byte + 2 * to_memory, 1);
+        emit(&s, s.target, 8);
+        compare(to_memory ? &store : &load, &s);
+    }
+}

@@ -200,28 +200,6 @@ static void test_against_the_processor(void **state unused) {
         }
 }
 
-// MOV between the accumulator and an absolute address.
-static void test_absolute_address(void **state unused) {
-    static const struct form load = {.name = "mov a,moffs", .access = R, .flags = ALL},
-                             store = {.name = "mov moffs,a", .access = W, .flags = ALL};
-
-    for (unsigned k = 0; k < 200; k++) {
-        struct sample s = {.target = DEVICE + host_random() % 4000, .flags = ALL};
-        bool byte = k & 1, to_memory = k & 2, word = k & 4, wide = k & 8;
-        for (unsigned i = 0; i < 16; i++)
-            s.registers.gprs[i] = host_random();
-        s.registers.rflags = 2;
-        s.size = byte ? 1 : wide ? 8 : word ? 2 : 4;
-        if (word)
-            emit(&s, 0x66, 1);
-        if (wide)
-            emit(&s, 0x48, 1);
-        emit(&s, 0xa0u + !byte + 2 * to_memory, 1);
-        emit(&s, s.target, 8);
-        compare(to_memory ? &store : &load, &s);
-    }
-}
-
 // ---- Around it ----
 
 static void emulate_one(const char *bytes, unsigned length, u64 gpa, bool write) {

@@ -21,7 +21,6 @@
 #include "emulator/x86.h"
 
 #define unused __attribute__((unused))
-#define TABLES 8u // pages that random tables lie in, from guest-physical 0 on
 
 typedef struct {
     u64 v;
@@ -39,6 +38,8 @@ static u64 native_random(void) {
     u64 x = seed ^ seed >> 29;
     return x * 0xbf58476d1ce4e5b9ull ^ x >> 32;
 }
+
+#include "tests/unit/random_tables.h"
 
 void *host_guest_pin(struct guest_memory *memory unused, uint64_t gpa, size_t *length, bool write) {
     if (gpa >= ram_size || (write && gpa >= read_only))
@@ -195,24 +196,6 @@ static struct walk_result model_walk(u8 *copy, u64 linear, bool write, bool user
     }
     abort();
 }
-
-static void random_tables(unsigned size) {
-    for (u64 gpa = 0; gpa < TABLES * PAGE_SIZE; gpa += size) {
-        u64 entry = native_random() % TABLES << 12, r = native_random();
-        entry |= (r % 16 != 0) | (r >> 4) % 8 % 7 << 1; // present; R/W and U/S mostly set
-        entry |= (r >> 8) % 4 ? 6 : 0;
-        entry |= (r >> 12) % 4 << 5; // accessed, dirty
-        entry |= (r >> 16) % 4 ? 0 : 0x80;
-        entry |= (r >> 20) % 3 ? 0 : 0x100; // global, or nothing
-        if (entry & 0x80)
-            entry |= r >> 24 & (size == 8 ? 0x00003fffffe01000 : 0xffc00000 | 0x1fe000);
-        if (size == 8 && (r >> 60) % 6 == 0)
-            entry |= BIT(63);
-        write_entry(gpa, size, entry);
-    }
-}
-
-enum format { LEGACY, PAE, LONG };
 
 static void random_controls(enum format format) {
     u64 r = native_random();

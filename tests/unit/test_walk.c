@@ -22,7 +22,8 @@
 
 #include <cmocka.h>
 
-#define TABLES 8u // pages that random tables lie in, from guest-physical 0 on
+#define native_random host_random
+#include "tests/unit/random_tables.h"
 
 static struct host_account empty;
 static struct domain *d;
@@ -100,24 +101,6 @@ static bool model_walk(const u8 *copy, u64 linear, u64 *gpa) {
     }
     abort();
 }
-
-static void random_tables(unsigned size) {
-    for (u64 gpa = 0; gpa < TABLES * PAGE_SIZE; gpa += size) {
-        u64 entry = host_random() % TABLES << 12, r = host_random();
-        entry |= (r % 16 != 0) | (r >> 4) % 8 % 7 << 1; // present; R/W and U/S mostly set
-        entry |= (r >> 8) % 4 ? 6 : 0;
-        entry |= (r >> 12) % 4 << 5; // accessed, dirty
-        entry |= (r >> 16) % 4 ? 0 : 0x80;
-        entry |= (r >> 20) % 3 ? 0 : 0x100; // global, or nothing
-        if (entry & 0x80)
-            entry |= r >> 24 & (size == 8 ? 0x00003fffffe01000 : 0xffc00000 | 0x1fe000);
-        if (size == 8 && (r >> 60) % 6 == 0)
-            entry |= BIT(63);
-        write_entry(gpa, size, entry);
-    }
-}
-
-enum format { LEGACY, PAE, LONG };
 
 static void random_controls(enum format format) {
     u64 r = host_random();
