@@ -8,7 +8,6 @@
 #include "arch/acpi.h"
 
 #include "arch/paging.h"
-#include "arch/string.h"
 #include "boot/boot.h"
 #include "kernel/log.h"
 

@@ -8,7 +8,6 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
-#include "arch/tsc.h"
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"

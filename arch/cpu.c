@@ -7,7 +7,6 @@
 #include "arch/cpu.h"
 
 #include "arch/paging.h"
-#include "arch/string.h"
 #include "kernel/log.h"
 
 #define GDT_CODE64  0x00af9b000000ffffull // present, ring 0, accessed; long

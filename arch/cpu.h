@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Processors: what they can do, per-CPU data, descriptor tables, traps and interrupts. Invariant:
+// Processors: what they can do, per-CPU data, descriptor tables, traps, interrupts and extended state. Invariant:
 // the kernel runs with interrupts off except inside irq_window() and cpu_idle(); an interrupt only
 // sets its vector's pending bit and is acknowledged at the local APIC, whoever asks for it later
 // with cpu_take_vector(). NMI and #MC may come anywhere; an NMI is only counted and reported later,
@@ -118,6 +118,29 @@ void trap_handle(struct trap_frame *frame);
 void mcheck_init(void);
 /// Handles #MC: names the banks that report. Panics when the processor can't go on.
 void mcheck_handle(const struct trap_frame *frame);
+
+// Extended state (x87, SSE, AVX), in arch/fpu.c. The kernel never uses it itself: it saves and restores that of vCPUs. Only
+// state that fpu.c knows is ever enabled in XCR0. Follows the SDM, "Managing State Using the XSAVE Feature Set".
+extern u64 xstate_mask;      // XCR0 bits that a guest may use; 0: no XSAVE, FXSAVE only
+extern u32 xstate_area_size; // bytes, for all bits of xstate_mask; at most a page
+
+/// Enables the state components on this CPU; the mask and size are found on the first call.
+void fpu_init(void);
+/// Fills an area (64-byte aligned, xstate_area_size bytes) with the state after reset.
+void xstate_init(void *area);
+/// Gives this CPU the guest's XCR0, and takes it away again: xstate_leave() returns what the guest has (where the
+/// processor lets it change XCR0 without an exit) and puts xstate_mask in its place.
+void xstate_enter(u64 xcr0);
+u64 xstate_leave(void);
+/// Saves and restores all of xstate_mask. XCR0 must be xstate_mask.
+void xstate_save(void *area);
+/// An area that holds what the processor does not accept (reserved bits) is filled by xstate_init()
+/// first.
+void xstate_restore(void *area);
+
+/// Resets the machine, from the most to the least polite way. Memory keeps its contents in a warm reset where the
+/// firmware honours the request.
+noreturn void machine_reset(bool warm);
 
 /// Calls `function(argument)` on another stack; it does not return.
 noreturn void cpu_call_on_stack(u64 stack_top, void (*function)(const void *),

@@ -3,10 +3,7 @@
 // Extended state. Invariant: XCR0 is xstate_mask whenever the kernel runs, so one area layout
 // serves all. Follows the SDM, "XSAVE Area" and "Operation of XRSTOR".
 
-#include "arch/fpu.h"
-
 #include "arch/cpu.h"
-#include "arch/string.h"
 
 #define LEAF_XSTATE 0xdu
 #define FXSAVE_SIZE 512u

@@ -10,7 +10,6 @@
 
 #include "arch/cpu.h"
 #include "boot/boot.h"
-#include "arch/string.h"
 #include "kernel/panic.h"
 
 #define TABLE_ENTRIES 512u

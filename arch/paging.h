@@ -23,7 +23,6 @@
 
 #define PTE_PRESENT      BIT(0)
 #define PTE_WRITE        BIT(1)
-#define PTE_USER         BIT(2)
 #define PTE_PWT          BIT(3) // PAT index, bit 0
 #define PTE_PCD          BIT(4) // PAT index, bit 1
 #define PTE_ACCESSED     BIT(5)

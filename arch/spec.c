@@ -7,7 +7,6 @@
 
 #include "arch/spec.h"
 
-#include "arch/string.h"
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
 

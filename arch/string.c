@@ -3,7 +3,7 @@
 // Memory and string functions. The compiler may call the first four by itself. Long copies and
 // fills use the string instructions, which recent processors do a cache line at a time.
 
-#include "arch/string.h"
+#include "arch/types.h"
 
 void *memcpy(void *restrict to, const void *restrict from, size_t bytes) {
     void *result = to;

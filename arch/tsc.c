@@ -5,8 +5,6 @@
 // and ends at another; what the boot does in between costs no time of its own. Follows the SDM, "Determining the Processor
 // Base Frequency", and the ACPI specification, "Power Management Timer".
 
-#include "arch/tsc.h"
-
 #include "arch/acpi.h"
 #include "arch/cpu.h"
 #include "kernel/log.h"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Integer types, address kinds and the few macros that every file uses. Guest-physical and host-physical addresses
-// are distinct structure types, so that mixing them does not compile; kernel pointers are plain pointers.
+// Integer types, address kinds, and the few macros and functions of the C library that every file uses. Guest-physical
+// and host-physical addresses are distinct structure types, so that mixing them does not compile; kernel pointers are plain
+// pointers.
 
 #pragma once
 
@@ -62,3 +63,15 @@ typedef struct {
 #define ALIGN_DOWN(x, a)              ((x) & ~((u64)(a)-1))
 #define container_of(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))
 #define SIZE_ASSERT(type, size)       _Static_assert(sizeof(type) == (size), #type " has a fixed size")
+
+// Memory and strings, in arch/string.c.
+void *memcpy(void *restrict to, const void *restrict from, size_t bytes);
+void *memmove(void *to, const void *from, size_t bytes);
+void *memset(void *to, int value, size_t bytes);
+int memcmp(const void *a, const void *b, size_t bytes);
+size_t strlen(const char *s);
+int strcmp(const char *a, const char *b);
+char *strchr(const char *s, int c);
+/// Copies at most size - 1 characters (size > 0) and always terminates. Returns strlen(from): >= size means
+/// cut short.
+size_t strlcpy(char *to, const char *from, size_t size);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The processor as constants and one-instruction functions: control registers, MSRs, CPUID bits.
+// The processor as constants and one-instruction functions: control registers, MSRs, CPUID bits, and its clock.
 // Everything here is architectural; what a machine really has is asked in arch/cpu.h. Follows the
 // SDM, "System Architecture Overview" and "Model-Specific Registers", and the APM, "System
 // Programming".
@@ -9,19 +9,11 @@
 
 #include "arch/types.h"
 
-#define RFLAGS_CF      BIT(0)
-#define RFLAGS_FIXED   BIT(1) // always one
-#define RFLAGS_PF      BIT(2)
-#define RFLAGS_AF      BIT(4)
-#define RFLAGS_ZF      BIT(6)
-#define RFLAGS_SF      BIT(7)
-#define RFLAGS_TF      BIT(8)  // trap after each instruction
-#define RFLAGS_IF      BIT(9)  // interrupts enabled
-#define RFLAGS_DF      BIT(10) // strings go down
-#define RFLAGS_OF      BIT(11)
+#define RFLAGS_FIXED   BIT(1)   // always one
+#define RFLAGS_TF      BIT(8)   // trap after each instruction
+#define RFLAGS_IF      BIT(9)   // interrupts enabled
 #define RFLAGS_STATUS  0x8d5ull // CF, PF, AF, ZF, SF, OF
 #define RFLAGS_VM      BIT(17)  // virtual-8086 mode
-#define RFLAGS_AC      BIT(18)  // alignment check; SMAP override
 
 #define CR0_PE         BIT(0)  // protected mode
 #define CR0_MP         BIT(1)  // WAIT obeys TS
@@ -53,7 +45,6 @@
 #define CR4_OSXSAVE    BIT(18) // XSAVE in use
 #define CR4_SMEP       BIT(20) // the kernel does not execute user pages
 #define CR4_SMAP       BIT(21) // nor read them
-#define CR4_CET        BIT(23)
 
 #define EFER_SCE       BIT(0)  // SYSCALL
 #define EFER_LME       BIT(8)  // long mode wanted
@@ -76,7 +67,6 @@
 #define EXC_NMI 2u  // not an exception, but its vector
 #define EXC_BP  3u  // INT3
 #define EXC_OF  4u  // INTO
-#define EXC_BR  5u  // BOUND
 #define EXC_UD  6u  // invalid opcode
 #define EXC_DF  8u  // double fault
 #define EXC_TS  10u // invalid TSS
@@ -97,7 +87,6 @@
 
 #define PF_PRESENT  BIT(0) // page fault error code: a permission was missing, not the page
 #define PF_WRITE    BIT(1)
-#define PF_USER     BIT(2)
 #define PF_RESERVED BIT(3) // a reserved bit is set in a table
 #define PF_FETCH    BIT(4)
 
@@ -189,7 +178,6 @@
 #define CPUID_7_EBX_TSC_ADJUST        BIT(1)
 #define CPUID_7_EBX_AVX2              BIT(5)
 #define CPUID_7_EBX_SMEP              BIT(7)
-#define CPUID_7_EBX_INVPCID           BIT(10)
 #define CPUID_7_EBX_SMAP              BIT(20)
 #define CPUID_7_ECX_UMIP              BIT(2)
 #define CPUID_7_EDX_FLUSH_L1D         BIT(28)
@@ -314,6 +302,18 @@ static inline u64 rdtsc(void) {
     asm volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
     return low | high << 32;
 }
+
+// The time-stamp counter as the kernel's clock, in arch/tsc.c. Once tsc_init() has returned, its frequency never changes.
+extern u64 tsc_khz;       // ticks per millisecond
+extern u64 wall_clock_ns; // nanoseconds since 1970 at TSC 0, as dom0 says; 0 until it does
+
+/// Begins the measurement. After acpi_init(), less than four seconds before tsc_init().
+void tsc_begin(void);
+/// Finds the frequency: KVM or VMware leaf, CPUID 0x15, else measured against the ACPI PM timer.
+void tsc_init(void);
+/// Ticks to nanoseconds, rounded down; exact to 2^-32 for any 64-bit count that does not overflow the
+/// result.
+u64 tsc_to_ns(u64 ticks);
 
 static inline void invlpg(const void *address) {
     asm volatile("invlpg (%0)" : : "r"(address) : "memory");

@@ -7,7 +7,6 @@
 #include "boot/boot.h"
 
 #include "arch/paging.h"
-#include "arch/string.h"
 #include "kernel/panic.h"
 
 #define LOW_END 0x100000ull // firmware data, panic record, start-up code of other CPUs

@@ -4,7 +4,6 @@
 // outside [info, info + size) is read, and a tag that contradicts itself changes nothing. Follows
 // the Multiboot2 specification, "Boot information format".
 
-#include "arch/string.h"
 #include "boot/boot.h"
 #include "kernel/log.h"
 

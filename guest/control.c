@@ -3,7 +3,6 @@
 // Exits by instructions that touch control state: CPUID, control and debug registers, XCR0. The rules are in cpuid.c and
 // cr.c; this file carries out what they decide.
 
-#include "arch/fpu.h"
 #include "guest/cr.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"

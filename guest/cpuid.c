@@ -3,7 +3,6 @@
 // The CPUID policy (see cpuid.h): one table of leaves with masks of the host's bits that a guest sees; what is made
 // instead of passed is in make_leaves() (once per machine) and live() (per vCPU, or following its control registers).
 
-#include "arch/tsc.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
 

@@ -5,7 +5,6 @@
 
 #include "guest/msr.h"
 
-#include "arch/tsc.h"
 #include "guest/pvclock.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"

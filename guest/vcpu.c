@@ -6,10 +6,7 @@
 
 #include "guest/vcpu.h"
 
-#include "arch/fpu.h"
 #include "arch/paging.h"
-#include "arch/string.h"
-#include "arch/tsc.h"
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
 #include "kernel/trace.h"

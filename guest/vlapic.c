@@ -5,8 +5,6 @@
 
 #include "guest/vlapic.h"
 
-#include "arch/string.h"
-
 #define VERSION        (0x14u | (LAPIC_LVT_ERROR - LAPIC_LVT_TIMER) << 16)
 
 #define DFR_FLAT       0xfu

@@ -4,7 +4,6 @@
 // guest TSC ticks; the count that the guest reads is computed from it. Invariant: a count that was started with n reads
 // n or (2^-28 of it) less, never 0 before its deadline and 0 from then on (one-shot). Follows the SDM, "APIC Timer".
 
-#include "arch/tsc.h"
 #include "guest/vlapic.h"
 
 #define PERIOD_MIN_COUNTS \

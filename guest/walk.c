@@ -7,7 +7,6 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
-#include "arch/string.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
 #include "kernel/schedule.h"

@@ -4,7 +4,6 @@
 
 #include "kernel/cmdline.h"
 
-#include "arch/string.h"
 #include "drivers/uart16550.h"
 #include "kernel/log.h"
 

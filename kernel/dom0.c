@@ -5,12 +5,9 @@
 // tables and the kernel's log and trace rings, the last two read-only. The image stays where the boot loader put it,
 // for a later restart.
 
-
 #include "arch/acpi.h"
 #include "arch/cpu.h"
 #include "arch/paging.h"
-#include "arch/string.h"
-#include "arch/tsc.h"
 #include "boot/boot.h"
 #include "drivers/pci.h"
 #include "guest/vcpu.h"

@@ -7,7 +7,6 @@
 #include "kernel/domain.h"
 
 #include "arch/paging.h"
-#include "arch/string.h"
 #include "guest/vcpu.h"
 #include "kernel/console.h"
 #include "kernel/event.h"

@@ -4,8 +4,6 @@
 
 #include "kernel/elf.h"
 
-#include "arch/string.h"
-
 #define ELF_SIZE_MAX (64 * MIB)
 #define PT_LOAD      1u
 #define EM_X86_64    62u

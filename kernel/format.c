@@ -5,8 +5,6 @@
 
 #include "kernel/log.h"
 
-#include "arch/string.h"
-
 struct output {
     char *buffer;
     size_t size, length;

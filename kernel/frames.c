@@ -10,7 +10,6 @@
 #include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/spinlock.h"
-#include "arch/string.h"
 #include "boot/boot.h"
 #include "kernel/list.h"
 #include "kernel/panic.h"

@@ -7,9 +7,6 @@
 
 #include "kernel/hypercall.h"
 
-#include "arch/string.h"
-#include "arch/tsc.h"
-#include "drivers/reset.h"
 #include "kernel/console.h"
 #include "kernel/event.h"
 #include "kernel/handle.h"

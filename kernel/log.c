@@ -7,7 +7,6 @@
 #include "kernel/log.h"
 
 #include "arch/spinlock.h"
-#include "arch/string.h"
 #include "kernel/cmdline.h"
 #include "kernel/console.h"
 

@@ -6,7 +6,6 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
-#include "arch/string.h"
 #include "kernel/domain.h"
 
 #define PIECES_PER_CALL  64u

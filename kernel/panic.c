@@ -9,8 +9,6 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
-#include "arch/string.h"
-#include "drivers/reset.h"
 #include "kernel/cmdline.h"
 #include "kernel/console.h"
 #include "kernel/log.h"

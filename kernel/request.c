@@ -7,7 +7,6 @@
 #include "kernel/request.h"
 
 #include "arch/paging.h"
-#include "arch/string.h"
 #include "kernel/event.h"
 #include "kernel/trace.h"
 

@@ -7,10 +7,8 @@
 #include "kernel/schedule.h"
 
 #include "arch/apic.h"
-#include "arch/fpu.h"
 #include "arch/spec.h"
 #include "arch/paging.h"
-#include "arch/tsc.h"
 #include "arch/x86.h"
 #include "kernel/console.h"
 #include "kernel/domain.h"

@@ -4,7 +4,6 @@
 // something that Basalt can't do without, it says what and what to do about it, and stops.
 
 #include "arch/cpu.h"
-#include "arch/string.h"
 #include "boot/boot.h"
 #include "guest/vcpu.h"
 #include "kernel/cmdline.h"

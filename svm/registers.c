@@ -6,7 +6,6 @@
 // Follows the APM, "VMCB State Save Area", "Control Register Intercepts", "Nested Paging" and
 // "Processor Initialization State".
 
-#include "arch/string.h"
 #include "arch/x86.h"
 #include "svm/svm.h"
 

@@ -8,7 +8,6 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
-#include "arch/string.h"
 #include "arch/x86.h"
 #include "svm/svm.h"
 

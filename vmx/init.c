@@ -6,7 +6,6 @@
 #include "vmx/vmcs.h"
 #include "vmx/vmx.h"
 
-#include "arch/tsc.h"
 #include "arch/x86.h"
 
 // A guest can make the processor raise #AC and #DB for ever while an event is being delivered: only an exit ends that.

@@ -15,7 +15,6 @@
 
 #include <cmocka.h>
 
-#include "arch/tsc.h"
 #include "guest/pvclock.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"

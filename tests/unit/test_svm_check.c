@@ -19,6 +19,9 @@
 
 #include <basalt/hypercall.h>
 
+#define CR4_CET BIT(23)
+#define EXC_BR  5u // BOUND
+
 static struct vmcb v;
 static u64 features; // CPUID 0x8000000A, EDX
 

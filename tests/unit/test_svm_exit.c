@@ -17,6 +17,8 @@
 #include "arch/x86.h"
 #include "svm/svm.h"
 
+#define EXC_BR 5u // BOUND
+
 static const struct backend_features plain = {0};
 static const struct backend_features rich = {.nrip_save = true, .decode_assists = true};
 struct backend_features backend_features;

@@ -13,7 +13,6 @@
 
 #include <cmocka.h>
 
-#include "arch/tsc.h"
 #include "guest/vlapic.h"
 
 #define ON 0x100u // SVR: software enable

@@ -37,6 +37,16 @@ static inline void irq_window(void) {}
 void host_idle(void);
 static inline void cpu_idle(void) { host_idle(); }
 
+extern u64 xstate_mask;
+extern u32 xstate_area_size;
+void fpu_init(void);
+void xstate_init(void *area);
+void xstate_enter(u64 xcr0);
+u64 xstate_leave(void);
+void xstate_save(void *area);
+void xstate_restore(void *area);
+noreturn void machine_reset(bool warm);
+
 void irq_record(unsigned vector);
 int cpu_take_vector(void);
 extern void (*irq_quench)(unsigned vector);

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Machine reset, from the most to the least polite way (a warm one avoids the first). Follows the
-// ACPI specification, "Reset Register".
-
-#include "drivers/reset.h"
+// Machine reset: the FADT's register, the chipset's, the keyboard controller's, a triple fault, in that order; a warm one
+// leaves the first to the end. Follows the ACPI specification, "Reset Register".
 
 #include "arch/acpi.h"
-#include "arch/x86.h"
+#include "arch/cpu.h"
 
 #define PORT_KEYBOARD 0x64
 #define PORT_RESET    0xcf9
