@@ -58,8 +58,9 @@ class Disk:
 class Machine:
     """What QEMU and Bochs have in common: a process, its serial line, its log."""
 
-    # A line that means that all is lost; an expectation that meets it fails at once. Set to None to expect a panic.
-    fatal = re.compile(r"^.*\b(?:panic|PANIC): .*$", re.M)
+    # A line that means that all is lost: an expectation that meets it before what it waits for fails at once. A test that
+    # goes on after a panic or after dom0's end sets it to None.
+    fatal = re.compile(r"^.*\b(?:panic|PANIC): .*$|^.*domain 'dom0' ended unwatched: .*$", re.M)
 
     def __init__(self, name, timeout=120):
         self.name = name

@@ -13,8 +13,9 @@ tests/mutants/NAME.mutant is a paragraph of comment and lines of `key: value`:
     test: attack qemu h64 ports 61      (one attack of tests/guest in a machine: tests/system/test_hostile.py, test_one)
 
 `file` to `replace` may come several times, for a check that is made twice. `test: system EXPRESSION` is a test of
-tests/system. The sources are copied to build/mutants/tree, which is built incrementally; nothing else is touched. Each test
-must pass there once without any mutant. An anchor that no longer matches is an error. The last line is `N caught, M missed`.
+tests/system. The sources are copied to build/mutants/tree, which is built incrementally; nothing else is touched, and what
+becomes of the sources meanwhile does not matter. Each test must pass there once without any mutant. An anchor that no longer
+matches is an error. The last line is `N caught, M missed`.
 """
 
 import argparse
@@ -56,9 +57,10 @@ class Mutant:
     def texts(self):
         """The changed files: {path: text}. Raises ValueError if an anchor does not match."""
         out = {}
+        self.originals = {edit["file"]: (TOP / edit["file"]).read_text() for edit in self.edits}
         for edit in self.edits:
             path = edit["file"]
-            text = out.get(path) or (TOP / path).read_text()
+            text = out.get(path) or self.originals[path]
             start, end = function_range(text, edit["in"], path) if "in" in edit else (0, len(text))
             found = list(re.finditer(edit["find"], text[start:end], re.S))
             if len(found) != 1:
@@ -162,6 +164,7 @@ def main():
     if errors or options.check:
         return 1 if errors else 0
     copy_tree()
+    began = time.monotonic()
     for test in () if options.trust else dict.fromkeys(test for mutant in mutants for test in mutant.tests):
         started = time.monotonic()
         with log_of("none") as log:
@@ -184,14 +187,14 @@ def main():
                 for test in mutant.tests:
                     results[test] = run_test(test, log)
         finally:
-            for path in texts[mutant.name]:
-                shutil.copyfile(TOP / path, TREE / path)
+            for path, text in mutant.originals.items():
+                (TREE / path).write_text(text)
         good = all(result == "failed" for result in results.values())
         caught, missed = caught + good, missed + (not good)
         for test, result in results.items():
             print(f"  {'caught' if result == 'failed' else 'MISSED'} {mutant.name}: {test}"
                   f"{' (does not build)' if result == 'unbuilt' else ''}, {time.monotonic() - started:.0f} s", flush=True)
-    print(f"{caught} caught, {missed} missed", flush=True)
+    print(f"mutants: {len(mutants)} in {(time.monotonic() - began) / 60:.0f} minutes\n{caught} caught, {missed} missed", flush=True)
     return 1 if missed else 0
 
 

@@ -155,11 +155,11 @@ def to_console(machine, name):
     machine.expect(rf"^--- {name} \(Ctrl-\] .*---\n")
 
 
-def to_dom0(machine):
+def to_dom0(machine, timeout=None):
     """From any console to dom0's shell."""
     machine.send("\x1d0")
-    machine.expect(r"^--- dom0 \(Ctrl-\] .*---\n")
-    machine.expect(PROMPT)
+    machine.expect(r"^--- dom0 \(Ctrl-\] .*---\n", timeout)
+    machine.expect(PROMPT, timeout)
 
 
 def guest_shell(machine, name, line, timeout=120):

@@ -19,6 +19,9 @@ CFLAGS = ("-O2 -std=gnu17 -Wall -Wextra -Wshadow -Winit-self -Wno-array-bounds -
 # What the kernel or dom0 says only when something of its own is wrong.
 CORRUPTION = r"^(?:basalt: )?.*(?:panic|assert|corrupt|\bleak|bytes are left|still charged|BUG).*$"
 
+# Seconds in which dom0's shell answers while guests storm.
+WITHIN = 10
+
 
 def build(folder):
     """Builds both ELF files; returns their paths, by name (h32, h64)."""
@@ -112,33 +115,33 @@ class Arena:
         self.check(f"{name}: {line}")
 
     def hang(self, name, line, seconds=1, share=0.0):
-        """Runs an attack that never ends; after a while the guest is destroyed."""
+        """Runs an attack that never ends; after a while the guest is destroyed. All the time dom0's shell must answer, each
+        time within WITHIN seconds."""
         self.start(name)
         machine = self.machine
         machine.sendline(line)
-        machine.expect(rf"^{line.split()[0]}: goes", timeout=60 * self.patience)
-        to_dom0(machine)
-        shell(machine, f"sleep {seconds}", timeout=60 * self.patience)
-        shell(machine, f"destroy {name}", timeout=120)
+        machine.expect(rf"^{line.split()[0]}: goes", timeout=WITHIN * self.patience)
+        to_dom0(machine, WITHIN * self.patience)
+        shell(machine, f"sleep {seconds}", timeout=(WITHIN + seconds) * self.patience)
+        shell(machine, f"destroy {name}", timeout=WITHIN * self.patience)
         self.check(f"{name}: {line}", share)
 
-
-    def crowd(self, lines, rounds=3, within=10):
+    def crowd(self, lines, rounds=3):
         """Runs attacks that never end in several guests at once ({guest: line}). Meanwhile dom0's shell and the neighbour's
-        console must answer, each time within so many seconds."""
+        console must answer, each time within WITHIN seconds."""
         machine = self.machine
         for name, line in lines.items():
             self.start(name)
             machine.sendline(line)
-            machine.expect(rf"^{line.split()[0]}: goes", timeout=60 * self.patience)
-            to_dom0(machine)
+            machine.expect(rf"^{line.split()[0]}: goes", timeout=WITHIN * self.patience)
+            to_dom0(machine, WITHIN * self.patience)
         for _ in range(rounds):
             began = time.monotonic()
             said = shell(machine, "list", timeout=120)
             assert all(re.search(rf"^ *\d+ +{name} +running", said, re.M) for name in lines), said
             self.neighbour()
             took = time.monotonic() - began
-            assert took < within * self.patience * PATIENCE, f"{lines}: the consoles took {took:.0f} s to answer"
+            assert took < WITHIN * self.patience * PATIENCE, f"{lines}: the consoles took {took:.0f} s to answer"
         for name in lines:
             shell(machine, f"destroy {name}", timeout=120)
         self.check(f"{lines}")
