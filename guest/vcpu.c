@@ -134,9 +134,6 @@ void vcpu_destroy(struct vcpu *v) {
     struct domain *d = v->domain;
 
     schedule_forget(v);
-    d->run_tsc += v->stats.run_tsc;
-    for (unsigned i = 0; i < BASALT_EXIT_COUNT; i++)
-        d->exits += v->stats.exits[i];
     d->vcpus[v->index] = NULL;
     d->vcpu_count--;
     free_pages(d, v);

@@ -16,7 +16,6 @@
 #include "kernel/domain.h"
 #include "kernel/elf.h"
 #include "kernel/event.h"
-#include "kernel/handle.h"
 #include "kernel/interrupt.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
@@ -45,13 +44,11 @@ static void copy_to_physical(u64 to, u64 from, u64 bytes) {
     }
 }
 
-// Loads the image; what lies between and after its segments is zeroed, so that nothing of former owners shows.
+// Loads the image; what lies behind it is zeroed, so that nothing of former owners shows.
 static void load_image(const struct boot_module *m, const struct elf_plan *plan, hpa_t base,
                        u64 size) {
     memory_zero(base, size);
-    for (unsigned i = 0; i < plan->count; i++)
-        copy_to_physical(base.v + plan->segments[i].paddr, m->base + plan->segments[i].offset,
-                         plan->segments[i].filesz);
+    copy_to_physical(base.v, m->base + plan->offset, plan->bytes);
 }
 
 static int give_modules(struct domain *d, const struct boot_params *boot,
@@ -184,25 +181,21 @@ static int furnish(struct domain *d, const struct boot_params *boot, const struc
     return vcpu_set_state(d->vcpus[0], &state);
 }
 
-static const char *read_plan(const struct boot_module *m, struct elf_plan *plan) {
-    return m->size ? elf_read(slot_map(0, HPA(m->base)), MIN(m->size, PAGE_SIZE), m->size, plan)
-                   : "it is empty";
-}
-
 void dom0_build(const struct boot_params *boot) {
     struct basalt_domain_config config = {
         .name = "dom0", .weight = DOM0_WEIGHT, .memory_quota = frames_count().total};
+    const struct boot_module *image = &boot->modules[0];
     struct elf_plan plan;
     struct domain *d;
 
     if (!boot->module_count)
         refuse("add `module2 /boot/dom0.elf dom0` to the boot entry",
                "there is no dom0: the boot loader gave no module");
-    const char *wrong = read_plan(&boot->modules[0], &plan);
+    const char *wrong =
+        elf_read(slot_map(0, HPA(image->base)), MIN(image->size, PAGE_SIZE), image->size, &plan);
     if (wrong)
         refuse("make dom0.elf the first module, and copy it again if it was damaged",
-               "the first module (\"%.32s\") is no usable dom0: %s", boot->modules[0].cmdline,
-               wrong);
+               "the first module (\"%.32s\") is no usable dom0: %s", image->cmdline, wrong);
     u64 size = options.dom0_mem ? options.dom0_mem : DOM0_MEMORY_DEFAULT;
     size = ALIGN_UP(MAX(size, MAX(DOM0_MEMORY_MIN, plan.size + 4 * MIB)), SUPERPAGE_SIZE);
     if (domain_create(&config, &d))
@@ -213,7 +206,7 @@ void dom0_build(const struct boot_params *boot) {
                "there are no %lu MiB of contiguous memory below 4 GiB for dom0", size / MIB);
     d->identity = true;
     d->tsc_offset = 0; // dom0's clock is the machine's
-    load_image(&boot->modules[0], &plan, base, size);
+    load_image(image, &plan, base, size);
     if (furnish(d, boot, &plan, base, size))
         refuse("give the machine more memory",
                "there is too little memory for dom0's tables and modules");

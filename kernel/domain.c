@@ -10,12 +10,10 @@
 #include "guest/vcpu.h"
 #include "kernel/console.h"
 #include "kernel/event.h"
-#include "kernel/handle.h"
 #include "kernel/interrupt.h"
 #include "kernel/log.h"
 #include "kernel/request.h"
 #include "kernel/schedule.h"
-#include "kernel/share.h"
 #include "kernel/trace.h"
 
 #define TEARDOWN_BUDGET 512u // table entries looked at in one step
@@ -112,6 +110,8 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
     d->cap = config->cap;
     d->status = BASALT_STATUS_PAUSED;
     d->tsc_offset = -rdtsc(); // the guest's TSC begins at 0
+    d->self = (struct handle){.target = d, .holder = d};
+    d->handles_used = BASALT_HANDLE_SELF + 1;
     list_init(&d->free_handles);
     list_init(&d->handles);
     list_init(&d->grants);
@@ -122,10 +122,6 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
                          &ept_allocator, d, max_shift);
     if (!error)
         error = enter_table(d);
-    if (!error && !handle_create(d, d, BASALT_RIGHTS_SELF)) {
-        leave_table(d);
-        error = -BASALT_ENOSPC;
-    }
     if (error) {
         domain_page_free(d, d->ept.root);
         free_domain(d);
@@ -202,8 +198,6 @@ void domain_info(const struct domain *d, struct basalt_domain_info *out) {
         .end_detail = d->end_detail,
         .memory_bytes = d->charged,
         .memory_quota = d->quota,
-        .run_tsc = d->run_tsc,
-        .exits = d->exits,
         .vcpus = d->vcpu_count,
         .weight = d->weight,
         .state_pages = d->state_count,

@@ -28,7 +28,6 @@
 
 struct vcpu;
 struct domain;
-struct share;
 
 // Who is rung when something happens; nobody where `domain` is NULL.
 struct watcher {
@@ -71,6 +70,18 @@ SIZE_ASSERT(struct claim, 40);
 
 #define CLAIMS_MAX ((u32)(PAGE_SIZE / sizeof(struct claim)))
 
+struct share {
+    struct domain *owner, *grantee; // owner NULL: free
+    u64 gpa, pages;                 // in the owner
+    u64 target;                     // in the grantee, or BASALT_SHARE_IDENTITY
+    u64 mapped;                     // pages done
+    u32 permissions;                // BASALT_SHARE_*
+    bool mapping, ending;
+    struct list link; // of the grantee's list
+};
+
+#define SHARES_MAX (PAGE_SIZE / sizeof(struct share)) // a frame's count of references is wider
+
 struct request_server {
     struct domain *domain; // NULL: free
     struct basalt_request_page *page;
@@ -82,7 +93,6 @@ struct domain {
     u16 slot;  // in the domain table
     u16 owner; // of its frames
     char name[BASALT_NAME_SIZE];
-    struct spinlock lock;
     u8 status; // enum basalt_domain_status
     u8 end_reason;
     bool identity; // its physical addresses are the machine's
@@ -99,10 +109,11 @@ struct domain {
     u32 vcpu_count;
     struct vcpu *vcpus[BASALT_VCPUS_MAX];
 
+    struct handle self; // handle 0, without rights
     struct handle *handle_pages[HANDLE_PAGES];
     struct list free_handles; // entries of its own table that were used before
-    u32 handles_used;         // entries from the table's start that were ever used
-    struct list handles;      // on this domain, of all holders
+    u32 handles_used;    // entries from the table's start that were ever used; the first is not
+    struct list handles; // on this domain, of all holders but itself for `self`
 
     struct basalt_event_page *events; // NULL: none
     struct port *port_pages[PORT_PAGES];
@@ -121,7 +132,6 @@ struct domain {
 
     struct share *share_page; // those that this domain granted
     struct list grants;       // those granted to it
-    u64 exits, run_tsc;       // of vCPUs that are gone
     u64 tsc_offset;           // guest TSC = host TSC + offset
 };
 _Static_assert(sizeof(struct domain) <= 4096, "a domain fits its page");
@@ -183,3 +193,35 @@ void state_trim(struct domain *d, u32 count);
 /// Unmaps the state pages from their holder, who is losing its handle.
 void state_forget(struct domain *d);
 i64 state_alloc(struct domain *d, struct domain *holder, u64 pages);
+
+// kernel/handle.c: capabilities over a domain or the machine, in the holder's own table, charged to it. The kernel asks for
+// a right, never for an identity. Invariant: a handle on a domain, but its own, is in that domain's list; delegated handles
+// carry no right to delegate, so derivations are one level deep.
+/// A new handle of `holder` on `target` (NULL: the machine). NULL when the holder's table or quota is full.
+struct handle *handle_create(struct domain *holder, struct domain *target, u32 rights);
+/// The handle at `index` of the holder's table, or NULL.
+struct handle *handle_find(struct domain *holder, u64 index);
+/// The first handle at or after *cursor; *cursor is its index then. NULL at the end.
+struct handle *handle_next(struct domain *holder, u32 *cursor);
+/// Delegates `rights` of `from` to `to`. Returns the new index or a negative error.
+i64 handle_delegate(struct handle *from, u64 rights, struct domain *to);
+/// Takes back what was delegated from `parent`.
+void handle_revoke(struct handle *parent);
+/// Removes all handles on the domain and all that it holds, within *budget. 0 when done, -BASALT_EINTR otherwise.
+int handles_teardown(struct domain *d, unsigned *budget);
+
+// kernel/share.c: explicit, revocable grants of a range of a domain's memory to another domain. Invariant: for every page
+// that a grantee has mapped through a share the frame holds one more reference, and the share knows which pages those are
+// (the first `mapped` of the range). Ending a share, or either domain, takes all of them away.
+i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
+                struct domain *grantee);
+/// A share by its id, if `d` is its grantee or its owner.
+struct share *share_find(struct domain *d, u64 id);
+/// Maps the next pieces; -BASALT_EINTR when more are left.
+int share_map(struct share *s, u64 target);
+/// Fills extents from page `first` on into *out; returns how many (at most `count`).
+unsigned share_extents(struct share *s, u64 first, struct basalt_extent *out, unsigned count);
+/// Unmaps the next pieces and frees the share at the end; -BASALT_EINTR when more are left.
+int share_end(struct share *s, unsigned *budget);
+/// Ends all shares that the domain granted or was granted.
+int shares_teardown(struct domain *d, unsigned *budget);

@@ -18,20 +18,24 @@ struct elf_header {
 };
 SIZE_ASSERT(struct elf_header, 64);
 
+struct elf_segment { // a program header
+    u32 type, flags;
+    u64 offset, vaddr, paddr, filesz, memsz, align;
+};
+SIZE_ASSERT(struct elf_segment, 56);
+
 static const char *add_segment(const struct elf_segment *p, u64 file_size, struct elf_plan *plan) {
     if (p->offset > file_size || p->filesz > file_size - p->offset)
         return "it is cut short: a segment reaches beyond the end of the file";
     if (p->filesz > p->memsz || p->memsz > ELF_SIZE_MAX || p->paddr > ELF_SIZE_MAX)
         return "a segment has an impossible size or address";
-    for (unsigned i = 0; i < plan->count; i++) {
-        const struct elf_segment *s = &plan->segments[i];
-        if (p->paddr < s->paddr + s->memsz && s->paddr < p->paddr + p->memsz)
-            return "two segments overlap";
-    }
-    if (plan->count == ELF_SEGMENTS_MAX)
-        return "it has too many segments";
-    plan->segments[plan->count++] = *p;
-    plan->size = MAX(plan->size, p->paddr + p->memsz);
+    if (!plan->size)
+        plan->offset = p->offset - p->paddr;
+    if (p->offset < p->paddr || p->offset - p->paddr != plan->offset || p->paddr < plan->size ||
+        plan->bytes != plan->size)
+        return "its segments do not lie in the file as in memory";
+    plan->bytes = p->paddr + p->filesz;
+    plan->size = p->paddr + p->memsz;
     return NULL;
 }
 

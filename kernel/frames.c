@@ -3,7 +3,7 @@
 // The frame allocator's two tables: one `struct chunk` per 2 MiB of address space below the end of RAM and one
 // `struct frame` per 4 KiB of RAM, both virtually contiguous, the second mapped only where RAM is. Chunks hang in
 // lists by what they have to give, so that every operation takes constant time. Kernel chunks are always whole, are
-// mapped in the pool window while they belong to the kernel, and go back when they are empty and others have room.
+// mapped in the pool window while they belong to the kernel, and go back when they are empty and another has room.
 
 #include "kernel/frames.h"
 
@@ -21,10 +21,8 @@
 #define FRAMES_PER_CHUNK 512u
 #define FRAMES_AT_ONCE   64u // given back between two looks at pending interrupts
 #define NO_FRAME         0xffffu
-#define KERNEL_RESERVE \
-    6 // free kernel frames kept for the page tables that map the next kernel chunk
 
-enum chunk_use { CHUNK_NONE, CHUNK_FREE, CHUNK_WHOLE, CHUNK_SPLIT, CHUNK_KERNEL, CHUNK_USES };
+enum chunk_use { CHUNK_NONE, CHUNK_FREE, CHUNK_DOMAINS, CHUNK_KERNEL, CHUNK_USES };
 
 // Chunks with free frames hang in the list of their use. Frames from `fresh` on were never taken since the chunk was
 // opened; others that are free are linked through their `references`, from `first` on.
@@ -41,11 +39,8 @@ static struct chunk *const chunk_table = (struct chunk *)CHUNK_TABLE_BASE;
 static struct spinlock frames_lock;
 static struct list lists[CHUNK_USES];
 static u32 chunk_count;
-static u64 kernel_free;  // free frames in kernel chunks
-static u64 domain_free;  // free frames elsewhere
+static u64 domain_free;  // free frames, but those of kernel chunks
 static u64 total_frames; // of RAM
-static u32
-    growing_cpu; // 1 + number of the CPU that maps a new kernel chunk, holding the lock; 0: none
 
 static struct frame *frame_of(hpa_t hpa) { return &frame_table[hpa.v >> PAGE_SHIFT]; }
 static struct chunk *chunk_of(hpa_t hpa) { return &chunk_table[hpa.v >> SUPERPAGE_SHIFT]; }
@@ -66,7 +61,7 @@ static struct chunk *first_chunk(enum chunk_use use) {
 // Marks a free chunk as handed out as a whole.
 static void take_chunk(struct chunk *c, u16 owner) {
     list_remove(&c->link);
-    c->use = CHUNK_WHOLE;
+    c->use = CHUNK_DOMAINS;
     c->free = 0;
     c->fresh = FRAMES_PER_CHUNK;
     c->first = NO_FRAME;
@@ -85,15 +80,6 @@ static void put_chunk(struct chunk *c, enum chunk_use use) {
     list_add(&lists[use], &c->link);
 }
 
-// Opens a free chunk for single frames. NULL when there is none.
-static struct chunk *open_chunk(enum chunk_use use) {
-    struct chunk *c = first_chunk(CHUNK_FREE);
-
-    if (c)
-        put_chunk(c, use);
-    return c;
-}
-
 static hpa_t take_frame(struct chunk *c, u16 owner) {
     unsigned n = c->first != NO_FRAME ? c->first : c->fresh++;
     hpa_t hpa = HPA(chunk_hpa(c).v + n * PAGE_SIZE);
@@ -102,6 +88,7 @@ static hpa_t take_frame(struct chunk *c, u16 owner) {
         c->first = frame_of(hpa)->references;
     if (--c->free == 0)
         list_remove(&c->link);
+    domain_free -= c->use == CHUNK_DOMAINS;
     *frame_of(hpa) = (struct frame){.owner = owner, .references = 1};
     return hpa;
 }
@@ -109,52 +96,47 @@ static hpa_t take_frame(struct chunk *c, u16 owner) {
 static void give_frame(hpa_t hpa) {
     struct chunk *c = chunk_of(hpa);
 
-    if (c->use == CHUNK_WHOLE)
-        c->use = CHUNK_SPLIT;
     *frame_of(hpa) = (struct frame){.owner = FRAME_OWNER_NONE, .references = c->first};
     c->first = (u16)(hpa.v >> PAGE_SHIFT) % FRAMES_PER_CHUNK;
     if (c->free++ == 0)
         list_add(&lists[c->use], &c->link);
-    *(c->use == CHUNK_KERNEL ? &kernel_free : &domain_free) += 1;
-    if (c->free == FRAMES_PER_CHUNK && c->use == CHUNK_SPLIT)
+    domain_free += c->use == CHUNK_DOMAINS;
+    if (c->free == FRAMES_PER_CHUNK && c->use == CHUNK_DOMAINS)
         put_chunk(c, CHUNK_FREE);
 }
 
-// Gives the kernel one more chunk. Mapping it may take frames for tables: they come from the reserve.
-static bool add_kernel_chunk(void) {
+// Opens a free chunk for single frames; one of the kernel's is mapped in the pool window, for which all tables are there.
+// NULL when there is none.
+static struct chunk *open_chunk(enum chunk_use use) {
     struct chunk *c = first_chunk(CHUNK_FREE);
 
     if (!c)
-        return false;
-    growing_cpu = this_cpu()->id + 1;
-    int error = map_kernel((u64)pool_ptr(chunk_hpa(c)), chunk_hpa(c), SUPERPAGE_SIZE, MAP_WRITE);
-    growing_cpu = 0;
-    if (error)
-        return false;
-    put_chunk(c, CHUNK_KERNEL);
-    kernel_free += FRAMES_PER_CHUNK;
-    domain_free -= FRAMES_PER_CHUNK;
-    return true;
+        return NULL;
+    if (use == CHUNK_KERNEL) {
+        if (map_kernel((u64)pool_ptr(chunk_hpa(c)), chunk_hpa(c), SUPERPAGE_SIZE, MAP_WRITE))
+            return NULL;
+        domain_free -= FRAMES_PER_CHUNK;
+    }
+    put_chunk(c, use);
+    return c;
 }
 
-static hpa_t kernel_take(void) {
-    struct chunk *c = first_chunk(CHUNK_KERNEL);
-
-    if (!c)
-        return HPA_NONE;
-    kernel_free--;
-    return take_frame(c, FRAME_OWNER_KERNEL);
-}
-
-hpa_t frame_kernel_alloc_hpa(void) {
+static hpa_t alloc(enum chunk_use use, u16 owner) {
     hpa_t hpa = HPA_NONE;
 
-    if (growing_cpu == this_cpu()->id + 1) // called by map_kernel() for a table, the lock is held
-        return kernel_take();
     spin_lock(&frames_lock);
-    if (kernel_free > KERNEL_RESERVE || add_kernel_chunk())
-        hpa = kernel_take();
+    struct chunk *c = first_chunk(use);
+    if (c || (c = open_chunk(use)))
+        hpa = take_frame(c, owner);
     spin_unlock(&frames_lock);
+    return hpa;
+}
+
+hpa_t frame_alloc(u16 owner) { return alloc(CHUNK_DOMAINS, owner); }
+
+hpa_t frame_kernel_alloc_hpa(void) {
+    hpa_t hpa = alloc(CHUNK_KERNEL, FRAME_OWNER_KERNEL);
+
     if (hpa.v != HPA_NONE.v)
         memset(pool_ptr(hpa), 0, PAGE_SIZE);
     return hpa;
@@ -174,26 +156,13 @@ void frame_kernel_free(void *page) {
     assert(managed(hpa) && frame_of(hpa)->owner == FRAME_OWNER_KERNEL,
            "freeing what is not a kernel page");
     give_frame(hpa);
-    if (c->free == FRAMES_PER_CHUNK && kernel_free - FRAMES_PER_CHUNK > KERNEL_RESERVE) {
+    if (c->free == FRAMES_PER_CHUNK &&
+        c->link.next != c->link.previous) { // not the only one with room
         unmap_kernel((u64)pool_ptr(chunk_hpa(c)), SUPERPAGE_SIZE);
         put_chunk(c, CHUNK_FREE);
-        kernel_free -= FRAMES_PER_CHUNK;
         domain_free += FRAMES_PER_CHUNK;
     }
     spin_unlock(&frames_lock);
-}
-
-hpa_t frame_alloc(u16 owner) {
-    hpa_t hpa = HPA_NONE;
-
-    spin_lock(&frames_lock);
-    struct chunk *c = first_chunk(CHUNK_SPLIT);
-    if (c || (c = open_chunk(CHUNK_SPLIT))) {
-        hpa = take_frame(c, owner);
-        domain_free--;
-    }
-    spin_unlock(&frames_lock);
-    return hpa;
 }
 
 hpa_t frame_alloc_chunk(u16 owner) {
@@ -272,7 +241,7 @@ static void add_chunks(const struct boot_memory *m) {
     for (u64 pa = ALIGN_DOWN(m->base, SUPERPAGE_SIZE); pa < m->end; pa += SUPERPAGE_SIZE) {
         struct chunk *c = chunk_of(HPA(pa));
 
-        *c = (struct chunk){.use = CHUNK_SPLIT, .fresh = FRAMES_PER_CHUNK, .first = NO_FRAME};
+        *c = (struct chunk){.use = CHUNK_DOMAINS, .fresh = FRAMES_PER_CHUNK, .first = NO_FRAME};
         list_init(&c->link);
     }
 }
@@ -288,6 +257,13 @@ static void free_ram(const struct boot_memory *m) {
         for (; pa < end; pa += PAGE_SIZE)
             give_frame(HPA(pa));
     }
+}
+
+// Makes the tables of the pool window, which stay when what they map is unmapped: mapping a chunk later takes no frame.
+static void make_pool_tables(void) {
+    for (u64 pa = SUPERPAGE_SIZE; pa <= (u64)chunk_count << SUPERPAGE_SHIFT; pa += GIB)
+        if (!map_kernel((u64)pool_ptr(HPA(pa)), HPA(pa), SUPERPAGE_SIZE, MAP_WRITE))
+            unmap_kernel((u64)pool_ptr(HPA(pa)), SUPERPAGE_SIZE);
 }
 
 // The frames that early_frame() did not need: mapped in the pool window, they can only be the kernel's.
@@ -312,12 +288,11 @@ void frames_init(const struct boot_params *boot) {
     for (const struct chunk *c = chunk_table; c < chunk_table + chunk_count; c++)
         if (c->use != CHUNK_NONE)
             map_table(frame_of(chunk_hpa(c)), FRAMES_PER_CHUNK * sizeof(struct frame));
+    make_pool_tables();
     // From here on no early frame may be taken: the map knows all that were.
     for (u32 i = 0; i < boot->memory_count; i++)
         if (boot->memory[i].kind == MEMORY_RAM)
             free_ram(&boot->memory[i]);
     add_early_rest();
-    if (kernel_free <= KERNEL_RESERVE && !add_kernel_chunk())
-        panic("no free 2 MiB of memory for the kernel");
     paging_set_frame_source(frame_kernel_alloc_hpa);
 }

@@ -3,7 +3,7 @@
 // Handle tables: up to 64 pages of 64 handles per domain, found by index in constant time. A target keeps a list of
 // the handles on it, so that all of them die with it.
 
-#include "kernel/handle.h"
+#include "kernel/domain.h"
 
 #include "arch/cpu.h"
 #include "kernel/request.h"
@@ -15,8 +15,9 @@ static struct handle *entry(struct domain *holder, u32 index) {
 }
 
 struct handle *handle_find(struct domain *holder, u64 index) {
+    if (index == BASALT_HANDLE_SELF)
+        return &holder->self;
     struct handle *h = index < holder->handles_used ? entry(holder, (u32)index) : NULL;
-
     return h && h->holder ? h : NULL;
 }
 
@@ -56,7 +57,7 @@ struct handle *handle_create(struct domain *holder, struct domain *target, u32 r
 static bool holds_another(const struct domain *target, const struct domain *holder) {
     list_for_each (l, &target->handles) {
         const struct handle *h = list_entry(l, struct handle, link);
-        if (h->holder == holder && h->rights)
+        if (h->holder == holder)
             return true;
     }
     return false;
@@ -110,7 +111,7 @@ void handle_revoke(struct handle *parent) {
 }
 
 int handles_teardown(struct domain *d, unsigned *budget) {
-    for (; d->handles_used; d->handles_used--) {
+    for (; d->handles_used > BASALT_HANDLE_SELF + 1; d->handles_used--) {
         struct handle *h = handle_find(d, d->handles_used - 1);
         if (!*budget)
             return -BASALT_EINTR;

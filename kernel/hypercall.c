@@ -9,12 +9,10 @@
 
 #include "kernel/console.h"
 #include "kernel/event.h"
-#include "kernel/handle.h"
 #include "kernel/interrupt.h"
 #include "kernel/log.h"
 #include "kernel/request.h"
 #include "kernel/schedule.h"
-#include "kernel/share.h"
 
 #define KVM_ENOSYS       1000
 #define KVM_NUMBERS      0x1000u // KVM's own hypercalls are below

@@ -3,7 +3,7 @@
 // Shares. A share's id is its owner's domain id in the upper and its index in the owner's page in the lower half.
 // Superpages are mapped as superpages where the range covers them.
 
-#include "kernel/share.h"
+#include "kernel/domain.h"
 
 #include "arch/cpu.h"
 #include "arch/paging.h"

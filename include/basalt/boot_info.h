@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What dom0 finds at its entry. dom0 is an ELF whose segments' physical addresses count from 0; the kernel loads it
+// What dom0 finds at its entry. dom0 is an ELF whose segments' physical addresses count from 0 and which lie in the
+// file in the order and at the distances that they have in memory, with what is to be zero at the end; the kernel loads it
 // at a 2 MiB aligned address below 4 GiB and enters it in 32-bit protected mode with paging off, flat segments and
 // interrupts off: EIP = load address + entry's physical address, EAX = BASALT_BOOT_MAGIC, EBX = address of this
 // structure, EDX = load address. All addresses are the machine's, which are dom0's own: its second-level table is

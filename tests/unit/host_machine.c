@@ -14,7 +14,6 @@
 #include "kernel/cmdline.h"
 #include "kernel/console.h"
 #include "kernel/event.h"
-#include "kernel/handle.h"
 #include "kernel/hypercall.h"
 #include "kernel/interrupt.h"
 #include "kernel/log.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The ELF reader: a good file, the same cut at every byte, every field at its extremes, overlaps and overflows, and random
-// damage. Whatever it accepts lies inside the file and inside the limits, and segments do not overlap.
+// damage. Whatever it accepts lies inside the file and inside the limits.
 // sources: kernel/elf.c
 
 #include "kernel/elf.h"
@@ -56,23 +56,9 @@ static int good(void **state) {
 }
 
 static void check_plan(const struct elf_plan *plan, u64 size) {
-    bool entered = false;
-
-    assert_true(plan->count >= 1 && plan->count <= ELF_SEGMENTS_MAX);
-    for (unsigned i = 0; i < plan->count; i++) {
-        const struct elf_segment *s = &plan->segments[i];
-        assert_true(s->offset <= size && s->filesz <= size - s->offset);
-        assert_true(s->filesz <= s->memsz);
-        assert_true(s->paddr <= LIMIT && s->memsz <= LIMIT);
-        assert_true(s->paddr + s->memsz <= plan->size);
-        for (unsigned k = 0; k < i; k++) {
-            const struct elf_segment *t = &plan->segments[k];
-            assert_true(s->paddr + s->memsz <= t->paddr ||
-                        t->paddr + t->memsz <= s->paddr);
-        }
-        entered |= plan->entry >= s->paddr && plan->entry < s->paddr + s->filesz;
-    }
-    assert_true(entered);
+    assert_true(plan->offset <= size && plan->bytes <= size - plan->offset);
+    assert_true(plan->bytes <= plan->size && plan->size <= 2 * LIMIT);
+    assert_true(plan->entry < plan->bytes);
 }
 
 static const char *reads(void) {
@@ -89,11 +75,10 @@ static void test_good(void **state) {
     struct elf_plan plan;
 
     assert_null(elf_read(file, HEADERS, FILE_SIZE, &plan));
-    assert_int_equal(plan.count, 2);
     assert_int_equal(plan.entry, 0x10);
+    assert_int_equal(plan.offset, 0x1000);
+    assert_int_equal(plan.bytes, 0x3234);
     assert_int_equal(plan.size, 0xb000);
-    assert_true(plan.segments[1].offset == 0x3000 && plan.segments[1].paddr == 0x2000 &&
-                plan.segments[1].filesz == 0x1234 && plan.segments[1].memsz == 0x9000);
 }
 
 // The headers must be whole, and so must the file. Each prefix stands in a buffer of its own, for the sanitizer.
@@ -156,11 +141,16 @@ static void test_wrong_files(void **state) {
     REFUSES("impossible", put(PH(1, P_PADDR), 8, ~0ull - 0x8fff)); // wraps to 0
     REFUSES("impossible",
             put(PH(1, P_PADDR), 8, 0x100000000)); // linked high without physical addresses
-    REFUSES("overlap", put(PH(1, P_PADDR), 8, 0));
-    REFUSES("overlap", put(PH(1, P_PADDR), 8, 0x17ff));
-    REFUSES("overlap", put(PH(0, P_PADDR), 8, 0xafff));
+    // Two segments overlap, stand in another order or at another distance than in the file, or the first lies too high.
+    REFUSES("in the file as in memory", put(PH(1, P_PADDR), 8, 0));
+    REFUSES("in the file as in memory", put(PH(1, P_PADDR), 8, 0x17ff));
+    REFUSES("in the file as in memory", put(PH(0, P_PADDR), 8, 0x1001));
+    REFUSES("in the file as in memory", put(PH(0, P_PADDR), 8, 0xafff));
+    REFUSES("in the file as in memory", segment(1, 0x2700, 0x102000, 0x1700, 0x1234, 0x9000));
+    REFUSES("in the file as in memory", segment(0, 0x3800, 0x100000, 0x2800, 0x1800, 0x1800));
+    REFUSES("in the file as in memory", put(PH(0, P_MEMSZ), 8, 0x1801)); // zeros not at the end
     good(NULL);
-    put(PH(1, P_PADDR), 8, 0x1800); // touching is not overlapping
+    segment(1, 0x2800, 0x102000, 0x1800, 0x1234, 0x9000); // touching is not overlapping
     assert_null(reads());
 }
 
@@ -168,14 +158,9 @@ static void test_segments_without_bytes(void **state) {
     (void)state;
     segment(2, 0, 0, 0x20000, 0, 0); // nothing in memory: not counted
     assert_null(reads());
-    segment(2, 0, 0, 0x20000, 0, 0x1000); // .bss alone
-    assert_null(reads());
-    good(NULL);
     put(PHNUM, 2, 12);
     for (unsigned n = 0; n < 12; n++)
-        segment(n, 0x1000, 0x100000 + n * 0x1000, n * 0x1000, 0x100, 0x1000);
-    assert_non_null(strstr(reads(), "too many"));
-    put(PHNUM, 2, ELF_SEGMENTS_MAX);
+        segment(n, 0x1000 + n * 0x100, 0x100000 + n * 0x100, n * 0x100, 0x100, 0x100);
     assert_null(reads());
 }
 

@@ -17,11 +17,9 @@
 
 #include "arch/paging.h"
 #include "kernel/event.h"
-#include "kernel/handle.h"
 #include "kernel/hypercall.h"
 #include "kernel/interrupt.h"
 #include "kernel/request.h"
-#include "kernel/share.h"
 
 #include <basalt/error.h>
 #include <stdarg.h>
@@ -91,14 +89,14 @@ static int end(void **state unused) {
 // i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data,
 // l 0 or 1, t time, I identity or address
 static const char *const signatures[COUNT] = {
-    "",     "",      "",     "MPi",  "Mt",  "Mb",  "Ml", // VERSION .. RESET
-    "Mb",   "h",     "hi",   "hb",   "hP",  "hnn", "hgpf",
-    "hgp",  "hgpfH", "sI",   "sibn", "s",   "hn",  "hi", // DOMAIN_CREATE ..
-    "hv",   "hvb",   "hvb",  "hvb",  "hvi",              // VCPU_CREATE ..
-    "",     "P",     "hP",   "PG",   "tP",               // PORT_ALLOC ..
-    "hP",   "hikaa", "hvNx", "hb",   "hb",  "hmD",       // REQUEST_SERVE ..
-    "Mdoz", "Mdozx", "MdiP", "MdP",  "P",                // PCI_READ ..
-    "hrh",  "h",     "i",    "hvNb", "hvNazx",           // HANDLE_DELEGATE ..
+    "",     "",      "",     "MPi",  "Mt",     "Mb",  "Ml", // VERSION .. RESET
+    "Mb",   "h",     "hi",   "hb",   "hP",     "hnn", "hgpf",
+    "hgp",  "hgpfH", "sI",   "sibn", "s",      "hn",  "hi", // DOMAIN_CREATE ..
+    "hv",   "hvb",   "hvb",  "hvb",  "hvi",                 // VCPU_CREATE ..
+    "",     "P",     "hP",   "PG",   "tP",                  // PORT_ALLOC ..
+    "hP",   "hikaa", "hvNx", "hb",   "hb",     "hmD",       // REQUEST_SERVE ..
+    "Mdoz", "Mdozx", "MdiP", "MdP",  "P",                   // PCI_READ ..
+    "hrh",  "h",     "i",    "hvNb", "hvNazx",              // HANDLE_DELEGATE ..
 };
 
 static u64 shares[8], latest_request;

@@ -17,7 +17,6 @@
 
 #include "arch/paging.h"
 #include "kernel/event.h"
-#include "kernel/handle.h"
 #include "kernel/request.h"
 
 #include <basalt/error.h>

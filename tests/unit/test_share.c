@@ -15,7 +15,6 @@
 #include "tests/unit/host_machine.h"
 
 #include "arch/paging.h"
-#include "kernel/share.h"
 
 #include <basalt/error.h>
 #include <stdarg.h>
