@@ -337,12 +337,8 @@ static inline void wbinvd(void) { asm volatile("wbinvd" : : : "memory"); }
         asm volatile("out" #letter " %0, %1" : : "a"(value), "Nd"(port) : "memory"); \
     }
 X86_PORT(b, u8)
-X86_PORT(w, u16)
 X86_PORT(l, u32)
 
 // Device registers: one access of the stated width.
-static inline u16 mmio_read16(const volatile void *p) { return *(const volatile u16 *)p; }
 static inline u32 mmio_read32(const volatile void *p) { return *(const volatile u32 *)p; }
-static inline void mmio_write8(volatile void *p, u8 value) { *(volatile u8 *)p = value; }
-static inline void mmio_write16(volatile void *p, u16 value) { *(volatile u16 *)p = value; }
 static inline void mmio_write32(volatile void *p, u32 value) { *(volatile u32 *)p = value; }

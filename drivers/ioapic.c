@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// I/O APICs. Invariant: an entry is unmasked only between ioapic_unmask() and ioapic_mask(). Follows Intel's I/O APIC data sheet, "Register Description".
+// I/O APICs. Invariant: an entry is unmasked only by ioapic_mask(). Follows Intel's I/O APIC data sheet, "Register Description".
 
 #include "drivers/ioapic.h"
 
@@ -48,16 +48,12 @@ static const struct ioapic *find(u32 gsi, u32 *reg) {
     return NULL;
 }
 
-static void set_mask(u32 gsi, u32 mask) {
+void ioapic_mask(u32 gsi, bool masked) {
     u32 reg;
     const struct ioapic *io = find(gsi, &reg);
     if (io)
-        write(io, reg, (read(io, reg) & ~(u32)ENTRY_MASKED) | mask);
+        write(io, reg, (read(io, reg) & ~ENTRY_MASKED) | (masked ? ENTRY_MASKED : 0));
 }
-
-void ioapic_mask(u32 gsi) { set_mask(gsi, ENTRY_MASKED); }
-
-void ioapic_unmask(u32 gsi) { set_mask(gsi, 0); }
 
 int ioapic_route(u32 gsi, unsigned vector, u32 destination, bool level, bool active_low) {
     u32 reg, trigger = (level ? ENTRY_LEVEL : 0) | (active_low ? ENTRY_LOW_ACTIVE : 0);

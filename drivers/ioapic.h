@@ -14,5 +14,4 @@ struct acpi_override ioapic_isa(u8 irq);
 /// Sends `gsi` as `vector` to the CPU with that APIC ID, still masked. Returns -1 if no I/O APIC
 /// has that line.
 must_check int ioapic_route(u32 gsi, unsigned vector, u32 destination, bool level, bool active_low);
-void ioapic_mask(u32 gsi);
-void ioapic_unmask(u32 gsi);
+void ioapic_mask(u32 gsi, bool masked);

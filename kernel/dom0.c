@@ -91,9 +91,8 @@ static void give_firmware_tables(struct domain *d, const struct boot_params *boo
         map_read_only(d, acpi.dsdt, 64 * KIB);
 }
 
-static void give_function(struct domain *d, unsigned index) {
-    const struct pci_function *fn = pci_at(index);
-    int error = device_assign(d, index);
+static void give_function(struct domain *d, struct pci_function *fn) {
+    int error = device_assign(d, fn);
 
     if (error)
         log_warn("dom0: PCI %02x:%02x.%u can't be given: error %d", fn->bdf >> 8, fn->bdf >> 3 & 31,
@@ -105,9 +104,8 @@ static void give_function(struct domain *d, unsigned index) {
 
 static void give_devices(struct domain *d) {
     memset(io_bitmap, 0xff, sizeof(io_bitmap));
-    for (unsigned i = 0; i < pci_count(); i++)
-        if (!pci_at(i)->header_type) // bridges stay the kernel's
-            give_function(d, i);
+    for (struct pci_function *fn = pci_functions; fn < pci_functions + pci_function_count; fn++)
+        give_function(d, fn);
     allow_ports(console.port, 8);
     allow_ports(RTC_PORT, 2);
     allow_ports(acpi.pm1a_control, 2);

@@ -12,31 +12,29 @@
 
 #define VECTORS    256u
 #define LINE_USERS 4u
-#define GSI_NONE   0xffffu
 
 // What a host vector stands for: a message or a line, and whose ports it rings. The users come first in their array; a
 // vector without any is free.
 struct vector {
     struct watcher users[LINE_USERS]; // one, of a message
-    u16 gsi;                          // GSI_NONE: a message
-    u16 bdf;                          // of a message
-    u32 entry;                        // of a message
+    const struct pci_function *fn;    // NULL: a line
+    u32 number;                       // of the message; the line's GSI
 };
 
 static struct vector vectors[VECTORS];
 
-static void quench(unsigned vector) { ioapic_mask(vectors[vector].gsi); }
+static void quench(unsigned vector) { ioapic_mask(vectors[vector].number, true); }
 
 void interrupts_init(void) { irq_quench = quench; }
 
-// The vector of a line, or a free one. -BASALT_ENOSPC: there is none.
-static int vector_for(u16 gsi) {
+// The vector of a message, of a line (no function), or a free one. -BASALT_ENOSPC: there is none.
+static int vector_for(const struct pci_function *fn, u32 number) {
     int vacant = -BASALT_ENOSPC;
 
     for (int v = VECTOR_DEVICE_LAST; v >= (int)VECTOR_DEVICE_FIRST; v--)
         if (!vectors[v].users[0].domain)
             vacant = v;
-        else if (gsi != GSI_NONE && vectors[v].gsi == gsi)
+        else if (vectors[v].fn == fn && vectors[v].number == number)
             return v;
     return vacant;
 }
@@ -58,9 +56,7 @@ static bool holds_msix_table(const struct pci_function *fn, u64 page) {
     return page < fn->msix_address + fn->msix_count * 16u && page + PAGE_SIZE > fn->msix_address;
 }
 
-int device_assign(struct domain *d, unsigned function) {
-    struct pci_function *fn = pci_at(function);
-
+int device_assign(struct domain *d, struct pci_function *fn) {
     if (fn->owner || !d->identity)
         return -BASALT_EBUSY;
     for (unsigned i = 0; i < ARRAY_SIZE(fn->bars); i++) {
@@ -69,8 +65,7 @@ int device_assign(struct domain *d, unsigned function) {
             end = ALIGN_UP(bar->base + bar->size, PAGE_SIZE);
         if (!bar->size || bar->io || !bar->base)
             continue;
-        for (; base < end;
-             base += PAGE_SIZE) { // small BARs may share a page with another function's
+        for (; base < end; base += PAGE_SIZE) { // BARs may share a page with another function's
             u32 write = holds_msix_table(fn, base) ? 0 : EPT_WRITE;
             int error =
                 memory_map_identity(d, HPA(base), PAGE_SIZE, EPT_READ | write | EPT_UNCACHED);
@@ -83,13 +78,6 @@ int device_assign(struct domain *d, unsigned function) {
     return 0;
 }
 
-static bool message_bound(u16 bdf, u64 entry) {
-    for (const struct vector *v = vectors; v < &vectors[VECTORS]; v++)
-        if (v->users[0].domain && v->gsi == GSI_NONE && v->bdf == bdf && v->entry == entry)
-            return true;
-    return false;
-}
-
 int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
     struct pci_function *fn = owned(d, bdf);
     struct port *p = port_find(d, port);
@@ -98,43 +86,38 @@ int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
         return -BASALT_ENODEV;
     if (!p || entry > 2047)
         return -BASALT_EINVAL;
-    if (p->kind != PORT_ALLOCATED)
-        return -BASALT_EBUSY;
-    if (message_bound(fn->bdf, entry))
-        return -BASALT_EBUSY;
-    int vector = vector_for(GSI_NONE);
+    int vector = vector_for(fn, (u32)entry);
     if (vector < 0)
         return vector;
+    if (p->kind != PORT_ALLOCATED || vectors[vector].users[0].domain)
+        return -BASALT_EBUSY;
     if (pci_msi_set(fn, (unsigned)entry, this_cpu()->apic_id, (unsigned)vector))
         return -BASALT_EINVAL;
-    vectors[vector] = (struct vector){
-        .users[0] = {d, (u32)port}, .gsi = GSI_NONE, .bdf = fn->bdf, .entry = (u32)entry};
+    vectors[vector] = (struct vector){.users[0] = {d, (u32)port}, .fn = fn, .number = (u32)entry};
     *p = (struct port){.kind = PORT_IRQ, .vector = (u8)vector};
     return 0;
 }
 
-// The line of a function that is the domain's, or an ISA interrupt; GSI_NONE if there is none.
+// The line of a function that is the domain's, or an ISA interrupt; ~0, which is nobody's, if there is none.
 static struct acpi_override line_of(const struct domain *d, u64 source) {
     const struct pci_function *fn = owned(d, source);
 
     if (source >= BASALT_IRQ_ISA && source < BASALT_IRQ_ISA + 16)
         return ioapic_isa((u8)source);
-    return (struct acpi_override){
-        .gsi = fn ? MIN(fn->gsi, GSI_NONE) : GSI_NONE, .level = true, .active_low = true};
+    return (struct acpi_override){.gsi = fn ? fn->gsi : ~0u, .level = true, .active_low = true};
 }
 
 int interrupt_bind_line(struct domain *d, u64 source, u64 port) {
     struct acpi_override line = line_of(d, source);
     struct port *p = port_find(d, port);
 
-    if (line.gsi >= GSI_NONE)
+    if (line.gsi == ~0u)
         return -BASALT_ENODEV;
     if (!p)
         return -BASALT_EINVAL;
     if (p->kind != PORT_ALLOCATED)
         return -BASALT_EBUSY;
-    u16 gsi = (u16)line.gsi;
-    int vector = vector_for(gsi);
+    int vector = vector_for(NULL, line.gsi);
     if (vector < 0)
         return vector;
     struct watcher *user = vectors[vector].users;
@@ -143,28 +126,28 @@ int interrupt_bind_line(struct domain *d, u64 source, u64 port) {
     if (user == &vectors[vector].users[LINE_USERS])
         return -BASALT_ENOSPC;
     if (user == vectors[vector].users &&
-        ioapic_route(gsi, (unsigned)vector, this_cpu()->apic_id, line.level, line.active_low))
+        ioapic_route(line.gsi, (unsigned)vector, this_cpu()->apic_id, line.level, line.active_low))
         return -BASALT_ENODEV;
     *user = (struct watcher){d, (u32)port};
-    vectors[vector].gsi = gsi;
+    vectors[vector].fn = NULL;
+    vectors[vector].number = line.gsi;
     d->has_devices = true;
     if (line.level)
         irq_level_vectors[vector / 64] |= BIT(vector % 64);
     *p = (struct port){.kind = PORT_IRQ, .vector = (u8)vector};
-    ioapic_unmask(gsi);
+    ioapic_mask(line.gsi, false);
     return 0;
 }
 
 // The last user of a vector is gone.
 static void quiet(unsigned vector) {
     const struct vector *v = &vectors[vector];
-    struct pci_function *fn = v->gsi == GSI_NONE ? pci_find(v->bdf) : NULL;
 
-    if (fn)
-        pci_msi_mask(fn, v->entry, true);
-    if (v->gsi == GSI_NONE)
+    if (v->fn) {
+        pci_msi_mask(v->fn, v->number);
         return;
-    ioapic_mask(v->gsi);
+    }
+    ioapic_mask(v->number, true);
     irq_level_vectors[vector / 64] &= ~BIT(vector % 64);
 }
 
@@ -188,22 +171,19 @@ void interrupt_unbind(struct domain *d, u32 port) {
 int interrupt_ack(struct domain *d, u64 port) {
     const struct port *p = port_find(d, port);
 
-    if (!p || p->kind != PORT_IRQ || vectors[p->vector].gsi == GSI_NONE)
+    if (!p || p->kind != PORT_IRQ || vectors[p->vector].fn)
         return -BASALT_EINVAL;
-    ioapic_unmask(vectors[p->vector].gsi);
+    ioapic_mask(vectors[p->vector].number, false);
     return 0;
 }
 
 void interrupts_release(struct domain *d) {
     if (!d->has_devices)
         return;
-    for (unsigned i = 0; i < pci_count(); i++) {
-        struct pci_function *fn = pci_at(i);
+    for (struct pci_function *fn = pci_functions; fn < pci_functions + pci_function_count; fn++) {
         if (fn->owner != d)
             continue;
-        u32 command = pci_read(fn->bdf, PCI_COMMAND, 2);
-        pci_write(fn->bdf, PCI_COMMAND, 2,
-                  (command & ~(u32)PCI_COMMAND_MASTER) | PCI_COMMAND_INTX_OFF);
+        pci_change(fn->bdf, PCI_COMMAND, PCI_STATUS | PCI_COMMAND_MASTER, PCI_COMMAND_INTX_OFF);
         pci_msi_disable(fn);
         fn->owner = NULL;
     }
@@ -226,7 +206,7 @@ i64 device_config_read(struct domain *d, u64 bdf, u64 offset, u64 bytes) {
         return bytes >= 4 ? 0xffffffff : (i64)(BIT(bytes * 8) - 1);
     if (!config_access_ok(fn, offset, bytes))
         return -BASALT_EINVAL;
-    return pci_read(fn->bdf, (unsigned)offset, (unsigned)bytes);
+    return pci_read(fn->bdf, offset & ~3u) >> offset % 4 * 8 & (BIT(bytes * 8) - 1);
 }
 
 int device_config_write(struct domain *d, u64 bdf, u64 offset, u64 bytes, u64 value) {
@@ -242,7 +222,6 @@ int device_config_write(struct domain *d, u64 bdf, u64 offset, u64 bytes, u64 va
     // Enhanced Allocation and others still to come, and MSI and MSI-X are where it sends its interrupts.
     if (offset != PCI_COMMAND || bytes != 2)
         return -BASALT_EPERM;
-    u32 old = pci_read(fn->bdf, PCI_COMMAND, 2);
-    pci_write(fn->bdf, PCI_COMMAND, 2, (old & ~command_bits) | ((u32)value & command_bits));
+    pci_change(fn->bdf, PCI_COMMAND, PCI_STATUS | command_bits, (u32)value & command_bits);
     return 0;
 }

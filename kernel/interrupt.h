@@ -9,8 +9,9 @@
 #include "kernel/domain.h"
 
 void interrupts_init(void);
+struct pci_function;
 /// Gives the PCI function to `d` and maps its memory BARs into the (identity-mapped) domain.
-must_check int device_assign(struct domain *d, unsigned function);
+must_check int device_assign(struct domain *d, struct pci_function *fn);
 /// Rings the port that is bound to a vector.
 void interrupt_deliver(unsigned vector);
 /// Binds message `entry` of the domain's function, or its line (or an ISA interrupt: BASALT_IRQ_ISA + n), to `port`.

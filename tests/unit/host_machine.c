@@ -118,54 +118,46 @@ u64 tsc_to_ns(u64 ticks) { return (u64)((unsigned __int128)ticks * 1000000 / tsc
 
 // ---- Devices ----
 
-static struct pci_function functions[] = {
+struct pci_function pci_functions[PCI_FUNCTIONS_MAX] = {
     {.bdf = 0x10, .msix_cap = 0x80, .msix_count = 4, .gsi = ~0u},
     {.bdf = 0x18, .msi_cap = 0x50, .gsi = 10},
 };
+unsigned pci_function_count = 2;
 static u32 config_space[2][1024];
 
-unsigned pci_count(void) { return ARRAY_SIZE(functions); }
-struct pci_function *pci_at(unsigned index) {
-    return &functions[index];
-}
 struct pci_function *pci_find(u16 bdf) {
-    for (unsigned i = 0; i < ARRAY_SIZE(functions); i++)
-        if (functions[i].bdf == bdf)
-            return &functions[i];
+    for (unsigned i = 0; i < pci_function_count; i++)
+        if (pci_functions[i].bdf == bdf)
+            return &pci_functions[i];
     return NULL;
 }
 unsigned pci_config_size(u16 bdf unused) { return 4096; }
-static u8 *config(u16 bdf, unsigned offset, unsigned bytes) {
+static u32 *config(u16 bdf, unsigned offset) {
     struct pci_function *fn = pci_find(bdf);
 
     assert_non_null(fn);
-    assert_true((bytes == 1 || bytes == 2 || bytes == 4) && !(offset & (bytes - 1)) &&
-                offset < 4096);
-    return (u8 *)config_space[fn - functions] + offset;
+    assert_true(offset % 4 == 0 && offset < 4096);
+    return &config_space[fn - pci_functions][offset / 4];
 }
-u32 pci_read(u16 bdf, unsigned offset, unsigned bytes) {
-    u32 value = 0;
+u32 pci_read(u16 bdf, unsigned offset) { return *config(bdf, offset); }
+void pci_change(u16 bdf, unsigned offset, u32 clear, u32 set) {
+    u32 *value = config(bdf, offset);
 
-    memcpy(&value, config(bdf, offset, bytes), bytes);
-    return value;
+    *value = (*value & ~clear) | set;
 }
-void pci_write(u16 bdf, unsigned offset, unsigned bytes, u32 value) {
-    memcpy(config(bdf, offset, bytes), &value, bytes);
-}
-int pci_msi_set(struct pci_function *fn, unsigned entry, u32 apic_id unused,
+int pci_msi_set(const struct pci_function *fn, unsigned entry, u32 apic_id unused,
                 unsigned vector unused) {
     return entry < MAX(fn->msix_count, 1u) ? 0 : -1;
 }
-void pci_msi_mask(struct pci_function *fn, unsigned entry, bool masked unused) {
+void pci_msi_mask(const struct pci_function *fn, unsigned entry) {
     assert_true(entry < MAX(fn->msix_count, 1u));
 }
-void pci_msi_disable(struct pci_function *fn unused) {}
+void pci_msi_disable(const struct pci_function *fn unused) {}
 int ioapic_route(u32 gsi, unsigned vector unused, u32 destination unused, bool level unused,
                  bool low unused) {
     return gsi < 24 ? 0 : -1;
 }
-void ioapic_mask(u32 gsi) { assert_true(gsi < 24); }
-void ioapic_unmask(u32 gsi) { assert_true(gsi < 24); }
+void ioapic_mask(u32 gsi, bool masked unused) { assert_true(gsi < 24); }
 
 struct acpi_override ioapic_isa(u8 irq) {
     return (struct acpi_override){.irq = irq, .gsi = irq == 9 ? 24 : irq};

@@ -16,6 +16,7 @@
 #include "tests/unit/host_machine.h"
 
 #include "arch/paging.h"
+#include "drivers/pci.h"
 #include "kernel/event.h"
 #include "kernel/hypercall.h"
 #include "kernel/interrupt.h"
@@ -44,8 +45,8 @@ static int setup(void **state unused) {
 
 static void make_dom0(void) {
     dom0 = host_dom0(DOM0_BYTES, &ram);
-    assert_int_equal(device_assign(dom0, 0), 0);
-    assert_int_equal(device_assign(dom0, 1), 0);
+    assert_int_equal(device_assign(dom0, &pci_functions[0]), 0);
+    assert_int_equal(device_assign(dom0, &pci_functions[1]), 0);
     host_load(dom0->vcpus[0]);
 }
 
