@@ -105,7 +105,6 @@
 #define MSR_MCG_STATUS              0x17au
 #define MSR_MCG_CTL                 0x17bu
 #define MSR_DEBUGCTL                0x1d9u
-#define MSR_MTRR_PHYS_BASE0         0x200u // base and mask alternate
 #define MSR_PAT                     0x277u
 #define MSR_MTRR_DEF_TYPE           0x2ffu
 #define MSR_MC0_CTL                 0x400u // 4 per bank: CTL, STATUS, ADDR, MISC
@@ -146,8 +145,6 @@
 #define FEATURE_CONTROL_VMX         BIT(2) // VMX outside SMX
 #define VM_CR_SVMDIS                BIT(4) // EFER.SVME can't be set
 #define VM_CR_LOCK                  BIT(3) // SVMDIS is locked
-#define MTRR_CAP_FIXED              BIT(8)
-#define MTRR_DEF_FIXED_ENABLE       BIT(10)
 #define MTRR_DEF_ENABLE             BIT(11)
 #define MCG_CAP_COUNT               0xffull // banks
 #define MCG_CAP_CTL                 BIT(8)  // MCG_CTL exists

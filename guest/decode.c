@@ -128,7 +128,7 @@ static bool move_control(struct cursor *c, bool write, struct insn *out) {
                          .write = write};
     if (c->lock && out->reg == 0)
         out->reg = 8;
-    else if (c->lock || !(BIT(out->reg) & 0x11d)) // 0, 2, 3, 4, 8
+    else if (c->lock || !(BIT(out->reg) & 0x111)) // 0, 4, 8: whose accesses exit
         return false;
     c->lock = false;
     return true;

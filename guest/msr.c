@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The MSR policy (see msr.h). MSRs that do something have a case in msr_read and msr_write; those that only read as a
-// constant, fault, or are the backend's are rows of one table: number, vendor, rule and value.
-
-#include "guest/msr.h"
+// What guests' RDMSR and WRMSR do. MSRs that do something have a case in msr_read and msr_write; those that only read as a
+// constant, fault, or are the backend's are rows of one table: number, vendor, rule and value; what has no rule is #GP.
+// Values are found legal here before the backend sees them. MTRRs: the second level decides on memory types, so the guest
+// is shown none but the default type, which it may set to no effect. Follows the SDM, "Model-Specific Registers (MSRs)",
+// the APM, "MSR Cross-Reference", and Linux' "KVM-specific MSRs".
 
 #include "guest/pvclock.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
 #include "kernel/log.h"
 
-#define MSR_WALL_CLOCK_OLD       0x11u // KVM clock, old numbers
-#define MSR_SYSTEM_TIME_OLD      0x12u
 #define MSR_TSC_ADJUST           0x3bu
 #define MSR_FLUSH_CMD            0x10bu
 #define MSR_MISC_ENABLE          0x1a0u
-#define MSR_MTRR_LAST            0x26fu
 #define MSR_X2APIC_LAST          0x8ffu
 #define MSR_WALL_CLOCK           0x4b564d00u
 #define MSR_SYSTEM_TIME          0x4b564d01u
@@ -25,6 +23,9 @@
 #define MISC_ENABLE_NO_PEBS      BIT(12)
 #define DEBUGCTL_LBR_BTF         3u
 #define MTRR_CAP_WC              BIT(10) // write-combining is supported
+#define MTRR_TYPES               0x73u   // by number: UC, WC, WT, WP, WB
+#define PAT_TYPES                0xf3u   // and UC-
+#define NS_PER_SECOND            1000000000ull
 #define HWCR_TSC_AT_P0           BIT(24) // Linux complains without it
 #define DE_CFG_LFENCE_SERIAL     BIT(1)  // the kernel sets it on AMD hosts that need it
 #define LOW                      0xffffffffu
@@ -60,10 +61,12 @@ static const struct row {
     {0x79, 0x79, INTEL, CONSTANT, 0},                       // microcode updates are the kernel's
     {0x8b, 0x8b, ANY, CONSTANT, 0},    // BIOS_SIGN_ID, written before it is read
     {0xce, 0xce, INTEL, READ_ONLY, 0}, // PLATFORM_INFO: no ratio, no CPUID faulting
-    {MSR_MTRR_CAP, MSR_MTRR_CAP, ANY, READ_ONLY, MTRR_VARIABLE | MTRR_CAP_FIXED | MTRR_CAP_WC},
-    {0x140, 0x140, INTEL, FAULT, 0},            // MISC_FEATURES_ENABLES
-    {0x179, 0x179, ANY, READ_ONLY, 0},          // MCG_CAP: no banks
-    {0x17a, 0x17a, ANY, CONSTANT, 0},           // MCG_STATUS
+    {MSR_MTRR_CAP, MSR_MTRR_CAP, ANY, READ_ONLY, MTRR_CAP_WC},
+    {0x140, 0x140, INTEL, FAULT, 0},   // MISC_FEATURES_ENABLES
+    {0x179, 0x179, ANY, READ_ONLY, 0}, // MCG_CAP: no banks
+    {0x17a, 0x17a, ANY, CONSTANT, 0},  // MCG_STATUS
+    {MSR_MISC_ENABLE, MSR_MISC_ENABLE, INTEL, CONSTANT,
+     MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS},
     {0x600, 0x65f, INTEL, FAULT, 0},            // running average power
     {0xc0010000, 0xc0010007, AMD, FAULT, 0},    // performance counters
     {0xc0010010, 0xc0010010, AMD, CONSTANT, 0}, // SYSCFG
@@ -71,15 +74,18 @@ static const struct row {
     {0xc001001a, 0xc001001f, AMD, CONSTANT, 0}, // TOP_MEM, TOP_MEM2, NB_CFG
     {0xc0010055, 0xc0010058, AMD, CONSTANT, 0}, // INT_PENDING, MMIO_CONF_BASE
     {MSR_VM_CR, MSR_VM_CR, AMD, READ_ONLY, VM_CR_SVMDIS | VM_CR_LOCK},
-    {0xc0011020, 0xc0011028, AMD, CONSTANT, 0}, // LS_CFG, IC_CFG, DC_CFG, ..., for errata
     {0xc0011029, 0xc0011029, AMD, CONSTANT, DE_CFG_LFENCE_SERIAL},
-    {0xc001102a, 0xc001102c, AMD, CONSTANT, 0}, // BU_CFG2, EX_CFG
+    {0xc0011020, 0xc001102c, AMD, CONSTANT, 0}, // LS_CFG, IC_CFG, DC_CFG, ..., for errata
 };
 
-void msr_init(struct msr_state *s) {
-    *s = (struct msr_state){.misc_enable = MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS |
-                                           MISC_ENABLE_NO_PEBS};
-    mtrr_init(s->mtrrs);
+static bool canonical(u64 address) { return (u64)((i64)(address << 16) >> 16) == address; }
+
+// Whether each of the lowest `count` bytes is one of the memory types in the set.
+static bool types_legal(u64 value, unsigned count, u32 set) {
+    for (; count; count--, value >>= 8)
+        if ((value & 0xff) > 7 || !(set >> (value & 7) & 1))
+            return false;
+    return true;
 }
 
 // The rule of an MSR without a case of its own; of one that nobody knows the log tells.
@@ -115,69 +121,54 @@ static bool write_by_rule(struct vcpu *v, u32 index, u64 value) {
 }
 
 bool msr_read(struct vcpu *v, u32 index, u64 *value) {
-    struct msr_state *s = &v->msrs;
-
     *value = 0;
     switch (index) {
     case MSR_TSC: *value = guest_tsc(v); break;
-    case MSR_TSC_ADJUST: *value = s->tsc_adjust; break;
+    case MSR_TSC_ADJUST: *value = v->tsc_adjust; break;
     case MSR_TSC_DEADLINE: *value = vlapic_get_tsc_deadline(&v->lapic, guest_tsc(v)); break;
     case MSR_APIC_BASE: *value = v->lapic.apic_base; break;
     case MSR_X2APIC_BASE ... MSR_X2APIC_LAST:
         return vlapic_msr_read(&v->lapic, index, guest_tsc(v), value);
     case MSR_EFER: *value = backend->read(&v->cpu, REG_EFER); break;
     case MSR_PAT: return backend->access_msr(&v->cpu, index, false, value);
-    case MSR_MTRR_PHYS_BASE0 ... MSR_MTRR_LAST:
-    case MSR_MTRR_DEF_TYPE: return mtrr_read(s->mtrrs, index, value);
-    case MSR_MISC_ENABLE: *value = s->misc_enable; return !guest_cpuid.amd;
+    case MSR_MTRR_DEF_TYPE: *value = v->mtrr_def_type; break;
     case MSR_ARCH_CAPABILITIES: *value = guest_cpuid.arch_capabilities; return *value;
     case MSR_PRED_CMD:
     case MSR_FLUSH_CMD: return false;
-    case MSR_WALL_CLOCK_OLD:
-    case MSR_WALL_CLOCK: *value = s->wall_clock; break;
-    case MSR_SYSTEM_TIME_OLD:
-    case MSR_SYSTEM_TIME: *value = s->system_time; break;
+    case MSR_WALL_CLOCK: *value = v->wall_clock; break;
+    case MSR_SYSTEM_TIME: *value = v->system_time; break;
     default: return read_by_rule(v, index, value);
     }
     return true;
 }
 
-// Gives the guest kvmclock's page, in the order that its protocol wants.
+// Where there is no memory the guest gets no time: it is told by nothing but that.
 static void write_system_time(struct vcpu *v) {
-    if (!(v->msrs.system_time & 1))
-        return;
-    struct pvclock_time t =
-        pvclock_time(pvclock_scale((u32)tsc_khz), &v->time_version, guest_tsc(v));
-    // Where there is no memory the guest gets no time: it is told by nothing but that.
-    (void)!memory_write(v->domain, GPA(v->msrs.system_time & ~1ull), &t, sizeof(t));
+    struct pvclock_time t = pvclock_time((u32)tsc_khz);
+
+    if (v->system_time & 1)
+        (void)!memory_write(v->domain, GPA(v->system_time & ~1ull), &t, sizeof(t));
 }
 
 static void write_wall_clock(struct vcpu *v) {
-    // When this domain's TSC was 0.
-    struct pvclock_wall w = pvclock_wall(wall_clock_ns + tsc_to_ns(-v->domain->tsc_offset));
+    u64 ns = wall_clock_ns + tsc_to_ns(-v->domain->tsc_offset); // when this domain's TSC was 0
+    struct pvclock_wall w = {2, (u32)(ns / NS_PER_SECOND), (u32)(ns % NS_PER_SECOND)};
 
-    (void)!memory_write(v->domain, GPA(v->msrs.wall_clock), &w, sizeof(w));
+    (void)!memory_write(v->domain, GPA(v->wall_clock), &w, sizeof(w));
 }
 
 static void move_tsc(struct vcpu *v, u64 delta, struct vlapic_effect *effect) {
-    v->msrs.tsc_adjust += delta;
+    v->tsc_adjust += delta;
     v->cpu.tsc_offset += delta;
     backend->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);
     vlapic_tsc_moved(&v->lapic, delta);
-    write_system_time(v);
     effect->timer = true;
 }
 
-static bool write_efer(struct vcpu *v, u64 value) {
-    struct cr_state old = {.cr0 = backend->read(&v->cpu, REG_CR0),
-                           .efer = backend->read(&v->cpu, REG_EFER)};
-    struct cr_outcome o = efer_write(&old, value, &guest_cpuid);
-
-    if (o.fault)
+static bool write_mtrr_def_type(struct vcpu *v, u64 value) {
+    if (value & ~(0xffull | MTRR_DEF_ENABLE) || !types_legal(value, 1, MTRR_TYPES))
         return false;
-    backend->write(&v->cpu, REG_EFER, o.value);
-    if (o.flush)
-        backend->flush_linear(&v->cpu);
+    v->mtrr_def_type = value;
     return true;
 }
 
@@ -191,12 +182,10 @@ static bool command(bool exists, u32 index, u64 value) {
 }
 
 bool msr_write(struct vcpu *v, u32 index, u64 value, struct vlapic_effect *effect) {
-    struct msr_state *s = &v->msrs;
-
     *effect = (struct vlapic_effect){0};
     switch (index) {
     case MSR_TSC: move_tsc(v, value - guest_tsc(v), effect); break;
-    case MSR_TSC_ADJUST: move_tsc(v, value - s->tsc_adjust, effect); break;
+    case MSR_TSC_ADJUST: move_tsc(v, value - v->tsc_adjust, effect); break;
     case MSR_TSC_DEADLINE: *effect = vlapic_set_tsc_deadline(&v->lapic, value); break;
     case MSR_APIC_BASE:
         *effect = vlapic_base_write(&v->lapic, value, guest_cpuid.phys_bits);
@@ -204,26 +193,20 @@ bool msr_write(struct vcpu *v, u32 index, u64 value, struct vlapic_effect *effec
     case MSR_X2APIC_BASE ... MSR_X2APIC_LAST:
         *effect = vlapic_msr_write(&v->lapic, index, value, guest_tsc(v));
         return !effect->fault;
-    case MSR_EFER: return write_efer(v, value);
-    case MSR_PAT: return pat_legal(value) && backend->access_msr(&v->cpu, index, true, &value);
-    case MSR_MTRR_PHYS_BASE0 ... MSR_MTRR_LAST:
-    case MSR_MTRR_DEF_TYPE: return mtrr_write(s->mtrrs, index, value, guest_cpuid.phys_bits);
-    case MSR_MISC_ENABLE: // only fast strings can be changed
-        if (guest_cpuid.amd)
-            return false;
-        s->misc_enable ^= (s->misc_enable ^ value) & MISC_ENABLE_FAST_STRINGS;
-        break;
+    case MSR_EFER: return vcpu_write_efer(v, value);
+    case MSR_PAT:
+        return types_legal(value, 8, PAT_TYPES) &&
+               backend->access_msr(&v->cpu, index, true, &value);
+    case MSR_MTRR_DEF_TYPE: return write_mtrr_def_type(v, value);
     case MSR_ARCH_CAPABILITIES: return false;
     case MSR_PRED_CMD: return command(guest_cpuid.ibpb, index, value);
     case MSR_FLUSH_CMD: return command(guest_cpuid.l1d_flush, index, value);
-    case MSR_WALL_CLOCK_OLD:
     case MSR_WALL_CLOCK:
-        s->wall_clock = value;
+        v->wall_clock = value;
         write_wall_clock(v);
         break;
-    case MSR_SYSTEM_TIME_OLD:
     case MSR_SYSTEM_TIME:
-        s->system_time = value;
+        v->system_time = value;
         write_system_time(v);
         break;
     default: return write_by_rule(v, index, value);

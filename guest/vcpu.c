@@ -121,7 +121,7 @@ int vcpu_create(struct domain *d, u64 index) {
     v->cpu.tag = backend_features.vpid ? vpid_of(d, index) : 0;
     if (backend_features.apicv)
         v->cpu.virtual_apic = pool_hpa(v->lapic.page);
-    msr_init(&v->msrs);
+    v->mtrr_def_type = MTRR_DEF_ENABLE | MEMORY_WB; // as firmware leaves it
     v->xcr0 = xstate_mask & XCR0_X87;
     xstate_init(v->xstate);
     init_state(v);
@@ -225,9 +225,10 @@ int vcpu_complete(struct vcpu *v, const struct basalt_completion *c) {
         if (c->vector == EXC_PF)
             backend->write(&v->cpu, REG_CR2, c->operand);
         vcpu_exception(v, c->vector, EXC_WITH_ERROR & BIT(c->vector), c->error);
-    } else if (c->action != BASALT_COMPLETE_LMSW || vcpu_lmsw(v, (u16)c->operand)) {
-        if (c->length)
-            vcpu_skip(v, c->length);
+    } else if (c->action == BASALT_COMPLETE_LMSW && !vcpu_lmsw(v, (u16)c->operand)) {
+        vcpu_gp(v);
+    } else if (c->length) {
+        vcpu_skip(v, c->length);
     }
     return_cpu(v, loaded);
     v->io.stage = IO_IDLE;

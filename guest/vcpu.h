@@ -7,9 +7,8 @@
 
 #include "arch/x86.h"
 #include "guest/backend.h"
-#include "guest/cr.h"
+#include "guest/cpuid.h"
 #include "guest/decode.h"
-#include "guest/msr.h"
 #include "guest/vlapic.h"
 #include "kernel/policy.h"
 #include "kernel/timer.h"
@@ -60,14 +59,14 @@ struct vcpu {
     struct timer cap_timer;
     struct timer event_timer; // of a domain with an event page
     struct vlapic lapic;
-    struct msr_state msrs;
+    // Emulated MSRs. Of the KVM clock's the guest-physical addresses, as they were written last.
+    u64 tsc_adjust, mtrr_def_type, system_time, wall_clock;
     struct io_state io;
     bool nmi_pending;
     bool halted;                 // in HLT until an interrupt or NMI can be taken
     bool irq_window, nmi_window; // asked of the backend
     u64 xcr0;
     struct basalt_vcpu_stats stats;
-    u32 time_version; // of kvmclock's page
     u8 xstate[] __attribute__((aligned(64)));
 };
 
@@ -126,12 +125,20 @@ void handle_dr(struct vcpu *v, struct exit e);
 void handle_cpuid(struct vcpu *v, struct exit e);
 void handle_xsetbv(struct vcpu *v, struct exit e);
 
+// guest/cr.c
+/// Writes a control register, or CR0's low bits as LMSW does, by a loaded vCPU. False: #GP(0), and nothing was changed.
+must_check bool vcpu_write_cr0(struct vcpu *v, u64 value);
+must_check bool vcpu_lmsw(struct vcpu *v, u16 value);
+must_check bool vcpu_write_cr4(struct vcpu *v, u64 value);
+must_check bool vcpu_write_efer(struct vcpu *v, u64 value);
+
 // guest/msr.c
+/// RDMSR and WRMSR by a loaded vCPU; false: #GP, and nothing was changed. What a write asks of the local APIC's world is
+/// put into *effect, to be carried out when the instruction is over.
+must_check bool msr_read(struct vcpu *v, u32 index, u64 *value);
+must_check bool msr_write(struct vcpu *v, u32 index, u64 value, struct vlapic_effect *effect);
 void handle_rdmsr(struct vcpu *v, struct exit e);
 void handle_wrmsr(struct vcpu *v, struct exit e);
-
-/// LMSW: loads the low bits of CR0. False: an exception was queued.
-must_check bool vcpu_lmsw(struct vcpu *v, u16 value);
 
 // guest/walk.c: the code at RIP.
 /// Its bytes as far as they are there; returns how many.

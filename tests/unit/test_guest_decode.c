@@ -167,7 +167,7 @@ static void compare(enum cpu_mode mode, const u8 *bytes, unsigned valid) {
             wanted = true;
             same = same_move(cs, &i);
         } else if (control) {
-            wanted = BIT(i.reg) & 0x11d;
+            wanted = BIT(i.reg) & 0x111;
             same = same_control(cs, &i);
         } else if (cs->id == X86_INS_CLTS) {
             wanted = true;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The MSR policy: who may read and write what (a table by number, written from the manuals), the legality of values bit
-// by bit, the TSC and its adjustment, MTRRs and PAT, and that an unknown MSR changes nothing.
+// by bit, the TSC and its adjustment, memory types, and that an unknown MSR changes nothing.
 //
-// sources: guest/msr.c guest/mtrr.c guest/cr.c guest/vlapic.c guest/vlapic_timer.c guest/vlapic_register.c
+// sources: guest/msr.c guest/cr.c guest/vlapic.c guest/vlapic_timer.c guest/vlapic_register.c
 // sources: guest/pvclock.c
 
 #include <setjmp.h>
@@ -31,6 +31,7 @@ static struct vlapic_effect effect;
 static u64 value;
 static unsigned backend_accesses, unknown, commands, time_pages, wall_clocks, flushes;
 static u64 written_at; // where the guest's memory was written last
+static u8 written[32]; // and what
 
 u64 tsc_to_ns(u64 ticks) { return ticks * 2 / 5; }
 
@@ -41,8 +42,8 @@ void log_line(enum log_level level, const char *text, ...) {
 }
 
 int memory_write(struct domain *d, gpa_t gpa, const void *buffer, u64 bytes) {
-    (void)buffer;
     assert_ptr_equal(d, &domain);
+    memcpy(written, buffer, bytes);
     time_pages += bytes == sizeof(struct pvclock_time);
     wall_clocks += bytes == sizeof(struct pvclock_wall);
     written_at = gpa.v;
@@ -57,6 +58,13 @@ void vcpu_single_step(struct vcpu *v) { (void)v; }
 void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *e) {
     assert_ptr_equal(v, &vcpu);
     effect = *e;
+}
+
+// CR0, CR4 and CR3 of cr.c's other functions are not asked for here.
+int memory_read(struct domain *d, gpa_t gpa, void *buffer, u64 bytes) {
+    (void)d, (void)gpa, (void)buffer, (void)bytes;
+    fail();
+    return -1;
 }
 
 static u64 fake_read(struct cpu_state *cpu, enum backend_register reg) {
@@ -91,7 +99,7 @@ static int fresh(void **state) {
     vcpu = (struct vcpu){
         .domain = &domain, .cpu.cr0_guest = CR0_PE | CR0_PG, .cpu.efer_guest = EFER_LME | EFER_LMA};
     vlapic_init(&vcpu.lapic, lapic_page, 1, false);
-    msr_init(&vcpu.msrs);
+    vcpu.mtrr_def_type = MTRR_DEF_ENABLE | MEMORY_WB;
     return 0;
 }
 
@@ -128,7 +136,7 @@ static void constants(void **state) {
         u64 value;
     } rows[] = {
         {0x17, 0},          {0x3a, 1},       {0xce, 0},       {0x179, 0},    {0x17a, 0},
-        {0x79, 0},          {0x1a0, 0x1801}, {0x8b, 0},       {0xfe, 0x508}, {0x2ff, 0x806},
+        {0x79, 0},          {0x1a0, 0x1801}, {0x8b, 0},       {0xfe, 0x400}, {0x2ff, 0x806},
         {0x1b, 0xfee00800}, {0x3b, 0},       {0x10, 1000000},
     };
     (void)state;
@@ -175,10 +183,10 @@ static void vendors_are_separate(void **state) {
 }
 
 static void unknown_changes_nothing(void **state) {
-    static const u32 indices[] = {0,          1,          0x48,       0x9b,       0x186,
-                                  0x400,      0x480,      0xda0,      0x4b564d02, 0xc0010117,
-                                  0x1000,     0x4b564cff, 0xbfffffff, 0xc0000000, 0xc0002000,
-                                  0xffffffff, 0x26f + 1,  0x276,      0x278};
+    static const u32 indices[] = {
+        0,          1,          0x48,   0x9b,       0x186,      0x400,      0x480,      0xda0,
+        0x4b564d02, 0xc0010117, 0x1000, 0x4b564cff, 0xbfffffff, 0xc0000000, 0xc0002000, 0xffffffff,
+        0x200,      0x20f,      0x250,  0x26f,      0x276,      0x278,      0x11,       0x12};
     struct vcpu before = vcpu;
 
     (void)state;
@@ -193,7 +201,7 @@ static void unknown_changes_nothing(void **state) {
 
 static void quiet_faults(void **state) {
     // What stock kernels probe with a safety net: #GP, and no line in the log.
-    static const u32 indices[] = {0x33, 0x140, 0x606, 0x210, 0x251, 0xc0000103};
+    static const u32 indices[] = {0x33, 0x140, 0x606, 0xc0000103};
 
     (void)state;
     for (unsigned i = 0; i < sizeof(indices) / sizeof(indices[0]); i++) {
@@ -204,18 +212,19 @@ static void quiet_faults(void **state) {
 
 static void read_only_and_ignored(void **state) {
     static const u32 read_only[] = {0x17, 0x3a, 0xce, 0xfe, 0x179};
-    static const u32 ignored[] = {0x79, 0x8b, 0x17a};
+    static const u32 ignored[] = {0x79, 0x8b, 0x17a, 0x1a0};
 
     (void)state;
     for (unsigned i = 0; i < 5; i++)
         assert_int_equal(wr(read_only[i], 0), MSR_FAULT);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(rd(ignored[i]), MSR_DONE);
+        u64 before = value;
         assert_int_equal(wr(ignored[i], ~0ull), MSR_DONE);
         assert_no_effect();
+        assert_int_equal(rd(ignored[i]), MSR_DONE);
+        assert_int_equal(value, before);
     }
-    assert_int_equal(wr(0x1a0, BIT(34) | BIT(22)), MSR_DONE);
-    assert_int_equal(rd(0x1a0), MSR_DONE);
-    assert_int_equal(value, 0x1800); // only fast strings can be changed
 }
 
 // Bits that may be set in what the backend holds.
@@ -280,14 +289,14 @@ static void time_stamp(void **state) {
     assert_int_equal(vcpu.cpu.tsc_offset, 0);
     assert_int_equal(rd(0x10), MSR_DONE);
     assert_int_equal(value, 1000000);
-    // A running count does not notice; the time page follows.
+    // A running count does not notice; the time page needs no change, for it tells the time from the TSC alone.
     vlapic_write(&vcpu.lapic, 0xf0, 4, 0x1ff, host_tsc);
     vlapic_write(&vcpu.lapic, 0x320, 4, 0x40, host_tsc);
     vlapic_write(&vcpu.lapic, 0x380, 4, 1000000, host_tsc);
     u64 left = vlapic_timer_deadline(&vcpu.lapic) - host_tsc;
     assert_int_equal(wr(0x4b564d01, 0x1001), MSR_DONE);
     assert_int_equal(wr(0x10, BIT(40)), MSR_DONE);
-    assert_int_equal(time_pages, 1);
+    assert_int_equal(time_pages, 0);
     assert_int_equal(vlapic_timer_deadline(&vcpu.lapic) - BIT(40), left);
 }
 
@@ -343,23 +352,29 @@ static void efer(void **state) {
 }
 
 static void kvm_clock(void **state) {
-    static const u32 time_msrs[] = {0x12, 0x4b564d01}, wall_msrs[] = {0x11, 0x4b564d00};
+    struct pvclock_time t;
+    struct pvclock_wall w;
 
     (void)state;
-    for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(wr(time_msrs[i], 0x1001 + i * 0x1000), MSR_DONE);
-        assert_true(time_pages == 1 && !wall_clocks);
-        assert_int_equal(written_at, 0x1000 + i * 0x1000);
-        assert_int_equal(wr(wall_msrs[i], 0x5000 + i), MSR_DONE);
-        assert_true(wall_clocks == 1 && !time_pages);
-        assert_int_equal(written_at, 0x5000 + i);
-        assert_int_equal(rd(time_msrs[1 - i]), MSR_DONE);
-        assert_int_equal(value, 0x1001 + i * 0x1000);
-        assert_int_equal(rd(wall_msrs[1 - i]), MSR_DONE);
-        assert_int_equal(value, 0x5000 + i);
-    }
-    assert_int_equal(wr(0x12, 0), MSR_DONE); // off
+    assert_int_equal(wr(0x4b564d01, 0x1001), MSR_DONE);
+    assert_true(time_pages == 1 && !wall_clocks);
+    assert_int_equal(written_at, 0x1000);
+    memcpy(&t, written, sizeof(t));
+    assert_true(t.version == 2 && t.flags == PVCLOCK_TSC_STABLE && !t.system_time);
+    assert_int_equal(rd(0x4b564d01), MSR_DONE);
+    assert_int_equal(value, 0x1001);
+    assert_int_equal(wr(0x4b564d01, 0), MSR_DONE); // off
     assert_int_equal(time_pages, 0);
+
+    wall_clock_ns = 1699999999ull * 1000000000; // the domain's TSC was 0 when the host's was 25
+    domain.tsc_offset = -25ull;
+    assert_int_equal(wr(0x4b564d00, 0x5000), MSR_DONE);
+    assert_true(wall_clocks == 1 && !time_pages);
+    assert_int_equal(written_at, 0x5000);
+    memcpy(&w, written, sizeof(w));
+    assert_true(w.version == 2 && w.sec == 1699999999 && w.nsec == 10);
+    assert_int_equal(rd(0x4b564d00), MSR_DONE);
+    assert_int_equal(value, 0x5000);
 }
 
 static bool type_ok(u64 type, bool pat) {
@@ -368,36 +383,18 @@ static bool type_ok(u64 type, bool pat) {
 
 static void memory_types(void **state) {
     (void)state;
-    static const u32 fixed[] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a,
-                                0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
-    for (unsigned i = 0; i < 11; i++)
-        for (u64 type = 0; type < 256; type++)
-            for (unsigned byte = 0; byte < 8; byte++) {
-                bool ok = type_ok(type, false);
-                assert_int_equal(wr(fixed[i], type << byte * 8), ok ? MSR_DONE : MSR_FAULT);
-                assert_int_equal(rd(fixed[i]), MSR_DONE);
-                if (ok)
-                    assert_int_equal(value, type << byte * 8);
-            }
     for (u64 type = 0; type < 256; type++) {
-        assert_int_equal(wr(0x2ff, type | 0xc00), type_ok(type, false) ? MSR_DONE : MSR_FAULT);
-        assert_int_equal(wr(0x277, type << 40), type_ok(type, true) ? MSR_BACKEND : MSR_FAULT);
-        assert_int_equal(wr(0x200, type | 0x1000), type_ok(type, false) ? MSR_DONE : MSR_FAULT);
+        bool ok = type_ok(type, false);
+        assert_int_equal(wr(0x2ff, type | 0x800), ok ? MSR_DONE : MSR_FAULT);
+        assert_int_equal(rd(0x2ff), MSR_DONE);
+        if (ok)
+            assert_int_equal(value, type | 0x800);
+        for (unsigned byte = 0; byte < 8; byte++)
+            assert_int_equal(wr(0x277, type << byte * 8),
+                             type_ok(type, true) ? MSR_BACKEND : MSR_FAULT);
     }
-    for (unsigned bit = 0; bit < 64; bit++) {
-        if (bit >= 8)
-            assert_int_equal(wr(0x2ff, BIT(bit)), bit == 10 || bit == 11 ? MSR_DONE : MSR_FAULT);
-        for (u32 n = 0; n < 8; n++) {
-            if (bit >= 8)
-                assert_int_equal(wr(0x200 + 2 * n, BIT(bit)),
-                                 bit >= 12 && bit < 40 ? MSR_DONE : MSR_FAULT);
-            assert_int_equal(wr(0x201 + 2 * n, BIT(bit)),
-                             bit >= 11 && bit < 40 ? MSR_DONE : MSR_FAULT);
-        }
-    }
-    assert_int_equal(wr(0x20f, 0xfffffff800), MSR_DONE);
-    assert_int_equal(rd(0x20f), MSR_DONE);
-    assert_int_equal(value, 0xfffffff800);
+    for (unsigned bit = 8; bit < 64; bit++)
+        assert_int_equal(wr(0x2ff, BIT(bit)), bit == 11 ? MSR_DONE : MSR_FAULT);
 }
 
 static void random_indices(void **state) {

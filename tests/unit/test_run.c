@@ -9,7 +9,7 @@
 // sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/run.c guest/decode.c guest/event.c
-// sources: guest/cpuid.c guest/msr.c guest/mtrr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
+// sources: guest/cpuid.c guest/msr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
 // sources: guest/vlapic_timer.c guest/control.c guest/pvclock.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
 
@@ -378,12 +378,12 @@ static void test_control_registers(void **state unused) {
     assert_true(v->cpu.rip == 0x1000 + 11); // a fault: RIP stays
     v->cpu.queued.valid = false;
     // Decoded, where the processor does not tell.
-    memcpy(host_memory(d, 0x1000), "\x0f\x22\xd9", 3); // MOV CR3, ECX
+    memcpy(host_memory(d, 0x1000), "\x0f\x22\xe1", 3); // MOV CR4, ECX
     v->cpu.rip = 0x1000;
-    v->cpu.gprs[BASALT_RCX] = 0x7000;
+    v->cpu.gprs[BASALT_RCX] = CR4_DE | CR4_PGE;
     script[0] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0xff, .gpr = 0xff};
     run(1);
-    assert_int_equal(cpu->registers[REG_CR3], 0x7000);
+    assert_int_equal(v->cpu.cr4_guest, CR4_DE | CR4_PGE);
     assert_true(v->cpu.rip == 0x1003);
     memcpy(host_memory(d, 0x1003), "\x0f\x01\xe2\x0f\x01\x21", 6); // SMSW EDX; SMSW [ECX]
     v->cpu.gprs[BASALT_RDX] = ~0ull;
