@@ -4,21 +4,23 @@
 // reasons, and what has to be done for them around each run of a guest. Invariant: where nothing is
 // needed nothing is executed but one test, and where something is, no return and no indirect branch
 // comes between a guest's last instruction and the end of spec_exit. Follows the SDM, "Speculative Execution
-// Control MSRs", Intel's and AMD's notes on each attack, and docs/security.md.
+// Control MSRs", Intel's and AMD's notes on each attack, docs/security.md and docs/decisions/0014.
 
 #pragma once
 
 // struct spec.flags
-#define SPEC_SWITCH      0x01 // IA32_SPEC_CTRL differs between kernel and guests
-#define SPEC_L1D_FLUSH   0x02 // before each entry
-#define SPEC_VERW        0x04 // the same
-#define SPEC_EXIT_IBPB   0x08 // after each exit
-#define SPEC_EXIT_RSB    0x10 // the same
-#define SPEC_AROUND      0x1f // any of these: guests are entered by the guarded path
-#define SPEC_LOAD_IBPB   0x20 // when a vCPU of another domain is loaded
-#define SPEC_AUTO_IBRS   0x40 // EFER.AIBRSE, once
+#define SPEC_SWITCH    0x01 // IA32_SPEC_CTRL differs between kernel and guests
+#define SPEC_L1D_FLUSH 0x02 // before each entry
+#define SPEC_VERW      0x04 // the same
+#define SPEC_EXIT_IBPB 0x08 // after each exit
+#define SPEC_EXIT_RSB  0x10 // the same; done wherever the guarded path is taken
+#define SPEC_AROUND    0x1f // any of these: guests are entered by the guarded path
+#define SPEC_LOAD_IBPB 0x20 // when a vCPU of another domain is loaded
+#define SPEC_AUTO_IBRS 0x40 // EFER.AIBRSE, once
 
-#define SPEC_RSB_ENTRIES 32
+// Calls after an exit, so that no return is predicted from a guest's calls. Two returns have none of their own after the
+// exit: the world switch's to vcpu_run() and that one's to schedule_loop(), which never returns.
+#define SPEC_RSB_ENTRIES 8
 
 #ifdef __ASSEMBLER__
 // clang-format off
@@ -46,17 +48,18 @@
     .endm
 
     .macro  spec_exit
+    testl   $(SPEC_SWITCH | SPEC_EXIT_IBPB), spec(%rip)
+    jz      8f
     spec_wrmsr_if SPEC_SWITCH, 0x48, spec+4(%rip)
     spec_wrmsr_if SPEC_EXIT_IBPB, 0x49, $1
-    testl   $SPEC_EXIT_RSB, spec(%rip)
-    jz      7f
-    .rept   SPEC_RSB_ENTRIES
-    call    8f
-    int3
 8:
+    .rept   SPEC_RSB_ENTRIES
+    call    9f
+    int3    // where a return goes on the wrong path
+9:
     .endr
     add     $8 * SPEC_RSB_ENTRIES, %rsp
-7:  lfence  // whatever the tests above were predicted to say
+    lfence  // whatever the tests above were predicted to say
     .endm
 
 // clang-format on

@@ -6,6 +6,18 @@
 
 #pragma once
 
+// Offsets in struct cpu_state for the world switches
+#define CPU_GPR(n)     (8 * (n)) // enum basalt_gpr
+#define CPU_RIP        0x80
+#define CPU_RFLAGS     0x88
+#define CPU_PAGES      0x90
+#define CPU_HOST_RSP   0xa0 // VMX
+#define CPU_LAUNCHED   0xa8
+#define CPU_VMCB       0xa0 // SVM
+#define CPU_HOST_STATE 0xa8
+
+#ifndef __ASSEMBLER__
+
 #include "arch/types.h"
 
 #include <basalt/domain.h>
@@ -78,25 +90,35 @@ SIZE_ASSERT(struct exit, 16);
 
 enum cr_op { CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW, CR_OP_SMSW };
 
-#define CPU_DIRTY_RSP     0x1u // gprs[RSP] changed by the kernel
-#define CPU_DIRTY_RFLAGS  0x2u // rflags changed by the kernel
+// What the next entry must be told; the other bits are the backend's
+#define CPU_DIRTY_RSP     0x10000u // gprs[RSP] changed by the kernel
+#define CPU_DIRTY_RFLAGS  0x20000u // rflags changed by the kernel
 
-#define BACKEND_PAGES_MAX 4 // frames that one vCPU needs for control structures
+#define BACKEND_PAGES_MAX 2 // frames that one vCPU needs for control structures
 
 // What a backend knows of one virtual processor. gprs, rip and rflags are valid between exit and entry; RIP is written
 // back at each entry, RSP and RFLAGS when marked in `dirty`.
 struct cpu_state {
     u64 gprs[16]; // enum basalt_gpr
     u64 rip, rflags;
-    u64 cr2;
-    u32 dirty;
-    bool launched; // VMX: VMLAUNCH was done on this CPU
-    bool
-        debug_active; // the guest's DR0-3 are in the processor while the state is loaded, on VMX DR6 too
-    u64 dr[4], dr6;
     void *pages
         [BACKEND_PAGES_MAX]; // kernel addresses of zeroed frames, from the caller of state_init
-    hpa_t second_level;      // root of the nested tables
+    union {
+        struct {
+            u64 host_rsp;  // the kernel's stack while the guest runs
+            bool launched; // VMLAUNCH was done on this CPU; false after an exit: the entry failed
+        } vmx;
+        struct {
+            hpa_t vmcb;       // the guest's
+            hpa_t host_state; // the page with what VMLOAD restores of this CPU
+        } svm;
+    };
+    u32 dirty;
+    bool
+        debug_active; // the guest's DR0-3 are in the processor while the state is loaded, on VMX DR6 too
+    u64 cr2;
+    u64 dr[4], dr6;
+    hpa_t second_level; // root of the nested tables
     hpa_t
         virtual_apic; // page of the local APIC's registers that the processor is to virtualize; 0: none
     u64 io_bitmap; // physical address of 12 KiB (I/O permission bitmap, 1 = exit); 0: every port exits
@@ -109,6 +131,16 @@ struct cpu_state {
     u64 cr0_guest, cr4_guest, efer_guest;
     struct event queued; // event to deliver at the next entry
 };
+#define CPU_STATE_AT(field, offset) \
+    _Static_assert(offsetof(struct cpu_state, field) == (offset), "as the world switch has it")
+CPU_STATE_AT(gprs, CPU_GPR(0));
+CPU_STATE_AT(rip, CPU_RIP);
+CPU_STATE_AT(rflags, CPU_RFLAGS);
+CPU_STATE_AT(pages, CPU_PAGES);
+CPU_STATE_AT(vmx.host_rsp, CPU_HOST_RSP);
+CPU_STATE_AT(vmx.launched, CPU_LAUNCHED);
+CPU_STATE_AT(svm.vmcb, CPU_VMCB);
+CPU_STATE_AT(svm.host_state, CPU_HOST_STATE);
 
 enum backend_register { // CR0, CR4, EFER as the guest sees them
     REG_CR0,
@@ -218,3 +250,5 @@ extern const struct backend vmx_backend, svm_backend;
 // The one of this machine, and what it found; set once.
 extern const struct backend *backend;
 extern struct backend_features backend_features;
+
+#endif

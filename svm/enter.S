@@ -7,58 +7,79 @@
 // "Global Interrupt Flag, STGI and CLGI Instructions".
 
 #include "arch/spec.h"
+#include "guest/backend.h"
+
+// Of the VMCB
+#define RFLAGS 0x570
+#define RIP    0x578
+#define RSP    0x5d8
+#define RAX    0x5f8
 
         .text
-        // rdi: gprs, rsi: the guest's VMCB, rdx: the host's page
+        // rdi: struct cpu_state
         .macro  world_switch name, guarded
         .globl  \name
         .type   \name, @function
 \name:
-        .irp    r, rbp, rbx, r12, r13, r14, r15, rdx, rdi
+        .irp    r, rbp, rbx, r12, r13, r14, r15, rdi
         pushq   %\r
         .endr
         .if     \guarded
         spec_entry
         .endif
-        movq    %rsi, %rax
+        movq    CPU_PAGES(%rdi), %rsi
+        movq    CPU_GPR(0)(%rdi), %rax
+        movq    %rax, RAX(%rsi)
+        movq    CPU_RIP(%rdi), %rax
+        movq    %rax, RIP(%rsi)
+        movq    CPU_VMCB(%rdi), %rax
         clgi
         sti                             // its shadow ends before VMRUN
         vmload  %rax                    // FS, GS, TR, LDTR, system call MSRs
-        movq    8(%rdi), %rcx
-        movq    16(%rdi), %rdx
-        movq    24(%rdi), %rbx
-        movq    40(%rdi), %rbp
-        movq    48(%rdi), %rsi
+        movq    CPU_GPR(1)(%rdi), %rcx
+        movq    CPU_GPR(2)(%rdi), %rdx
+        movq    CPU_GPR(3)(%rdi), %rbx
+        movq    CPU_GPR(5)(%rdi), %rbp
+        movq    CPU_GPR(6)(%rdi), %rsi
         .irp    n, 8, 9, 10, 11, 12, 13, 14, 15
-        movq    8*\n(%rdi), %r\n
+        movq    CPU_GPR(\n)(%rdi), %r\n
         .endr
-        movq    56(%rdi), %rdi
+        movq    CPU_GPR(7)(%rdi), %rdi
         vmrun   %rax                    // RAX and RSP are the host's again after it
         vmsave  %rax
         xchgq   %rdi, (%rsp)
-        movq    %rcx, 8(%rdi)
-        movq    %rdx, 16(%rdi)
-        movq    %rbx, 24(%rdi)
-        movq    %rbp, 40(%rdi)
-        movq    %rsi, 48(%rdi)
+        movq    %rcx, CPU_GPR(1)(%rdi)
+        movq    %rdx, CPU_GPR(2)(%rdi)
+        movq    %rbx, CPU_GPR(3)(%rdi)
+        movq    %rbp, CPU_GPR(5)(%rdi)
+        movq    %rsi, CPU_GPR(6)(%rdi)
         .irp    n, 8, 9, 10, 11, 12, 13, 14, 15
-        movq    %r\n, 8*\n(%rdi)
+        movq    %r\n, CPU_GPR(\n)(%rdi)
         .endr
-        popq    56(%rdi)
-        popq    %rax
+        popq    CPU_GPR(7)(%rdi)
+        movq    CPU_HOST_STATE(%rdi), %rax
         vmload  %rax                    // this CPU's GS and TR, before an NMI can need them
         .if     \guarded
         spec_exit
         .endif
         cli
         stgi
-        .irp    r, ecx, edx, esi, edi, r8d, r9d, r10d, r11d
+        movq    CPU_PAGES(%rdi), %rsi
+        movq    RFLAGS(%rsi), %rax
+        movq    %rax, CPU_RFLAGS(%rdi)
+        movq    RIP(%rsi), %rax
+        movq    %rax, CPU_RIP(%rdi)
+        movq    RSP(%rsi), %rax
+        movq    %rax, CPU_GPR(4)(%rdi)
+        movq    RAX(%rsi), %rax
+        movq    %rax, CPU_GPR(0)(%rdi)
+        .irp    r, eax, ecx, edx, r8d, r9d, r10d, r11d
         xorl    %\r, %\r                // no guest value is left for speculation to use
         .endr
         .irp    r, r15, r14, r13, r12, rbx, rbp
         popq    %\r
         .endr
-        ret
+        jmp     svm_exit                // its return is the world switch's: one less to predict
         .size   \name, . - \name
         .endm
 

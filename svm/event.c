@@ -2,8 +2,8 @@
 //
 // Events on their way into the guest: injection, interrupt and NMI windows. Invariant: an NMI is
 // not delivered before the IRET of the last one was executed. That is followed by intercepting
-// IRET: its exit comes before it is executed, so that NMIs stay blocked until a later exit finds
-// RIP elsewhere; an NMI may wait that long. Follows the APM, "Event Injection", "Interrupt and
+// IRET: its exit comes before it is executed, so that NMIs stay blocked until, when one is to be
+// delivered after a later exit, RIP is elsewhere; an NMI may wait that long. Follows the APM, "Event Injection", "Interrupt and
 // Local APIC Support" and "Virtual Interrupts".
 
 #include "arch/x86.h"
@@ -11,9 +11,9 @@
 
 #define V_DUMMY (V_IRQ | V_PRIORITY | V_IGNORE_TPR)
 
-static void set_nmi(struct vmcb *vmcb, enum nmi_state state) {
-    vmcb->host.nmi = (u8)state;
-    vmcb_intercept(vmcb, EXIT_IRET, state == NMI_BLOCKED);
+static void set_nmi(struct cpu_state *cpu, enum nmi_state state) {
+    vmcb_of(cpu)->host.nmi = (u8)state;
+    vmcb_intercept(cpu, EXIT_IRET, state == NMI_BLOCKED);
 }
 
 void svm_inject(struct cpu_state *cpu) {
@@ -24,7 +24,7 @@ void svm_inject(struct cpu_state *cpu) {
     if (event.has_error && (vmcb->cr0 & CR0_PE)) // real mode pushes none
         vmcb->event_inject |= EVENT_HAS_ERROR | (u64)event.error << EVENT_ERROR_SHIFT;
     if (event.type == EVENT_NMI)
-        set_nmi(vmcb, NMI_BLOCKED);
+        set_nmi(cpu, NMI_BLOCKED);
     cpu->queued.valid = false;
 }
 
@@ -37,7 +37,6 @@ static bool comes_again(const struct event *event) {
 
 void svm_events_after_exit(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
-    struct vmcb_host *host = &vmcb->host;
     u64 info = vmcb->exit_int_info;
 
     if (info & EVENT_VALID) {
@@ -45,12 +44,10 @@ void svm_events_after_exit(struct cpu_state *cpu) {
         cpu->queued.valid = !comes_again(&cpu->queued);
     }
     if (cpu->queued.valid && cpu->queued.type == EVENT_NMI) {
-        set_nmi(vmcb, NMI_OPEN); // it was not delivered
+        set_nmi(cpu, NMI_OPEN); // it was not delivered
     } else if (vmcb->exit_code == EXIT_IRET) {
-        set_nmi(vmcb, NMI_IRET);
-        host->iret_rip = vmcb->rip;
-    } else if (host->nmi == NMI_IRET && vmcb->rip != host->iret_rip) {
-        set_nmi(vmcb, NMI_OPEN);
+        set_nmi(cpu, NMI_IRET);
+        vmcb->host.iret_rip = vmcb->rip;
     }
 }
 
@@ -60,6 +57,9 @@ bool svm_can_interrupt(struct cpu_state *cpu) {
 
 bool svm_can_nmi(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
+
+    if (vmcb->host.nmi == NMI_IRET && vmcb->rip != vmcb->host.iret_rip)
+        set_nmi(cpu, NMI_OPEN);
     return vmcb->host.nmi == NMI_OPEN && !(vmcb->int_state & INT_STATE_SHADOW);
 }
 
@@ -70,11 +70,11 @@ void svm_window(struct cpu_state *cpu, bool nmi, bool on) {
 
     if (nmi || on == vmcb_intercepts(vmcb, EXIT_VINTR))
         return;
-    vmcb_intercept(vmcb, EXIT_VINTR, on);
+    vmcb_intercept(cpu, EXIT_VINTR, on);
     vmcb->int_control &= ~V_DUMMY;
     if (on)
         vmcb->int_control |= V_DUMMY;
-    vmcb_changed(vmcb, VMCB_CLEAN_TPR);
+    cpu->dirty |= VMCB_CLEAN_TPR;
 }
 
 void svm_clear_shadow(struct cpu_state *cpu) { vmcb_of(cpu)->int_state &= ~INT_STATE_SHADOW; }

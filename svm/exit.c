@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // VM exits: a table from the processor's exit code to the vendor-neutral kind and a function that
-// decodes the rest. Invariant: a pure function of the VMCB and the processor's features; a code
+// decodes the rest. Invariant: a function of the VMCB and the processor's features; a code
 // that is not in the table is UNKNOWN, and a length that the processor did not report is 0. Follows
 // the APM, "SVM Intercept Exit Codes" and the sections on each intercept.
 
@@ -9,9 +9,10 @@
 #include "svm/svm.h"
 
 enum exit_row_flag {
-    KNOWN = 1,       // a row that is not there has no flags
-    ALWAYS = 2,      // intercepted in every guest at all times
-    INSTRUCTION = 4, // comes before an instruction, of which NRIP save tells the end
+    KNOWN = 1,  // a row that is not there has no flags
+    ALWAYS = 2, // intercepted in every guest at all times
+    INSTRUCTION =
+        4, // comes before an instruction, of which NRIP save tells the end, and interrupts no delivery
 };
 
 struct exit_row {
@@ -118,7 +119,7 @@ static const struct exit_row exit_rows[] = {
     [EXIT_PAUSE] = ROW(PAUSE, INSTRUCTION, NULL),
     [0x78] = INSN(HLT),
     [0x7a] = INSN(VIRT_INSN), // INVLPGA
-    [0x7b] = ROW(IO, ALWAYS, decode_io),
+    [0x7b] = ROW(IO, ALWAYS | INSTRUCTION, decode_io),
     [0x7c] = ROW(RDMSR, ALWAYS | INSTRUCTION, decode_msr),
     [0x7d] = ROW(TASK_SWITCH, ALWAYS, NULL),
     [0x7e] = ROW(EXCEPTION, ALWAYS, decode_ferr),
@@ -143,25 +144,38 @@ static const struct exit_row invalid_row = ROW(BAD_STATE, 0, NULL);
 static const struct exit_row unknown_row = ROW(UNKNOWN, 0, decode_unknown);
 
 static const struct exit_row *row_of(u64 code) {
-    if (likely(code < ARRAY_SIZE(exit_rows)))
+    if (code < ARRAY_SIZE(exit_rows))
         return exit_rows[code].flags ? &exit_rows[code] : &unknown_row;
     if (code == EXIT_NESTED_FAULT)
         return &nested_fault_row;
     return (u32)code == EXIT_INVALID ? &invalid_row : &unknown_row; // some write 32 bits only
 }
 
-void svm_intercept_always(struct vmcb *vmcb) {
+void svm_intercept_always(struct cpu_state *cpu) {
     for (u32 code = 0; code < ARRAY_SIZE(exit_rows); code++)
         if (exit_rows[code].flags & ALWAYS)
-            vmcb_intercept(vmcb, code, true);
+            vmcb_intercept(cpu, code, true);
 }
 
-// `detail` is what the processor tells first, or the code that is not known.
-struct exit svm_exit(const struct vmcb *vmcb) {
+static __attribute__((noinline)) struct exit decode_event(struct cpu_state *cpu) {
+    const struct vmcb *vmcb = vmcb_of(cpu);
     const struct exit_row *row = row_of(vmcb->exit_code);
     struct exit e = {.kind = row->kind, .detail = vmcb->exit_info1};
 
-    if (row->flags & INSTRUCTION && backend_features.nrip_save)
-        e.insn_length = length_until(vmcb, vmcb->next_rip);
+    svm_events_after_exit(cpu);
+    return row->decode ? row->decode(vmcb, e) : e;
+}
+
+// `detail` is what the processor tells first, or the code that is not known. Without NRIP save next_rip stays 0.
+struct exit svm_exit(struct cpu_state *cpu) {
+    const struct vmcb *vmcb = vmcb_of(cpu);
+    u64 code = vmcb->exit_code;
+
+    if (unlikely(code >= ARRAY_SIZE(exit_rows) || !(exit_rows[code].flags & INSTRUCTION)))
+        return decode_event(cpu);
+    const struct exit_row *row = &exit_rows[code];
+    struct exit e = {.kind = row->kind,
+                     .insn_length = length_until(vmcb, vmcb->next_rip),
+                     .detail = vmcb->exit_info1};
     return row->decode ? row->decode(vmcb, e) : e;
 }

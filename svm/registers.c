@@ -17,7 +17,7 @@ static void set_efer(struct cpu_state *cpu, u64 value) {
 
     cpu->efer_guest = active ? value | EFER_LMA : value & ~EFER_LMA;
     vmcb_of(cpu)->efer = cpu->efer_guest | EFER_SVME;
-    vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_CR);
+    cpu->dirty |= VMCB_CLEAN_CR;
 }
 
 // With nested paging CR0.CD would only slow the guest down, and a processor that shares its caches
@@ -28,8 +28,8 @@ static void set_cr0(struct cpu_state *cpu, u64 value) {
     cpu->cr0_guest = value | CR0_ET;
     vmcb->cr0 = cpu->cr0_guest & ~(CR0_CD | CR0_NW);
     bool differs = vmcb->cr0 != cpu->cr0_guest;
-    vmcb_intercept(vmcb, EXIT_CR_READ + 0, differs);
-    vmcb_intercept(vmcb, EXIT_CR_WRITE + 0, differs);
+    vmcb_intercept(cpu, EXIT_CR_READ + 0, differs);
+    vmcb_intercept(cpu, EXIT_CR_WRITE + 0, differs);
     set_efer(cpu, cpu->efer_guest);
 }
 
@@ -39,8 +39,8 @@ static void set_cr4(struct cpu_state *cpu, u64 value) {
 
     cpu->cr4_guest = value;
     vmcb->cr4 = value | CR4_MCE;
-    vmcb_intercept(vmcb, EXIT_CR_READ + 4, vmcb->cr4 != value);
-    vmcb_changed(vmcb, VMCB_CLEAN_CR);
+    vmcb_intercept(cpu, EXIT_CR_READ + 4, vmcb->cr4 != value);
+    cpu->dirty |= VMCB_CLEAN_CR;
 }
 
 // Attributes: bits 7:0 are the same in both formats, AVL, L, D/B and G are in 15:12 for VMX and
@@ -81,7 +81,7 @@ void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value) {
     case REG_DR7: vmcb->dr7 = value; break;
     default: break;
     }
-    vmcb_changed(vmcb, VMCB_CLEAN_CR | VMCB_CLEAN_CR2 | VMCB_CLEAN_DR);
+    cpu->dirty |= VMCB_CLEAN_CR | VMCB_CLEAN_CR2 | VMCB_CLEAN_DR;
 }
 
 // The VMCB has GDTR before LDTR, and IDTR before TR.
@@ -119,7 +119,7 @@ void svm_write_segment(struct cpu_state *cpu, unsigned index,
         (struct vmcb_segment){segment->selector, (u16)attributes, segment->limit, segment->base};
     if (index == BASALT_SS)
         vmcb->cpl = SEGMENT_DPL(segment->attributes);
-    vmcb_changed(vmcb, VMCB_CLEAN_SEGMENTS | VMCB_CLEAN_TABLES);
+    cpu->dirty |= VMCB_CLEAN_SEGMENTS | VMCB_CLEAN_TABLES;
 }
 
 // MSRs that are fields of the VMCB. All but the first two the guest reads and writes without an
@@ -162,7 +162,7 @@ bool svm_access_msr(struct cpu_state *cpu, u32 msr, bool write, u64 *value) {
             *value = *field;
         } else {
             *field = *value;
-            vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_NESTED); // PAT; the others are never cached
+            cpu->dirty |= VMCB_CLEAN_NESTED; // PAT; the others are never cached
         }
         return true;
     }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Entering the guest: cpu_state into the VMCB, world switch, and back. Invariant: the
-// processor is told to use its cached copy of a VMCB only on the CPU that ran it last, and only for what has not changed since. What most entries need not look at
-// hangs on one condition each: host.dirty for the control block, host.nmi and exit_int_info for
-// events. Follows the APM, "Canonicalization and Consistency Checks", "VMCB Clean Bits" and "TLB
-// Control".
+// processor is told to use its cached copy of a VMCB only on the CPU that ran it last, and only for what
+// has not changed since. What most entries need not look at hangs on one condition. Follows the APM,
+// "Canonicalization and Consistency Checks", "VMCB Clean Bits" and "TLB Control".
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
@@ -30,12 +29,12 @@ void svm_load(struct cpu_state *cpu) {
 
     vmcb->nested_cr3 = cpu->second_level.v;
     vmcb->tsc_offset = cpu->tsc_offset;
-    vmcb_changed(vmcb, VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_NESTED | VMCB_CLEAN_ASID);
-    if (vmcb->host.cpu != id || !vmcb->host.state.v) {
-        vmcb_changed(vmcb, VMCB_CLEAN_KNOWN);
-        vmcb->host.cpu = id;
-        vmcb->host.state = kernel_virt_to_hpa(&host_state[id]);
-    }
+    cpu->dirty |= VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_NESTED | VMCB_CLEAN_ASID;
+    if (vmcb->host.cpu != id)
+        cpu->dirty |= VMCB_CLEAN_KNOWN;
+    vmcb->host.cpu = id;
+    cpu->svm.vmcb = pool_hpa(vmcb);
+    cpu->svm.host_state = kernel_virt_to_hpa(&host_state[id]);
     if (cpu->debug_active)
         write_breakpoints(cpu->dr); // each exit clears DR7, so that they do no harm in the host
 }
@@ -46,36 +45,27 @@ void svm_unload(struct cpu_state *cpu) {
 }
 
 // Takes in what has changed since the last entry; once more at the entry after that, which has nothing to tell.
-static __attribute__((noinline)) void prepare(struct cpu_state *cpu, struct vmcb *vmcb) {
+static __attribute__((noinline)) void prepare(struct cpu_state *cpu) {
+    struct vmcb *vmcb = vmcb_of(cpu);
+    bool again = cpu->queued.valid || cpu->dirty & ~VMCB_TOLD;
+
+    vmcb->event_inject = 0;
+    if (cpu->queued.valid)
+        svm_inject(cpu); // may change intercepts
+    if (cpu->dirty & CPU_DIRTY_RSP)
+        vmcb->rsp = cpu->gprs[BASALT_RSP];
+    if (cpu->dirty & CPU_DIRTY_RFLAGS)
+        vmcb->rflags = cpu->rflags;
     u8 flush = asid_assign(&asids[vmcb->host.cpu], cpu);
     vmcb->tlb_control = flush ? flush : vmcb->host.flush;
     vmcb->host.flush = TLB_CONTROL_NOTHING;
     vmcb->asid = cpu->tag;
-    vmcb->clean = backend_features.clean_bits ? VMCB_CLEAN_KNOWN & ~vmcb->host.dirty : 0;
-    vmcb->host.dirty = vmcb->host.dirty & VMCB_CLEAN_KNOWN ? VMCB_TOLD : 0;
+    vmcb->clean = backend_features.clean_bits ? VMCB_CLEAN_KNOWN & ~cpu->dirty : 0;
+    cpu->dirty = again ? VMCB_TOLD : 0;
 }
 
 struct exit svm_run(struct cpu_state *cpu) {
-    struct vmcb *vmcb = vmcb_of(cpu);
-
-    vmcb->rax = cpu->gprs[BASALT_RAX];
-    vmcb->rsp = cpu->gprs[BASALT_RSP];
-    vmcb->rip = cpu->rip;
-    vmcb->rflags = cpu->rflags;
-    if (unlikely(cpu->queued.valid))
-        svm_inject(cpu); // may change intercepts
-    if (unlikely(vmcb->host.dirty))
-        prepare(cpu, vmcb);
-    if (spec.flags & SPEC_AROUND)
-        svm_enter_guarded(cpu->gprs, pool_hpa(vmcb), vmcb->host.state);
-    else
-        svm_enter(cpu->gprs, pool_hpa(vmcb), vmcb->host.state);
-    vmcb->event_inject = 0;
-    cpu->gprs[BASALT_RAX] = vmcb->rax;
-    cpu->gprs[BASALT_RSP] = vmcb->rsp;
-    cpu->rip = vmcb->rip;
-    cpu->rflags = vmcb->rflags;
-    if (unlikely(vmcb->host.nmi != NMI_OPEN || vmcb->exit_int_info & EVENT_VALID))
-        svm_events_after_exit(cpu);
-    return svm_exit(vmcb);
+    if (unlikely(cpu->dirty | cpu->queued.valid))
+        prepare(cpu);
+    return spec.flags & SPEC_AROUND ? svm_enter_guarded(cpu) : svm_enter(cpu);
 }

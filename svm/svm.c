@@ -69,16 +69,16 @@ static void svm_intercept_dr(struct cpu_state *cpu, bool on) {
     if (!on)
         svm_load(cpu); // now with the breakpoints
     for (u32 code = EXIT_DR_READ; code < EXIT_EXCEPTION; code++)
-        vmcb_intercept(vmcb_of(cpu), code, on);
+        vmcb_intercept(cpu, code, on);
 }
 
 static void set_intercepts(struct cpu_state *cpu, struct vmcb *vmcb) {
-    svm_intercept_always(vmcb);
+    svm_intercept_always(cpu);
     svm_intercept_dr(cpu, true);
-    vmcb_intercept(vmcb, EXIT_CR_WRITE + 4, true);
-    vmcb_intercept(vmcb, EXIT_CR_READ + 8, true); // the TPR is the vLAPIC's
-    vmcb_intercept(vmcb, EXIT_CR_WRITE + 8, true);
-    vmcb_intercept(vmcb, EXIT_PAUSE, backend_features.pause_filter); // else each PAUSE would exit
+    vmcb_intercept(cpu, EXIT_CR_WRITE + 4, true);
+    vmcb_intercept(cpu, EXIT_CR_READ + 8, true); // the TPR is the vLAPIC's
+    vmcb_intercept(cpu, EXIT_CR_WRITE + 8, true);
+    vmcb_intercept(cpu, EXIT_PAUSE, backend_features.pause_filter); // else each PAUSE would exit
     vmcb->pause_count = PAUSE_LOOP;
     vmcb->pause_threshold = PAUSE_DISTANCE;
 }
@@ -96,13 +96,13 @@ static void svm_state_init(struct cpu_state *cpu) {
     cpu->tag = 0;   // the next entry takes one,
     vmcb->asid = 1; // until then any but 0
     svm_load(cpu);
-    vmcb_changed(vmcb, VMCB_CLEAN_KNOWN);
+    cpu->dirty |= VMCB_CLEAN_KNOWN;
 }
 
 static void svm_set_tsc_offset(struct cpu_state *cpu, u64 offset) {
     cpu->tsc_offset = offset;
     vmcb_of(cpu)->tsc_offset = offset;
-    vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_INTERCEPTS);
+    cpu->dirty |= VMCB_CLEAN_INTERCEPTS;
 }
 
 // Entries for guest-linear and guest-physical addresses go together. A new ASID does the same as a
@@ -112,7 +112,7 @@ static void svm_flush(struct cpu_state *cpu) {
         vmcb_of(cpu)->host.flush = TLB_CONTROL_FLUSH_ASID;
     else
         cpu->tag = 0;
-    vmcb_changed(vmcb_of(cpu), VMCB_CLEAN_ASID);
+    cpu->dirty |= VMCB_CLEAN_ASID;
 }
 
 static bool svm_control_field(struct cpu_state *cpu, u64 field, u64 *value) {

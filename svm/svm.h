@@ -2,7 +2,8 @@
 //
 // What the files of the SVM backend share. Everything here works on one cpu_state whose pages[0] is
 // its VMCB, on the CPU that owns the state, with interrupts off; no locks. Invariant: whoever
-// changes a VMCB field that the processor may cache says so with vmcb_changed().
+// changes a VMCB field that the processor may cache says so in cpu_state.dirty, whose lower half has
+// the bits of VMCB_CLEAN_*.
 #pragma once
 
 #include "guest/backend.h"
@@ -18,15 +19,11 @@ struct asid_pool {
 
 static inline struct vmcb *vmcb_of(const struct cpu_state *cpu) { return cpu->pages[0]; }
 
-static inline void vmcb_changed(struct vmcb *vmcb, u32 clean_bits) {
-    vmcb->host.dirty |= clean_bits;
-}
-
 /// Whether exit code `code` (below 0xc0) is to happen.
-static inline void vmcb_intercept(struct vmcb *vmcb, u32 code, bool on) {
-    u32 *word = &vmcb->intercepts[code / 32], bit = 1u << code % 32;
+static inline void vmcb_intercept(struct cpu_state *cpu, u32 code, bool on) {
+    u32 *word = &vmcb_of(cpu)->intercepts[code / 32], bit = 1u << code % 32;
     *word = on ? *word | bit : *word & ~bit;
-    vmcb_changed(vmcb, VMCB_CLEAN_INTERCEPTS);
+    cpu->dirty |= VMCB_CLEAN_INTERCEPTS;
 }
 
 static inline bool vmcb_intercepts(const struct vmcb *vmcb, u32 code) {
@@ -44,9 +41,9 @@ must_check u8 asid_assign(struct asid_pool *pool, struct cpu_state *state);
 
 // exit.c
 /// Turns on the intercepts that every guest has.
-void svm_intercept_always(struct vmcb *vmcb);
-/// What the VMCB says about the exit that it holds.
-struct exit svm_exit(const struct vmcb *vmcb);
+void svm_intercept_always(struct cpu_state *cpu);
+/// What the VMCB says about the exit that it holds. The world switch ends here.
+struct exit svm_exit(struct cpu_state *cpu);
 
 // registers.c
 /// Makes the bitmap that lets a guest touch what VMLOAD and VMSAVE switch, and no other MSR.
@@ -62,8 +59,8 @@ bool svm_access_msr(struct cpu_state *cpu, u32 msr, bool write, u64 *value);
 // event.c
 /// Moves cpu->queued, which is valid, into the VMCB, for delivery at the entry that follows.
 void svm_inject(struct cpu_state *cpu);
-/// After an exit: follows the guest's NMI blocking, and puts an interrupted event back into cpu->queued. Not needed
-/// while NMIs are NMI_OPEN and no event was interrupted.
+/// After an exit that an instruction did not ask for: follows the guest's NMI blocking, and puts an interrupted event
+/// back into cpu->queued.
 void svm_events_after_exit(struct cpu_state *cpu);
 bool svm_can_interrupt(struct cpu_state *cpu);
 bool svm_can_nmi(struct cpu_state *cpu);
@@ -78,9 +75,8 @@ void svm_unload(struct cpu_state *cpu);
 struct exit svm_run(struct cpu_state *cpu);
 
 // enter.S
-/// Runs the guest whose VMCB is at `vmcb` until its next exit. `gprs` (enum basalt_gpr; RAX and RSP
-/// are in the VMCB) are loaded before and stored after; `host` is the page from which VMLOAD
-/// restores this CPU.
-void svm_enter(u64 gprs[16], hpa_t vmcb, hpa_t host);
+/// Runs the guest until its next exit, and returns what svm_exit() says of that. RSP and RFLAGS are in the VMCB; the
+/// other registers are loaded before from *cpu, and all are stored there after.
+struct exit svm_enter(struct cpu_state *cpu);
 /// The same, with the controls of arch/spec.h around the guest's run.
-void svm_enter_guarded(u64 gprs[16], hpa_t vmcb, hpa_t host);
+struct exit svm_enter_guarded(struct cpu_state *cpu);

@@ -24,13 +24,12 @@ enum nmi_state {
 };
 
 struct vmcb_host {
-    u32 dirty;    // VMCB_CLEAN_* of what changed since the last entry, VMCB_TOLD
-    u32 cpu;      // on which the state ran last: the processor's cached copy is there
-    hpa_t state;  // that CPU's host state, for VMLOAD
     u64 iret_rip; // with NMI_IRET: where the IRET is
     u8 nmi;       // enum nmi_state
     u8 flush;     // TLB_CONTROL_* wanted at the next entry
-    u8 reserved[6];
+    u8 reserved0a[2];
+    u32 cpu; // on which the state ran last: the processor's cached copy is there
+    u64 reserved10[2];
 };
 SIZE_ASSERT(struct vmcb_host, 32);
 
@@ -98,6 +97,10 @@ SIZE_ASSERT(struct vmcb, 4096);
 VMCB_AT(event_inject, 0x0a8);
 VMCB_AT(host, 0x3e0);
 VMCB_AT(cr4, 0x548);
+VMCB_AT(rip, 0x578); // enter.S has these too
+VMCB_AT(rflags, 0x570);
+VMCB_AT(rsp, 0x5d8);
+VMCB_AT(rax, 0x5f8);
 VMCB_AT(pat, 0x668);
 
 #define IOPM_BYTES  0x3000u // I/O bitmap: one bit per port, 1 = exit
@@ -136,7 +139,7 @@ VMCB_AT(pat, 0x668);
 #define VMCB_CLEAN_SEGMENTS   (1u << 8) // CS, DS, ES, SS, CPL
 #define VMCB_CLEAN_CR2        (1u << 9)
 #define VMCB_CLEAN_KNOWN      0x3ffu
-#define VMCB_TOLD             (1u << 31) // in host.dirty only: the last entry was told of changes
+#define VMCB_TOLD             (1u << 31) // in cpu_state.dirty only: the last entry was told of changes
 
 // exit_code: those that the code asks for; svm/exit.c lists all
 #define EXIT_CR_READ      0x00u // + number

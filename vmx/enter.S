@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The world switch: int vmx_enter(u64 *gprs, bool launched). Between the two halves the guest runs. An exit loads RSP
-// with the value that HOST_RSP got here, so the stack is as it was left. Interrupts are off on both sides.
-// Follows the SDM, "VM Entries" and "VM Exits".
+// The world switch: struct exit vmx_enter(struct cpu_state *cpu). Between the two halves the guest runs. An exit loads RSP
+// with HOST_RSP, which is the address of the cpu_state, so that the guest's registers can be stored before any other is
+// free; the kernel's stack is found in there. Until then nothing may push: interrupts are off on both sides, and NMIs and
+// machine checks have stacks of their own. Follows the SDM, "VM Entries" and "VM Exits".
 
 #include "arch/spec.h"
+#include "guest/backend.h"
 
-#define HOST_RSP 0x6c14
+#define HOST_RSP     0x6c14
+#define GUEST_RSP    0x681c
+#define GUEST_RIP    0x681e
+#define GUEST_RFLAGS 0x6820
 
-    // Applies `do` to the registers of struct cpu_state.gprs, but not to RSP, which the VMCS has, and RDI, which points
-    // to them. MOV keeps the flags.
+    // Applies `do` to the registers of struct cpu_state.gprs, but not to RSP, which the VMCS has, and RDI. MOV keeps the
+    // flags.
     .macro  each_gpr do
     \do     %rax, 0
     \do     %rcx, 1
@@ -22,60 +27,64 @@
     .endr
     .endm
     .macro  load reg, n
-    mov     8 * \n(%rdi), \reg
+    mov     CPU_GPR(\n)(%rdi), \reg
     .endm
     .macro  save reg, n
-    mov     \reg, 8 * \n(%rdi)
+    mov     \reg, CPU_GPR(\n)(%rsp)
+    .endm
+    .macro  read field, to
+    mov     $\field, %eax
+    vmread  %rax, \to(%rdi)
     .endm
 
     .text
     .macro  world_switch suffix, guarded
     .globl  vmx_enter\suffix
 vmx_enter\suffix:
-    .irp    reg, %rbx, %rbp, %r12, %r13, %r14, %r15, %rdi
+    .irp    reg, %rbp, %rbx, %r12, %r13, %r14, %r15
     push    \reg
     .endr
-    mov     $HOST_RSP, %eax
-    vmwrite %rsp, %rax
-    jbe     2f
+    mov     %rsp, CPU_HOST_RSP(%rdi)
+    mov     $GUEST_RIP, %eax
+    vmwrite CPU_RIP(%rdi), %rax
     .if     \guarded
     spec_entry
     .endif
-    test    %sil, %sil              // decides at the JNE below
+    testb   $1, CPU_LAUNCHED(%rdi)  // decides at the JZ below
     each_gpr load
-    mov     8 * 7(%rdi), %rdi
-    jne     1f
-    vmlaunch
+    mov     CPU_GPR(7)(%rdi), %rdi
+    jz      1f
+    vmresume
     jmp     2f
-1:  vmresume
-2:  // Here only when the instruction failed.
-    mov     $1, %eax
-    pop     %rdi
+1:  vmlaunch
+2:  // Here only when the instruction failed; RSP is as it was.
+    mov     $HOST_RSP, %eax
+    vmread  %rax, %rdi
+    movb    $0, CPU_LAUNCHED(%rdi)
     jmp     3f
 
     .globl  vmx_exit_entry\suffix
 vmx_exit_entry\suffix:
-    push    %rdi
-    mov     8(%rsp), %rdi
     each_gpr save
-    pop     8 * 7(%rdi)
-    pop     %rdi
-    xor     %eax, %eax
+    save    %rdi, 7
+    mov     %rsp, %rdi
+    mov     CPU_HOST_RSP(%rdi), %rsp
+    movb    $1, CPU_LAUNCHED(%rdi)
+    read    GUEST_RIP, CPU_RIP
+    read    GUEST_RFLAGS, CPU_RFLAGS
+    read    GUEST_RSP, CPU_GPR(4)
 3:
     .if     \guarded
-    mov     %eax, %ebx
     spec_exit
-    mov     %ebx, %eax
     .endif
     // No guest value stays in a register, where the kernel might speculate on it.
-    .irp    reg, %ecx, %edx, %esi, %edi, %r8d, %r9d, %r10d, %r11d
+    .irp    reg, %ecx, %edx, %esi, %r8d, %r9d, %r10d, %r11d
     xor     \reg, \reg
     .endr
-    .irp    reg, %r15, %r14, %r13, %r12, %rbp, %rbx
+    .irp    reg, %r15, %r14, %r13, %r12, %rbx, %rbp
     pop     \reg
     .endr
-    ret
-
+    jmp     vmx_exit                // its return is the world switch's: one less to predict
     .endm
 
     world_switch , 0

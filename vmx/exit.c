@@ -130,6 +130,15 @@ static const struct exit_row {
     [60] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // ENCLS
 };
 
+// The upper half of the field has flags.
+static const struct exit_row *row_of(u32 reason) {
+    static const struct exit_row unknown = {BASALT_EXIT_UNKNOWN, false, NULL};
+    u32 basic = reason & 0xffff;
+
+    return basic < ARRAY_SIZE(rows) && (rows[basic].kind || rows[basic].decode) ? &rows[basic]
+                                                                                : &unknown;
+}
+
 // Puts the event whose delivery this exit interrupted back. An NMI among them will be delivered again, which the entry
 // allows only while NMIs are not blocked. False: there is none.
 static bool put_back_event(struct cpu_state *cpu) {
@@ -157,35 +166,43 @@ static void restore_nmi_blocking(const struct exit *e, u64 qualification) {
         vmcs_write32(GUEST_INTERRUPTIBILITY, vmcs_read32(GUEST_INTERRUPTIBILITY) | BLOCKED_BY_NMI);
 }
 
-// An exit that came before or after an instruction, or instead of an entry.
-static __attribute__((noinline)) struct exit decode_event(struct cpu_state *cpu,
-                                                          const struct exit_row *row,
-                                                          bool entered) {
+// An exit that came before or after an instruction, or instead of an entry; or of a reason without a row.
+static __attribute__((noinline)) struct exit decode_event(struct cpu_state *cpu, u32 reason) {
+    const struct exit_row *row = row_of(reason);
     u64 qualification = vmcs_readnat(EXIT_QUALIFICATION);
     struct exit e = {.kind = row->kind, .detail = qualification};
 
+    if (e.kind == BASALT_EXIT_UNKNOWN)
+        e.detail = reason;
     if (row->decode)
         e = row->decode(e);
-    if (entered && !put_back_event(cpu))
+    if (!(reason & REASON_ENTRY_FAILURE) && !put_back_event(cpu))
         restore_nmi_blocking(&e, qualification);
+    if (e.kind == BASALT_EXIT_NMI)
+        vmx_host_event(EXC_NMI);
+    else if (e.kind == BASALT_EXIT_MACHINE_CHECK)
+        vmx_host_event(EXC_MC);
     return e;
+}
+
+// The domain ends: what was to be injected, and whether there was a launch, matters no more.
+static struct exit refused(void) {
+    return (struct exit){.kind = BASALT_EXIT_BAD_STATE, .detail = vmcs_read32(INSTRUCTION_ERROR)};
 }
 
 // `detail` is the exit qualification where it means something; the reason, where that is not known. An instruction that
 // ran interrupted no delivery, and is no IRET that faulted.
-struct exit vmx_decode(struct cpu_state *cpu) {
-    u32 raw = vmcs_read32(EXIT_REASON), reason = raw & 0xffff;
-    const struct exit_row *row = reason < ARRAY_SIZE(rows) ? &rows[reason] : NULL;
-
-    if (!row || (!row->kind && !row->decode))
-        return (struct exit){.kind = BASALT_EXIT_UNKNOWN, .detail = raw};
-    if (!row->insn)
-        return decode_event(cpu, row, !(raw & REASON_ENTRY_FAILURE));
-    struct exit e = {.kind = row->kind, .insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH)};
-    if (!row->decode)
+struct exit vmx_exit(struct cpu_state *cpu) {
+    if (unlikely(!cpu->vmx.launched))
+        return refused();
+    u32 reason = vmcs_read32(EXIT_REASON);
+    if (unlikely(reason >= ARRAY_SIZE(rows) || !rows[reason].insn))
+        return decode_event(cpu, reason);
+    struct exit e = {.kind = rows[reason].kind, .insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH)};
+    if (!rows[reason].decode)
         return e;
     e.detail = vmcs_readnat(EXIT_QUALIFICATION);
-    return row->decode(e);
+    return rows[reason].decode(e);
 }
 
 // Whether a hardware exception has an error code is a matter of its vector; in real mode none has.

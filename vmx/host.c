@@ -56,9 +56,19 @@ int vmx_cpu_on(void *page, struct refusal *why) {
     return 0;
 }
 
+// NMIs stay blocked after an NMI exit until the next IRET, and both kinds of event belong to the host: its own trap
+// handlers see them, as if they had come now.
+void vmx_host_event(unsigned vector) {
+    if (vector == EXC_NMI)
+        asm volatile("int $2" : : : "memory");
+    else
+        asm volatile("int $18" : : : "memory");
+}
+
 void vmx_state_init(struct cpu_state *cpu) {
     vmx_init_controls(cpu);
     vmx_init_guest(cpu);
+    vmcs_writenat(HOST_RSP, (u64)cpu); // see enter.S
 }
 
 void vmx_init_host(const struct cpu *host) {

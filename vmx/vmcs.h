@@ -102,6 +102,7 @@ enum vmcsnat {
     HOST_IDTR_BASE = 0x6c0e,
     HOST_SYSENTER_ESP = 0x6c10,
     HOST_SYSENTER_EIP = 0x6c12,
+    HOST_RSP = 0x6c14,
     HOST_RIP = 0x6c16,
 };
 

@@ -63,48 +63,23 @@ static void vmx_unload(struct cpu_state *cpu) {
         cpu->dr6 = read_dr6();
     }
     vmclear(pool_hpa(cpu->pages[0]));
-    cpu->launched = false;
+    cpu->vmx.launched = false;
 }
 
-static void before_entry(struct cpu_state *cpu) {
-    vmcs_writenat(GUEST_RIP, cpu->rip);
+static __attribute__((noinline)) void prepare(struct cpu_state *cpu) {
     if (cpu->dirty & CPU_DIRTY_RSP)
         vmcs_writenat(GUEST_RSP, cpu->gprs[BASALT_RSP]);
     if (cpu->dirty & CPU_DIRTY_RFLAGS)
         vmcs_writenat(GUEST_RFLAGS, cpu->rflags);
     cpu->dirty = 0;
-    if (unlikely(cpu->queued.valid))
+    if (cpu->queued.valid)
         vmx_queue_event(cpu);
 }
 
-static void after_exit(struct cpu_state *cpu) {
-    cpu->rip = vmcs_readnat(GUEST_RIP);
-    cpu->rflags = vmcs_readnat(GUEST_RFLAGS);
-    cpu->gprs[BASALT_RSP] = vmcs_readnat(GUEST_RSP);
-}
-
-// NMIs stay blocked after an NMI exit until the next IRET, and both kinds of event belong to the host: its own trap
-// handlers see them, as if they had come now.
-static void reflect_to_host(const struct exit *e) {
-    if (e->kind == BASALT_EXIT_NMI)
-        asm volatile("int $2" : : : "memory");
-    else if (e->kind == BASALT_EXIT_MACHINE_CHECK)
-        asm volatile("int $18" : : : "memory");
-}
-
-// Where the entry failed the domain ends: what was to be injected, and whether there was a launch, matters no more.
 static struct exit vmx_run(struct cpu_state *cpu) {
-    before_entry(cpu);
-    int failed = spec.flags & SPEC_AROUND ? vmx_enter_guarded(cpu->gprs, cpu->launched)
-                                          : vmx_enter(cpu->gprs, cpu->launched);
-    after_exit(cpu);
-    cpu->launched = true;
-    if (unlikely(failed))
-        return (struct exit){.kind = BASALT_EXIT_BAD_STATE,
-                             .detail = vmcs_read32(INSTRUCTION_ERROR)};
-    struct exit e = vmx_decode(cpu);
-    reflect_to_host(&e);
-    return e;
+    if (unlikely(cpu->dirty | cpu->queued.valid))
+        prepare(cpu);
+    return spec.flags & SPEC_AROUND ? vmx_enter_guarded(cpu) : vmx_enter(cpu);
 }
 
 static bool vmx_can_interrupt(struct cpu_state *cpu) {

@@ -64,11 +64,11 @@ static inline struct vmx_area *vmx_area(struct cpu_state *cpu) { return cpu->pag
 
 extern struct vmx_caps vmx_caps;
 
-/// Enters the guest with its registers from gprs[16]; RIP and RSP are in the VMCS. Returns 0 after an exit, 1 when the
-/// instruction failed (vmx/enter.S).
-int vmx_enter(u64 *gprs, bool launched);
+/// Runs the guest until its next exit, and returns what vmx_exit() says of that. RSP and RFLAGS are in the VMCS; the
+/// other registers are loaded before from *cpu, and all are stored there after (vmx/enter.S).
+struct exit vmx_enter(struct cpu_state *cpu);
 /// The same, with the controls of arch/spec.h around the guest's run.
-int vmx_enter_guarded(u64 *gprs, bool launched);
+struct exit vmx_enter_guarded(struct cpu_state *cpu);
 extern const char vmx_exit_entry[], vmx_exit_entry_guarded[];
 
 // What all guests share
@@ -82,13 +82,15 @@ struct cpu;
 void vmx_init_host(const struct cpu *host);
 void vmx_init_guest(struct cpu_state *cpu);
 
+/// An exit of the host's kind `vector`: 2 is an NMI, 18 a machine check.
+void vmx_host_event(unsigned vector);
 int vmx_probe(struct backend_features *features, struct refusal *why);
 int vmx_cpu_on(void *page, struct refusal *why);
 void vmx_state_init(struct cpu_state *cpu);
 
-/// The facts of the exit (or failed entry) that is in the current VMCS. Follows what an exit does to NMI blocking, and
-/// puts an interrupted event back.
-struct exit vmx_decode(struct cpu_state *cpu);
+/// The facts of the exit (or failed entry) that is in the current VMCS. Follows what an exit does to NMI blocking, puts
+/// an interrupted event back, and lets the host's handlers see its NMIs and machine checks.
+struct exit vmx_exit(struct cpu_state *cpu);
 /// Ends the shadow of STI and MOV SS.
 void vmx_clear_shadow(struct cpu_state *cpu);
 /// Moves cpu->queued into the current VMCS.

@@ -50,8 +50,8 @@ static void assert_legal(struct vmcb *vmcb) {
     assert_null(check_svm(&check));
 }
 
-void svm_enter(u64 gprs[16] unused, hpa_t at, hpa_t host unused) {
-    struct vmcb *vmcb = pool_ptr(at);
+struct exit svm_enter(struct cpu_state *cpu) {
+    struct vmcb *vmcb = pool_ptr(cpu->svm.vmcb);
 
     assert_legal(vmcb);
     assert_in_range(vmcb->asid, 1, ASIDS - 1);
@@ -62,6 +62,7 @@ void svm_enter(u64 gprs[16] unused, hpa_t at, hpa_t host unused) {
         tlb_forget(of_asid, vmcb->asid, 0);
     model_guest(vmcb->asid, vmcb->nested_cr3, false);
     vmcb->exit_code = 0x60; // an interrupt
+    return svm_exit(cpu);
 }
 
 #define RIP 16 // of the general registers in a signal's context

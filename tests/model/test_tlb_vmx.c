@@ -82,7 +82,7 @@ void invvpid(u64 type, u16 vpid) {
 }
 
 // Without a VPID, each transition forgets what is tagged with VPID 0.
-int vmx_enter(u64 *gprs unused, bool launched unused) {
+struct exit vmx_enter(struct cpu_state *cpu unused) {
     bool has_vpid = vmx_caps.use[CONTROL_SECONDARY] & SECONDARY_VPID && vmcs_read16(VPID);
     u64 vpid = has_vpid ? vmcs_read16(VPID) : 0;
 
@@ -91,7 +91,7 @@ int vmx_enter(u64 *gprs unused, bool launched unused) {
     model_guest(vpid, vmcs_read64(EPT_POINTER) & PAGE_MASK, true);
     if (!has_vpid)
         tlb_forget(of_vpid, 0, 0);
-    return 0;
+    return (struct exit){.kind = BASALT_EXIT_INTERRUPT};
 }
 
 // ---- The rest of the backend, as far as it matters ----
@@ -106,9 +106,6 @@ void vmx_state_init(struct cpu_state *cpu) {
     vmcs_write16(VPID, cpu->tag);
 }
 
-struct exit vmx_decode(struct cpu_state *cpu unused) {
-    return (struct exit){.kind = BASALT_EXIT_INTERRUPT};
-}
 void vmx_msrs_load(const struct vmx_area *area unused) {}
 void vmx_msrs_save(struct vmx_area *area unused) {}
 void vmx_init_host(const struct cpu *host unused) {}

@@ -219,6 +219,7 @@ static void model_create(struct model_domain *d, bool vpids) {
         change_tables();
         model_load(v);
         v->cpu.rflags = RFLAGS_FIXED; // as guest/vcpu.c makes it after INIT
+        v->cpu.dirty = CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
         backend->state_init(&v->cpu);
     }
 }

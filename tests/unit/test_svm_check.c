@@ -45,7 +45,7 @@ static int fresh(void **state) {
     check.linear_bits = 48;
     features = 0;
     memset(&v, 0, sizeof(v));
-    vmcb_intercept(&v, EXIT_VMRUN, true);
+    v.intercepts[EXIT_VMRUN / 32] = 1u << EXIT_VMRUN % 32;
     v.asid = 1;
     v.nested_control = NESTED_PAGING;
     v.nested_cr3 = 0x123000;

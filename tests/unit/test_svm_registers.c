@@ -27,7 +27,7 @@ static int fresh(void **state) {
     cpu.pages[0] = &v;
     cpu.efer_guest = EFER_LME; // from before INIT
     svm_reset_registers(&cpu);
-    v.host.dirty = 0;
+    cpu.dirty = 0;
     return 0;
 }
 
@@ -66,7 +66,7 @@ static void test_cr0(void **state) {
     assert_int_equal(svm_read(&cpu, REG_CR0), CR0_PE | CR0_ET);
     assert_false(reads_exit(0));
     assert_false(writes_exit(0)); // the selective intercept sees the rest
-    assert_true(v.host.dirty & VMCB_CLEAN_CR);
+    assert_true(cpu.dirty & VMCB_CLEAN_CR);
     v.cr0 |= CR0_TS | CR0_MP; // the guest did, without an exit
     assert_int_equal(svm_read(&cpu, REG_CR0), CR0_PE | CR0_ET | CR0_TS | CR0_MP);
     svm_write(&cpu, REG_CR0, CR0_PE | CR0_CD);
@@ -118,7 +118,7 @@ static void test_plain_registers(void **state) {
     assert_int_equal(v.gdtr.base, 0x8000);
     assert_int_equal(v.idtr.base, 0x9000);
     const u32 all = VMCB_CLEAN_CR | VMCB_CLEAN_CR2 | VMCB_CLEAN_DR | VMCB_CLEAN_TABLES;
-    assert_int_equal(v.host.dirty & all, all);
+    assert_int_equal(cpu.dirty & all, all);
 }
 
 static void test_segment_formats(void **state) {
@@ -146,7 +146,7 @@ static void test_segment_formats(void **state) {
     }
     for (unsigned index = BASALT_ES; index <= BASALT_TR; index++)
         assert_int_equal(svm_read_segment(&cpu, index).base, index);
-    assert_true(v.host.dirty & VMCB_CLEAN_SEGMENTS);
+    assert_true(cpu.dirty & VMCB_CLEAN_SEGMENTS);
 }
 
 static void test_unusable_segments(void **state) {
@@ -185,13 +185,14 @@ static void test_msrs(void **state) {
     assert_false(svm_access_msr(&cpu, MSR_EFER, true, &value));
     assert_false(svm_access_msr(&cpu, 0x10, false, &value));
     assert_int_equal(svm_read_segment(&cpu, BASALT_FS).base, 0xffff800000001004);
-    assert_true(v.host.dirty & VMCB_CLEAN_NESTED);
+    assert_true(cpu.dirty & VMCB_CLEAN_NESTED);
 }
 
 // What svm_run() does around the world switch, with the processor's part in between.
 static void enter(void) {
     v.rip = cpu.rip;
     v.next_rip = 0;
+    v.event_inject = 0;
     if (cpu.queued.valid)
         svm_inject(&cpu);
 }
@@ -199,7 +200,6 @@ static void enter(void) {
 static void leave(u64 code, u64 int_info) {
     v.exit_code = code;
     v.exit_int_info = int_info;
-    v.event_inject = 0;
     svm_events_after_exit(&cpu);
     cpu.rip = v.rip;
 }
@@ -213,6 +213,7 @@ static void test_injection(void **state) {
     assert_int_equal(v.event_inject, 0x80000041);
     assert_false(cpu.queued.valid);
     leave(0x78, 0);
+    enter();
     assert_int_equal(v.event_inject, 0);
     cpu.queued = (struct event){.valid = true, .vector = EXC_GP, .type = EVENT_EXCEPTION};
     cpu.queued.has_error = true;
@@ -244,13 +245,13 @@ static void test_irq_window(void **state) {
     svm_window(&cpu, false, true);
     assert_true(vmcb_intercepts(&v, EXIT_VINTR));
     assert_int_equal(v.int_control, V_INTR_MASKING | V_IRQ | V_PRIORITY | V_IGNORE_TPR | 5);
-    assert_int_equal(v.host.dirty, VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_TPR);
+    assert_int_equal(cpu.dirty, VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_TPR);
     svm_window(&cpu, false, false);
     assert_false(vmcb_intercepts(&v, EXIT_VINTR));
     assert_int_equal(v.int_control, V_INTR_MASKING | 5);
-    v.host.dirty = 0;
+    cpu.dirty = 0;
     svm_window(&cpu, false, false);
-    assert_int_equal(v.host.dirty, 0);
+    assert_int_equal(cpu.dirty, 0);
 }
 
 static void queue_nmi(void) {

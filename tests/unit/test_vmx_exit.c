@@ -7,11 +7,16 @@
 
 #include "test_vmx_model.h"
 
+static unsigned host_event;
+void vmx_host_event(unsigned vector) { host_event = vector; }
+
 static struct exit decode(u32 reason, u64 qualification) {
     vmcs_write32(EXIT_REASON, reason);
     vmcs_writenat(EXIT_QUALIFICATION, qualification);
     model_cpu.queued.valid = false; // as the entry left it
-    return vmx_decode(&model_cpu);
+    model_cpu.vmx.launched = true;
+    host_event = 0;
+    return vmx_exit(&model_cpu);
 }
 
 static void exit_event(u32 type, u32 vector, u32 more) {
@@ -72,8 +77,21 @@ static void test_entry_failures(void **state) {
     assert_int_equal(decode(REASON_ENTRY_FAILURE | 33, 0).kind, BASALT_EXIT_BAD_STATE);
     assert_int_equal(decode(REASON_ENTRY_FAILURE | 34, 2).kind, BASALT_EXIT_BAD_STATE);
     assert_int_equal(decode(REASON_ENTRY_FAILURE | 41, 0).kind, BASALT_EXIT_MACHINE_CHECK);
+    assert_int_equal(host_event, EXC_MC);
     assert_int_equal(decode(REASON_ENTRY_FAILURE | 34, 2).detail, 2);
     assert_false(model_cpu.queued.valid);
+}
+
+// VMLAUNCH or VMRESUME did not get as far as an exit.
+static void test_refused_instruction(void **state) {
+    (void)state;
+    model_new();
+    model_cpu.vmx.launched = false;
+    vmcs_write32(EXIT_REASON, 10); // of the exit before
+    vmcs_write32(INSTRUCTION_ERROR, 7);
+    struct exit e = vmx_exit(&model_cpu);
+    assert_int_equal(e.kind, BASALT_EXIT_BAD_STATE);
+    assert_int_equal(e.detail, 7);
 }
 
 static void test_exceptions(void **state) {
@@ -98,10 +116,13 @@ static void test_exceptions(void **state) {
 
     exit_event(EVENT_NMI, 2, 0);
     assert_int_equal(decode(0, 0).kind, BASALT_EXIT_NMI);
+    assert_int_equal(host_event, EXC_NMI);
     exit_event(EVENT_EXCEPTION, EXC_MC, 0);
     assert_int_equal(decode(0, 0).kind, BASALT_EXIT_MACHINE_CHECK);
+    assert_int_equal(host_event, EXC_MC);
     exit_event(EVENT_INTERRUPT, 0x31, 0);
     assert_int_equal(decode(1, 0).vector, 0x31);
+    assert_int_equal(host_event, 0);
 }
 
 static void test_cr_and_dr(void **state) {
@@ -316,6 +337,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_entry_failures),
+        cmocka_unit_test(test_refused_instruction),
         cmocka_unit_test(test_exceptions),
         cmocka_unit_test(test_cr_and_dr),
         cmocka_unit_test(test_io),
