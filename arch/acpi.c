@@ -53,23 +53,33 @@ u64 acpi_parse_rsdp(const u8 *bytes, u64 size) {
 
 enum { MADT_CPU = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_X2APIC_CPU = 9 };
 
-static void take_madt_entry(const u8 *e, struct acpi_info *info) {
-    if (e[0] == MADT_CPU || e[0] == MADT_X2APIC_CPU)
-        info->cpu_count += (get(e, e[0] == MADT_CPU ? 4 : 8, 4) & (ENABLED | ONLINE_CAPABLE)) != 0;
-    if (e[0] == MADT_IOAPIC && info->ioapic_count < ACPI_IOAPICS_MAX) {
-        info->ioapics[info->ioapic_count].address = (u32)get(e, 4, 4);
-        info->ioapics[info->ioapic_count++].gsi_base = (u32)get(e, 8, 4);
+static const char *take_madt(const u8 *t, u64 length, struct acpi_info *info) {
+    // Bytes of an entry at least.
+    static const u8 least[] = {
+        [MADT_CPU] = 8, [MADT_IOAPIC] = 12, [MADT_OVERRIDE] = 10, [MADT_X2APIC_CPU] = 16};
+    for (const u8 *e = t + 44, *end = t + length; e < end; e += e[1]) {
+        if (end - e < 2 || e[1] < 2 || e[1] > end - e ||
+            (e[0] < ARRAY_SIZE(least) && e[1] < least[e[0]]))
+            return "bad entry length";
+        if (e[0] == MADT_CPU || e[0] == MADT_X2APIC_CPU)
+            info->cpu_count += (get(e, e[0] == MADT_CPU ? 4 : 8, 4) & (ENABLED | ONLINE_CAPABLE)) !=
+                               0;
+        if (e[0] == MADT_IOAPIC && info->ioapic_count < ACPI_IOAPICS_MAX) {
+            info->ioapics[info->ioapic_count].address = (u32)get(e, 4, 4);
+            info->ioapics[info->ioapic_count++].gsi_base = (u32)get(e, 8, 4);
+        }
+        if (e[0] == MADT_OVERRIDE && info->override_count < ACPI_OVERRIDES_MAX)
+            info->overrides[info->override_count++] =
+                (struct acpi_override){.irq = e[3],
+                                       .gsi = (u32)get(e, 4, 4),
+                                       .active_low = (e[8] & 3) == 3, // polarity
+                                       .level = (e[8] >> 2 & 3) == 3};
     }
-    if (e[0] == MADT_OVERRIDE && info->override_count < ACPI_OVERRIDES_MAX)
-        info->overrides[info->override_count++] =
-            (struct acpi_override){.irq = e[3],
-                                   .gsi = (u32)get(e, 4, 4),
-                                   .active_low = (e[8] & 3) == 3, // polarity
-                                   .level = (e[8] >> 2 & 3) == 3};
+    return NULL;
 }
 
-static void take_mcfg(const u8 *t, struct acpi_info *info) {
-    for (u32 at = 44; at + 16 <= get(t, 4, 4); at += 16) {
+static const char *take_mcfg(const u8 *t, u64 length, struct acpi_info *info) {
+    for (u32 at = 44; at + 16 <= length; at += 16) {
         u64 base = get(t, at, 8);
         if (!base || base % MIB || get(t, at + 8, 2) || t[at + 10] > t[at + 11] || info->ecam)
             continue;
@@ -77,56 +87,39 @@ static void take_mcfg(const u8 *t, struct acpi_info *info) {
         info->ecam_first = t[at + 10];
         info->ecam_last = t[at + 11];
     }
+    return NULL;
 }
 
-static void take_fadt(const u8 *t, struct acpi_info *info) {
+static const char *take_fadt(const u8 *t, u64 length, struct acpi_info *info) {
     info->dsdt = get(t, 40, 4);
     info->pm1a_control = (u16)get(t, 64, 2);
     info->pm1b_control = (u16)get(t, 68, 2);
     info->pm_timer_port = t[91] == 4 && get(t, 76, 4) <= 0xfffc ? (u16)get(t, 76, 2) : 0;
-    if (get(t, 4, 4) >= 129 && get(t, 112, 4) & BIT(10)) { // since ACPI 2.0; RESET_REG_SUP
+    if (length >= 129 && get(t, 112, 4) & BIT(10)) { // since ACPI 2.0; RESET_REG_SUP
         info->reset_port = get_port(t, 116);
         info->reset_value = t[128];
     }
+    return NULL;
 }
 
-static void take_spcr(const u8 *t, struct acpi_info *info) {
+static const char *take_spcr(const u8 *t, u64 length unused, struct acpi_info *info) {
     static const u32 rates[] = {0, 0, 0, 9600, 19200, 0, 57600, 115200};
     info->spcr_port = t[36] <= 1 ? get_port(t, 40) : 0; // interface types 0 and 1 are 16550s
     info->spcr_baud = t[58] < ARRAY_SIZE(rates) ? rates[t[58]] : 0;
-}
-
-// A table may be a list of entries that begin with their type and length.
-static const struct kind {
-    char signature[5];
-    u8 least, entries;  // bytes of the table at least; where its list begins, 0: none
-    u8 entry_least[10]; // bytes of an entry of this type at least; 0: any
-    void (*take)(const u8 *table_or_entry, struct acpi_info *info);
-} kinds[] = {
-    {"APIC",
-     44,
-     44,
-     {[MADT_CPU] = 8, [MADT_IOAPIC] = 12, [MADT_OVERRIDE] = 10, [MADT_X2APIC_CPU] = 16},
-     take_madt_entry},
-    {"FACP", 116, 0, {0}, take_fadt},
-    {"MCFG", 44, 0, {0}, take_mcfg},
-    {"SPCR", 80, 0, {0}, take_spcr},
-};
-
-static const char *take_table(const struct kind *k, const u8 *t, u64 length,
-                              struct acpi_info *info) {
-    if (length < k->least)
-        return "too short";
-    for (u64 at = k->entries; k->entries && at < length; at += t[at + 1])
-        if (length - at < 2 || t[at + 1] < 2 || t[at + 1] > length - at ||
-            (t[at] < ARRAY_SIZE(k->entry_least) && t[at + 1] < k->entry_least[t[at]]))
-            return "bad entry length";
-    for (u64 at = k->entries; k->entries && at < length; at += t[at + 1])
-        k->take(t + at, info);
-    if (!k->entries)
-        k->take(t, info);
     return NULL;
 }
+
+// Of each table that the kernel uses: its length at least, and what takes facts from it, or says what is wrong with it.
+static const struct kind {
+    char signature[5];
+    u8 least; // bytes
+    const char *(*take)(const u8 *table, u64 length, struct acpi_info *info);
+} kinds[] = {
+    {"APIC", 44, take_madt},
+    {"FACP", 116, take_fadt},
+    {"MCFG", 44, take_mcfg},
+    {"SPCR", 80, take_spcr},
+};
 
 const char *acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info) {
     u64 length = size >= HEADER_SIZE ? get(bytes, 4, 4) : 0;
@@ -134,9 +127,14 @@ const char *acpi_parse_table(const u8 *bytes, u64 size, struct acpi_info *info) 
         return "bad length";
     if (!checksum_ok(bytes, length))
         return "wrong checksum";
-    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
-        if (memcmp(bytes, kinds[i].signature, 4) == 0)
-            return take_table(&kinds[i], bytes, length, info);
+    for (const struct kind *k = kinds; k < kinds + ARRAY_SIZE(kinds); k++) {
+        if (memcmp(bytes, k->signature, 4) != 0)
+            continue;
+        struct acpi_info found = *info;
+        const char *wrong = length < k->least ? "too short" : k->take(bytes, length, &found);
+        *info = wrong ? *info : found;
+        return wrong;
+    }
     return NULL;
 }
 

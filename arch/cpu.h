@@ -141,7 +141,3 @@ void xstate_restore(void *area);
 /// Resets the machine, from the most to the least polite way. Memory keeps its contents in a warm reset where the
 /// firmware honours the request.
 noreturn void machine_reset(bool warm);
-
-/// Calls `function(argument)` on another stack; it does not return.
-noreturn void cpu_call_on_stack(u64 stack_top, void (*function)(const void *),
-                                const void *argument);

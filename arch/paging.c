@@ -29,16 +29,13 @@ static u64 span(unsigned level) { return PAGE_SIZE << 9 * (level - 1); }
 
 //  47     39 38     30 29     21 20     12 11      0
 // |  level 4|  level 3|  level 2|  level 1|  offset  |     level 2 entries may map 2 MiB
-static u64 *entry_at(u64 *table, u64 va, unsigned level) {
-    return &table[va / span(level) % TABLE_ENTRIES];
-}
-
+//
 // The entry of `va` at *level, or at a higher one, which is then in *level, where a large page maps it
 // or a table is missing (and could not be made).
 static u64 *walk(u64 va, unsigned *level, bool create) {
     u64 *table = pool_ptr(kernel_root);
     for (unsigned l = TOP_LEVEL;; l--) {
-        u64 *entry = entry_at(table, va, l);
+        u64 *entry = &table[va / span(l) % TABLE_ENTRIES];
         hpa_t frame = l > *level && create && !*entry ? frame_source() : HPA_NONE;
         if (frame.v != HPA_NONE.v) {
             memset(pool_ptr(frame), 0, PAGE_SIZE);

@@ -36,12 +36,4 @@ trap_common:
     addq $16, %rsp              // vector, error code
     iretq
 
-    .globl cpu_call_on_stack
-cpu_call_on_stack:              // (stack top, function, argument)
-    movq %rdi, %rsp
-    xorl %ebp, %ebp             // backtraces end here
-    movq %rdx, %rdi
-    pushq $0
-    jmp *%rsi
-
     .section .note.GNU-stack, "", @progbits

@@ -60,7 +60,7 @@ must_check int multiboot2_parse(const u8 *info, u64 size, struct boot_params *pa
 
 /// Sorts and cuts a memory map in place so that it is sorted and disjoint, the higher kind wins and
 /// RAM is in whole pages. `count` is at most BOOT_MEMORY_MAX; what does not fit in `max` is dropped
-/// from the end. Returns the new count.
+/// from the end, and the log says so. Returns the new count.
 u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max);
 
 /// Makes what RAM there is in the pages of [base, end) MEMORY_TAKEN. Returns -1 if the map has no room for it.

@@ -2,11 +2,10 @@
 //
 // The first instructions. The boot loader enters in 32-bit protected mode with paging off; this
 // code checks that the processor can do what the kernel is built for, and calls kernel_main() in
-// 64-bit mode, with the low 4 GiB mapped at 0, in the pool window and below the kernel's image. Follows the
-// Multiboot2 specification, "OS image format" and "Machine state", and the SDM, "Initializing
-// IA-32e Mode".
+// 64-bit mode, with the low 4 GiB mapped at 0, in the pool window and below the kernel's image. Data segments stay the loader's
+// until cpu_init(); 64-bit mode makes no use of them. Follows the Multiboot2 specification, "OS image format" and "Machine
+// state", and the SDM, "Initializing IA-32e Mode".
 
-#define MAGIC 0x36d76289
 #define COM1 0x3f8
 
     .section .multiboot2, "a"
@@ -32,12 +31,8 @@ header_end:
 _start:
     cli
     cld
-    movl $boot_stack32, %esp
     movl %eax, %edi             // first argument of kernel_main
     movl %ebx, %ebp             // second one
-    movl $no_multiboot, %esi
-    cmpl $MAGIC, %eax
-    jne refuse
 
     movl $no_long_mode, %esi
     movl $0x80000000, %eax
@@ -94,29 +89,20 @@ refuse:
 
     .code64
 start64:
-    movw $0x10, %ax
-    movw %ax, %ds
-    movw %ax, %es
-    movw %ax, %ss
-    xorl %eax, %eax
-    movw %ax, %fs
-    movw %ax, %gs
     movq $boot_stack_top, %rsp
     movl %ebp, %esi
     xorl %ebp, %ebp             // backtraces end here
-    pushq $0
     movq $kernel_main, %rax
-    jmp *%rax
+    call *%rax
 
     .section .boot.rodata, "a"
-no_multiboot: .asciz "basalt: refused: not started by a Multiboot2 loader. Use GRUB 2's `multiboot2` command.\r\n"
 no_long_mode: .asciz "basalt: refused: this processor has no 64-bit mode. Basalt needs an x86-64 processor.\r\n"
 no_nx: .asciz "basalt: refused: no-execute pages are missing. Turn `Execute Disable`/`NX` on in the firmware setup.\r\n"
     .balign 8
 boot_gdt:
-    .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff
+    .quad 0, 0x00af9b000000ffff
 boot_gdtr:
-    .short 23
+    .short 15
     .long boot_gdt
 
     // The low 4 GiB in pages of 2 MiB: present, writable, large.
@@ -128,13 +114,11 @@ boot_pml4:
     .fill 255, 8, 0
     .quad boot_pdpt + 3         // pool window
     .fill 254, 8, 0
-    .quad boot_pdpt_image + 3
+    .quad boot_pdpt + 3         // image
 boot_pdpt:
     .quad boot_pd + 3, boot_pd + 0x1003, boot_pd + 0x2003, boot_pd + 0x3003
-    .fill 508, 8, 0
-boot_pdpt_image:
-    .fill 510, 8, 0
-    .quad boot_pd + 3, boot_pd + 0x1003
+    .fill 506, 8, 0
+    .quad boot_pd + 3, boot_pd + 0x1003 // below the image
 boot_pd:
     .set page, 0x83
     .rept 2048
@@ -142,14 +126,8 @@ boot_pd:
     .set page, page + 0x200000
     .endr
 
-    .section .boot.bss, "aw", @nobits
-    .skip 256
-boot_stack32:
-
     .section .bss.boot_stack, "aw", @nobits
     .balign 4096
-    .globl boot_stack
-boot_stack:
     .skip 16384
 boot_stack_top:
 

@@ -36,7 +36,7 @@ static void report(void) {
 }
 
 // On the boot processor's own stack.
-noreturn static void boot_rest(const void *unused_argument unused) {
+noreturn static void boot_rest(void) {
     panic_map_record();
     acpi_init(&params);   // tables, through the device window
     console_init();       // once more: SPCR may name another port
@@ -63,7 +63,11 @@ void kernel_main(u32 magic, u64 multiboot_info) {
         panic("the boot loader's information can't be used: boot with GRUB's `multiboot2` command");
     panic_show_previous();
     report();
-    early_init(&params); // what memory is taken
-    paging_init();       // own tables; the low 4 GiB are gone
-    cpu_call_on_stack(boot_cpu.stack_top, boot_rest, NULL);
+    early_init(&params);                                       // what memory is taken
+    paging_init();                                             // own tables; the low 4 GiB are gone
+    asm volatile("movq %0, %%rsp; xorl %%ebp, %%ebp; call *%1" // backtraces end there
+                 :
+                 : "r"(boot_cpu.stack_top), "r"(boot_rest)
+                 : "memory");
+    __builtin_unreachable();
 }

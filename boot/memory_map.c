@@ -5,6 +5,7 @@
 // taken for RAM that anyone called reserved.
 
 #include "boot/boot.h"
+#include "kernel/log.h"
 
 // The lowest address from `from` on at which an entry begins or ends; ~0 if there is none.
 static u64 next_edge(const struct boot_memory *map, u32 count, u64 from) {
@@ -36,12 +37,20 @@ u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max) {
         else if (kind)
             result[pieces++] = (struct boot_memory){base, end, kind};
     }
-    for (u32 i = 0; i < pieces && kept < max; i++) {
-        bool ram = result[i].kind == MEMORY_RAM;
-        map[kept].base = ram ? ALIGN_UP(result[i].base, PAGE_SIZE) : result[i].base;
-        map[kept].end = ram ? ALIGN_DOWN(result[i].end, PAGE_SIZE) : result[i].end;
-        map[kept].kind = result[i].kind;
-        kept += map[kept].base < map[kept].end;
+    for (u32 i = 0; i < pieces; i++) {
+        struct boot_memory m = result[i];
+        if (m.kind == MEMORY_RAM) {
+            m.base = ALIGN_UP(m.base, PAGE_SIZE);
+            m.end = ALIGN_DOWN(m.end, PAGE_SIZE);
+        }
+        if (m.base >= m.end)
+            continue;
+        if (kept == max) {
+            log_warn("basalt: memory: more than %u ranges: nothing from 0x%lx on is used", max,
+                     m.base);
+            break;
+        }
+        map[kept++] = m;
     }
     return kept;
 }

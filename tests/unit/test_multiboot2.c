@@ -274,6 +274,21 @@ static void test_full_map(void **state) {
     assert_int_equal(log_lines, 1);
 }
 
+// One range of RAM with many holes makes more ranges than the map has room for; the highest are left out, and it is said.
+static void test_too_many_pieces(void **state) {
+    static struct boot_memory map[BOOT_MEMORY_MAX];
+    (void)state;
+    map[0] = (struct boot_memory){0, 0x40000000, MEMORY_RAM};
+    for (u32 i = 1; i < 10; i++)
+        map[i] = (struct boot_memory){i * 0x10000, i * 0x10000 + 0x1000, MEMORY_RESERVED};
+    log_lines = 0;
+    assert_int_equal(memory_map_normalize(map, 10, 19), 19);
+    assert_int_equal(log_lines, 0);
+    assert_int_equal(memory_map_normalize(map, 19, 18), 18);
+    assert_int_equal(log_lines, 1);
+    assert_int_equal(map[17].end, 9 * 0x10000 + 0x1000);
+}
+
 static void test_random(void **state) {
     (void)state;
     srand(3);
@@ -295,11 +310,17 @@ static void test_random(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),        cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_broken_tags), cmocka_unit_test(test_broken_contents),
-        cmocka_unit_test(test_no_map),      cmocka_unit_test(test_many_modules),
-        cmocka_unit_test(test_normalize),   cmocka_unit_test(test_full_map),
-        cmocka_unit_test(test_random),      cmocka_unit_test(test_take),
+        cmocka_unit_test(test_good),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_broken_tags),
+        cmocka_unit_test(test_broken_contents),
+        cmocka_unit_test(test_no_map),
+        cmocka_unit_test(test_many_modules),
+        cmocka_unit_test(test_normalize),
+        cmocka_unit_test(test_full_map),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_take),
+        cmocka_unit_test(test_too_many_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
