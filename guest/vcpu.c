@@ -28,7 +28,7 @@ void vcpu_setup(void) {
 // Cached translations have the root of the nested tables as a tag too: within a domain VPIDs must differ, between
 // domains it is only better that they do. 0 is the host's.
 static u16 vpid_of(const struct domain *d, u64 index) {
-    return (u16)(1 + (d->slot * BASALT_VCPUS_MAX + index) % (VPIDS - 1));
+    return (u16)(1 + ((u64)d->id * BASALT_VCPUS_MAX + index) % (VPIDS - 1));
 }
 
 static void free_pages(struct domain *d, struct vcpu *v) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Domains: creation, ending and taking apart. A domain's structure is one page of its own; the table finds it by slot,
-// its id carries a generation in the upper bits, so that an id is never used twice in a boot. Destruction goes in
+// Domains: creation, ending and taking apart. A domain's structure is one page of its own; ids count up, so that none is
+// used twice in a boot (not before 2^32 domains were made). Destruction goes in
 // bounded steps, each of which leaves a consistent domain that can only be destroyed further.
 
 #include "kernel/domain.h"
@@ -18,11 +18,7 @@
 
 #define TEARDOWN_BUDGET 512u // table entries looked at in one step
 
-static struct spinlock domains_lock;
-static struct domain *domains[DOMAINS_MAX];
-static u16 free_slots[DOMAINS_MAX]; // a stack of slots that were used before
-static u32 free_count, used_slots;
-static u32 generations[DOMAINS_MAX];
+static u32 next_id, alive;
 static u64 charged_total;
 
 bool domain_charge(struct domain *d, u64 bytes) {
@@ -39,7 +35,7 @@ void domain_uncharge(struct domain *d, u64 bytes) {
 }
 
 u64 domains_charged(void) { return charged_total; }
-u32 domain_count(void) { return used_slots - free_count; }
+u32 domain_count(void) { return alive; }
 
 void *domain_page_alloc(struct domain *d) {
     if (!domain_charge(d, PAGE_SIZE))
@@ -61,35 +57,6 @@ static void *ept_page(void *d) { return domain_page_alloc(d); }
 static void ept_page_free(void *d, void *page) { domain_page_free(d, page); }
 
 static const struct ept_allocator ept_allocator = {ept_page, ept_page_free};
-
-// Takes a slot of the table and gives the domain its id.
-static int enter_table(struct domain *d) {
-    int error = -BASALT_ENOSPC;
-
-    spin_lock(&domains_lock);
-    if (free_count || used_slots < DOMAINS_MAX) {
-        d->slot = free_count ? free_slots[--free_count] : (u16)used_slots++;
-        d->id = generations[d->slot]++ * DOMAINS_MAX + d->slot;
-        d->owner = (u16)(FRAME_OWNER_DOMAIN + d->slot);
-        domains[d->slot] = d;
-        error = 0;
-    }
-    spin_unlock(&domains_lock);
-    return error;
-}
-
-static void leave_table(struct domain *d) {
-    spin_lock(&domains_lock);
-    domains[d->slot] = NULL;
-    free_slots[free_count++] = d->slot;
-    spin_unlock(&domains_lock);
-}
-
-struct domain *domain_by_id(u32 id) {
-    struct domain *d = domains[id % DOMAINS_MAX];
-
-    return d && d->id == id ? d : NULL;
-}
 
 static void free_domain(struct domain *d) {
     domain_uncharge(d, d->charged);
@@ -120,13 +87,13 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
         error = ept_init(&d->ept,
                          backend_features.second_level_is_ept ? &ept_format_ept : &ept_format_npt,
                          &ept_allocator, d, max_shift);
-    if (!error)
-        error = enter_table(d);
     if (error) {
-        domain_page_free(d, d->ept.root);
         free_domain(d);
         return error;
     }
+    d->id = next_id++;
+    d->owner = (u16)(FRAME_OWNER_DOMAIN + d->id % (FRAME_OWNERS - FRAME_OWNER_DOMAIN));
+    alive++;
     trace(BASALT_TRACE_DOMAIN, d->id, 0, 1, 0);
     *out = d;
     return 0;
@@ -237,7 +204,7 @@ int domain_destroy(struct domain *d) {
     if (handles_teardown(d, &budget))
         return -BASALT_EINTR;
     free_tables(d);
-    leave_table(d);
+    alive--;
     trace(BASALT_TRACE_DOMAIN, d->id, 0, 3, d->charged);
     if (d->charged != PAGE_SIZE)
         log_err("domain: '%s' is gone but %llu bytes were still charged to it", d->name,

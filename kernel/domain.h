@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A domain: a physical address space, virtual processors and what hangs on them. Everything that the kernel holds for
-// it is charged to its quota. Invariant: a domain is found through the domain table or a handle only; both
-// references are gone before its pages are freed. Lock order: domains_lock, then domain locks (one at a time, but for
-// shares: owner before grantee by number), then frames_lock, then the log's.
+// it is charged to its quota. Invariant: a domain is found through a handle only, and all handles are gone before its
+// pages are freed. Lock order, when there is more than one CPU: domains (one at a time, but for shares: owner before
+// grantee by number), then frames_lock, then the log's.
 
 #pragma once
 
@@ -18,7 +18,6 @@
 #include <basalt/hypercall.h>
 #include <basalt/request.h>
 
-#define DOMAINS_MAX      4096u
 #define HANDLES_PER_PAGE 64u
 #define HANDLE_PAGES     64u
 #define STATE_PAGES_MAX  512u
@@ -90,8 +89,7 @@ struct request_server {
 
 struct domain {
     u32 id;    // unique in this boot
-    u16 slot;  // in the domain table
-    u16 owner; // of its frames
+    u16 owner; // of its frames, from the low bits of its id
     char name[BASALT_NAME_SIZE];
     u8 status; // enum basalt_domain_status
     u8 end_reason;
@@ -150,8 +148,6 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
 /// Sets the share of time of all its vCPUs: weight 1..SCHED_WEIGHT_MAX, cap in percent of a CPU or 0.
 void domain_schedule(struct domain *d, u32 weight, u32 cap);
 int domain_control(struct domain *d, enum basalt_domain_op op);
-/// Looks a domain up by its unique id; NULL if it is gone.
-struct domain *domain_by_id(u32 id);
 u32 domain_count(void);
 void domain_info(const struct domain *d, struct basalt_domain_info *out);
 u64 domains_charged(void);
@@ -188,11 +184,15 @@ void memory_zero(hpa_t base, u64 bytes);
 int memory_teardown(struct domain *d, unsigned *budget);
 /// A zeroed page charged to `d` and mapped, writable, in identity-mapped `holder`. NULL: out of memory or quota.
 must_check void *memory_share_page(struct domain *d, struct domain *holder);
-/// Frees state pages until `count` are left.
+/// Frees state pages, which nobody has mapped, until `count` are left.
 void state_trim(struct domain *d, u32 count);
 /// Unmaps the state pages from their holder, who is losing its handle.
 void state_forget(struct domain *d);
-i64 state_alloc(struct domain *d, struct domain *holder, u64 pages);
+/// Gives the domain more state pages; returns the first one's index, -BASALT_EINVAL or -BASALT_ENOSPC.
+i64 state_alloc(struct domain *d, u64 pages);
+/// Maps one into an identity-mapped domain, which holds them all from now on; returns its address, -BASALT_ENOENT,
+/// -BASALT_EINVAL if another one does, or -BASALT_ENOMEM.
+i64 state_map(struct domain *d, struct domain *holder, u64 index);
 
 // kernel/handle.c: capabilities over a domain or the machine, in the holder's own table, charged to it. The kernel asks for
 // a right, never for an identity. Invariant: a handle on a domain, but its own, is in that domain's list; delegated handles
@@ -215,12 +215,11 @@ int handles_teardown(struct domain *d, unsigned *budget);
 // (the first `mapped` of the range). Ending a share, or either domain, takes all of them away.
 i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
                 struct domain *grantee);
-/// A share by its id, if `d` is its grantee or its owner.
-struct share *share_find(struct domain *d, u64 id);
-/// Maps the next pieces; -BASALT_EINTR when more are left.
-int share_map(struct share *s, u64 target);
-/// Fills extents from page `first` on into *out; returns how many (at most `count`).
-unsigned share_extents(struct share *s, u64 first, struct basalt_extent *out, unsigned count);
+/// A share by its index, if `d` is its grantee or its owner.
+struct share *share_find(struct domain *owner, u64 index, const struct domain *d);
+/// Maps the next pages as far as they follow on each other in the grantee. Returns the address of the first there and
+/// *pages, 0 if all were mapped, or an error if there is none to tell of.
+i64 share_map(struct share *s, u64 target, u64 *pages);
 /// Unmaps the next pieces and frees the share at the end; -BASALT_EINTR when more are left.
 int share_end(struct share *s, unsigned *budget);
 /// Ends all shares that the domain granted or was granted.

@@ -11,7 +11,13 @@
 struct boot_params;
 
 // Owners are domain numbers from FRAME_OWNER_DOMAIN on. A table of zeros is one of frames that nobody may have.
-enum { FRAME_OWNER_RESERVED, FRAME_OWNER_NONE, FRAME_OWNER_KERNEL, FRAME_OWNER_DOMAIN = 16 };
+enum {
+    FRAME_OWNER_RESERVED,
+    FRAME_OWNER_NONE,
+    FRAME_OWNER_KERNEL,
+    FRAME_OWNER_DOMAIN = 16,
+    FRAME_OWNERS = 0x10000
+};
 
 struct frame {
     u16 owner;

@@ -14,11 +14,10 @@
 #include "kernel/request.h"
 #include "kernel/schedule.h"
 
-#define KVM_ENOSYS       1000
-#define KVM_NUMBERS      0x1000u // KVM's own hypercalls are below
-#define SHARE_BUDGET     256u
-#define EXTENTS_PER_CALL 16u
-#define CAP_MAX          6400u
+#define KVM_ENOSYS   1000
+#define KVM_NUMBERS  0x1000u // KVM's own hypercalls are below
+#define SHARE_BUDGET 256u
+#define CAP_MAX      6400u
 
 struct call {
     struct vcpu *v;
@@ -38,7 +37,6 @@ struct call {
         struct basalt_vcpu_stats stats;
         struct basalt_completion completion;
         struct basalt_doorbell bell;
-        struct basalt_extent extents[EXTENTS_PER_CALL];
     } data; // the structure that the row's `in` or `out` is the address of
 };
 
@@ -156,17 +154,8 @@ HANDLER(release) { return memory_release(c->target, GPA(c->a[1]), c->a[2]); }
 HANDLER(grant) { return share_grant(c->target, GPA(c->a[1]), c->a[2], c->a[3], c->other); }
 
 HANDLER(map_share) {
-    return c->share->grantee == c->caller ? share_map(c->share, c->a[1]) : -BASALT_ENOENT;
-}
-
-HANDLER(extents) {
-    if (c->share->grantee != c->caller || !c->caller->identity)
-        return -BASALT_ENOENT;
-    unsigned count =
-        share_extents(c->share, c->a[1], c->data.extents, (unsigned)MIN(c->a[3], EXTENTS_PER_CALL));
-    int error =
-        memory_write(c->caller, GPA(c->a[2]), c->data.extents, count * sizeof(*c->data.extents));
-    return error ? error : (i64)count;
+    return c->share->grantee == c->caller ? share_map(c->share, c->a[2], &c->second)
+                                          : -BASALT_ENOENT;
 }
 
 HANDLER(end_share) {
@@ -175,13 +164,9 @@ HANDLER(end_share) {
     return share_end(c->share, &budget);
 }
 
-HANDLER(more_state) { return state_alloc(c->target, c->caller, c->a[1]); }
+HANDLER(more_state) { return state_alloc(c->target, c->a[1]); }
 
-HANDLER(state_address) {
-    return c->target->state_holder == c->caller && c->a[1] < c->target->state_count
-               ? (i64)c->target->state_pages[c->a[1]]
-               : -BASALT_ENOENT;
-}
+HANDLER(state_address) { return state_map(c->target, c->caller, c->a[1]); }
 
 HANDLER(create_vcpu) { return vcpu_create(c->target, c->a[1]); }
 
@@ -300,11 +285,11 @@ HANDLER(next_handle) {
     return cursor;
 }
 
-#define SELF    0x01u           // the handle of the caller on itself will do
-#define ENDED   0x02u           // also on a domain that has ended
-#define VCPU    0x04u           // the second argument is a vCPU of the target
-#define SHARE   0x08u           // the first argument is a share that the caller has to do with
-#define SECOND  0x10u           // RDX has a second result
+#define SELF    0x01u // the handle of the caller on itself will do
+#define ENDED   0x02u // also on a domain that has ended
+#define VCPU    0x04u // the second argument is a vCPU of the target
+#define SHARE   0x08u // the second argument is a share of `other` that the caller has to do with
+#define SECOND  0x10u // RDX has a second result
 #define PORT(n) .port = 1 + (n) // argument n is a port of the caller
 // Argument n is a handle, whatever its rights, on the domain `other`; the address of data.field.
 #define DOMAIN(n)     .other = 1 + (n)
@@ -339,9 +324,8 @@ static const struct row rows[] = {
     ROW(MEMORY_POPULATE, populate, BASALT_RIGHT_MEMORY),
     ROW(MEMORY_RELEASE, release, BASALT_RIGHT_MEMORY, SELF),
     ROW(SHARE_GRANT, grant, BASALT_RIGHT_MEMORY, SELF, DOMAIN(4)),
-    ROW(SHARE_MAP, map_share, 0, SHARE),
-    ROW(SHARE_EXTENTS, extents, 0, SHARE),
-    ROW(SHARE_END, end_share, 0, SHARE),
+    ROW(SHARE_MAP, map_share, 0, SHARE | SECOND, DOMAIN(0)),
+    ROW(SHARE_END, end_share, 0, SHARE, DOMAIN(0)),
     ROW(STATE_ALLOC, more_state, BASALT_RIGHT_MEMORY),
     ROW(STATE_ADDRESS, state_address, BASALT_RIGHT_MEMORY, ENDED),
     ROW(VCPU_CREATE, create_vcpu, BASALT_RIGHT_LIFE),
@@ -409,8 +393,6 @@ static int find_others(struct call *c, const struct row *row) {
     if (row->flags & VCPU &&
         (c->a[1] >= BASALT_VCPUS_MAX || !(c->vcpu = c->target->vcpus[c->a[1]])))
         return -BASALT_ENOENT;
-    if (row->flags & SHARE && !(c->share = share_find(c->caller, c->a[0])))
-        return -BASALT_ENOENT;
     if (row->port && !port_find(c->caller, c->a[row->port - 1]))
         return -BASALT_EINVAL;
     if (row->other) {
@@ -419,6 +401,8 @@ static int find_others(struct call *c, const struct row *row) {
             return -BASALT_EBADF;
         c->other = h->target;
     }
+    if (row->flags & SHARE && !(c->share = share_find(c->other, c->a[1], c->caller)))
+        return -BASALT_ENOENT;
     return row->in ? memory_read(c->caller, GPA(c->a[row->in - 1]), &c->data, row->bytes) : 0;
 }
 

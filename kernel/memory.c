@@ -251,49 +251,25 @@ void *memory_share_page(struct domain *d, struct domain *holder) {
 }
 
 void state_trim(struct domain *d, u32 count) {
-    while (d->state_count > count) {
-        hpa_t hpa = HPA(d->state_pages[--d->state_count]);
-        if (d->state_holder)
-            memory_unmap_identity(d->state_holder, hpa, PAGE_SIZE);
-        domain_page_free(d, pool_ptr(hpa));
-    }
+    while (d->state_count > count)
+        domain_page_free(d, pool_ptr(HPA(d->state_pages[--d->state_count])));
 }
 
 void state_forget(struct domain *d) {
-    for (u32 i = 0; i < d->state_count; i++)
+    for (u32 i = 0; d->state_holder && i < d->state_count; i++)
         memory_unmap_identity(d->state_holder, HPA(d->state_pages[i]), PAGE_SIZE);
     d->state_holder = NULL;
 }
 
-// Maps the pages that there are into a new holder, whose predecessor is gone.
-static int adopt_state(struct domain *d, struct domain *holder) {
-    if (d->state_holder == holder)
-        return 0;
-    d->state_holder = holder;
-    for (u32 i = 0; i < d->state_count; i++) {
-        int error =
-            memory_map_identity(holder, HPA(d->state_pages[i]), PAGE_SIZE, EPT_READ | EPT_WRITE);
-        if (error) {
-            state_forget(d);
-            return error;
-        }
-    }
-    return 0;
-}
-
-i64 state_alloc(struct domain *d, struct domain *holder, u64 pages) {
+i64 state_alloc(struct domain *d, u64 pages) {
     u32 first = d->state_count;
 
-    if (pages > STATE_PAGES_MAX - first || !holder->identity ||
-        (d->state_holder && d->state_holder != holder))
+    if (pages > STATE_PAGES_MAX - first)
         return -BASALT_EINVAL;
     if (!d->state_pages && !(d->state_pages = domain_page_alloc(d)))
         return -BASALT_ENOSPC;
-    int failed = adopt_state(d, holder);
-    if (failed)
-        return failed;
-    for (u64 i = 0; i < pages; i++) {
-        void *page = memory_share_page(d, holder);
+    while (d->state_count < first + pages) {
+        void *page = domain_page_alloc(d);
         if (!page) {
             state_trim(d, first);
             return -BASALT_ENOSPC;
@@ -301,4 +277,17 @@ i64 state_alloc(struct domain *d, struct domain *holder, u64 pages) {
         d->state_pages[d->state_count++] = pool_hpa(page).v;
     }
     return first;
+}
+
+i64 state_map(struct domain *d, struct domain *holder, u64 index) {
+    if (index >= d->state_count)
+        return -BASALT_ENOENT;
+    if (!holder->identity || (d->state_holder && d->state_holder != holder))
+        return -BASALT_EINVAL;
+    hpa_t hpa = HPA(d->state_pages[index]);
+    int error = memory_map_identity(holder, hpa, PAGE_SIZE, EPT_READ | EPT_WRITE);
+    if (error && error != -BASALT_EEXIST) // that is the page itself, mapped before
+        return error;
+    d->state_holder = holder;
+    return (i64)hpa.v;
 }

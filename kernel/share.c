@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Shares. A share's id is its owner's domain id in the upper and its index in the owner's page in the lower half.
+// Shares. They stand in a page of their owner's; grantee and owner name them by a handle on the owner and the index there.
 // Superpages are mapped as superpages where the range covers them.
 
 #include "kernel/domain.h"
@@ -8,8 +8,7 @@
 #include "arch/cpu.h"
 #include "arch/paging.h"
 
-#define PIECES_PER_CALL 32u   // leaves mapped in one call
-#define EXTENT_STEPS    1024u // leaves looked at in one call
+#define PIECES_PER_CALL 32u // leaves mapped in one call
 
 i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
                 struct domain *grantee) {
@@ -29,36 +28,25 @@ i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
                             .pages = pages,
                             .permissions = (u32)permissions};
         list_add(&grantee->grants, &s->link);
-        return (i64)owner->id << 32 | i;
+        return i;
     }
     return -BASALT_ENOSPC;
 }
 
-struct share *share_find(struct domain *d, u64 id) {
-    struct domain *owner = domain_by_id((u32)(id >> 32));
-    u32 index = (u32)id;
-
-    if (!owner || index >= SHARES_MAX || !owner->share_page)
+struct share *share_find(struct domain *owner, u64 index, const struct domain *d) {
+    if (index >= SHARES_MAX || !owner->share_page)
         return NULL;
     struct share *s = &owner->share_page[index];
-    return s->owner && (s->grantee == d || s->owner == d) ? s : NULL;
+    return s->owner && (s->grantee == d || owner == d) ? s : NULL;
 }
 
 static u64 target_of(const struct share *s, u64 page, hpa_t hpa) {
     return s->target == BASALT_SHARE_IDENTITY ? hpa.v : s->target + page * PAGE_SIZE;
 }
 
-// The largest leaf that covers `page` of the share in the owner, and at the grantee's address, alike.
-static unsigned piece_shift(const struct share *s, u64 page, const struct ept_leaf *leaf) {
-    u64 at = s->gpa + page * PAGE_SIZE, size = BIT(leaf->shift);
-
-    if (leaf->shift == SUPERPAGE_SHIFT && at == leaf->gpa &&
-        s->pages - page >= size >> PAGE_SHIFT && !(target_of(s, page, leaf->hpa) & (size - 1)))
-        return SUPERPAGE_SHIFT;
-    return PAGE_SHIFT;
-}
-
-static int map_piece(struct share *s) {
+// Maps the next page, or superpage where it is one here and there, if it comes at *next in the grantee or is the first one
+// (*next is 0).
+static int map_piece(struct share *s, u64 *next) {
     gpa_t at = GPA(s->gpa + s->mapped * PAGE_SIZE);
     struct ept_leaf leaf = ept_walk(&s->owner->ept, at);
     u32 flags = EPT_READ | EPT_FOREIGN | (s->permissions & BASALT_SHARE_WRITE ? EPT_WRITE : 0);
@@ -67,18 +55,27 @@ static int map_piece(struct share *s) {
         leaf = ept_walk(&s->owner->ept, at);
     if (!leaf.present || leaf.flags & EPT_FOREIGN)
         return -BASALT_ENOENT;
-    unsigned shift = piece_shift(s, s->mapped, &leaf);
     hpa_t hpa = HPA(leaf.hpa.v + (at.v - leaf.gpa));
-    int error = ept_map(&s->grantee->ept, GPA(target_of(s, s->mapped, hpa)), hpa, shift, flags);
+    u64 target = target_of(s, s->mapped, hpa), big = SUPERPAGE_SIZE / PAGE_SIZE;
+    if (*next && target != *next)
+        return -BASALT_EAGAIN;
+    bool whole = leaf.shift == SUPERPAGE_SHIFT && at.v == leaf.gpa && s->pages - s->mapped >= big &&
+                 !(target & (SUPERPAGE_SIZE - 1));
+    u64 pages = whole ? big : 1;
+    int error =
+        ept_map(&s->grantee->ept, GPA(target), hpa, whole ? SUPERPAGE_SHIFT : PAGE_SHIFT, flags);
     if (error)
         return error;
-    frames_get(hpa, (unsigned)(BIT(shift) >> PAGE_SHIFT));
-    s->mapped += BIT(shift) >> PAGE_SHIFT;
+    frames_get(hpa, (unsigned)pages);
+    s->mapped += pages;
+    *next = target + pages * PAGE_SIZE;
     return 0;
 }
 
-int share_map(struct share *s, u64 target) {
+i64 share_map(struct share *s, u64 target, u64 *pages) {
     bool identity = target == BASALT_SHARE_IDENTITY;
+    u64 before = s->mapped, next = 0;
+    int error = 0;
 
     if (s->ending || (s->mapping && s->target != target))
         return -BASALT_EBUSY;
@@ -87,35 +84,12 @@ int share_map(struct share *s, u64 target) {
         return -BASALT_EINVAL;
     s->target = target;
     s->mapping = true;
-    for (unsigned i = 0; i < PIECES_PER_CALL && s->mapped < s->pages; i++) {
-        int error = map_piece(s);
-        if (error)
-            return error; // what is mapped stays so until the share ends
-        irq_window();     // handlers only set pending bits
+    for (unsigned i = 0; i < PIECES_PER_CALL && s->mapped < s->pages && !error; i++) {
+        error = map_piece(s, &next);
+        irq_window(); // handlers only set pending bits
     }
-    return s->mapped < s->pages ? -BASALT_EINTR : 0;
-}
-
-unsigned share_extents(struct share *s, u64 first, struct basalt_extent *out, unsigned count) {
-    unsigned used = 0, steps = 0;
-
-    for (u64 page = first; page < s->mapped && steps++ < EXTENT_STEPS;) {
-        u64 at = s->gpa + page * PAGE_SIZE;
-        struct ept_leaf leaf = ept_walk(&s->owner->ept, GPA(at));
-        u64 offset = at - leaf.gpa, address = leaf.hpa.v + offset;
-        u64 pages = MIN((BIT(leaf.shift) - offset) >> PAGE_SHIFT, s->mapped - page);
-        struct basalt_extent *last = used ? &out[used - 1] : NULL;
-
-        if (last && last->address + last->pages * PAGE_SIZE == address)
-            last->pages += pages;
-        else if (used == count)
-            break;
-        else
-            out[used++] = (struct basalt_extent){.page = page, .address = address, .pages = pages};
-        page += pages;
-        irq_window();
-    }
-    return used;
+    *pages = s->mapped - before; // they stay so until the share ends
+    return *pages ? (i64)(next - *pages * PAGE_SIZE) : error;
 }
 
 // Takes back what is mapped, the last pages first, so that `mapped` stays true at every step.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Guests' memory in dom0. Each range is one share with dom0 itself as the grantee; the kernel tells
-// where its pages lie as extents, which are kept merged and sorted, so that a guest of superpages
+// where it mapped its pages as extents, which are kept merged and sorted, so that a guest of superpages
 // takes a handful of entries and a lookup is a binary search (and nearly always the entry found
 // last time). Invariants: extents do not overlap, each belongs to one range, and shares outlive
 // every pin.
@@ -12,8 +12,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-#define EXTENTS_PER_CALL 64u
 
 void guest_memory_init(struct guest_memory *m, u32 handle) {
     *m = (struct guest_memory){.handle = handle};
@@ -89,23 +87,17 @@ static void remove_extents(struct guest_memory *m, u64 page, u64 pages) {
     m->last = 0;
 }
 
-// Asks the kernel where the share's pages lie.
-static i64 load_extents(struct guest_memory *m, const struct guest_range *range) {
-    struct basalt_extent batch[EXTENTS_PER_CALL] = {0};
-    for (u64 page = 0; page < range->pages;) {
-        i64 count = hc_share_extents(range->share, page, batch, EXTENTS_PER_CALL);
-        if (count <= 0)
-            return count < 0 ? count : -BASALT_EFAULT;
-        for (i64 i = 0; i < count && page < range->pages; i++) {
-            u64 pages = MIN(batch[i].pages, range->pages - page);
-            struct guest_extent e = {range->gpa_page + page, batch[i].address / PAGE_SIZE, pages};
-            if (batch[i].page != page || pages == 0)
-                return -BASALT_EFAULT;
-            if (!phys_map(batch[i].address, pages * PAGE_SIZE) ||
-                !insert_extent(m, &e, range->gpa_page))
-                return -BASALT_ENOMEM;
-            page += pages;
-        }
+// Maps the share's pages, piece by piece as they lie behind each other in the machine's memory.
+static i64 map_pages(struct guest_memory *m, const struct guest_range *range) {
+    for (u64 page = 0, pages; page < range->pages; page += pages) {
+        i64 address = hc_share_map(m->handle, range->share, BASALT_SHARE_IDENTITY, &pages);
+        if (address < 0)
+            return address;
+        if (pages == 0 || pages > range->pages - page)
+            return -BASALT_EFAULT;
+        struct guest_extent e = {range->gpa_page + page, (u64)address / PAGE_SIZE, pages};
+        if (!phys_map((u64)address, pages * PAGE_SIZE) || !insert_extent(m, &e, range->gpa_page))
+            return -BASALT_ENOMEM;
     }
     return 0;
 }
@@ -123,12 +115,10 @@ int guest_memory_add(struct guest_memory *m, u64 gpa, u64 pages, u32 flags) {
     if (share < 0)
         return (int)share;
     struct guest_range range = {page, pages, (u64)share, flags};
-    i64 r = hc_share_map((u64)share, BASALT_SHARE_IDENTITY);
-    if (r == 0)
-        r = load_extents(m, &range);
+    i64 r = map_pages(m, &range);
     if (r < 0) {
         remove_extents(m, page, pages);
-        hc_share_end((u64)share);
+        hc_share_end(m->handle, (u64)share);
         return (int)r;
     }
     m->ranges[m->range_count++] = range;
@@ -143,7 +133,7 @@ int guest_memory_remove(struct guest_memory *m, u64 gpa, u64 pages) {
         if (range->gpa_page * PAGE_SIZE != gpa || range->pages != pages)
             continue;
         remove_extents(m, range->gpa_page, pages);
-        i64 r = hc_share_end(range->share);
+        i64 r = hc_share_end(m->handle, range->share);
         *range = m->ranges[--m->range_count];
         return (int)r;
     }
@@ -154,7 +144,7 @@ int guest_memory_destroy(struct guest_memory *m) {
     if (m->pins)
         return -BASALT_EBUSY;
     for (u32 i = 0; i < m->range_count; i++)
-        hc_share_end(m->ranges[i].share);
+        hc_share_end(m->handle, m->ranges[i].share);
     free(m->extents);
     free(m->ranges);
     guest_memory_init(m, m->handle);

@@ -125,23 +125,19 @@ static inline i64 hc_memory_release(u32 handle, u64 gpa, u64 pages) {
     }
     return 0;
 }
-/// Share id (64 bits).
+/// Index of the share among the owner's.
 static inline i64 hc_share_grant(u32 owner, u64 gpa, u64 pages, u32 permissions, u32 grantee) {
     return HC5(BASALT_HC_SHARE_GRANT, owner, gpa, pages, permissions, grantee);
 }
-static inline i64 hc_share_map(u64 share, u64 gpa) {
-    i64 r;
-    while ((r = HC2(BASALT_HC_SHARE_MAP, share, gpa)) == -BASALT_EINTR)
-        continue;
-    return r;
+/// Maps the next pages of the share. Returns the address of the first, and in *pages how many lie there; 0: no more.
+static inline i64 hc_share_map(u32 owner, u64 share, u64 gpa, u64 *pages) {
+    struct hypercall_result r = hypercall_raw(BASALT_HC_SHARE_MAP, owner, share, gpa, 0, 0, 0);
+    *pages = r.value < 0 ? 0 : r.second;
+    return r.value;
 }
-static inline i64 hc_share_extents(u64 share, u64 first_page, struct basalt_extent *extents,
-                                   u64 count) {
-    return HC4(BASALT_HC_SHARE_EXTENTS, share, first_page, phys_of(extents), count);
-}
-static inline i64 hc_share_end(u64 share) {
+static inline i64 hc_share_end(u32 owner, u64 share) {
     i64 r;
-    while ((r = HC1(BASALT_HC_SHARE_END, share)) == -BASALT_EINTR)
+    while ((r = HC2(BASALT_HC_SHARE_END, owner, share)) == -BASALT_EINTR)
         continue;
     return r;
 }

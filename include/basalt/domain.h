@@ -120,13 +120,6 @@ struct basalt_vcpu_stats {
 };
 _Static_assert(sizeof(struct basalt_vcpu_stats) == 8 * 53, "ABI");
 
-struct basalt_extent {
-    uint64_t page;    // first page, counted from the share's start
-    uint64_t address; // the machine's (and the identity-mapped caller's)
-    uint64_t pages;
-};
-_Static_assert(sizeof(struct basalt_extent) == 24, "ABI");
-
 struct basalt_memory_info {
     uint64_t total;   // bytes of RAM that the frame allocator manages
     uint64_t free;    // bytes that no one holds

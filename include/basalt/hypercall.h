@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define BASALT_ABI_VERSION   3u
+#define BASALT_ABI_VERSION   4u
 #define BASALT_HC_BASE       0xba5a0000u
 #define BASALT_HC_THEN_BLOCK 0x1000u
 
@@ -52,18 +52,17 @@ enum basalt_hypercall {
     BASALT_HC_MEMORY_POPULATE,
     // (handle, gpa, pages) -> pages released, fewer than asked: call again. -EBUSY while a share covers the range
     BASALT_HC_MEMORY_RELEASE,
-    // (owner handle, gpa, pages, permissions: BASALT_SHARE_*, grantee handle) -> share id
+    // (owner handle, gpa, pages, permissions: BASALT_SHARE_*, grantee handle) -> index of the share among the owner's
     BASALT_HC_SHARE_GRANT,
-    // (share id, gpa to map at, or BASALT_SHARE_IDENTITY): grantee only. May return -EINTR: call again until 0
+    // (handle on the owner, share, gpa to map at, or BASALT_SHARE_IDENTITY): grantee only; maps the next pages, as many as
+    // follow on each other there -> address of the first in the caller, RDX: how many pages; 0: all were mapped before
     BASALT_HC_SHARE_MAP,
-    // (share id, first page, struct basalt_extent *, count) -> extents written; grantee with an identity map only
-    BASALT_HC_SHARE_EXTENTS,
-    // (share id): grantee unmaps, or owner revokes; either way the share is gone. May return -EINTR
+    // (handle on the owner, share): grantee unmaps, or owner revokes; either way the share is gone. May return -EINTR
     BASALT_HC_SHARE_END,
     // (handle, pages): gives the domain that many more (or 0) zeroed state pages (kept by the kernel, invisible to the
-    // domain itself, charged to it) and maps them into the caller; -> index of the first
+    // domain itself, charged to it); -> index of the first
     BASALT_HC_STATE_ALLOC,
-    // (handle, index) -> address of the state page in the (identity-mapped) caller
+    // (handle, index) -> address of the state page in the (identity-mapped) caller, who becomes the holder of them all
     BASALT_HC_STATE_ADDRESS,
 
     // (handle, vcpu index) creates one vCPU, waiting for INIT/SIPI; vCPU 0 waits for VCPU_SET

@@ -30,7 +30,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         ready = true;
     }
     input = (struct input){data, size};
-    memset(shares, 0, sizeof(shares));
     latest_request = 0;
     make_dom0();
     tend();

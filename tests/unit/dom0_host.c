@@ -15,7 +15,7 @@
 u32 host_last_port, host_blocks, host_then_blocks, host_acked, host_shares, host_extent_count;
 u64 host_timer_deadline;
 void (*host_on_block)(void);
-struct basalt_extent host_extents[64];
+struct host_extent host_extents[64];
 i64 host_share_error;
 char host_console[65536];
 bool host_console_full;
@@ -72,12 +72,13 @@ static i64 block(void) {
     return 0;
 }
 
-static i64 give_extents(u64 first, struct basalt_extent *extents, u64 count) {
-    u64 given = 0;
-    for (u32 i = 0; i < host_extent_count && given < count; i++)
-        if (host_extents[i].page >= first)
-            extents[given++] = host_extents[i];
-    return (i64)given;
+static u32 mapped; // extents of the share that was granted last
+
+static struct hypercall_result map_share(void) {
+    if (host_share_error || mapped == host_extent_count)
+        return (struct hypercall_result){host_share_error, 0};
+    const struct host_extent *e = &host_extents[mapped++];
+    return (struct hypercall_result){(i64)e->address, e->pages};
 }
 
 struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
@@ -110,12 +111,10 @@ struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u6
     case BASALT_HC_CLOCK_SET: host_wall_clock = b; break;
     case BASALT_HC_SHARE_GRANT:
         host_shares++;
+        mapped = 0;
         r.value = 7;
         break;
-    case BASALT_HC_SHARE_MAP: r.value = host_share_error; break;
-    case BASALT_HC_SHARE_EXTENTS:
-        r.value = give_extents(b, (struct basalt_extent *)(uintptr_t)c, d);
-        break;
+    case BASALT_HC_SHARE_MAP: r = map_share(); break;
     case BASALT_HC_SHARE_END: host_shares--; break;
     case BASALT_HC_IRQ_ACK: host_acked = (u32)a; break;
     case BASALT_HC_PORT_FREE: break;

@@ -30,7 +30,10 @@ extern u64 host_timer_deadline;
 extern void (*host_on_block)(void);
 
 /// The extents that the next share has; page numbers count from the share's start.
-extern struct basalt_extent host_extents[64];
+struct host_extent {
+    u64 address, pages;
+};
+extern struct host_extent host_extents[64]; // where SHARE_MAP maps, one each
 extern u32 host_extent_count;
 extern i64 host_share_error; // what SHARE_MAP returns
 

@@ -134,13 +134,13 @@ static int guest_setup(void **state) {
     memset(pieces, 0, 32 * PAGE_SIZE);
     u64 base = (u64)(uintptr_t)pieces;
     guest_memory_init(&guest, 5);
-    host_extents[0] = (struct basalt_extent){0, base + 20 * PAGE_SIZE, 4};
-    host_extents[1] = (struct basalt_extent){4, base, 2};
-    host_extents[2] = (struct basalt_extent){6, base + 2 * PAGE_SIZE, 2};    // continues
-    host_extents[3] = (struct basalt_extent){8, base + 10 * PAGE_SIZE, 100}; // longer than asked
+    host_extents[0] = (struct host_extent){base + 20 * PAGE_SIZE, 4};
+    host_extents[1] = (struct host_extent){base, 2};
+    host_extents[2] = (struct host_extent){base + 2 * PAGE_SIZE, 2}; // continues
+    host_extents[3] = (struct host_extent){base + 10 * PAGE_SIZE, 4};
     host_extent_count = 4;
     assert_int_equal(guest_memory_add(&guest, 16 * PAGE_SIZE, 12, GUEST_READ | GUEST_WRITE), 0);
-    host_extents[0] = (struct basalt_extent){0, base + 30 * PAGE_SIZE, 2};
+    host_extents[0] = (struct host_extent){base + 30 * PAGE_SIZE, 2};
     host_extent_count = 1;
     assert_int_equal(guest_memory_add(&guest, 1000 * PAGE_SIZE, 2, GUEST_READ), 0);
     assert_int_equal(guest.extent_count, 4);
@@ -224,7 +224,7 @@ static void pins_hold_the_memory(void **state) {
 
 static void refused_ranges(void **state) {
     (void)state;
-    host_extents[0] = (struct basalt_extent){0, (u64)(uintptr_t)pieces, 1};
+    host_extents[0] = (struct host_extent){(u64)(uintptr_t)pieces, 1};
     host_extent_count = 1;
     u64 n;
     assert_int_equal(guest_memory_add(&guest, 27 * PAGE_SIZE, 1, GUEST_READ),
@@ -234,7 +234,9 @@ static void refused_ranges(void **state) {
     assert_int_equal(guest_memory_add(&guest, 0, 0, GUEST_READ), -BASALT_EINVAL);
     assert_int_equal(guest_memory_add(&guest, 0, ~0ull, GUEST_READ), -BASALT_EINVAL);
     assert_int_equal(guest_memory_add(&guest, 0, 2, GUEST_READ),
-                     -BASALT_EFAULT); // extents of one page only
+                     -BASALT_EFAULT); // one page only
+    host_extents[0].pages = 3;
+    assert_int_equal(guest_memory_add(&guest, 0, 2, GUEST_READ), -BASALT_EFAULT); // more than asked
     assert_null(look(0, 1, GUEST_READ, &n));
     host_share_error = -BASALT_ENOMEM;
     assert_int_equal(guest_memory_add(&guest, 0, 1, GUEST_READ), -BASALT_ENOMEM);

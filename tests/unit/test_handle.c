@@ -230,9 +230,11 @@ static void engage(struct domain *d, struct domain *server) {
     (void)!doorbell_bind(d, server, &bell);
     id = request_serve(d, server, (u32)port, &page);
     if (id >= 0)
-        (void)!request_route(d, server, (u64)id, BASALT_SPACE_IO, server->slot * 8u,
-                             server->slot * 8u + 7);
-    (void)state_alloc(d, server, 2);
+        (void)!request_route(d, server, (u64)id, BASALT_SPACE_IO, server->id % 4096 * 8u,
+                             server->id % 4096 * 8u + 7);
+    (void)state_alloc(d, 2);
+    for (u32 i = 0; i < d->state_count; i++)
+        (void)state_map(d, server, i);
     d->end_watcher.domain = server;
     d->end_watcher.port = (u32)port;
 }

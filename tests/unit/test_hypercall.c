@@ -92,15 +92,15 @@ static int end(void **state unused) {
 static const char *const signatures[COUNT] = {
     "",     "",      "",     "MPi",  "Mt",     "Mb",  "Ml", // VERSION .. RESET
     "Mb",   "h",     "hi",   "hb",   "hP",     "hnn", "hgpf",
-    "hgp",  "hgpfH", "sI",   "sibn", "s",      "hn",  "hi", // DOMAIN_CREATE ..
-    "hv",   "hvb",   "hvb",  "hvb",  "hvi",                 // VCPU_CREATE ..
-    "",     "P",     "hP",   "PG",   "tP",                  // PORT_ALLOC ..
-    "hP",   "hikaa", "hvNx", "hb",   "hb",     "hmD",       // REQUEST_SERVE ..
-    "Mdoz", "Mdozx", "MdiP", "MdP",  "P",                   // PCI_READ ..
-    "hrh",  "h",     "i",    "hvNb", "hvNazx",              // HANDLE_DELEGATE ..
+    "hgp",  "hgpfH", "hsI",  "hs",   "hn",     "hi",  // DOMAIN_CREATE ..
+    "hv",   "hvb",   "hvb",  "hvb",  "hvi",           // VCPU_CREATE ..
+    "",     "P",     "hP",   "PG",   "tP",            // PORT_ALLOC ..
+    "hP",   "hikaa", "hvNx", "hb",   "hb",     "hmD", // REQUEST_SERVE ..
+    "Mdoz", "Mdozx", "MdiP", "MdP",  "P",             // PCI_READ ..
+    "hrh",  "h",     "i",    "hvNb", "hvNazx",        // HANDLE_DELEGATE ..
 };
 
-static u64 shares[8], latest_request;
+static u64 latest_request;
 static u64 outcomes[COUNT][2]; // good ones, errors
 
 static u64 extreme(void) {
@@ -153,7 +153,7 @@ static u64 typed(const struct domain *caller, char type) {
     case 'p': return r % 3 ? 1 + r % 12 : 512 + r % 100;
     case 'P': return (r >> 8) % 3 ? r % 6 : r % 24;
     case 'v': return r % 4;
-    case 's': return shares[r % ARRAY_SIZE(shares)];
+    case 's': return r % 4;
     case 'f': return r % 4;
     case 'r': return r % 2 ? BIT(r % 6) : r % 64;
     case 'i': return r % 6;
@@ -313,8 +313,6 @@ static void one_call(void) {
     check_result(result);
     if (number - BASALT_HC_BASE < COUNT)
         outcomes[number - BASALT_HC_BASE][result < 0]++;
-    if (number == BASALT_HC_SHARE_GRANT && result >= 0)
-        shares[host_random() % ARRAY_SIZE(shares)] = (u64)result;
     if (v->blocked & BLOCK_EVENT)
         vcpu_unblock(v, BLOCK_EVENT);
 }

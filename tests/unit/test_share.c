@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Shares: granting, mapping into identity-mapped and other domains, extents, ending from either side at any point,
+// Shares: granting, mapping into identity-mapped and other domains, step by step, ending from either side at any point,
 // destruction of either side in every order. A frame's references are its owner's and one for each share that maps it,
 // always; checked over all frames, in a random run too.
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
@@ -64,19 +64,52 @@ static struct share *grant(struct domain *owner, u64 gpa, u64 pages, u64 permiss
     i64 id = share_grant(owner, GPA(gpa), pages, permissions, grantee);
 
     assert_true(id >= 0);
-    struct share *s = share_find(grantee, (u64)id);
+    struct share *s = share_find(owner, (u64)id, grantee);
     assert_non_null(s);
-    assert_ptr_equal(share_find(owner, (u64)id), s);
+    assert_ptr_equal(share_find(owner, (u64)id, owner), s);
     return s;
 }
 
-static void map_all(struct share *s, u64 target) {
-    int error;
+static hpa_t frame_at(const struct domain *d, u64 gpa) {
+    struct ept_leaf leaf = ept_walk(&d->ept, GPA(gpa));
 
-    while ((error = share_map(s, target)) == -BASALT_EINTR)
-        ;
-    assert_int_equal(error, 0);
+    assert_true(leaf.present);
+    return HPA(leaf.hpa.v + (gpa - leaf.gpa));
+}
+
+static void map_all(struct share *s, u64 target) {
+    u64 pages, before = s->mapped;
+
+    do {
+        i64 address = share_map(s, target, &pages);
+        assert_true(address >= 0 && before + pages == s->mapped);
+        for (u64 page = before; page < s->mapped; page++) { // it lies where it is said to
+            hpa_t frame = frame_at(s->owner, s->gpa + page * PAGE_SIZE);
+            assert_true(frame_at(s->grantee, (u64)address + (page - before) * PAGE_SIZE).v ==
+                        frame.v);
+        }
+        before = s->mapped;
+    } while (pages);
     assert_int_equal(s->mapped, s->pages);
+}
+
+// One step, which is refused.
+static int map_error(struct share *s, u64 target) {
+    u64 pages = 1, before = s->mapped;
+    i64 error = share_map(s, target, &pages);
+
+    assert_true(error < 0 && s->mapped == before);
+    return (int)error;
+}
+
+// Steps as far as an error.
+static int map_until_error(struct share *s, u64 target) {
+    u64 pages;
+    i64 result;
+
+    while ((result = share_map(s, target, &pages)) >= 0)
+        assert_true(pages);
+    return (int)result;
 }
 
 static void end_all(struct share *s) {
@@ -88,13 +121,6 @@ static void end_all(struct share *s) {
             return;
         assert_int_equal(error, -BASALT_EINTR);
     }
-}
-
-static hpa_t frame_at(const struct domain *d, u64 gpa) {
-    struct ept_leaf leaf = ept_walk(&d->ept, GPA(gpa));
-
-    assert_true(leaf.present);
-    return HPA(leaf.hpa.v + (gpa - leaf.gpa));
 }
 
 // Every mapped page of the share, as its grantee sees it.
@@ -154,19 +180,21 @@ static void test_grant_arguments(void **state unused) {
     assert_int_equal(share_grant(a, GPA(PAGE_SIZE), BIT(52), READ, b), -BASALT_EINVAL);
     i64 id = share_grant(a, GPA(0), 1, READ, b);
     assert_true(id >= 0);
-    assert_null(share_find(c, (u64)id)); // neither owner nor grantee
-    assert_null(share_find(b, (u64)id + 1));
-    assert_null(share_find(b, (u64)id + SHARES_MAX));
-    assert_null(share_find(b, (u64)id | 0xffffffff));
-    assert_null(share_find(b, ~0ull));
-    assert_int_equal(share_map(share_find(b, (u64)id), 1), -BASALT_EINVAL);
-    assert_int_equal(share_map(share_find(b, (u64)id), EPT_LIMIT), -BASALT_EINVAL);
-    assert_int_equal(share_map(share_find(b, (u64)id), BASALT_SHARE_IDENTITY), -BASALT_EINVAL);
-    end_all(share_find(b, (u64)id));
-    assert_null(share_find(b, (u64)id));
+    assert_null(share_find(a, (u64)id, c)); // neither owner nor grantee
+    assert_null(share_find(b, (u64)id, b)); // not among that one's
+    assert_null(share_find(a, (u64)id + 1, b));
+    assert_null(share_find(a, (u64)id + SHARES_MAX, b));
+    assert_null(share_find(a, (u64)id | 1ull << 32, b));
+    assert_null(share_find(a, ~0ull, b));
+    assert_int_equal(map_error(share_find(a, (u64)id, b), 1), -BASALT_EINVAL);
+    assert_int_equal(map_error(share_find(a, (u64)id, b), EPT_LIMIT), -BASALT_EINVAL);
+    assert_int_equal(map_error(share_find(a, (u64)id, b), BASALT_SHARE_IDENTITY), -BASALT_EINVAL);
+    end_all(share_find(a, (u64)id, b));
+    assert_null(share_find(a, (u64)id, b));
     // A target range that leaves the address space is refused when it is met, and nothing stays.
     struct share *s = grant(a, 0, 4, READ, b);
-    assert_int_not_equal(share_map(s, EPT_LIMIT - 2 * PAGE_SIZE), 0);
+    assert_true(map_until_error(s, EPT_LIMIT - 2 * PAGE_SIZE) < 0);
+    assert_int_equal(s->mapped, 2);
     end_all(s);
     check_references((struct domain *[]){a, b, c}, 3);
     // The page of shares is full at SHARES_MAX.
@@ -188,11 +216,13 @@ static void test_identity_map(void **state unused) {
     struct share *s = grant(a, 0x10000, 512 + 84, BOTH, dom0),
                  *small = grant(a, 0x1000, 3, READ, dom0);
 
-    assert_int_equal(share_map(s, 0x1000),
+    assert_int_equal(map_error(s, 0x1000),
                      -BASALT_EINVAL); // an identity-mapped domain takes no other map
     map_all(s, BASALT_SHARE_IDENTITY);
     map_all(small, BASALT_SHARE_IDENTITY);
-    assert_int_equal(share_map(s, BASALT_SHARE_IDENTITY), 0); // again: nothing left to do
+    u64 more = 1;
+    assert_int_equal(share_map(s, BASALT_SHARE_IDENTITY, &more), 0); // again: nothing left to do
+    assert_int_equal(more, 0);
     check_references((struct domain *[]){a, dom0}, 2);
     // dom0 reads what the guest wrote, and writes where it may.
     u64 word = 0xdead, hpa = frame_at(a, 0x1008).v, got = 0;
@@ -210,7 +240,7 @@ static void test_identity_map(void **state unused) {
                      -BASALT_ENOENT); // not dom0's to release
     // One page can't be mapped twice at its own address.
     struct share *twice = grant(a, 0x3000, 1, READ, dom0);
-    assert_int_equal(share_map(twice, BASALT_SHARE_IDENTITY), -BASALT_EEXIST);
+    assert_int_equal(map_error(twice, BASALT_SHARE_IDENTITY), -BASALT_EEXIST);
     end_all(twice);
     end_all(s);
     assert_int_equal(memory_release(a, GPA(0x1000), 1), -BASALT_EBUSY);
@@ -222,29 +252,23 @@ static void test_identity_map(void **state unused) {
     host_assert_same(empty);
 }
 
-static void test_extents(void **state unused) {
+// A step maps what lies behind each other, and no more: the rest is the next one's.
+static void test_steps(void **state unused) {
     struct domain *a = guest("a"), *dom0 = identity_domain();
-    struct basalt_extent extents[16];
-    u64 page = 0;
-
     struct share *s = grant(a, 0x8000, 504 + 100, READ, dom0);
-    assert_int_equal(share_extents(s, 0, extents, 16), 0); // nothing is mapped yet
-    map_all(s, BASALT_SHARE_IDENTITY);
-    while (page < s->pages) {
-        unsigned count = share_extents(s, page, extents, 16);
-        assert_true(count > 0 && count <= 16);
-        for (unsigned i = 0; i < count; i++) {
-            assert_int_equal(extents[i].page, page);
-            assert_true(extents[i].pages > 0);
-            for (u64 k = 0; k < extents[i].pages; k++, page++)
-                assert_true(frame_at(a, s->gpa + page * PAGE_SIZE).v ==
-                            extents[i].address + k * PAGE_SIZE);
-        }
+    u64 pages;
+
+    while (s->mapped < s->pages) {
+        u64 before = s->mapped;
+        i64 address = share_map(s, BASALT_SHARE_IDENTITY, &pages);
+        assert_true(address > 0 && pages && pages <= 32);
+        for (u64 k = 0; k < pages; k++)
+            assert_true(frame_at(a, s->gpa + (before + k) * PAGE_SIZE).v ==
+                        (u64)address + k * PAGE_SIZE);
+        if (s->mapped < s->pages && pages < 32)
+            assert_true(frame_at(a, s->gpa + s->mapped * PAGE_SIZE).v !=
+                        (u64)address + pages * PAGE_SIZE);
     }
-    assert_int_equal(page, s->pages);
-    assert_int_equal(share_extents(s, 0, extents, 0), 0);
-    assert_int_equal(share_extents(s, s->pages, extents, 16), 0);
-    assert_int_equal(share_extents(s, ~0ull, extents, 16), 0);
     host_destroy(dom0);
     host_destroy(a);
     host_assert_same(empty);
@@ -257,7 +281,7 @@ static void test_map_at(void **state unused) {
     map_all(s, 0x40000000);
     assert_int_equal(ept_walk(&b->ept, GPA(0x40000000)).shift,
                      21); // a superpage stays one where it fits
-    assert_int_equal(share_map(s, 0x50000000), -BASALT_EBUSY);
+    assert_int_equal(map_error(s, 0x50000000), -BASALT_EBUSY);
     check_references((struct domain *[]){a, b}, 2);
     struct share *t = grant(a, 0, 520, READ, b);
     map_all(t, 0x60001000); // where it does not
@@ -266,11 +290,11 @@ static void test_map_at(void **state unused) {
     // What b got it can't pass on.
     struct domain *c = host_domain("c", 4 * MIB);
     struct share *on = grant(b, 0x40000000, 1, READ, c);
-    assert_int_equal(share_map(on, 0x1000), -BASALT_ENOENT);
+    assert_int_equal(map_error(on, 0x1000), -BASALT_ENOENT);
     // Something is there already: what was mapped before it stays until the end.
     assert_int_equal(memory_populate(b, GPA(0x70002000), 1, 0), 1);
     struct share *over = grant(a, 0x10000, 4, READ, b);
-    assert_int_equal(share_map(over, 0x70000000), -BASALT_EEXIST);
+    assert_int_equal(map_until_error(over, 0x70000000), -BASALT_EEXIST);
     assert_int_equal(over->mapped, 2);
     check_references((struct domain *[]){a, c}, 2);
     end_all(over);
@@ -287,7 +311,7 @@ static void test_holes_and_lazy_memory(void **state unused) {
     struct share *lazy = grant(a, 0x400000, 512, BOTH, b), *hole = grant(a, 0x262000, 4, READ, b);
 
     map_all(lazy, 0x80000000);
-    assert_int_equal(share_map(hole, 0x1000), -BASALT_ENOENT);
+    assert_int_equal(map_until_error(hole, 0x1000), -BASALT_ENOENT);
     assert_int_equal(hole->mapped, 2);
     assert_int_equal(memory_populate(a, GPA(0x264000), 2, 0), 2);
     map_all(hole, 0x1000); // it is there now
@@ -312,9 +336,9 @@ static void test_every_order(void **state unused) {
         s[2] = identity ? NULL : grant(a, 0x400000, 40, READ, b);
         for (unsigned i = 0; i < 3 && mapped; i++)
             if (s[i]) {
-                int error = share_map(s[i], target + (identity ? 0 : i * 0x1000000));
-                assert_true(!error || error == -BASALT_EINTR);
-                if (mapped == 2 && error)
+                u64 pages;
+                assert_true(share_map(s[i], target + (identity ? 0 : i * 0x1000000), &pages) >= 0);
+                if (mapped == 2)
                     map_all(s[i], target + (identity ? 0 : i * 0x1000000));
             }
         check_references((struct domain *[]){a, b}, 2);
@@ -326,7 +350,7 @@ static void test_every_order(void **state unused) {
             unsigned budget = 1;
             (void)share_end(s[0], &budget);
             if (s[0]->owner)
-                assert_int_equal(share_map(s[0], target), -BASALT_EBUSY);
+                assert_int_equal(map_error(s[0], target), -BASALT_EBUSY);
         }
         host_destroy(way & 1 ? a : b);
         check_references((struct domain *[]){way & 1 ? b : a}, 1);
@@ -349,8 +373,8 @@ static void share_something(void) {
         (void)memory_populate(a, GPA(0x400000), 10, 0);
         id = share_grant(a, GPA(0x1000), 1030, BOTH, b);
         if (id >= 0)
-            for (unsigned n = 0;
-                 n < 100 && share_map(share_find(b, (u64)id), 0x40001000) == -BASALT_EINTR; n++)
+            for (u64 pages = 1;
+                 pages && share_map(share_find(a, (u64)id, b), 0x40001000, &pages) >= 0;)
                 ;
         (void)memory_release(a, GPA(0), 1);
         check_references((struct domain *[]){a, b}, 2);
@@ -399,9 +423,11 @@ static void random_step(struct domain **all, unsigned count) {
     case 4:
     case 5: // asked for by the grantee, which therefore runs
         if (s && s->owner && s->grantee->status != BASALT_STATUS_ENDED)
-            (void)share_map(s, s->mapping             ? s->target
-                               : s->grantee->identity ? BASALT_SHARE_IDENTITY
-                                                      : GIB + (host_random() % 512) * 0x80000);
+            (void)share_map(s,
+                            s->mapping             ? s->target
+                            : s->grantee->identity ? BASALT_SHARE_IDENTITY
+                                                   : GIB + (host_random() % 512) * 0x80000,
+                            &(u64){0});
         break;
     case 6:
     case 7:
@@ -448,7 +474,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_grant_arguments),
         TEST(test_identity_map),
-        TEST(test_extents),
+        TEST(test_steps),
         TEST(test_map_at),
         TEST(test_holes_and_lazy_memory),
         TEST(test_every_order),

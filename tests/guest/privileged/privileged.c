@@ -158,7 +158,10 @@ static void nearly_right(u64 number, u64 a[6]) {
     case BASALT_HC_SHARE_GRANT: // of a guest's memory, to itself
         a[2] = r & 3, a[3] = r >> 8 & 3, a[4] = BASALT_HANDLE_SELF;
         break;
-    case BASALT_HC_SHARE_MAP: a[1] = r & 7 ? BASALT_SHARE_IDENTITY : a[1]; break;
+    case BASALT_HC_SHARE_MAP:
+        a[1] = r >> 8 & 3;
+        a[2] = r & 7 ? BASALT_SHARE_IDENTITY : a[2];
+        break;
     default: break;
     }
 }
@@ -186,8 +189,8 @@ static u32 one_call(void) {
 
 // ---- giving back ----
 
-static void until_done(u64 number, u64 first) {
-    while (call2(number, first, 0) == -BASALT_EINTR)
+static void until_done(u64 number, u64 first, u64 second) {
+    while (call2(number, first, second) == -BASALT_EINTR)
         ;
 }
 
@@ -196,11 +199,11 @@ static void give_back(void) {
 
     for (i64 handle;
          (handle = call(BASALT_HC_HANDLE_NEXT, (const u64[6]){cursor}, &rights)) >= 0;) {
-        until_done(BASALT_HC_DOMAIN_DESTROY, (u64)handle);
+        until_done(BASALT_HC_DOMAIN_DESTROY, (u64)handle, 0);
         cursor = (u64)handle + 1;
     }
     for (u64 share = 0; share < MOST; share++)
-        until_done(BASALT_HC_SHARE_END, share);
+        until_done(BASALT_HC_SHARE_END, BASALT_HANDLE_SELF, share);
     call2(BASALT_HC_TIMER_SET, 0, 1);
     for (u64 port = 1; port < PORTS; port++)
         call2(BASALT_HC_PORT_FREE, port, 0);
