@@ -203,7 +203,8 @@ static inline i64 hc_request_apic(u32 handle, u32 vcpu, u64 number, u64 address,
                                   u64 *value) {
     struct hypercall_result r =
         hypercall_raw(BASALT_HC_REQUEST_APIC, handle, vcpu, number, address, access, *value);
-    *value = r.second;
+    if (r.value >= 0)
+        *value = r.second;
     return r.value;
 }
 static inline i64 hc_doorbell_bind(u32 handle, const struct basalt_doorbell *doorbell) {

@@ -39,6 +39,7 @@ def processor(arena, names, few):
 def virtqueues(arena, names, rounds):
     for name in names:
         arena.attack(name, f"virtqueues {rounds}", timeout=900)
+        arena.attack(name, "kicks", timeout=120)
 
 
 def hypercalls(arena, names, calls):
@@ -99,7 +100,8 @@ def test_processor_on_bochs(bochs, image, elves):
     arena = Arena(bochs(arena_image(image, elves), cpu=HASWELL, memory=256), patience=4)
     for name, line in (("h64", f"memory {0x10001000}"), ("h32", "registers"), ("h64", "registers"), ("h64", "cpuids"),
                        ("h32", "descriptors 200"), ("h32", "instructions 1000000"), ("h32", "realmode 4093"), ("h64", "ports 2039"),
-                       ("h64", "msrs 20 509"), ("h64", "hypercalls 1000"), ("h32", "hypercalls 1000")):
+                       ("h64", "msrs 20 509"), ("h64", "hypercalls 1000"), ("h32", "hypercalls 1000"),
+                       ("h32", "kicks"), ("h64", "kicks"), ("h64", "virtqueues 1")):
         arena.attack(name, line, timeout=200)
     remains(arena)
 
