@@ -60,6 +60,7 @@ struct cpu {
     u32 id, apic_id;
     u64 pending[4];             // interrupt vectors that came and were not taken
     bool nmi_pending;           // an NMI came and was not reported yet
+    bool news;                  // one of these two may be
     struct vcpu *vcpu;          // loaded now, the kernel's business
     struct basalt_trace *trace; // the kernel's trace ring of this CPU
     void *scheduler;            // the kernel's business
@@ -96,6 +97,12 @@ static inline void cpu_idle(void) { asm volatile("sti; hlt; cli" : : : "memory")
 /// Records an interrupt and acknowledges it at the local APIC. trap_handle() calls it; the VMX backend's
 /// caller does for vectors that VM exits acknowledged.
 void irq_record(unsigned vector);
+/// Makes a vector pending as if its interrupt had come.
+static inline void irq_pend(unsigned vector) {
+    struct cpu *cpu = this_cpu();
+    cpu->pending[vector / 64] |= BIT(vector % 64);
+    cpu->news = true;
+}
 /// The next pending vector (highest first), which is then no longer pending, or -1. Reports NMIs
 /// that came meanwhile.
 int cpu_take_vector(void);
@@ -128,15 +135,12 @@ extern u32 xstate_area_size; // bytes, for all bits of xstate_mask; at most a pa
 void fpu_init(void);
 /// Fills an area (64-byte aligned, xstate_area_size bytes) with the state after reset.
 void xstate_init(void *area);
-/// Gives this CPU the guest's XCR0, and takes it away again: xstate_leave() returns what the guest has (where the
-/// processor lets it change XCR0 without an exit) and puts xstate_mask in its place.
-void xstate_enter(u64 xcr0);
-u64 xstate_leave(void);
-/// Saves and restores all of xstate_mask. XCR0 must be xstate_mask.
-void xstate_save(void *area);
-/// An area that holds what the processor does not accept (reserved bits) is filled by xstate_init()
-/// first.
-void xstate_restore(void *area);
+/// Saves all of xstate_mask and takes the guest's XCR0 away: returns what it is (0 without XSAVE), where the processor
+/// lets the guest change it without an exit, and puts xstate_mask in its place.
+u64 xstate_save(void *area);
+/// Restores all of it (XCR0 must be xstate_mask) and gives this CPU the guest's XCR0. An area that holds what the
+/// processor does not accept (reserved bits) is filled by xstate_init() first.
+void xstate_restore(void *area, u64 xcr0);
 
 /// Resets the machine, from the most to the least polite way. Memory keeps its contents in a warm reset where the
 /// firmware honours the request.

@@ -39,23 +39,16 @@ void xstate_init(void *area) {
         a->xstate_bv = xstate_mask;
 }
 
-void xstate_enter(u64 xcr0) {
-    if (xstate_mask && xcr0 != xstate_mask)
-        xsetbv(0, xcr0);
-}
-
-u64 xstate_leave(void) {
-    u64 xcr0 = xstate_mask ? xgetbv(0) : 0;
+u64 xstate_save(void *area) {
+    if (!xstate_mask) {
+        asm volatile("fxsave64 (%0)" : : "r"(area) : "memory");
+        return 0;
+    }
+    u64 xcr0 = xgetbv(0);
     if (xcr0 != xstate_mask)
         xsetbv(0, xstate_mask);
+    asm volatile("xsave64 (%0)" : : "r"(area), "a"((u32)xstate_mask), "d"(0) : "memory");
     return xcr0;
-}
-
-void xstate_save(void *area) {
-    if (!xstate_mask)
-        asm volatile("fxsave64 (%0)" : : "r"(area) : "memory");
-    else
-        asm volatile("xsave64 (%0)" : : "r"(area), "a"((u32)xstate_mask), "d"(0) : "memory");
 }
 
 // Restores an area with an instruction that may refuse it; `ok` tells.
@@ -65,13 +58,21 @@ void xstate_save(void *area) {
                  : "r"(area), "a"((u32)xstate_mask), "d"(0)                      \
                  : "memory")
 
-void xstate_restore(void *area) {
-    for (u32 ok = 0; !ok;) {
-        if (xstate_mask)
-            RESTORE("xrstor64");
-        else
-            RESTORE("fxrstor64");
-        if (!ok)
-            xstate_init(area);
+static bool restore(const void *area) {
+    u32 ok = 0;
+
+    if (xstate_mask)
+        RESTORE("xrstor64");
+    else
+        RESTORE("fxrstor64");
+    return ok;
+}
+
+void xstate_restore(void *area, u64 xcr0) {
+    if (!restore(area)) {
+        xstate_init(area);
+        (void)restore(area);
     }
+    if (xcr0 != xstate_mask)
+        xsetbv(0, xcr0);
 }

@@ -48,7 +48,7 @@ noreturn static void page_fault(const struct trap_frame *frame) {
 void trap_handle(struct trap_frame *frame) {
     switch (frame->vector) {
     case 32 ... 255: irq_record((unsigned)frame->vector); return;
-    case EXC_NMI: this_cpu()->nmi_pending = true; return;
+    case EXC_NMI: this_cpu()->nmi_pending = this_cpu()->news = true; return;
     case EXC_MC: mcheck_handle(frame); return;
     }
     if (fix_up(frame))
@@ -62,8 +62,7 @@ void trap_handle(struct trap_frame *frame) {
 void irq_record(unsigned vector) {
     if (vector == VECTOR_SPURIOUS)
         return;
-    struct cpu *cpu = this_cpu();
-    cpu->pending[vector / 64] |= BIT(vector % 64);
+    irq_pend(vector);
     if (irq_level_vectors[vector / 64] & BIT(vector % 64))
         irq_quench(vector);
     apic_eoi();
@@ -79,12 +78,17 @@ static void report_nmi(struct cpu *cpu) {
 
 int cpu_take_vector(void) {
     struct cpu *cpu = this_cpu();
-    if (unlikely(cpu->nmi_pending))
+    if (!cpu->news)
+        return -1;
+    cpu->news = false;
+    asm volatile("" : : : "memory"); // an NMI that comes from here on sets it again
+    if (cpu->nmi_pending)
         report_nmi(cpu);
     for (int word = 3; word >= 0; word--) {
         if (cpu->pending[word]) {
             int bit = 63 - __builtin_clzll(cpu->pending[word]);
             cpu->pending[word] &= ~BIT(bit);
+            cpu->news = true; // there may be more
             return 64 * word + bit;
         }
     }

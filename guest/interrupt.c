@@ -45,6 +45,12 @@ static bool is_meant(const struct vcpu *v, const struct vcpu *source,
 static void deliver(struct domain *d, const struct vcpu *source, const struct apic_message *m) {
     struct vcpu *v;
 
+    // To one by its APIC ID, which is its index, as most are.
+    if (!m->logical && !m->shorthand && m->dest < BASALT_VCPUS_MAX) {
+        if ((v = d->vcpus[m->dest]) && vlapic_on(&v->lapic))
+            deliver_to(v, m);
+        return;
+    }
     for_each_vcpu (v, d) {
         if (!is_meant(v, source, m))
             continue;
@@ -100,11 +106,6 @@ void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect) {
         level_eoi(v, effect->eoi_vector);
 }
 
-bool vcpu_can_wake(struct vcpu *v) {
-    return v->nmi_pending || v->cpu.queued.valid ||
-           (vlapic_pending(&v->lapic) >= 0 && backend->can_interrupt(&v->cpu));
-}
-
 static void ask_irq_window(struct vcpu *v, bool on) {
     if (v->irq_window != on)
         backend->window(&v->cpu, false, on);
@@ -121,37 +122,45 @@ static void prepare_nmi(struct vcpu *v) {
     }
 }
 
-// The processor delivers by itself; it has to know what software did to the registers.
-static void update_processor(struct vcpu *v) {
+// The processor delivers by itself; it has to know what software did to the registers. True: it has something to deliver
+// now.
+static bool update_processor(struct vcpu *v) {
     struct vlapic *apic = &v->lapic;
+    u16 status = vlapic_status(apic);
 
     if (apic->reconfigured)
         backend->apic_mode(&v->cpu, vlapic_x2apic(apic), vlapic_reg(apic, LAPIC_TMR));
-    backend->apic_status(&v->cpu, vlapic_status(apic));
+    if (apic->changed)
+        backend->apic_status(&v->cpu, status);
     apic->changed = apic->reconfigured = false;
+    return v->halted && vlapic_takes(apic, status) && backend->can_interrupt(&v->cpu);
 }
 
-// Delivers the highest interrupt; `changed` stays while that has to wait for the guest.
-static void prepare_interrupt(struct vcpu *v) {
+// Delivers the highest interrupt, and says if there was one. `changed` stays while one has to wait for the guest.
+static bool prepare_interrupt(struct vcpu *v) {
+    bool able = !v->cpu.queued.valid && backend->can_interrupt(&v->cpu);
+
+    if (v->irq_window && !able)
+        return false; // it goes on waiting
     int vector = vlapic_pending(&v->lapic);
-    bool deliver = vector >= 0 && !v->cpu.queued.valid && backend->can_interrupt(&v->cpu);
-
-    if (deliver) {
-        vlapic_ack(&v->lapic, (u8)vector);
-        v->cpu.queued =
-            (struct event){.valid = true, .type = EVENT_INTERRUPT, .vector = (u8)vector};
-    }
-    v->lapic.changed = vector >= 0 && !deliver;
+    v->lapic.changed = vector >= 0 && !able;
     ask_irq_window(v, v->lapic.changed);
+    if (vector < 0 || !able)
+        return false;
+    vlapic_ack(&v->lapic, (u8)vector);
+    v->cpu.queued = (struct event){.valid = true, .type = EVENT_INTERRUPT, .vector = (u8)vector};
+    return true;
 }
 
-void vcpu_prepare_event(struct vcpu *v) {
+bool vcpu_prepare_event(struct vcpu *v) {
+    bool awake = !v->halted || v->nmi_pending || v->cpu.queued.valid;
+
     if (unlikely(v->nmi_pending) && !v->cpu.queued.valid)
         prepare_nmi(v);
-    if (!v->lapic.changed)
-        return;
-    if (v->cpu.virtual_apic.v)
-        update_processor(v);
-    else
-        prepare_interrupt(v);
+    if (v->cpu.virtual_apic.v && (v->lapic.changed || !awake))
+        awake |= update_processor(v);
+    else if (v->lapic.changed)
+        awake |= prepare_interrupt(v);
+    v->halted = !awake;
+    return awake;
 }

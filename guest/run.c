@@ -172,21 +172,13 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
 // What seldom lies between an exit and the next entry. False: there is nothing to enter for now.
 static __attribute__((noinline)) bool prepare(struct vcpu *v) {
     if (v->io.stage != IO_IDLE) {
-        if (v->io.waiting)
-            vcpu_block(v, BLOCK_REQUEST);
-        else if (v->io.answered)
-            vcpu_answered(v);
-        else
-            v->io.stage = IO_IDLE; // its server is gone: the instruction is tried again
+        vcpu_answered(v);
         return false;
     }
-    if (v->halted && !vcpu_can_wake(v)) {
-        vcpu_block(v, BLOCK_HALT);
-        return false;
-    }
-    v->halted = false;
-    vcpu_prepare_event(v);
-    return true;
+    if (vcpu_prepare_event(v))
+        return true;
+    vcpu_block(v, BLOCK_HALT);
+    return false;
 }
 
 void vcpu_run(struct vcpu *v) {

@@ -177,7 +177,7 @@ int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     vlapic_set_cr8(&v->lapic, s->cr8);
     v->halted = s->activity == 1;
     v->io.stage = IO_IDLE;
-    v->io.waiting = v->io.answered = v->cpu.queued.valid = false;
+    v->cpu.queued.valid = false;
     vcpu_unblock(v, BLOCK_HALT | BLOCK_REQUEST);
     if (s->activity != 2)
         vcpu_unblock(v, BLOCK_NEW | BLOCK_SIPI);
@@ -232,6 +232,7 @@ int vcpu_complete(struct vcpu *v, const struct basalt_completion *c) {
     }
     return_cpu(v, loaded);
     v->io.stage = IO_IDLE;
+    vcpu_unblock(v, BLOCK_REQUEST);
     return 0;
 }
 
@@ -251,7 +252,6 @@ void vcpu_init_ipi(struct vcpu *v) {
     memset(gprs, 0, sizeof(v->cpu.gprs));
     v->cpu.queued.valid = false;
     v->io.stage = IO_IDLE;
-    v->io.waiting = v->io.answered = false;
     vcpu_unblock(v, BLOCK_HALT | BLOCK_REQUEST | BLOCK_EVENT);
     v->halted = v->nmi_pending = v->irq_window = v->nmi_window = false;
     init_state(v);

@@ -36,15 +36,13 @@ enum io_stage {
     IO_INSTRUCTION, // the instruction at RIP
 };
 
-// An access to a device that waits for its answer.
+// An access to a device: it waits for its answer while the vCPU is blocked by BLOCK_REQUEST.
 struct io_state {
-    u8 stage;      // enum io_stage
-    bool waiting;  // a request is out
-    bool answered; // `data` holds what the device gave
-    u8 server;     // of the last request, index in the domain's servers
-    u64 number;    // of the last request
-    u64 data;      // of the last answer
-    u64 address;   // of the instruction's operand, or its port
+    u8 stage;    // enum io_stage
+    u8 server;   // of the last request, index in the domain's servers
+    u64 number;  // of the last request
+    u64 data;    // of the last answer: what the device gave
+    u64 address; // of the instruction's operand, or its port
     struct insn insn;
 };
 
@@ -98,10 +96,9 @@ void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect);
 int guest_msi(struct domain *d, u64 address, u64 data);
 /// An EOI that the processor virtualized, of a level-triggered vector.
 void handle_apic_eoi(struct vcpu *v, struct exit e);
-/// Puts the next event to deliver into cpu.queued, or asks for a window. Call right before an entry.
-void vcpu_prepare_event(struct vcpu *v);
-/// Whether an interrupt or NMI would end HLT now.
-bool vcpu_can_wake(struct vcpu *v);
+/// Puts the next event to deliver into cpu.queued, or asks for a window. Call right before an entry. False: the vCPU is in
+/// HLT, and nothing is there to end it.
+must_check bool vcpu_prepare_event(struct vcpu *v);
 
 // guest/vcpu.c
 /// Prepares what all vCPUs share: the CPUID policy. After the backend is on.

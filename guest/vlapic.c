@@ -12,15 +12,15 @@
 
 #define X2APIC_LDR(id) (((id) >> 4) << 16 | 1u << ((id)&15))
 
-// The highest vector in IRR, ISR or TMR; -1: none.
-static int highest(const struct vlapic *v, unsigned reg) {
+// The highest vector in IRR or ISR; 0: there is none, for no vector below 16 ever gets there.
+static u32 highest(const struct vlapic *v, unsigned reg) {
 #pragma GCC unroll 8
-    for (int i = 7; i >= 0; i--) {
-        u32 word = *vlapic_reg(v, reg + (unsigned)i);
+    for (unsigned i = 8; i-- > 0;) {
+        u32 word = *vlapic_reg(v, reg + i);
         if (word)
-            return i * 32 + 31 - __builtin_clz(word);
+            return i * 32 + 31 - (u32)__builtin_clz(word);
     }
-    return -1;
+    return 0;
 }
 
 static u32 *word_of(const struct vlapic *v, unsigned reg, u8 vector) {
@@ -91,25 +91,27 @@ bool vlapic_accept(struct vlapic *v, u8 vector, bool level) {
     return fresh;
 }
 
-u32 vlapic_ppr(const struct vlapic *v) {
+// The processor priority while `in_service` (0: none) is the highest vector in service.
+static u32 priority(const struct vlapic *v, u32 in_service) {
     u32 tpr = *vlapic_reg(v, LAPIC_TPR);
-    int in_service = highest(v, LAPIC_ISR);
 
-    if (in_service < 0 || (tpr & 0xf0) >= ((u32)in_service & 0xf0))
-        return tpr;
-    return (u32)in_service & 0xf0;
+    return (tpr & 0xf0) >= (in_service & 0xf0) ? tpr : in_service & 0xf0;
+}
+
+u32 vlapic_ppr(const struct vlapic *v) { return priority(v, highest(v, LAPIC_ISR)); }
+
+u16 vlapic_status(const struct vlapic *v) {
+    return (u16)(highest(v, LAPIC_IRR) | highest(v, LAPIC_ISR) << 8);
+}
+
+bool vlapic_takes(const struct vlapic *v, u16 status) {
+    return (status & 0xf0u) > (priority(v, status >> 8) & 0xf0);
 }
 
 int vlapic_pending(const struct vlapic *v) {
-    int vector = highest(v, LAPIC_IRR);
+    u16 status = vlapic_status(v);
 
-    if (vector < 0 || ((u32)vector & 0xf0) <= (vlapic_ppr(v) & 0xf0))
-        return -1;
-    return vector;
-}
-
-u16 vlapic_status(const struct vlapic *v) {
-    return (u16)(MAX(highest(v, LAPIC_IRR), 0) | MAX(highest(v, LAPIC_ISR), 0) << 8);
+    return vlapic_takes(v, status) ? status & 0xff : -1;
 }
 
 void vlapic_ack(struct vlapic *v, u8 vector) {
@@ -124,10 +126,9 @@ void vlapic_unack(struct vlapic *v, u8 vector) {
 }
 
 struct vlapic_effect vlapic_eoi(struct vlapic *v) {
-    int in_service = highest(v, LAPIC_ISR);
-    u8 vector = (u8)in_service;
+    u8 vector = (u8)highest(v, LAPIC_ISR);
 
-    if (in_service < 0)
+    if (!vector)
         return (struct vlapic_effect){0};
     *word_of(v, LAPIC_ISR, vector) &= ~bit_of(vector);
     v->changed = true;

@@ -135,6 +135,8 @@ void vlapic_unack(struct vlapic *v, u8 vector);
 struct vlapic_effect vlapic_eoi(struct vlapic *v);
 /// The highest vector in IRR (bits 7:0) and in ISR (15:8), 0 where there is none: VMX's guest interrupt status.
 u16 vlapic_status(const struct vlapic *v);
+/// Whether the processor may take the pending vector of that status now.
+bool vlapic_takes(const struct vlapic *v, u16 status);
 
 static inline u64 vlapic_get_cr8(const struct vlapic *v) { return *vlapic_reg(v, LAPIC_TPR) >> 4; }
 static inline void vlapic_set_cr8(struct vlapic *v, u64 cr8) {

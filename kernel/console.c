@@ -53,7 +53,7 @@ static void print(void) {
 // Rings only at the next schedule_poll(): a line can be logged with any lock held, and by a machine check's handler.
 void console_news(void) {
     if (printer.domain) {
-        this_cpu()->pending[VECTOR_CONSOLE / 64] |= BIT(VECTOR_CONSOLE % 64);
+        irq_pend(VECTOR_CONSOLE);
         schedule_yield();
     } else if (!options.log_deferred) {
         print();

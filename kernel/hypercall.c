@@ -176,7 +176,7 @@ HANDLER(set_vcpu) {
 }
 
 HANDLER(get_vcpu) {
-    if (c->target->status == BASALT_STATUS_RUNNING && !c->vcpu->io.waiting)
+    if (c->target->status == BASALT_STATUS_RUNNING && !(c->vcpu->blocked & BLOCK_REQUEST))
         return -BASALT_EBUSY;
     vcpu_get_state(c->vcpu, &c->data.state);
     return 0;
@@ -240,11 +240,8 @@ static struct vcpu *instruction_of(const struct call *c) {
 
 HANDLER(complete) {
     struct vcpu *v = instruction_of(c);
-    int error = v ? vcpu_complete(v, &c->data.completion) : -BASALT_ENOENT;
 
-    if (!error)
-        request_end(v);
-    return error;
+    return v ? vcpu_complete(v, &c->data.completion) : -BASALT_ENOENT;
 }
 
 HANDLER(access_apic) {

@@ -25,24 +25,27 @@ struct sched_entity {
 };
 
 struct sched_queue {
-    u64 bitmap; // slots that hold someone
+    struct sched_entity *lone; // who waits alone; then no slot holds anyone
+    u64 bitmap;                // slots that hold someone
     struct list slots[SCHED_SLOTS];
-    u64 vtime;     // of the entity picked last: never goes back
-    u8 slot_shift; // a slot spans 1 << slot_shift weighted ticks
-    u32 count;
+    u64 vtime;      // of the entity picked last: never goes back
+    u8 slot_shift;  // a slot spans 1 << slot_shift weighted ticks
     u64 slice;      // TSC ticks that an entity may run while others wait
     u64 cap_period; // TSC ticks over which a cap is measured
 };
+
+static inline bool sched_waiting(const struct sched_queue *queue) {
+    return queue->lone || queue->bitmap;
+}
 
 /// `tsc_khz`: TSC ticks per millisecond.
 void sched_init(struct sched_queue *queue, u64 tsc_khz);
 /// Puts an entity that became runnable into the queue.
 void sched_wake(struct sched_queue *queue, struct sched_entity *entity);
-/// Puts back one that ran and still wants to.
-void sched_requeue(struct sched_queue *queue, struct sched_entity *entity);
 void sched_remove(struct sched_queue *queue, struct sched_entity *entity);
-/// Takes out the one to run next; NULL if nobody waits.
-struct sched_entity *sched_pick(struct sched_queue *queue);
+/// Puts back `current`, which ran and still wants to (NULL: there is none), and takes out the one to run next; NULL if
+/// nobody waits.
+struct sched_entity *sched_next(struct sched_queue *queue, struct sched_entity *current);
 /// How long the entity may run while others wait, in TSC ticks: light ones less, so that a turn never takes an entity
 /// out of the window of slots.
 u64 sched_slice(const struct sched_queue *queue, const struct sched_entity *entity);

@@ -106,8 +106,6 @@ bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned
     if (read && bytes == 1 && space == BASALT_SPACE_IO && published(s->page, address, data))
         return false;
     v->io.server = route->id;
-    v->io.waiting = true;
-    v->io.answered = false;
     s->page->slots[v->index] = (struct basalt_request){
         .number = ++v->io.number,
         .address = address,
@@ -128,14 +126,10 @@ bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned
 struct vcpu *request_find(struct domain *d, const struct domain *caller, u64 vcpu, u64 number) {
     struct vcpu *v = vcpu < BASALT_VCPUS_MAX ? d->vcpus[vcpu] : NULL;
 
-    if (!v || !v->io.waiting || v->io.number != number || d->servers[v->io.server].domain != caller)
+    if (!v || !(v->blocked & BLOCK_REQUEST) || v->io.number != number ||
+        d->servers[v->io.server].domain != caller)
         return NULL;
     return v;
-}
-
-void request_end(struct vcpu *v) {
-    v->io.waiting = false;
-    vcpu_unblock(v, BLOCK_REQUEST);
 }
 
 int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 number, u64 data) {
@@ -144,8 +138,7 @@ int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 
     if (!v)
         return -BASALT_ENOENT;
     v->io.data = data;
-    v->io.answered = true;
-    request_end(v);
+    vcpu_unblock(v, BLOCK_REQUEST);
     return 0;
 }
 
@@ -154,8 +147,10 @@ static void close_server(struct domain *d, struct request_server *s) {
     struct vcpu *v;
 
     for_each_vcpu (v, d) {
-        if (v->io.waiting && &d->servers[v->io.server] == s)
-            request_end(v);
+        if (!(v->blocked & BLOCK_REQUEST) || &d->servers[v->io.server] != s)
+            continue;
+        v->io.stage = IO_IDLE; // the instruction is tried again
+        vcpu_unblock(v, BLOCK_REQUEST);
     }
     memory_unmap_identity(s->domain, pool_hpa(s->page), PAGE_SIZE);
     domain_page_free(d, s->page);

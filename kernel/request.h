@@ -20,7 +20,6 @@ must_check bool request_send(struct vcpu *v, enum basalt_space space, u64 addres
 /// The vCPU that waits for `caller` to answer this request; NULL: none does.
 struct vcpu *request_find(struct domain *d, const struct domain *caller, u64 vcpu, u64 number);
 /// Lets the vCPU go on.
-void request_end(struct vcpu *v);
 must_check int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 number,
                               u64 data);
 /// `holder` lost its handle on `d`: nothing of `d` may point to it any more. NULL: to nobody, `d` is going.

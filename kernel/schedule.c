@@ -65,19 +65,16 @@ static void cap_expired(struct timer *timer) {
     vcpu_unblock(container_of(timer, struct vcpu, cap_timer), BLOCK_CAP);
 }
 
-// Takes the vCPU, which ran for `ran` ticks, off the CPU, and puts it back into the queue if it can go on.
-static void put_back(struct runqueue *q, struct vcpu *v, u64 ran, u64 now) {
+// The vCPU ran for `ran` ticks: charges it, and blocks it if its cap says so.
+static void charge(struct runqueue *q, struct vcpu *v, u64 ran, u64 now) {
     u64 until = sched_charge(&q->queue, &v->sched, ran, now);
 
     v->stats.run_tsc += ran;
-    q->current = NULL;
-    if (until) {
-        v->blocked |= BLOCK_CAP;
-        v->cap_timer.expire = cap_expired;
-        timer_arm(&q->timers, &v->cap_timer, until);
-    }
-    if (!v->blocked)
-        sched_requeue(&q->queue, &v->sched);
+    if (!until)
+        return;
+    v->blocked |= BLOCK_CAP;
+    v->cap_timer.expire = cap_expired;
+    timer_arm(&q->timers, &v->cap_timer, until);
 }
 
 static void unload(struct runqueue *q) {
@@ -85,8 +82,7 @@ static void unload(struct runqueue *q) {
 
     if (!v)
         return;
-    v->xcr0 = xstate_leave() & xstate_mask;
-    xstate_save(v->xstate);
+    v->xcr0 = xstate_save(v->xstate);
     backend->unload(&v->cpu);
     q->loaded = NULL;
     this_cpu()->vcpu = NULL;
@@ -101,8 +97,7 @@ static void load(struct runqueue *q, struct vcpu *v) {
     }
     unload(q);
     backend->load(&v->cpu);
-    xstate_restore(v->xstate);
-    xstate_enter(v->xcr0);
+    xstate_restore(v->xstate, v->xcr0);
     q->loaded = v;
     this_cpu()->vcpu = v;
     trace_from(v->trace_source, BASALT_TRACE_SWITCH, v->sched.vtime, 0);
@@ -156,11 +151,13 @@ void schedule_catch_up(u64 now) {
     }
 }
 
+// Takes the vCPU that ran off the CPU, and chooses the next.
 static struct vcpu *pick(struct runqueue *q, u64 now) {
-    struct sched_entity *e = sched_pick(&q->queue);
+    struct vcpu *old = q->current;
+    struct sched_entity *e = sched_next(&q->queue, old && !old->blocked ? &old->sched : NULL);
 
     q->current = e ? container_of(e, struct vcpu, sched) : NULL;
-    bool limited = e && (q->queue.count || e->cap); // a cap holds for who runs alone, too
+    bool limited = e && (sched_waiting(&q->queue) || e->cap); // a cap holds for who runs alone, too
     q->slice_end = limited ? now + sched_slice(&q->queue, e) : ~0ull;
     q->resched = false;
     return q->current;
@@ -196,6 +193,6 @@ noreturn void schedule_loop(void) {
         load(q, v);
         vcpu_run(v);
         now = rdtsc();
-        put_back(q, v, now - before, now);
+        charge(q, v, now - before, now);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Finds the device of an address, where the one before was or by binary search, and cuts an access
-// into pieces that the device can take. At most eight pieces: bounded work. The pieces are those that
+// that the device can't take as it is into pieces. At most eight pieces: bounded work. The pieces are those that
 // a bus would make of a misaligned access.
 
 #include "access.h"
@@ -40,8 +40,16 @@ static unsigned piece_bytes(const struct dispatch_range *range, uint64_t address
     return piece;
 }
 
+// Whether the device takes the access as it is.
+static bool whole(const struct dispatch_range *range, uint64_t address, unsigned bytes) {
+    return bytes <= range->width && !(address & (bytes - 1)) && range->last - address >= bytes - 1;
+}
+
 uint64_t dispatch_read(const struct dispatch_range *ranges, unsigned count, void *context,
                        bool memory, uint64_t address, unsigned bytes) {
+    const struct dispatch_range *all = find(ranges, count, memory, address);
+    if (all && all->read && whole(all, address, bytes))
+        return all->read(context, address - all->first, bytes) & access_mask(bytes);
     uint64_t data = 0;
     for (unsigned done = 0, piece; done < bytes; done += piece) {
         uint64_t at = address + done, value = ~0ull;
@@ -56,6 +64,11 @@ uint64_t dispatch_read(const struct dispatch_range *ranges, unsigned count, void
 
 void dispatch_write(const struct dispatch_range *ranges, unsigned count, void *context, bool memory,
                     uint64_t address, unsigned bytes, uint64_t data) {
+    const struct dispatch_range *all = find(ranges, count, memory, address);
+    if (all && all->write && whole(all, address, bytes)) {
+        all->write(context, address - all->first, bytes, data & access_mask(bytes));
+        return;
+    }
     for (unsigned done = 0, piece; done < bytes; done += piece) {
         uint64_t at = address + done;
         const struct dispatch_range *range = find(ranges, count, memory, at);

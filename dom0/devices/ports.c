@@ -180,7 +180,8 @@ void machine_write(struct guest_machine *machine, bool memory, uint64_t address,
 static void serve(struct guest_machine *machine, uint32_t vcpu,
                   const struct basalt_request *request) {
     struct machine_state *s = machine->state;
-    if (request->number != s->answered[vcpu]) {
+    uint64_t number = request->number;
+    if (number != s->answered[vcpu]) {
         uint64_t answer = 0;
         bool memory = request->space == BASALT_SPACE_MEMORY;
         unsigned bytes = request->bytes <= 8 ? request->bytes : 8;
@@ -189,11 +190,11 @@ static void serve(struct guest_machine *machine, uint32_t vcpu,
         else
             answer = machine_read(machine, memory, request->address, bytes);
         s->answers[vcpu] = answer;
-        __atomic_store_n(&s->answered[vcpu], request->number, __ATOMIC_RELEASE);
+        __atomic_store_n(&s->answered[vcpu], number, __ATOMIC_RELEASE);
     }
     // A guest that switches itself off does not go on after the instruction that did it.
     if (s->end == MACHINE_GOES_ON)
-        host_server_answer(&machine->server, vcpu, request->number, s->answers[vcpu]);
+        host_server_answer(&machine->server, vcpu, number, s->answers[vcpu]);
 }
 
 void machine_serve(void *context) {
@@ -204,10 +205,10 @@ void machine_serve(void *context) {
         uint32_t vcpu = (uint32_t)__builtin_ctzll(pending);
         if (vcpu >= BASALT_REQUEST_SLOTS)
             break;
-        struct basalt_request request = page->slots[vcpu];
-        if (request.space == BASALT_SPACE_INSTRUCTION)
-            machine_instruction(machine, vcpu, &request);
+        const struct basalt_request *request = &page->slots[vcpu]; // it stays until it is answered
+        if (request->space == BASALT_SPACE_INSTRUCTION)
+            machine_instruction(machine, vcpu, request);
         else
-            serve(machine, vcpu, &request);
+            serve(machine, vcpu, request);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The registers of a 16550A. Invariant: the interrupt line is high exactly while an enabled cause
-// is pending; it is computed anew after every access. The receiver's timeout comes at once rather
+// is pending; it is computed anew after every access that may change it. The receiver's timeout comes at once rather
 // than four characters later. Follows the data sheet of the PC16550D.
 
 #include <string.h>
@@ -161,8 +161,10 @@ static uint8_t read_register(struct uart *uart, unsigned reg) {
 }
 
 uint8_t uart_read(struct uart *uart, unsigned reg) {
+    static const unsigned with_effects = 1 << RBR_THR | 1 << IIR_FCR | 1 << LSR | 1 << MSR;
     uint8_t value = read_register(uart, reg);
-    update(uart);
+    if (with_effects >> (reg & 7) & 1)
+        update(uart);
     return value;
 }
 

@@ -84,16 +84,12 @@ void *__wrap_frame_kernel_alloc(void) { return fails() ? NULL : __real_frame_ker
 
 void fpu_init(void) {}
 void xstate_init(void *area) { memset(area, 0, xstate_area_size); }
-void xstate_save(void *area) { memset(area, 0x55, xstate_area_size); }
 static u64 xcr0 = 7;
-void xstate_restore(void *area unused) {}
-void xstate_enter(u64 guest_xcr0) { xcr0 = guest_xcr0; }
-u64 xstate_leave(void) {
-    u64 guest_xcr0 = xcr0;
-
-    xcr0 = xstate_mask;
-    return guest_xcr0;
+u64 xstate_save(void *area) {
+    memset(area, 0x55, xstate_area_size);
+    return xcr0;
 }
+void xstate_restore(void *area unused, u64 guest_xcr0) { xcr0 = guest_xcr0; }
 void irq_record(unsigned vector unused) {}
 static bool timer_rings(void) { return host_tsc && host_timer <= host_tsc; }
 int cpu_take_vector(void) {

@@ -364,7 +364,6 @@ static void test_init_and_startup(void **state unused) {
         if (reasons[i])
             vcpu_block(v, reasons[i]);
         v->halted = reasons[i] == BLOCK_HALT;
-        v->io.waiting = reasons[i] == BLOCK_REQUEST;
     }
     assert_int_equal(guest_msi(d, 0xfee00000 | 1 << 12, 0x500), 0);
     vcpu_startup_ipi(v, 0x9a);

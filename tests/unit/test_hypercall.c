@@ -266,7 +266,7 @@ static void guest_access(struct vcpu *v) {
     enum basalt_space space = host_random() % 2 ? BASALT_SPACE_MEMORY : BASALT_SPACE_IO;
     u64 address = host_random() % 44, data = host_random();
 
-    if (v->io.waiting)
+    if (v->blocked & BLOCK_REQUEST)
         return;
     if (!doorbell_ring(v, space, address, 2u << host_random() % 2, host_random() % 3) &&
         request_send(v, space, address, 4, host_random() % 2, &data))

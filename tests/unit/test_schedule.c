@@ -63,7 +63,7 @@ static int end(void **state unused) {
         if (guests[i].d)
             host_destroy(guests[i].d);
     assert_null(this_queue()->loaded);
-    assert_int_equal(this_queue()->queue.count, 0);
+    assert_false(sched_waiting(&this_queue()->queue));
     assert_null(this_queue()->timers.first);
     host_tsc = 0;
     host_assert_same(empty);
@@ -151,7 +151,7 @@ static void run_for(u64 ticks) {
     struct vcpu *v = this_queue()->current; // whose turn the test broke off
     this_queue()->current = NULL;
     if (v && !v->blocked)
-        sched_requeue(&this_queue()->queue, &v->sched);
+        sched_wake(&this_queue()->queue, &v->sched);
     host_run = NULL;
 }
 

@@ -25,7 +25,6 @@ struct vcpu;
 struct basalt_trace;
 struct cpu {
     u32 id, apic_id;
-    u64 pending[4];
     struct vcpu *vcpu;
     struct basalt_trace *trace;
     void *scheduler;
@@ -41,13 +40,12 @@ extern u64 xstate_mask;
 extern u32 xstate_area_size;
 void fpu_init(void);
 void xstate_init(void *area);
-void xstate_enter(u64 xcr0);
-u64 xstate_leave(void);
-void xstate_save(void *area);
-void xstate_restore(void *area);
+u64 xstate_save(void *area);
+void xstate_restore(void *area, u64 xcr0);
 noreturn void machine_reset(bool warm);
 
 void irq_record(unsigned vector);
+static inline void irq_pend(unsigned vector) { irq_record(vector); }
 int cpu_take_vector(void);
 extern void (*irq_quench)(unsigned vector);
 extern u64 irq_level_vectors[4];
