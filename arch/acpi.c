@@ -81,11 +81,11 @@ static const char *take_madt(const u8 *t, u64 length, struct acpi_info *info) {
 static const char *take_mcfg(const u8 *t, u64 length, struct acpi_info *info) {
     for (u32 at = 44; at + 16 <= length; at += 16) {
         u64 base = get(t, at, 8);
-        if (!base || base % MIB || get(t, at + 8, 2) || t[at + 10] > t[at + 11] || info->ecam)
+        bool usable = base && base % MIB == 0 && !get(t, at + 8, 2) && !t[at + 10];
+        if (!usable || info->ecam)
             continue;
         info->ecam = base;
-        info->ecam_first = t[at + 10];
-        info->ecam_last = t[at + 11];
+        info->ecam_buses = t[at + 11] + 1;
     }
     return NULL;
 }

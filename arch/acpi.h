@@ -22,9 +22,9 @@ struct acpi_info {
     u32 cpu_count, ioapic_count, override_count;
     u16 pm_timer_port, pm1a_control, pm1b_control, reset_port, spcr_port; // 0: none
     u8 reset_value;
-    u8 ecam_first, ecam_last; // buses of segment 0
-    u64 ecam;      // configuration space of bus 0, whether that is in the range or not; 0: none
-    u32 spcr_baud; // 0: as is
+    u64 ecam;       // configuration space of segment 0, from bus 0 on; 0: none
+    u32 ecam_buses; // how many
+    u32 spcr_baud;  // 0: as is
     struct {
         u32 gsi_base, address;
     } ioapics[ACPI_IOAPICS_MAX];

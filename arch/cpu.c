@@ -13,21 +13,14 @@
 #define GDT_DATA    0x00cf93000000ffffull
 #define GDT_TSS     0x0000890000000000ull // available 64-bit TSS
 
-#define IDT_GATE    0x8e00u // present, ring 0, interrupt gate: IF is cleared
-#define TRAP_STACKS 3u      // of NMI, #DF and #MC
+#define IDT_GATE    0x00008e0000000000ull // present, ring 0, interrupt gate: IF is cleared
 
 #define CPUID_INTEL 0x756e6547u // EBX of leaf 0
 #define CPUID_AMD   0x68747541u
 
-struct idt_gate {
-    u16 offset_low, selector, flags, offset_middle;
-    u32 offset_high, reserved;
-};
-SIZE_ASSERT(struct idt_gate, 16);
-
 struct cpu_features cpu_features;
 struct cpu boot_cpu = {.self = &boot_cpu};
-static struct idt_gate idt[256];
+u64 cpu_idt[256][2];
 static u8 boot_trap_stack[4096] __attribute__((aligned(16))); // until there are guarded ones
 
 extern const u8 trap_entries[];
@@ -89,15 +82,11 @@ static void init_controls(void) {
 
 static void init_idt(void) {
     static const u8 stacks[] = {[EXC_NMI] = 1, [EXC_DF] = 2, [EXC_MC] = TRAP_STACKS};
-    for (unsigned v = 0; v < ARRAY_SIZE(idt); v++) {
-        u64 offset = (u64)trap_entries + 16 * v;
-        idt[v] = (struct idt_gate){
-            .offset_low = (u16)offset,
-            .selector = KERNEL_CS,
-            .flags = IDT_GATE | (v < ARRAY_SIZE(stacks) ? stacks[v] : 0),
-            .offset_middle = (u16)(offset >> 16),
-            .offset_high = (u32)(offset >> 32),
-        };
+    for (unsigned v = 0; v < ARRAY_SIZE(cpu_idt); v++) {
+        u64 offset = (u64)trap_entries + 16 * v, stack = v < ARRAY_SIZE(stacks) ? stacks[v] : 0;
+        cpu_idt[v][0] = IDT_GATE | KERNEL_CS << 16 | stack << 32 | (offset & 0xffff) |
+                        (offset & 0xffff0000) << 32;
+        cpu_idt[v][1] = offset >> 32;
     }
 }
 
@@ -110,7 +99,7 @@ static void load_tables(struct cpu *cpu) {
                                (tss >> 24 & 0xff) << 56;
     cpu->gdt[KERNEL_TSS / 8 + 1] = tss >> 32;
     struct table_register gdtr = {sizeof(cpu->gdt) - 1, (u64)cpu->gdt};
-    struct table_register idtr = {sizeof(idt) - 1, (u64)idt};
+    struct table_register idtr = {sizeof(cpu_idt) - 1, (u64)cpu_idt};
     lgdt(&gdtr);
     asm volatile("pushq %0; leaq 1f(%%rip), %%rax; pushq %%rax; lretq; 1:"
                  :
@@ -125,12 +114,6 @@ static void load_tables(struct cpu *cpu) {
     wrmsr(MSR_GS_BASE, (u64)cpu);
     wrmsr(MSR_KERNEL_GS_BASE, 0);
     wrmsr(MSR_FS_BASE, 0);
-}
-
-void cpu_alloc_stacks(struct cpu *cpu) {
-    cpu->stack_top = stack_alloc(KERNEL_STACK_PAGES);
-    for (unsigned i = 0; i < TRAP_STACKS; i++)
-        cpu->tss.ist[i] = stack_alloc(TRAP_STACK_PAGES);
 }
 
 static void report_features(const char *what, bool found) {

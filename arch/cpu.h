@@ -48,7 +48,8 @@ struct tss { // 64-bit task-state segment: only its stacks matter
 SIZE_ASSERT(struct tss, 104);
 
 #define KERNEL_STACK_PAGES 4u
-#define TRAP_STACK_PAGES   2u // of NMI, #DF and #MC each
+#define TRAP_STACKS        3u // of NMI, #DF and #MC
+#define TRAP_STACK_PAGES   2u
 
 #define SLOTS_MAX          17u
 
@@ -84,9 +85,8 @@ static inline struct cpu *this_cpu(void) {
 /// Fills cpu_features and gives the boot CPU its descriptor tables, control registers and trap
 /// handlers.
 void cpu_init(void);
-/// Gives `cpu` a kernel stack and trap stacks with guard pages. Before frames_init().
-void cpu_alloc_stacks(struct cpu *cpu);
 extern struct cpu boot_cpu;
+extern u64 cpu_idt[256][2]; // all CPUs'
 
 /// Lets pending interrupts in, for one instant.
 static inline void irq_window(void) { asm volatile("sti; nop; cli" : : : "memory"); }

@@ -107,7 +107,8 @@ void map_at_boot(u64 va, hpa_t pa, u64 bytes, unsigned flags) {
     assert(!error, "early_frame() never fails");
 }
 
-u64 stack_alloc(unsigned pages) {
+// A stack with an unmapped page below. Returns its top.
+static u64 stack_alloc(unsigned pages) {
     u64 base = stack_next + PAGE_SIZE; // the guard page
     stack_next = base + pages * PAGE_SIZE;
     for (u64 va = base; va < stack_next; va += PAGE_SIZE)
@@ -132,7 +133,9 @@ void paging_init(void) {
     boot_cpu.slot_table = walk(SLOT_BASE, &level, true);
     memset(boot_cpu.slot_page, 0xff, sizeof(boot_cpu.slot_page));
     write_cr3(kernel_root.v);
-    cpu_alloc_stacks(&boot_cpu);
+    boot_cpu.stack_top = stack_alloc(KERNEL_STACK_PAGES);
+    for (unsigned i = 0; i < TRAP_STACKS; i++)
+        boot_cpu.tss.ist[i] = stack_alloc(TRAP_STACK_PAGES);
 }
 
 void *slot_map(unsigned slot, hpa_t pa) {

@@ -42,7 +42,8 @@
 // PAT entries 0..5: WB, WT, UC-, UC, WC, WP (6, 7: UC-, UC).
 #define PAT_VALUE 0x0007050100070406ull
 
-/// Builds the kernel's tables and moves to them; the identity map is gone afterwards.
+/// Builds the kernel's tables and moves to them; the identity map is gone afterwards. Gives the boot CPU a kernel stack and
+/// trap stacks with guard pages.
 void paging_init(void);
 /// From now on frames for tables come from `alloc` (zeroed or not; HPA_NONE when there is none; in
 /// the pool window).
@@ -59,8 +60,6 @@ void unmap_kernel(u64 va, u64 bytes);
 /// Maps device registers or firmware memory at a fresh address in the device window, never
 /// unmapped. `pa` need not be aligned. NULL when out of frames.
 void *device_map(hpa_t pa, u64 bytes, unsigned flags);
-/// A stack of `pages` with an unmapped page below. Returns its top. Before frames_init().
-u64 stack_alloc(unsigned pages);
 /// Where a kernel address (any window) is in physical memory; HPA_NONE if it is not mapped.
 hpa_t kernel_virt_to_hpa(const void *va);
 

@@ -58,10 +58,3 @@ char *strchr(const char *s, int c) {
         s++;
     return *s == (char)c ? (char *)s : NULL;
 }
-
-size_t strlcpy(char *to, const char *from, size_t size) {
-    size_t length = strlen(from), copied = MIN(length, size - 1);
-    memcpy(to, from, copied);
-    to[copied] = 0;
-    return length;
-}

@@ -72,6 +72,3 @@ int memcmp(const void *a, const void *b, size_t bytes);
 size_t strlen(const char *s);
 int strcmp(const char *a, const char *b);
 char *strchr(const char *s, int c);
-/// Copies at most size - 1 characters (size > 0) and always terminates. Returns strlen(from): >= size means
-/// cut short.
-size_t strlcpy(char *to, const char *from, size_t size);

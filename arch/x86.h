@@ -272,17 +272,9 @@ struct table_register { // operand of LGDT and LIDT
     u64 base;
 } packed;
 
-#define X86_TABLE(name)                                          \
-    static inline void l##name(const struct table_register *r) { \
-        asm volatile("l" #name " %0" : : "m"(*r));               \
-    }                                                            \
-    static inline struct table_register s##name(void) {          \
-        struct table_register r;                                 \
-        asm volatile("s" #name " %0" : "=m"(r));                 \
-        return r;                                                \
-    }
-X86_TABLE(gdt)
-X86_TABLE(idt)
+static inline void lgdt(const struct table_register *r) { asm volatile("lgdt %0" : : "m"(*r)); }
+
+static inline void lidt(const struct table_register *r) { asm volatile("lidt %0" : : "m"(*r)); }
 
 static inline u64 xgetbv(u32 index) {
     u32 low, high;

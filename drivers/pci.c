@@ -15,7 +15,6 @@
 #define PORT_ADDRESS      0xcf8
 #define PORT_DATA         0xcfc
 #define ADDRESS_ENABLE    0x80000000u
-#define ECAM_BUS_SIZE     MIB
 
 #define VENDOR            0x00u
 #define CLASS             0x08u // in the upper half: subclass, class
@@ -32,7 +31,7 @@
 
 struct pci_function pci_functions[PCI_FUNCTIONS_MAX];
 unsigned pci_function_count;
-static volatile u8 *ecam; // the place of bus 0, whether that is in the range or not; NULL: none
+static volatile u8 *ecam; // bus 0; NULL: none
 
 struct pci_function *pci_find(u16 bdf) {
     for (unsigned i = 0; i < pci_function_count; i++)
@@ -43,8 +42,7 @@ struct pci_function *pci_find(u16 bdf) {
 
 // A function's registers in memory; NULL: they are reached through the ports.
 static volatile u8 *registers_of(u16 bdf) {
-    unsigned bus = bdf >> 8;
-    return ecam && bus >= acpi.ecam_first && bus <= acpi.ecam_last ? ecam + ((u64)bdf << 12) : NULL;
+    return ecam && bdf >> 8 < acpi.ecam_buses ? ecam + ((u64)bdf << 12) : NULL;
 }
 
 unsigned pci_config_size(u16 bdf) { return registers_of(bdf) ? 4096 : 256; }
@@ -118,10 +116,7 @@ static void add(u16 bdf) {
 }
 
 void pci_init(void) {
-    u64 first = acpi.ecam_first * ECAM_BUS_SIZE, end = (acpi.ecam_last + 1u) * ECAM_BUS_SIZE;
-    u8 *mapped = acpi.ecam ? device_map(HPA(acpi.ecam + first), end - first, MAP_WRITE | MAP_UC)
-                           : NULL;
-    ecam = mapped ? mapped - first : NULL;
+    ecam = device_map(HPA(acpi.ecam), acpi.ecam_buses * MIB, MAP_WRITE | MAP_UC);
     for (u32 bdf = 0; bdf <= 0xffff; bdf++) {
         bool there = (u16)pci_read((u16)bdf, VENDOR) != 0xffff;
         u32 header_type = there ? pci_read((u16)bdf, HEADER_TYPE) : 0;

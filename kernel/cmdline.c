@@ -34,7 +34,7 @@ static bool parse_console(const char *value) {
     char name[WORD_MAX] = "";
     u64 port, baud = UART_BAUD_MAX;
     const char *comma = strchr(value, ',');
-    strlcpy(name, value, comma ? (size_t)(comma - value) + 1 : sizeof(name));
+    format(name, comma ? (size_t)(comma - value) + 1 : sizeof(name), "%s", value);
     if (strcmp(value, "none") == 0)
         return options.no_console = true;
     if (comma && (!parse_size(comma + 1, &baud) || !baud || UART_BAUD_MAX % baud))

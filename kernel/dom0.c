@@ -66,7 +66,7 @@ static int give_modules(struct domain *d, const struct boot_params *boot,
         frames_adopt(d->owner, HPA(m->base), bytes);
         error = memory_give(d, HPA(m->base), bytes);
         *out = (struct basalt_boot_module){.base = m->base, .size = m->size};
-        strlcpy(out->name, m->cmdline, sizeof(out->name));
+        format(out->name, sizeof(out->name), "%s", m->cmdline);
         info->module_count++;
     }
     return error;
@@ -166,7 +166,7 @@ static int furnish(struct domain *d, const struct boot_params *boot, const struc
         !handle_create(d, NULL, BASALT_RIGHTS_MACHINE))
         return -1;
     fill_info(&info, d, plan, base.v, size);
-    strlcpy(info.cmdline, boot->modules[0].cmdline, sizeof(info.cmdline));
+    format(info.cmdline, sizeof(info.cmdline), "%s", boot->modules[0].cmdline);
     give_devices(d);
     if (give_modules(d, boot, &info) || vcpu_create(d, 0))
         return -1;

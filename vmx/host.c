@@ -88,8 +88,8 @@ void vmx_init_host(const struct cpu *host) {
     vmcs_writenat(HOST_CR4, read_cr4());
     vmcs_writenat(HOST_GS_BASE, (u64)host);
     vmcs_writenat(HOST_TR_BASE, (u64)&host->tss);
-    vmcs_writenat(HOST_GDTR_BASE, sgdt().base);
-    vmcs_writenat(HOST_IDTR_BASE, sidt().base);
+    vmcs_writenat(HOST_GDTR_BASE, (u64)host->gdt);
+    vmcs_writenat(HOST_IDTR_BASE, (u64)cpu_idt);
     vmcs_writenat(HOST_RIP,
                   (u64)(spec.flags & SPEC_AROUND ? vmx_exit_entry_guarded : vmx_exit_entry));
 }

@@ -2,7 +2,7 @@
 //
 // The kernel's command line, and dom0's words: its own options, and a line of the shell.
 //
-// sources: kernel/cmdline.c dom0/toolstack/text.c
+// sources: kernel/cmdline.c kernel/format.c dom0/toolstack/text.c
 
 #include "tests/fuzz/fuzz.h"
 
@@ -23,11 +23,6 @@ void log_line(enum log_level level, const char *text, ...) {
     va_start(args, text);
     vsnprintf(line, sizeof(line), text, args);
     va_end(args);
-}
-
-// The kernel's own; this C library has none.
-size_t strlcpy(char *to, const char *from, size_t size) {
-    return (size_t)snprintf(to, size, "%s", from);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -160,7 +160,7 @@ static void test_facts(void **state) {
     assert_int_equal(info.pm_timer_port, 0x608);
     assert_true(info.reset_port == 0xcf9 && info.reset_value == 0xf);
     assert_int_equal(info.ecam, 0xb0000000);
-    assert_int_equal(info.ecam_last, 255);
+    assert_int_equal(info.ecam_buses, 256);
     assert_int_equal(info.spcr_port, 0x2f8);
     assert_int_equal(info.spcr_baud, 115200);
 }

@@ -28,11 +28,6 @@ void log_line(enum log_level level, const char *text, ...) {
     log_lines++;
 }
 
-// The kernel's own; this C library has none.
-size_t strlcpy(char *to, const char *from, size_t size) {
-    return (size_t)snprintf(to, size, "%s", from);
-}
-
 static void given(const char *line) {
     char exact[256];
     options = (struct options){.loglvl = LOG_INFO};
