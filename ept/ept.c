@@ -216,46 +216,36 @@ struct ept_leaf ept_walk(const struct ept *ept, gpa_t gpa) {
     }
 }
 
-enum scan { SCAN_FOUND, SCAN_EMPTY, SCAN_BUDGET };
-
-// Looks from the cursor on in one table for a present entry. The cursor moves past what is empty but never leaves
-// the table's range, so that a table is always found again and freed.
-static enum scan scan(struct ept *ept, const u64 *table, unsigned level, unsigned *budget) {
-    u64 step = BIT(level_shift(level));
-
-    for (unsigned i = index_of(ept->cursor, level);; i++) {
-        if (!*budget)
-            return SCAN_BUDGET;
-        --*budget;
-        if (is_present(ept, table[i]))
-            return SCAN_FOUND;
-        if (i == ENTRIES - 1)
-            return SCAN_EMPTY;
-        ept->cursor = (ept->cursor & ~(step - 1)) + step;
-    }
-}
-
+// The cursor moves past what is empty but never leaves a table's range, so that a table is always found again and freed.
 int ept_pop(struct ept *ept, struct ept_leaf *out, unsigned *budget) {
     while (ept->root) {
-        u64 *slot = NULL, *table = ept->root;
         unsigned level = LEVELS;
-        enum scan result;
+        u64 *parent = NULL, *table = ept->root, *slot = &table[index_of(ept->cursor, level)];
 
-        while ((result = scan(ept, table, level, budget)) == SCAN_FOUND) {
-            slot = &table[index_of(ept->cursor, level)];
-            if (is_leaf(ept, *slot, level)) {
+        for (; *budget; --*budget) {
+            bool present = is_present(ept, *slot);
+            if (present && is_leaf(ept, *slot, level)) {
                 *out = describe(ept, ept->cursor, *slot, level);
                 write_entry(slot, 0);
                 ept->generation++;
                 return 1;
             }
-            table = table_of(*slot);
-            level--;
+            if (present) {
+                parent = slot;
+                table = table_of(*slot);
+                level--;
+                slot = &table[index_of(ept->cursor, level)];
+            } else if (slot == &table[ENTRIES - 1]) {
+                break; // nothing is left in this table
+            } else {
+                slot++;
+                ept->cursor = (ept->cursor | (BIT(level_shift(level)) - 1)) + 1;
+            }
         }
-        if (result == SCAN_BUDGET)
+        if (!*budget)
             return -1;
-        if (slot)
-            write_entry(slot, 0);
+        if (parent)
+            write_entry(parent, 0);
         else
             ept->root = NULL;
         ept->allocator->free(ept->context, table);

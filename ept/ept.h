@@ -21,7 +21,6 @@
 enum ept_policy { EPT_POLICY_TRAP, EPT_POLICY_POPULATE, EPT_POLICY_COPY, EPT_POLICY_LOG };
 
 struct ept_format {
-    const char *name;
     u64 read, write, exec, no_exec; // permission bits; no_exec is set where EXEC is absent
     u64 present;                    // set in every present entry besides permissions
     u64 table;                      // bits of an entry that points to a table

@@ -7,7 +7,6 @@
 #include "ept/ept.h"
 
 const struct ept_format ept_format_ept = {
-    .name = "EPT",
     .read = BIT(0),
     .write = BIT(1),
     .exec = BIT(2),
@@ -18,7 +17,6 @@ const struct ept_format ept_format_ept = {
 };
 
 const struct ept_format ept_format_npt = {
-    .name = "NPT",
     .write = BIT(1),
     .no_exec = BIT(63),
     .present = BIT(0),
@@ -29,7 +27,6 @@ const struct ept_format ept_format_npt = {
 };
 
 const struct ept_format ept_format_vtd = {
-    .name = "VT-d",
     .read = BIT(0),
     .write = BIT(1),
     .table = BIT(0) | BIT(1),

@@ -43,39 +43,46 @@
 #define XSAVE_LEGACY      576u // x87 and SSE state and the header; AVX state follows, compacted or not
 #define XSAVE_AVX         256u
 
+enum kind {
+    FIXED,     // the same for all vCPUs at all times
+    LIVE,      // live() has a word to say
+    SUBLEAVES, // the same, of each subleaf
+};
+
 // Consecutive rows of one leaf are its subleaves. Leaves that no row names are all zeros: MONITOR (5), DCA (9), PMU
 // (0xA), RDT (0xF, 0x10), SGX (0x12), PT (0x14), SVM, IBS, topology extensions, SEV.
 static const struct row {
     u32 leaf;
+    enum kind kind;
     struct cpuid mask;
 } rows[] = {
-    {0x0, {0, ALL, ALL, ALL}}, // vendor
-    {0x1, {ALL, 0xffff, ECX_1, EDX_1}},
-    {0x2, {ALL, ALL, ALL, ALL}}, // cache descriptors
-    {0x4, {0x3ff, ALL, ALL, 7}}, // caches, without who shares them
-    {0x4, {0x3ff, ALL, ALL, 7}},
-    {0x4, {0x3ff, ALL, ALL, 7}},
-    {0x4, {0x3ff, ALL, ALL, 7}},
-    {0x6, {0, 0, 0, 0}}, // thermal, power
-    {0x7, {0, EBX_7, ECX_7, EDX_7}},
-    {0xb, {0, 0, 0, 0}}, // topology
-    {0xd, {0, 0, 0, 0}}, // extended state
-    {0xd, {7, 0, 0, 0}}, // XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES, no XFD
-    {0xd, {0, 0, 0, 0}},
-    {0x15, {0, 0, 0, 0}}, // frequencies
-    {0x16, {0, 0, 0, 0}},
-    {EXTENDED | 0x0, {0, ALL, ALL, ALL}},
-    {EXTENDED | 0x1, {ALL, ALL, ECX_81, EDX_81}},
-    {EXTENDED | 0x2, {ALL, ALL, ALL, ALL}}, // brand string, in three
-    {EXTENDED | 0x3, {ALL, ALL, ALL, ALL}},
-    {EXTENDED | 0x4, {ALL, ALL, ALL, ALL}},
-    {EXTENDED | 0x5, {ALL, ALL, ALL, ALL}}, // AMD: first-level caches and TLBs
-    {EXTENDED | 0x6, {ALL, ALL, ALL, ALL}}, // second- and third-level caches
-    {EXTENDED | 0x7, {0, 0, 0, CPUID_87_EDX_INVARIANT_TSC}},
-    {EXTENDED | 0x8, {0xffff, EBX_88, 0, 0}},
-    {EXTENDED | 0x19, {ALL, ALL, 0, 0}},           // TLBs of 1 GiB pages
-    {EXTENDED | 0x1a, {ALL, 0, 0, 0}},             // how fast SSE is
-    {EXTENDED | 0x21, {BIT(2) | BIT(6), 0, 0, 0}}, // LFENCE serializes; null selectors clear bases
+    {0x0, FIXED, {0, ALL, ALL, ALL}}, // vendor
+    {0x1, LIVE, {ALL, 0xffff, ECX_1, EDX_1}},
+    {0x2, FIXED, {ALL, ALL, ALL, ALL}},     // cache descriptors
+    {0x4, SUBLEAVES, {0x3ff, ALL, ALL, 7}}, // caches, without who shares them
+    {0x4, SUBLEAVES, {0x3ff, ALL, ALL, 7}},
+    {0x4, SUBLEAVES, {0x3ff, ALL, ALL, 7}},
+    {0x4, SUBLEAVES, {0x3ff, ALL, ALL, 7}},
+    {0x6, FIXED, {0, 0, 0, 0}}, // thermal, power
+    {0x7, SUBLEAVES, {0, EBX_7, ECX_7, EDX_7}},
+    {0xb, SUBLEAVES, {0, 0, 0, 0}}, // topology
+    {0xd, SUBLEAVES, {0, 0, 0, 0}}, // extended state
+    {0xd, SUBLEAVES, {7, 0, 0, 0}}, // XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES, no XFD
+    {0xd, SUBLEAVES, {0, 0, 0, 0}},
+    {0x15, FIXED, {0, 0, 0, 0}}, // frequencies
+    {EXTENDED | 0x0, FIXED, {0, ALL, ALL, ALL}},
+    {EXTENDED | 0x1, LIVE, {ALL, ALL, ECX_81, EDX_81}},
+    {EXTENDED | 0x2, FIXED, {ALL, ALL, ALL, ALL}}, // brand string, in three
+    {EXTENDED | 0x3, FIXED, {ALL, ALL, ALL, ALL}},
+    {EXTENDED | 0x4, FIXED, {ALL, ALL, ALL, ALL}},
+    {EXTENDED | 0x5, FIXED, {ALL, ALL, ALL, ALL}}, // AMD: first-level caches and TLBs
+    {EXTENDED | 0x6, FIXED, {ALL, ALL, ALL, ALL}}, // second- and third-level caches
+    {EXTENDED | 0x7, FIXED, {0, 0, 0, CPUID_87_EDX_INVARIANT_TSC}},
+    {EXTENDED | 0x8, LIVE, {0xffff, EBX_88, 0, 0}},
+    {EXTENDED | 0x19, FIXED, {ALL, ALL, 0, 0}}, // TLBs of 1 GiB pages
+    {EXTENDED | 0x1a, FIXED, {ALL, 0, 0, 0}},   // how fast SSE is
+    // LFENCE serializes; null selectors clear bases
+    {EXTENDED | 0x21, FIXED, {BIT(2) | BIT(6), 0, 0, 0}},
 };
 _Static_assert(ARRAY_SIZE(rows) <= CPUID_ROWS, "policy->store has room");
 
@@ -89,7 +96,6 @@ static struct cpuid *stored(u32 leaf) { return &guest_cpuid.store[*row_of(leaf) 
 
 // What is there on any host, and what is made of the machine's own facts.
 static void make_leaves(void) {
-    u32 mhz = (u32)(tsc_khz + 500) / 1000;
     struct cpuid *one = stored(0x1);
 
     stored(0x0)->eax = guest_cpuid.max_basic;
@@ -99,7 +105,6 @@ static void make_leaves(void) {
     stored(0x7)->ebx |= CPUID_7_EBX_TSC_ADJUST;
     // TSC / core crystal ratio. The APIC timer counts the crystal, so guests need calibrate neither.
     *stored(0x15) = (struct cpuid){1000000, (u32)tsc_khz, 1000000000, 0};
-    *stored(0x16) = (struct cpuid){mhz, mhz, 100, 0};
     stored(EXTENDED | 0x0)->eax = guest_cpuid.max_extended;
     stored(EXTENDED | 0x8)->eax = guest_cpuid.phys_bits | 48 << 8;
 }
@@ -146,8 +151,8 @@ static void look_at_machine(u64 xcr0, u64 arch_capabilities, cpuid_host_fn host)
 
     guest_cpuid = (struct cpuid_policy){
         .amd = amd,
-        // Leaf 0xB is made here, and for Intel's guests 0x15 and 0x16.
-        .max_basic = amd ? MAX(MIN(zero.eax, 0xdu), 0xbu) : 0x16,
+        // Leaf 0xB is made here, and for Intel's guests 0x15.
+        .max_basic = amd ? MAX(MIN(zero.eax, 0xdu), 0xbu) : 0x15,
         .max_extended = MIN(MAX(extended, EXTENDED | 8), EXTENDED | (CPUID_EXTENDED - 1)),
         .phys_bits = (u8)MIN(phys_bits, PHYS_BITS_MAX),
         .xcr0 = xsave ? xcr0 & host(0xd, 0).eax & (XCR0_X87 | XCR0_SSE | XCR0_AVX) : 0,
@@ -245,16 +250,6 @@ static void live(const struct vcpu *v, u32 leaf, u32 sub, struct cpuid *r) {
     }
 }
 
-static bool has_subleaves(u32 leaf) {
-    return leaf == 0x4 || leaf == 0x7 || leaf == 0xb || leaf == 0xd;
-}
-
-// Whether a leaf is not the same for all vCPUs at all times.
-static bool is_live(u32 leaf) {
-    return leaf == 0x1 || leaf == (EXTENDED | 0x1) || leaf == (EXTENDED | 0x8) ||
-           has_subleaves(leaf);
-}
-
 struct cpuid cpuid_guest(const struct vcpu *v, u32 leaf, u32 subleaf) {
     struct cpuid r = {0};
     u32 row = 0;
@@ -265,9 +260,9 @@ struct cpuid cpuid_guest(const struct vcpu *v, u32 leaf, u32 subleaf) {
         row = guest_cpuid.extended[leaf & ~EXTENDED];
     if (!row--)
         return hypervisor_leaf(leaf);
-    if (!is_live(leaf))
+    if (rows[row].kind == FIXED)
         return guest_cpuid.store[row];
-    u32 sub = has_subleaves(leaf) ? subleaf : 0;
+    u32 sub = rows[row].kind == SUBLEAVES ? subleaf : 0;
     if (sub < ARRAY_SIZE(rows) - row && rows[row + sub].leaf == leaf)
         r = guest_cpuid.store[row + sub];
     live(v, leaf, sub, &r);

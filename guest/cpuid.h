@@ -9,7 +9,7 @@
 #include "arch/x86.h"
 
 enum {
-    CPUID_BASIC = 0x17,    ///< basic leaves 0 .. 0x16
+    CPUID_BASIC = 0x16,    ///< basic leaves 0 .. 0x15
     CPUID_EXTENDED = 0x22, ///< extended leaves 0x80000000 .. 0x80000021
     CPUID_ROWS = 32,       ///< subleaves that are kept
 };

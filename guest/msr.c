@@ -53,10 +53,12 @@ static const struct row {
     {MSR_SYSENTER_CS, MSR_SYSENTER_CS, ANY, HELD, LOW},
     {MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, ANY, HELD_BASE, 0},
     {MSR_DEBUGCTL, MSR_DEBUGCTL, ANY, HELD, DEBUGCTL_LBR_BTF},
-    {MSR_TSC_AUX, MSR_TSC_AUX, ANY, FAULT, 0},              // no RDTSCP
-    {0x17, 0x17, INTEL, READ_ONLY, 0},                      // PLATFORM_ID
-    {0x33, 0x33, INTEL, FAULT, 0},                          // TEST_CTRL: no split-lock detection
-    {0x34, 0x34, INTEL, READ_ONLY, 0},                      // SMI_COUNT
+    {MSR_TSC_AUX, MSR_TSC_AUX, ANY, FAULT, 0}, // no RDTSCP
+    {0x17, 0x17, INTEL, READ_ONLY, 0},         // PLATFORM_ID
+    {0x33, 0x33, INTEL, FAULT, 0},             // TEST_CTRL: no split-lock detection
+    {0x34, 0x34, INTEL, READ_ONLY, 0},         // SMI_COUNT
+    {MSR_TSC_ADJUST, MSR_TSC_ADJUST, ANY, CONSTANT,
+     0}, // a domain's vCPUs have one TSC, never moved
     {0x3a, 0x3a, INTEL, READ_ONLY, FEATURE_CONTROL_LOCKED}, // no VMX, no SGX
     {0x79, 0x79, INTEL, CONSTANT, 0},                       // microcode updates are the kernel's
     {0x8b, 0x8b, ANY, CONSTANT, 0},    // BIOS_SIGN_ID, written before it is read
@@ -124,7 +126,6 @@ bool msr_read(struct vcpu *v, u32 index, u64 *value) {
     *value = 0;
     switch (index) {
     case MSR_TSC: *value = guest_tsc(v); break;
-    case MSR_TSC_ADJUST: *value = v->tsc_adjust; break;
     case MSR_TSC_DEADLINE: *value = vlapic_get_tsc_deadline(&v->lapic, guest_tsc(v)); break;
     case MSR_APIC_BASE: *value = v->lapic.apic_base; break;
     case MSR_X2APIC_BASE ... MSR_X2APIC_LAST:
@@ -157,14 +158,6 @@ static void write_wall_clock(struct vcpu *v) {
     (void)!memory_write(v->domain, GPA(v->wall_clock), &w, sizeof(w));
 }
 
-static void move_tsc(struct vcpu *v, u64 delta, struct vlapic_effect *effect) {
-    v->tsc_adjust += delta;
-    v->cpu.tsc_offset += delta;
-    backend->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);
-    vlapic_tsc_moved(&v->lapic, delta);
-    effect->timer = true;
-}
-
 static bool write_mtrr_def_type(struct vcpu *v, u64 value) {
     if (value & ~(0xffull | MTRR_DEF_ENABLE) || !types_legal(value, 1, MTRR_TYPES))
         return false;
@@ -184,8 +177,7 @@ static bool command(bool exists, u32 index, u64 value) {
 bool msr_write(struct vcpu *v, u32 index, u64 value, struct vlapic_effect *effect) {
     *effect = (struct vlapic_effect){0};
     switch (index) {
-    case MSR_TSC: move_tsc(v, value - guest_tsc(v), effect); break;
-    case MSR_TSC_ADJUST: move_tsc(v, value - v->tsc_adjust, effect); break;
+    case MSR_TSC: break; // as TSC_ADJUST
     case MSR_TSC_DEADLINE: *effect = vlapic_set_tsc_deadline(&v->lapic, value); break;
     case MSR_APIC_BASE:
         *effect = vlapic_base_write(&v->lapic, value, guest_cpuid.phys_bits);

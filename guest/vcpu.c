@@ -13,15 +13,13 @@
 
 #include <basalt/error.h>
 
-#define VPIDS               65536u
-#define TIMER_PERIOD_MIN_US 100u // between two expiries of a periodic local APIC timer
+#define VPIDS 65536u
 
 void vcpu_setup(void) {
     u64 capabilities = 0;
 
-    if (cpuid_count(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES &&
-        !rdmsr_safe(MSR_ARCH_CAPABILITIES, &capabilities))
-        capabilities = 0;
+    if (cpuid_count(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES)
+        (void)!rdmsr_safe(MSR_ARCH_CAPABILITIES, &capabilities); // 0 where it fails
     cpuid_setup(xstate_mask, capabilities, cpuid_count);
 }
 
@@ -50,11 +48,9 @@ static void lapic_timer_expired(struct timer *timer) {
 
     if (vlapic_timer_fire(&v->lapic, guest_tsc(v)))
         vcpu_unblock(v, BLOCK_HALT);
-    // A periodic timer goes on; a period too short for the machine must not cost other domains their time.
-    u64 deadline = vlapic_timer_deadline(&v->lapic),
-        earliest = rdtsc() + tsc_khz * TIMER_PERIOD_MIN_US / 1000;
+    u64 deadline = vlapic_timer_deadline(&v->lapic); // a periodic timer goes on
     if (deadline)
-        timer_arm(&this_queue()->timers, timer, MAX(deadline - v->cpu.tsc_offset, earliest));
+        timer_arm(&this_queue()->timers, timer, deadline - v->cpu.tsc_offset);
 }
 
 // Makes `v` the loaded one for backend calls; returns the one to put back.

@@ -58,7 +58,7 @@ struct vcpu {
     struct timer event_timer; // of a domain with an event page
     struct vlapic lapic;
     // Emulated MSRs. Of the KVM clock's the guest-physical addresses, as they were written last.
-    u64 tsc_adjust, mtrr_def_type, system_time, wall_clock;
+    u64 mtrr_def_type, system_time, wall_clock;
     struct io_state io;
     bool nmi_pending;
     bool halted;                 // in HLT until an interrupt or NMI can be taken

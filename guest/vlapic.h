@@ -153,8 +153,6 @@ bool vlapic_timer_fire(struct vlapic *v, u64 now);
 u64 vlapic_get_tsc_deadline(const struct vlapic *v, u64 now);
 /// WRMSR of IA32_TSC_DEADLINE: ignored unless the timer is in that mode.
 struct vlapic_effect vlapic_set_tsc_deadline(struct vlapic *v, u64 value);
-/// The guest moved its TSC by `delta`: a running count goes on as if nothing had happened.
-void vlapic_tsc_moved(struct vlapic *v, u64 delta);
 
 /// True if a message for `dest` is for this APIC.
 bool vlapic_match(const struct vlapic *v, u32 dest, bool logical);

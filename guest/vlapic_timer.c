@@ -6,8 +6,8 @@
 
 #include "guest/vlapic.h"
 
-#define PERIOD_MIN_COUNTS \
-    20000u // 20 us: a periodic timer can't keep its CPU busy with nothing else
+// 100 us: a period too short for the machine must not cost other domains their time.
+#define PERIOD_MIN_COUNTS 100000u
 
 /// The divider as a shift: encodings 0..6 divide by 2..128, 7 by 1.
 static unsigned divide_shift(const struct vlapic *v) {
@@ -89,11 +89,4 @@ struct vlapic_effect vlapic_set_tsc_deadline(struct vlapic *v, u64 value) {
         return (struct vlapic_effect){0};
     v->deadline = value;
     return (struct vlapic_effect){.timer = true};
-}
-
-void vlapic_tsc_moved(struct vlapic *v, u64 delta) {
-    if (!v->deadline || mode(v) == LVT_TIMER_DEADLINE)
-        return;
-    v->deadline += delta;
-    v->deadline += !v->deadline; // 0 would mean "off"
 }

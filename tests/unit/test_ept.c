@@ -166,7 +166,7 @@ static void run_model(const struct ept_format *format) {
     struct ept ept;
     u64 seed = (u64)time(NULL);
 
-    print_message("%s: seed %llu\n", format->name, (unsigned long long)seed);
+    print_message("seed %llu\n", (unsigned long long)seed);
     srand((unsigned)seed);
     memset(model, 0, sizeof(model));
     assert_int_equal(ept_init(&ept, format, &allocator, &pages_out, 21), 0);

@@ -102,9 +102,9 @@ static void short_periods_are_stretched(void **state) {
     put(0x320, 0x20040, 0);
     put(0x380, 1, 0);
     u64 due = vlapic_timer_deadline(&v);
-    assert_true(due >= 50000); // 20 us
+    assert_true(due >= 250000); // 100 us
     assert_true(vlapic_timer_fire(&v, due));
-    assert_true(vlapic_timer_deadline(&v) - due >= 50000);
+    assert_true(vlapic_timer_deadline(&v) - due >= 250000);
     assert_int_equal(get(0x390, due), 1);
 }
 
@@ -165,24 +165,9 @@ static void tsc_deadline(void **state) {
     assert_int_equal(vlapic_pending(&v), 0x55);
     assert_int_equal(vlapic_get_tsc_deadline(&v, 500), 0);
     vlapic_set_tsc_deadline(&v, 900);
-    vlapic_tsc_moved(&v, 100); // absolute: stays
     assert_int_equal(vlapic_timer_deadline(&v), 900);
     vlapic_set_tsc_deadline(&v, 0);
     assert_false(vlapic_timer_fire(&v, ~0ull));
-}
-
-static void count_survives_a_tsc_write(void **state) {
-    (void)state;
-    put(0x3e0, 0xb, 1000000);
-    put(0x320, 0x40, 1000000);
-    put(0x380, 1000000, 1000000);
-    u32 before = get(0x390, 1500000);
-    u64 delta = 0 - 1400000ull;
-    vlapic_tsc_moved(&v, delta); // TSC is 100000 now
-    assert_int_equal(get(0x390, 100000), before);
-    assert_true(vlapic_timer_deadline(&v) > 100000);
-    vlapic_tsc_moved(&v, 0 - vlapic_timer_deadline(&v));
-    assert_int_equal(vlapic_timer_deadline(&v), 1); // never "off"
 }
 
 static void timer_while_disabled(void **state) {
@@ -203,7 +188,6 @@ int main(void) {
         cmocka_unit_test_setup(timer_mask_and_mode_changes, fresh),
         cmocka_unit_test_setup(divider_change_keeps_the_count, fresh),
         cmocka_unit_test_setup(tsc_deadline, fresh),
-        cmocka_unit_test_setup(count_survives_a_tsc_write, fresh),
         cmocka_unit_test_setup(timer_while_disabled, fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
