@@ -11,6 +11,7 @@
 #define PHYS_BITS_MAX 46u // of guests: what the second level reaches
 
 #define ALL           0xffffffffu
+#define HYPERVISOR    0x40000000u
 #define EXTENDED      0x80000000u
 
 // SSE3 PCLMULQDQ SSSE3 FMA CX16 PCID SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND. Hidden, for want of their
@@ -44,6 +45,7 @@
 #define XSAVE_AVX         256u
 
 enum kind {
+    MADE,      // the row has no mask but the leaf itself
     FIXED,     // the same for all vCPUs at all times
     LIVE,      // live() has a word to say
     SUBLEAVES, // the same, of each subleaf
@@ -63,13 +65,13 @@ static const struct row {
     {0x4, SUBLEAVES, {0x3ff, ALL, ALL, 7}},
     {0x4, SUBLEAVES, {0x3ff, ALL, ALL, 7}},
     {0x4, SUBLEAVES, {0x3ff, ALL, ALL, 7}},
-    {0x6, FIXED, {0, 0, 0, 0}}, // thermal, power
+    {0x6, MADE, {CPUID_6_EAX_ARAT, 0, 0, 0}}, // thermal, power
     {0x7, SUBLEAVES, {0, EBX_7, ECX_7, EDX_7}},
     {0xb, SUBLEAVES, {0, 0, 0, 0}}, // topology
     {0xd, SUBLEAVES, {0, 0, 0, 0}}, // extended state
     {0xd, SUBLEAVES, {7, 0, 0, 0}}, // XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES, no XFD
     {0xd, SUBLEAVES, {0, 0, 0, 0}},
-    {0x15, FIXED, {0, 0, 0, 0}}, // frequencies
+    {0x15, MADE, {0, 0, 0, 0}}, // frequencies
     {EXTENDED | 0x0, FIXED, {0, ALL, ALL, ALL}},
     {EXTENDED | 0x1, LIVE, {ALL, ALL, ECX_81, EDX_81}},
     {EXTENDED | 0x2, FIXED, {ALL, ALL, ALL, ALL}}, // brand string, in three
@@ -83,29 +85,45 @@ static const struct row {
     {EXTENDED | 0x1a, FIXED, {ALL, 0, 0, 0}},   // how fast SSE is
     // LFENCE serializes; null selectors clear bases
     {EXTENDED | 0x21, FIXED, {BIT(2) | BIT(6), 0, 0, 0}},
+    // "KVMKVMKVM": the paravirtual interface of stock guests. Signatures hold four characters each, the first in the low
+    // byte.
+    {HYPERVISOR | 0x0, MADE, {HYPERVISOR | 0x10, 0x4b4d564b, 0x564b4d56, 0x0000004d}},
+    // no I/O delay needed, clock source with new MSRs, stable clock
+    {HYPERVISOR | 0x1, MADE, {BIT(1) | BIT(3) | BIT(24), 0, 0, 0}},
+    {HYPERVISOR | 0x10, MADE, {0, 0, 0, 0}}, // frequencies
+    // "BasaltBasalt"
+    {HYPERVISOR | 0x100, MADE, {HYPERVISOR | 0x101, 0x61736142, 0x6142746c, 0x746c6173}},
+    {HYPERVISOR | 0x101, MADE, {BASALT_ABI_VERSION, 0, 0, 0}},
 };
-_Static_assert(ARRAY_SIZE(rows) <= CPUID_ROWS, "policy->store has room");
 
 struct cpuid_policy guest_cpuid;
+static struct cpuid shown[ARRAY_SIZE(rows)]; // what is made of the rows
 
-static u8 *row_of(u32 leaf) {
-    return leaf & EXTENDED ? &guest_cpuid.extended[leaf & ~EXTENDED] : &guest_cpuid.basic[leaf];
+// ARRAY_SIZE(rows): there is none.
+static unsigned row_of(u32 leaf) {
+    unsigned row = 0;
+
+    while (row < ARRAY_SIZE(rows) && rows[row].leaf != leaf)
+        row++;
+    return row;
 }
 
-static struct cpuid *stored(u32 leaf) { return &guest_cpuid.store[*row_of(leaf) - 1]; }
+static struct cpuid *stored(u32 leaf) { return &shown[row_of(leaf)]; }
 
 // What is there on any host, and what is made of the machine's own facts.
-static void make_leaves(void) {
+static void make_leaves(cpuid_host_fn host) {
     struct cpuid *one = stored(0x1);
 
-    stored(0x0)->eax = guest_cpuid.max_basic;
+    // Leaf 0xB is made here, and for Intel's guests 0x15.
+    stored(0x0)->eax = guest_cpuid.amd ? MAX(MIN(host(0, 0).eax, 0xdu), 0xbu) : 0x15;
     one->ecx |= CPUID_1_ECX_X2APIC | CPUID_1_ECX_TSC_DEADLINE | CPUID_1_ECX_HYPERVISOR;
     one->edx |= CPUID_1_EDX_APIC;
-    stored(0x6)->eax = CPUID_6_EAX_ARAT;
     stored(0x7)->ebx |= CPUID_7_EBX_TSC_ADJUST;
     // TSC / core crystal ratio. The APIC timer counts the crystal, so guests need calibrate neither.
-    *stored(0x15) = (struct cpuid){1000000, (u32)tsc_khz, 1000000000, 0};
-    stored(EXTENDED | 0x0)->eax = guest_cpuid.max_extended;
+    if (!guest_cpuid.amd)
+        *stored(0x15) = (struct cpuid){1000000, (u32)tsc_khz, 1000000000, 0};
+    *stored(HYPERVISOR | 0x10) = (struct cpuid){.eax = (u32)tsc_khz, .ebx = 1000000}; // kHz of both
+    stored(EXTENDED | 0x0)->eax = MIN(MAX(host(EXTENDED, 0).eax, EXTENDED | 8), EXTENDED | 0x21);
     stored(EXTENDED | 0x8)->eax = guest_cpuid.phys_bits | 48 << 8;
 }
 
@@ -151,9 +169,6 @@ static void look_at_machine(u64 xcr0, u64 arch_capabilities, cpuid_host_fn host)
 
     guest_cpuid = (struct cpuid_policy){
         .amd = amd,
-        // Leaf 0xB is made here, and for Intel's guests 0x15.
-        .max_basic = amd ? MAX(MIN(zero.eax, 0xdu), 0xbu) : 0x15,
-        .max_extended = MIN(MAX(extended, EXTENDED | 8), EXTENDED | (CPUID_EXTENDED - 1)),
         .phys_bits = (u8)MIN(phys_bits, PHYS_BITS_MAX),
         .xcr0 = xsave ? xcr0 & host(0xd, 0).eax & (XCR0_X87 | XCR0_SSE | XCR0_AVX) : 0,
         .arch_capabilities = arch_capabilities & ARCH_CAPABILITIES};
@@ -166,32 +181,16 @@ void cpuid_setup(u64 xcr0, u64 arch_capabilities, cpuid_host_fn host) {
         const struct cpuid *mask = &rows[i].mask;
         sub = i && rows[i - 1].leaf == leaf ? sub + 1 : 0;
         struct cpuid r = {0};
-        if (leaf <= host(leaf & EXTENDED, 0).eax)
+        if (rows[i].kind == MADE)
+            r = *mask;
+        else if (leaf <= host(leaf & EXTENDED, 0).eax)
             r = host(leaf, sub);
-        guest_cpuid.store[i] = (struct cpuid){r.eax & mask->eax, r.ebx & mask->ebx,
-                                              r.ecx & mask->ecx, r.edx & mask->edx};
-        if (sub == 0)
-            *row_of(leaf) = (u8)(i + 1);
+        shown[i] = (struct cpuid){r.eax & mask->eax, r.ebx & mask->ebx, r.ecx & mask->ecx,
+                                  r.edx & mask->edx};
     }
-    make_leaves();
+    make_leaves(host);
     drop_features();
     derive_control_bits();
-}
-
-// Signature registers hold four characters each, the first in the low byte.
-static struct cpuid hypervisor_leaf(u32 leaf) {
-    switch (leaf) {
-    case 0x40000000: // "KVMKVMKVM": the paravirtual interface of stock guests
-        return (struct cpuid){0x40000010, 0x4b4d564b, 0x564b4d56, 0x0000004d};
-    case 0x40000001: // clock source, no I/O delay needed, clock source with new MSRs, stable clock
-        return (struct cpuid){.eax = BIT(0) | BIT(1) | BIT(3) | BIT(24)};
-    case 0x40000010: // frequencies of TSC and APIC timer, kHz
-        return (struct cpuid){.eax = (u32)tsc_khz, .ebx = 1000000};
-    case 0x40000100: // "BasaltBasalt"
-        return (struct cpuid){0x40000101, 0x61736142, 0x6142746c, 0x746c6173};
-    case 0x40000101: return (struct cpuid){.eax = BASALT_ABI_VERSION};
-    default: return (struct cpuid){0};
-    }
 }
 
 // Every vCPU is a core of one package. Returns the bits of APIC ID that tell the cores apart.
@@ -252,19 +251,15 @@ static void live(const struct vcpu *v, u32 leaf, u32 sub, struct cpuid *r) {
 
 struct cpuid cpuid_guest(const struct vcpu *v, u32 leaf, u32 subleaf) {
     struct cpuid r = {0};
-    u32 row = 0;
+    unsigned row = row_of(leaf);
 
-    if (leaf <= guest_cpuid.max_basic)
-        row = guest_cpuid.basic[leaf];
-    else if (leaf >= EXTENDED && leaf <= guest_cpuid.max_extended)
-        row = guest_cpuid.extended[leaf & ~EXTENDED];
-    if (!row--)
-        return hypervisor_leaf(leaf);
-    if (rows[row].kind == FIXED)
-        return guest_cpuid.store[row];
+    if (row == ARRAY_SIZE(rows))
+        return r;
+    if (rows[row].kind <= FIXED)
+        return shown[row];
     u32 sub = rows[row].kind == SUBLEAVES ? subleaf : 0;
     if (sub < ARRAY_SIZE(rows) - row && rows[row + sub].leaf == leaf)
-        r = guest_cpuid.store[row + sub];
+        r = shown[row + sub];
     live(v, leaf, sub, &r);
     return r;
 }

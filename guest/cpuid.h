@@ -1,24 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What guests see of CPUID: the host's leaves through one table of masks and rules, prepared once at boot, so that a
-// guest's CPUID costs a table lookup and never a CPUID of the host's. Invariant: a feature bit that no row lets
+// guest's CPUID never costs a CPUID of the host's. Invariant: a feature bit that no row lets
 // through is 0, and every feature that is shown has its MSRs, control bits and instructions virtualized. Follows the
 // SDM, "CPUID - CPU Identification", and the APM, "Obtaining Processor Information Via the CPUID Instruction".
 #pragma once
 
 #include "arch/x86.h"
 
-enum {
-    CPUID_BASIC = 0x16,    ///< basic leaves 0 .. 0x15
-    CPUID_EXTENDED = 0x22, ///< extended leaves 0x80000000 .. 0x80000021
-    CPUID_ROWS = 32,       ///< subleaves that are kept
-};
-
 struct vcpu;
 
 /// The prepared table: one per machine, read-only after setup.
 struct cpuid_policy {
-    u32 max_basic, max_extended;
     u8 phys_bits;         // guests' MAXPHYADDR
     bool amd;             // AMD or Hygon: the other vendor's MSRs fault
     bool ibpb, l1d_flush; // commands of IA32_PRED_CMD, IA32_FLUSH_CMD
@@ -26,9 +19,6 @@ struct cpuid_policy {
     u64 efer;             // bits of EFER that a guest may set
     u64 cr4;              // bits of CR4 that a guest may set
     u64 arch_capabilities;
-    u8 basic[CPUID_BASIC]; // leaf -> its first row in the table + 1; 0: all zeros
-    u8 extended[CPUID_EXTENDED];
-    struct cpuid store[CPUID_ROWS]; // what the rows show
 };
 
 /// Reads one subleaf of the host: cpuid_count, or a model in tests.

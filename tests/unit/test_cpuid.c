@@ -299,7 +299,7 @@ static void hypervisor_leaves(void **state) {
     memcpy(text, &r.ebx, 12);
     assert_string_equal(text, "KVMKVMKVM");
     assert_int_equal(r.eax, 0x40000010);
-    assert_regs(ask(0x40000001, 0), 0x0100000b, 0, 0, 0);
+    assert_regs(ask(0x40000001, 0), 0x0100000a, 0, 0, 0);
     assert_regs(ask(0x40000010, 0), 2500000, 1000000, 0, 0);
     r = ask(0x40000100, 0);
     memcpy(text, &r.ebx, 12);
