@@ -5,11 +5,11 @@
 // field is compared with capstone's as the unit test does; the sanitizers watch for reads past the
 // end.
 //
-// like: tests/unit/test_decode.c
+// like: tests/unit/test_decode_capstone.c
 
 #include "tests/fuzz/unit.h"
 
-#include "tests/unit/test_decode.c"
+#include "tests/unit/test_decode_capstone.c"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static bool ready;

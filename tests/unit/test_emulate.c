@@ -2,8 +2,8 @@
 //
 // Plain moves on device memory: carried out with a request server that answers late, and executed by the real processor
 // from the same bytes, with the same registers, on RAM at the same address; registers and memory must agree, and the
-// device must have seen each access once, whole. Plain port I/O. Other instructions are requests of their own, whose
-// server says what they did; without one the domain ends.
+// device must have seen each access once, whole. Plain port I/O. (Other instructions:
+// test_instruction_request.c)
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
 // sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
@@ -13,142 +13,10 @@
 // sources: guest/vlapic_timer.c guest/control.c guest/pvclock.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
 
-#include "tests/unit/host_machine.h"
-
-#include "arch/paging.h"
-#include "kernel/event.h"
-#include "kernel/request.h"
-
-#include <basalt/error.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-
-#include <cmocka.h>
+#include "tests/unit/emulate.h"
 
 #define native_random host_random
 #include "tests/unit/native_insn.h"
-
-static struct host_account empty;
-static struct domain *d, *server;
-static struct vcpu *v;
-static struct host_vcpu *cpu;
-static u32 port;
-static u8 device[PAGES(2)]; // what the emulated device holds
-static u8 *area;            // the processor's memory at DEVICE
-static unsigned reads, writes;
-static const u8 ram_pages[3] = {9, 7, 12}; // guest-physical pages of RAM
-
-static u64 frame(u64 linear) { // guest-physical address of a linear one
-    if (linear < CODE)
-        return DEVICE_GPA + (linear - DEVICE);
-    return linear < RAM ? PAGES(5) : PAGES(ram_pages[(linear - RAM) / PAGE_SIZE]);
-}
-
-static int setup(void **state unused) {
-    host_seed();
-    host_machine_init();
-    host_log_quiet = true;
-    area = mmap((void *)DEVICE, PAGES(AREA_PAGES), PROT_READ | PROT_WRITE | PROT_EXEC,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    assert_ptr_equal(area, (void *)DEVICE);
-    return 0;
-}
-
-static void entry(u64 table, u64 index, u64 value) {
-    memcpy((u8 *)host_memory(d, table) + index * 8, &value, 8);
-}
-
-static int begin(void **state unused) {
-    u64 page;
-
-    empty = host_account();
-    d = host_domain("guest", 8 * MIB);
-    for (u64 i = 0; i < 16; i++)
-        assert_int_equal(memory_populate(d, GPA(PAGES(i ^ 3)), 1, 0), 1);
-    assert_int_equal(vcpu_create(d, 0), 0);
-    v = d->vcpus[0];
-    cpu = host_vcpu(v);
-    host_load(v);
-    host_set_mode(v, MODE_64);
-    vcpu_unblock(v, BLOCK_NEW);
-    assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
-    cpu->registers[REG_CR3] = PAGES(1);
-    entry(PAGES(1), 0, PAGES(2) | 7);
-    entry(PAGES(2), 0, PAGES(3) | 7);
-    entry(PAGES(3), DEVICE >> 21, PAGES(4) | 7);
-    for (u64 i = 0; i < AREA_PAGES; i++)
-        entry(PAGES(4), i, frame(DEVICE + PAGES(i)) | 7);
-    server = host_domain("server", 2 * MIB);
-    server->identity = true;
-    assert_int_equal(events_init(server), 0);
-    assert_non_null(handle_create(server, d, BASALT_RIGHTS_DOMAIN));
-    port = (u32)port_alloc(server);
-    assert_int_equal(request_serve(d, server, port, &page), 0);
-    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_MEMORY, DEVICE_GPA,
-                                   DEVICE_GPA + sizeof(device) - 1),
-                     0);
-    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_IO, 0x100, 0x1ff), 0);
-    return 0;
-}
-
-static int end(void **state unused) {
-    host_load(NULL);
-    host_destroy(d);
-    host_destroy(server);
-    host_assert_same(empty);
-    return 0;
-}
-
-// ---- The emulation ----
-
-// Answers the request that is out, after having looked that nothing has changed meanwhile.
-static void answer(void) {
-    const struct basalt_request *r = &d->servers[0].page->slots[0];
-    struct cpu_state before = v->cpu;
-    u64 value = ~0ull; // what lies above the access's size means nothing
-
-    assert_int_equal(v->blocked, BLOCK_REQUEST);
-    assert_true(r->bytes == 1 || r->bytes == 2 || r->bytes == 4 || r->bytes == 8);
-    assert_int_equal(r->space, BASALT_SPACE_MEMORY);
-    u64 offset = r->address - DEVICE_GPA;
-    assert_true(offset + r->bytes <= sizeof(device));
-    if (r->write) {
-        assert_true(r->bytes == 8 || !(r->data >> (8 * r->bytes)));
-        memcpy(device + offset, &r->data, r->bytes);
-        writes++;
-    } else {
-        memcpy(&value, device + offset, r->bytes);
-        reads++;
-    }
-    assert_int_equal(request_answer(d, server, 0, r->number, value), 0);
-    assert_memory_equal(&before, &v->cpu, sizeof(before)); // registers wait for the end
-    assert_int_equal(v->blocked, 0);
-}
-
-// As the run loop does.
-static void finish(void) {
-    for (unsigned n = 0; v->io.stage; n++) {
-        assert_true(n < 4);
-        answer();
-        vcpu_answered(v);
-    }
-}
-
-static void exit_at(u64 linear, bool write) {
-    struct exit e = {
-        .kind = BASALT_EXIT_MEMORY, .write = write, .gpa = GPA(DEVICE_GPA + (linear - DEVICE))};
-
-    handle_device_memory(v, e);
-}
-
-static void load_code(const u8 *insn, unsigned length) {
-    memset(host_memory(d, frame(CODE)), 0xcc, 32);
-    memcpy(host_memory(d, frame(CODE)), insn, length);
-    v->cpu.rip = CODE;
-    v->cpu.dirty = 0;
-}
 
 static void compare(const struct form *f, struct sample *s) {
     struct native n = s->registers;
@@ -200,13 +68,6 @@ static void test_against_the_processor(void **state unused) {
 
 // ---- Around it ----
 
-static void emulate_one(const char *bytes, unsigned length, u64 gpa, bool write) {
-    struct exit e = {.kind = BASALT_EXIT_MEMORY, .write = write, .gpa = GPA(gpa)};
-
-    load_code((const u8 *)bytes, length);
-    handle_device_memory(v, e);
-}
-
 static void test_nobody_answers(void **state unused) {
     v->cpu.gprs[BASALT_RAX] = 0x1122334455667788;
     emulate_one("\x8a\x03", 2, 0xe0000000, false); // MOV AL, [RBX]
@@ -245,14 +106,6 @@ static void test_local_apic(void **state unused) {
     emulate_one("\x8b\x03", 2, 0xfee000f0, false);
     assert_true(v->cpu.gprs[BASALT_RAX] == 0x1ff);
     assert_int_equal(v->stats.requests, 0);
-}
-
-static void take_interrupt(u8 vector) {
-    v->cpu.queued.valid = false;
-    v->cpu.rflags |= BIT(9);
-    assert_true(vcpu_prepare_event(v));
-    assert_true(v->cpu.queued.valid && v->cpu.queued.vector == vector);
-    v->cpu.queued.valid = false;
 }
 
 // The EOI of a level-triggered interrupt is a write to the IOAPIC's EOI register, if someone claims that.
@@ -419,163 +272,6 @@ static void test_plain_ports(void **state unused) {
     assert_int_equal(v->io.stage, IO_IDLE);
 }
 
-// ---- Instructions for the server ----
-
-static struct basalt_completion completion(void) {
-    struct basalt_completion c = {.rflags = F_ZF | F_OF | DF, .length = 4};
-
-    for (unsigned i = 0; i < 16; i++)
-        c.gprs[i] = 0x1000 + i;
-    return c;
-}
-
-// LOCK XADD [RBX], EAX
-static const struct basalt_request *send_instruction(void) {
-    const struct basalt_request *r = &d->servers[0].page->slots[0];
-
-    v->cpu.rflags = 2 | BIT(9) | F_CF;
-    emulate_one("\xf0\x0f\xc1\x03", 4, DEVICE_GPA + 0x10, true);
-    assert_int_equal(v->io.stage, IO_INSTRUCTION);
-    assert_int_equal(v->blocked, BLOCK_REQUEST);
-    assert_int_equal(r->space, BASALT_SPACE_INSTRUCTION);
-    assert_true(r->address == DEVICE_GPA + 0x10 && r->data == BASALT_EXIT_MEMORY && r->write);
-    assert_int_equal(r->bytes, 0);
-    assert_true(v->cpu.rip == CODE);
-    return r;
-}
-
-static void route_instructions(void) {
-    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_INSTRUCTION, 0, BIT(48) - 1), 0);
-    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_INSTRUCTION + 1, 0, 1),
-                     -BASALT_EINVAL);
-}
-
-static void complete(const struct basalt_completion *c) {
-    struct vcpu *waiting = request_find(d, server, 0, send_instruction()->number);
-
-    assert_ptr_equal(waiting, v);
-    assert_null(request_find(d, d, 0, v->io.number));
-    assert_null(request_find(d, server, 0, v->io.number - 1));
-    assert_int_equal(vcpu_complete(v, c), 0);
-    assert_int_equal(v->blocked, 0);
-    assert_int_equal(v->io.stage, IO_IDLE);
-    assert_memory_equal(v->cpu.gprs, c->gprs, sizeof(c->gprs));
-    assert_true(v->cpu.dirty & CPU_DIRTY_RSP);
-}
-
-static void test_instruction_done(void **state unused) {
-    struct basalt_completion c = completion();
-
-    route_instructions();
-    complete(&c);
-    assert_true(v->cpu.rip == CODE + 4);
-    assert_true(v->cpu.rflags == (2 | BIT(9) | F_ZF | F_OF)); // nothing but status flags
-    assert_false(v->cpu.queued.valid);
-    c.length = 0; // a string that goes on
-    cpu->no_interrupt = true;
-    complete(&c);
-    assert_true(v->cpu.rip == CODE && cpu->no_interrupt);
-    c.action = BASALT_COMPLETE_LMSW;
-    c.operand = 0xffff;
-    c.length = 3;
-    complete(&c);
-    assert_true(v->cpu.rip == CODE + 3);
-    assert_true((v->cpu.cr0_guest & 0xf) == 0xf);
-}
-
-static void test_instruction_faults(void **state unused) {
-    static const u8 vectors[] = {6, 12, 13, 14};
-    struct basalt_completion c = completion();
-
-    route_instructions();
-    c.action = BASALT_COMPLETE_EXCEPTION;
-    c.length = 0;
-    c.error = 7;
-    for (unsigned i = 0; i < ARRAY_SIZE(vectors); i++) {
-        c.vector = vectors[i];
-        c.operand = 0x123000 + i;
-        complete(&c);
-        assert_true(v->cpu.queued.valid && v->cpu.queued.vector == vectors[i]);
-        assert_int_equal(v->cpu.queued.has_error, vectors[i] != 6);
-        assert_true(v->cpu.rip == CODE);
-        assert_int_equal(backend->read(&v->cpu, REG_CR2) == c.operand, vectors[i] == 14);
-        v->cpu.queued.valid = false;
-    }
-}
-
-// What the server says is checked before anything changes.
-static void test_instruction_nonsense(void **state unused) {
-    struct basalt_completion c = completion();
-
-    route_instructions();
-    send_instruction();
-    struct cpu_state before = v->cpu;
-    c.length = 16;
-    assert_int_equal(vcpu_complete(v, &c), -BASALT_EINVAL);
-    c.length = 4;
-    c.action = BASALT_COMPLETE_LMSW + 1;
-    assert_int_equal(vcpu_complete(v, &c), -BASALT_EINVAL);
-    c.action = BASALT_COMPLETE_EXCEPTION;
-    for (unsigned vector = 0; vector < 256; vector++) {
-        c.vector = (u8)vector;
-        if (vector != 6 && (vector < 12 || vector > 14))
-            assert_int_equal(vcpu_complete(v, &c), -BASALT_EINVAL);
-    }
-    assert_memory_equal(&before, &v->cpu, sizeof(before));
-    assert_int_equal(v->blocked, BLOCK_REQUEST);
-    assert_int_equal(v->io.stage, IO_INSTRUCTION);
-}
-
-static void test_instruction_answers(void **state unused) {
-    route_instructions();
-    const struct basalt_request *r = send_instruction();
-    assert_int_equal(request_answer(d, server, 0, r->number, BASALT_INSTRUCTION_AGAIN), 0);
-    vcpu_answered(v);
-    assert_int_equal(v->io.stage, IO_IDLE);
-    assert_true(v->cpu.rip == CODE && d->status == BASALT_STATUS_RUNNING);
-    send_instruction();
-    assert_int_equal(request_answer(d, server, 0, r->number, BASALT_INSTRUCTION_CANNOT), 0);
-    vcpu_answered(v);
-    assert_int_equal(d->status, BASALT_STATUS_ENDED);
-    assert_int_equal(d->end_reason, BASALT_END_EMULATION);
-    assert_true(d->end_detail == DEVICE_GPA + 0x10);
-}
-
-static void test_string_port_is_for_the_server(void **state unused) {
-    const struct basalt_request *r = &d->servers[0].page->slots[0];
-    struct exit e = {.kind = BASALT_EXIT_IO, .bytes = 2, .port = 0x170, .string = true};
-
-    route_instructions();
-    load_code((const u8 *)"\xf3\x66\x6d", 3);
-    handle_port(v, e);
-    assert_true(r->space == BASALT_SPACE_INSTRUCTION && r->address == 0x170 && r->bytes == 2);
-    assert_true(r->data == BASALT_EXIT_IO && !r->write);
-}
-
-static void test_apic_for_the_server(void **state unused) {
-    u64 value = 0x1ff;
-
-    route_instructions();
-    send_instruction();
-    assert_int_equal(vcpu_apic_access(v, DEVICE_GPA, 4, false, &value), -BASALT_EINVAL);
-    assert_int_equal(vcpu_apic_access(v, 0xfee01000, 4, true, &value), -BASALT_EINVAL);
-    assert_int_equal(vcpu_apic_access(v, 0xfee000f0, 9, true, &value), -BASALT_EINVAL);
-    assert_int_equal(vcpu_apic_access(v, 0xfee000f0, 4, true, &value), 0);
-    value = 0;
-    assert_int_equal(vcpu_apic_access(v, 0xfee000f0, 4, false, &value), 0);
-    assert_true(value == 0x1ff);
-    v->blocked = 0;
-    v->io.stage = IO_IDLE;
-    assert_int_equal(guest_msi(d, 0xfee00000, 0xc052), 0);
-    take_interrupt(0x52);
-    u64 requests = v->stats.requests;
-    assert_int_equal(vcpu_apic_access(v, 0xfee000b0, 4, true, &value), 0x52);
-    assert_int_equal(vcpu_apic_access(v, 0xfee000b0, 4, true, &value), 0);
-    assert_true(v->stats.requests == requests); // the server tells the IOAPIC itself
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_against_the_processor),
@@ -590,12 +286,6 @@ int main(void) {
         cmocka_unit_test(test_what_cannot_be_emulated),
         cmocka_unit_test(test_fetch_and_delivery_from_a_device),
         TEST(test_plain_ports),
-        TEST(test_instruction_done),
-        TEST(test_instruction_faults),
-        TEST(test_instruction_nonsense),
-        TEST(test_instruction_answers),
-        TEST(test_string_port_is_for_the_server),
-        TEST(test_apic_for_the_server),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
