@@ -40,7 +40,7 @@ static void attack(u32 index) {
         int vector = wrmsr(index, values[i]);
         if (vector >= 0 && vector != 13)
             fail("WRMSR %x: exception %u", index, (u32)vector);
-        if (vector < 0 && forbidden(index) && !rdmsr(index, &now) && now == values[i])
+        if (vector < 0 && forbidden(index) && rdmsr(index, &now) < 0 && now == values[i])
             fail("MSR %x takes %X", index, values[i]);
         written += vector < 0;
         if (vector < 0 && readable_now)

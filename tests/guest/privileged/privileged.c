@@ -101,33 +101,45 @@ static u64 argument(void) {
     }
 }
 
-// What IN arguments point to: a configuration or a state that may be taken, with something else in a place or two.
-static void prepare(u64 number) {
+// What a call's IN argument points to, as the kernel takes it.
+static void put_right(u64 number) {
     struct basalt_domain_config *config = (void *)area;
     struct basalt_vcpu_state *vcpu = (void *)area;
-    struct basalt_doorbell *bell = (void *)area;
     u64 *words = (u64 *)area;
 
     for (u32 i = 0; i < 64; i++)
         words[i] = 0;
     if (number == BASALT_HC_DOMAIN_CREATE) {
         config->name[0] = 'x';
-        config->memory_quota = (random64() & 0x3ff) * PAGE;
+        config->memory_quota = 0x200 * PAGE;
         config->weight = 256;
-    } else if (number == BASALT_HC_DOORBELL_BIND || number == BASALT_HC_DOORBELL_UNBIND) {
-        bell->space = random64() & 1;
-        bell->bytes = 1u << (random64() & 3);
-        bell->address = (random64() & 7) * PAGE;
-        bell->port = (u32)(random64() & 15 ? known[random64() & 15] : random64());
     } else if (number == BASALT_HC_VCPU_SET) {
         vcpu->rflags = 2;
-        vcpu->cr0 = 0x10 | (random64() & 0x80000001);
+        vcpu->cr0 = 0x10;
         vcpu->dr6 = 0xffff0ff0, vcpu->dr7 = 0x400;
         for (u32 i = 0; i < 8; i++)
             vcpu->segments[i] = (struct basalt_segment){.limit = 0xffff, .attributes = 0x93};
         vcpu->segments[BASALT_CS].attributes = 0x9b;
         vcpu->segments[BASALT_LDTR].attributes = 0x82;
         vcpu->segments[BASALT_TR].attributes = 0x8b;
+    }
+}
+
+// The same, or with something else in a place or two.
+static void prepare(u64 number) {
+    struct basalt_doorbell *bell = (void *)area;
+    u64 *words = (u64 *)area;
+
+    put_right(number);
+    if (number == BASALT_HC_DOMAIN_CREATE) {
+        ((struct basalt_domain_config *)area)->memory_quota = (random64() & 0x3ff) * PAGE;
+    } else if (number == BASALT_HC_DOORBELL_BIND || number == BASALT_HC_DOORBELL_UNBIND) {
+        bell->space = random64() & 1;
+        bell->bytes = 1u << (random64() & 3);
+        bell->address = (random64() & 7) * PAGE;
+        bell->port = (u32)(random64() & 15 ? known[random64() & 15] : random64());
+    } else if (number == BASALT_HC_VCPU_SET) {
+        ((struct basalt_vcpu_state *)area)->cr0 |= random64() & 0x80000001;
     }
     for (u32 i = random64() & 1 ? (u32)random64() & 3 : 0; i; i--)
         words[random64() & 63] = argument();
@@ -185,6 +197,112 @@ static u32 one_call(void) {
         number == BASALT_HC_PORT_ALLOC || number == BASALT_HC_REQUEST_SERVE)
         known[random64() & 15] = (u64)result;
     return 1;
+}
+
+// ---- a peer that rewrites requests ----
+
+#define RACES     4000u
+#define RACE_PAGE 0x1000u // of the guest: its code, and behind that what it has read
+#define RACE_DATA 0x1800u
+#define RACE_PORT 0x500u
+
+// Reads a byte, a word and a doubleword from the port to memory and writes a byte, for ever.
+static const uint8_t racer[] = {
+    0xba,           RACE_PORT & 0xff,
+    RACE_PORT >> 8, // MOV DX, port
+    0xbf,           RACE_DATA & 0xff,
+    RACE_DATA >> 8,       // MOV DI, data
+    0xec,           0xaa, // IN AL, DX; STOSB
+    0xed,           0xab, // IN AX, DX; STOSW
+    0x66,           0xed,
+    0x66,           0xab, // IN EAX, DX; STOSD
+    0xee,           0xeb,
+    0xf2, // OUT DX, AL; JMP to MOV DI
+};
+
+static void race_failed(const char *what, u64 number) {
+    print("\r\nprivileged: FAILED: request ", number);
+    print(what, 0);
+}
+
+static void scribble(u64 *page) {
+    for (u32 i = 0; i < PAGE / 8; i++)
+        if (random64() & 1)
+            page[i] = argument();
+    ((uint8_t *)page)[64 + 24 + (random64() & 3)] = (uint8_t)random64(); // space, write, bytes
+}
+
+// Runs the guest until it has the answer to request `number`.
+static bool answer(u64 guest, u64 number, u64 data, u64 *page) {
+    for (u32 tries = 0; tries < 100000; tries++) {
+        call2(BASALT_HC_YIELD, 0, 0);
+        scribble(page);
+        u64 wrong = random64() & 1 ? page[8] : number + 1 + (random64() & 7);
+        if (wrong != number &&
+            call(BASALT_HC_REQUEST_ANSWER, (const u64[6]){guest, 0, wrong, ~data}, NULL) >= 0)
+            race_failed(" is answered by another's answer: ", number);
+        if (call(BASALT_HC_REQUEST_ANSWER, (const u64[6]){guest, 0, number, data}, NULL) < 0)
+            continue;
+        if (call(BASALT_HC_REQUEST_ANSWER, (const u64[6]){guest, 0, number, ~data}, NULL) >= 0)
+            race_failed(" is answered twice: ", number);
+        return true;
+    }
+    race_failed(" does not come: ", number);
+    return false;
+}
+
+// Gives a guest a page with its program, which is returned, and a processor. NULL: a call failed.
+static uint8_t *race_guest(u64 guest) {
+    const u64 memory[6] = {guest, RACE_PAGE, 1, 0},
+              grant[6] = {guest, RACE_PAGE, 1, BASALT_SHARE_READ | BASALT_SHARE_WRITE,
+                          BASALT_HANDLE_SELF};
+
+    if (call(BASALT_HC_MEMORY_POPULATE, memory, NULL) != 1)
+        return NULL;
+    i64 share = call(BASALT_HC_SHARE_GRANT, grant, NULL);
+    i64 mapped =
+        call(BASALT_HC_SHARE_MAP, (const u64[6]){guest, (u64)share, BASALT_SHARE_IDENTITY}, NULL);
+    if (mapped <= 0)
+        return NULL;
+    uint8_t *page = (uint8_t *)mapped;
+    for (u32 i = 0; i < sizeof(racer); i++)
+        page[i] = racer[i];
+    put_right(BASALT_HC_VCPU_SET);
+    ((struct basalt_vcpu_state *)area)->rip = RACE_PAGE;
+    if (call2(BASALT_HC_VCPU_CREATE, guest, 0) < 0 ||
+        call(BASALT_HC_VCPU_SET, (const u64[6]){guest, 0, area}, NULL) < 0)
+        return NULL;
+    return page;
+}
+
+static void race(void) {
+    put_right(BASALT_HC_DOMAIN_CREATE);
+    u64 guest = (u64)call2(BASALT_HC_DOMAIN_CREATE, BASALT_HANDLE_MACHINE, area), address = 0;
+    const volatile uint8_t *seen = race_guest(guest);
+    i64 port = call2(BASALT_HC_PORT_ALLOC, 0, 0);
+    i64 server = call(BASALT_HC_REQUEST_SERVE, (const u64[6]){guest, (u64)port}, &address);
+    const u64 route[6] = {guest, (u64)server, BASALT_SPACE_IO, RACE_PORT, RACE_PORT};
+
+    if (!seen || server < 0 || call(BASALT_HC_REQUEST_ROUTE, route, NULL) < 0 ||
+        call2(BASALT_HC_DOMAIN_CONTROL, guest, BASALT_OP_RESUME) < 0) {
+        race_failed(" is not set up: ", 0);
+        return;
+    }
+    for (u64 number = 1; number < RACES;) {
+        uint8_t given[7];
+        u32 have = 0;
+        for (u32 bytes = 1; bytes <= 8; bytes *= 2) { // 8: the write
+            u64 data = random64();
+            for (u32 i = 0; i < bytes && bytes < 8; i++)
+                given[have++] = (uint8_t)(data >> 8 * i);
+            if (!answer(guest, number++, data, (u64 *)address))
+                return;
+            for (u32 i = 0; bytes == 8 && i < sizeof(given); i++)
+                if (seen[RACE_DATA - RACE_PAGE + i] != given[i])
+                    race_failed(" is not what the guest has read: ", number);
+        }
+    }
+    print("\r\nprivileged: requests answered in a race: ", RACES);
 }
 
 // ---- giving back ----
@@ -251,6 +369,7 @@ void dom0_entry(struct basalt_boot_info *info, u64 load_address) {
     seed = option(info->cmdline, "seed=", 0);
     seed = seed ? seed : __builtin_ia32_rdtsc() | 1;
     print("\r\nprivileged: seed ", seed);
+    race();
     for (u64 round = 0; round < rounds; round++) {
         u64 succeeded = 0;
         for (u64 i = 0; i < calls; i++)
