@@ -44,19 +44,9 @@ static void copy_to_physical(u64 to, u64 from, u64 bytes) {
     }
 }
 
-// Loads the image; what lies behind it is zeroed, so that nothing of former owners shows.
-static void load_image(const struct boot_module *m, const struct elf_plan *plan, hpa_t base,
-                       u64 size) {
-    memory_zero(base, size);
-    copy_to_physical(base.v, m->base + plan->offset, plan->bytes);
-}
-
 static int give_modules(struct domain *d, const struct boot_params *boot,
                         struct basalt_boot_info *info) {
-    int error = 0;
-
-    for (u32 i = 1; i < boot->module_count && info->module_count < BASALT_BOOT_MODULES && !error;
-         i++) {
+    for (u32 i = 1; i < boot->module_count && info->module_count < BASALT_BOOT_MODULES; i++) {
         const struct boot_module *m = &boot->modules[i];
         struct basalt_boot_module *out = &info->modules[info->module_count];
         u64 end = m->base + m->size, bytes = ALIGN_UP(m->size, PAGE_SIZE);
@@ -64,19 +54,20 @@ static int give_modules(struct domain *d, const struct boot_params *boot,
             continue;
         memset(slot_map(0, HPA(end)), 0, m->base + bytes - end);
         frames_adopt(d->owner, HPA(m->base), bytes);
-        error = memory_give(d, HPA(m->base), bytes);
+        if (memory_give(d, HPA(m->base), bytes))
+            return -1;
         *out = (struct basalt_boot_module){.base = m->base, .size = m->size};
         format(out->name, sizeof(out->name), "%s", m->cmdline);
         info->module_count++;
     }
-    return error;
+    return 0;
 }
 
 static void map_read_only(struct domain *d, u64 base, u64 bytes) {
     for (u64 at = ALIGN_DOWN(base, PAGE_SIZE); at < base + bytes; at += PAGE_SIZE) {
         int error = memory_map_identity(d, HPA(at), PAGE_SIZE, EPT_READ);
         if (error && error != -BASALT_EEXIST)
-            log_warn("dom0: 0x%lx can't be mapped: error %d", at, -error);
+            log_warn("dom0: 0x%lx can't be mapped: error %u", at, (unsigned)-error);
     }
 }
 
@@ -95,8 +86,8 @@ static void give_function(struct domain *d, struct pci_function *fn) {
     int error = device_assign(d, fn);
 
     if (error)
-        log_warn("dom0: PCI %02x:%02x.%u can't be given: error %d", fn->bdf >> 8, fn->bdf >> 3 & 31,
-                 fn->bdf & 7, -error);
+        log_warn("dom0: PCI %02x:%02x.%u can't be given: error %u", fn->bdf >> 8, fn->bdf >> 3 & 31,
+                 fn->bdf & 7, (unsigned)-error);
     for (unsigned bar = 0; bar < ARRAY_SIZE(fn->bars) && !error; bar++)
         if (fn->bars[bar].io)
             allow_ports(fn->bars[bar].base, fn->bars[bar].size);
@@ -139,27 +130,30 @@ static void fill_info(struct basalt_boot_info *info, const struct domain *d,
     };
 }
 
-static void entry_state(struct basalt_vcpu_state *s, u64 base, u64 entry, u64 info) {
-    struct basalt_segment data = {.limit = 0xffffffff, .selector = 0x10, .attributes = 0xc093};
+#define DATA_SEGMENT \
+    { .limit = 0xffffffff, .selector = 0x10, .attributes = 0xc093 }
 
-    *s = (struct basalt_vcpu_state){
-        .rip = base + entry, .rflags = 2, .cr0 = CR0_PE | CR0_ET | CR0_NE};
-    for (unsigned i = BASALT_ES; i <= BASALT_GS; i++)
-        s->segments[i] = data;
-    s->segments[BASALT_CS] =
-        (struct basalt_segment){.limit = 0xffffffff, .selector = 8, .attributes = 0xc09b};
-    s->segments[BASALT_LDTR] = (struct basalt_segment){.attributes = 0x10082, .limit = 0xffff};
-    s->segments[BASALT_TR] = (struct basalt_segment){.attributes = 0x8b, .limit = 0xffff};
-    s->gprs[BASALT_RAX] = BASALT_BOOT_MAGIC;
-    s->gprs[BASALT_RBX] = info;
-    s->gprs[BASALT_RDX] = base;
+static int enter(struct domain *d, u64 base, u64 entry, u64 info) {
+    const struct basalt_vcpu_state state = {
+        .rip = base + entry,
+        .rflags = 2,
+        .cr0 = CR0_PE | CR0_ET | CR0_NE,
+        .gprs = {[BASALT_RAX] = BASALT_BOOT_MAGIC, [BASALT_RBX] = info, [BASALT_RDX] = base},
+        .segments = {[BASALT_ES] = DATA_SEGMENT,
+                     [BASALT_CS] = {.limit = 0xffffffff, .selector = 8, .attributes = 0xc09b},
+                     [BASALT_SS... BASALT_GS] = DATA_SEGMENT,
+                     [BASALT_LDTR] = {.limit = 0xffff, .attributes = 0x10082},
+                     [BASALT_TR] = {.limit = 0xffff, .attributes = 0x8b}},
+    };
+
+    d->vcpus[0]->lapic.apic_base = 0; // no local APIC: events only
+    return vcpu_set_state(d->vcpus[0], &state);
 }
 
 // Everything that is charged to dom0 and given to it, once its memory is there.
 static int furnish(struct domain *d, const struct boot_params *boot, const struct elf_plan *plan,
                    hpa_t base, u64 size) {
     static struct basalt_boot_info info; // too big for the stack
-    struct basalt_vcpu_state state;
     u64 info_address = base.v + size - INFO_BYTES;
 
     if (memory_give(d, base, size) || events_init(d) ||
@@ -174,9 +168,7 @@ static int furnish(struct domain *d, const struct boot_params *boot, const struc
     map_read_only(d, info.log_base, info.log_size);
     map_read_only(d, info.trace_base, info.trace_size);
     copy_to_physical(info_address, kernel_virt_to_hpa(&info).v, sizeof(info));
-    d->vcpus[0]->lapic.apic_base = 0; // no local APIC: events only
-    entry_state(&state, base.v, plan->entry, info_address);
-    return vcpu_set_state(d->vcpus[0], &state);
+    return enter(d, base.v, plan->entry, info_address);
 }
 
 void dom0_build(const struct boot_params *boot) {
@@ -203,8 +195,9 @@ void dom0_build(const struct boot_params *boot) {
         refuse("give the machine more memory, or dom0 less with dom0_mem=",
                "there are no %lu MiB of contiguous memory below 4 GiB for dom0", size / MIB);
     d->identity = true;
-    d->tsc_offset = 0; // dom0's clock is the machine's
-    load_image(image, &plan, base, size);
+    d->tsc_offset = 0;       // dom0's clock is the machine's
+    memory_zero(base, size); // nothing of former owners shows
+    copy_to_physical(base.v, image->base + plan.offset, plan.bytes);
     if (furnish(d, boot, &plan, base, size))
         refuse("give the machine more memory",
                "there is too little memory for dom0's tables and modules");

@@ -18,7 +18,7 @@
 
 #define TEARDOWN_BUDGET 512u // table entries looked at in one step
 
-static u32 next_id, alive;
+static u32 next_id;
 static u64 charged_total;
 
 bool domain_charge(struct domain *d, u64 bytes) {
@@ -35,7 +35,6 @@ void domain_uncharge(struct domain *d, u64 bytes) {
 }
 
 u64 domains_charged(void) { return charged_total; }
-u32 domain_count(void) { return alive; }
 
 void *domain_page_alloc(struct domain *d) {
     if (!domain_charge(d, PAGE_SIZE))
@@ -93,7 +92,6 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
     }
     d->id = next_id++;
     d->owner = (u16)(FRAME_OWNER_DOMAIN + d->id % (FRAME_OWNERS - FRAME_OWNER_DOMAIN));
-    alive++;
     trace(BASALT_TRACE_DOMAIN, d->id, 0, 1, 0);
     *out = d;
     return 0;
@@ -126,7 +124,7 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
                 d->name, reason, d->vcpus[vcpu]->cpu.rip, detail);
 }
 
-int domain_control(struct domain *d, enum basalt_domain_op op) {
+int domain_control(struct domain *d, u64 op) {
     if (d->status == BASALT_STATUS_ENDED)
         return -BASALT_EINVAL;
     switch (op) {
@@ -204,7 +202,6 @@ int domain_destroy(struct domain *d) {
     if (handles_teardown(d, &budget))
         return -BASALT_EINTR;
     free_tables(d);
-    alive--;
     trace(BASALT_TRACE_DOMAIN, d->id, 0, 3, d->charged);
     if (d->charged != PAGE_SIZE)
         log_err("domain: '%s' is gone but %llu bytes were still charged to it", d->name,

@@ -147,8 +147,8 @@ int domain_destroy(struct domain *d);
 void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 detail);
 /// Sets the share of time of all its vCPUs: weight 1..SCHED_WEIGHT_MAX, cap in percent of a CPU or 0.
 void domain_schedule(struct domain *d, u32 weight, u32 cap);
-int domain_control(struct domain *d, enum basalt_domain_op op);
-u32 domain_count(void);
+/// Carries out an enum basalt_domain_op; -BASALT_EINVAL if it is none, or the domain has ended.
+int domain_control(struct domain *d, u64 op);
 void domain_info(const struct domain *d, struct basalt_domain_info *out);
 u64 domains_charged(void);
 
@@ -201,8 +201,6 @@ i64 state_map(struct domain *d, struct domain *holder, u64 index);
 struct handle *handle_create(struct domain *holder, struct domain *target, u32 rights);
 /// The handle at `index` of the holder's table, or NULL.
 struct handle *handle_find(struct domain *holder, u64 index);
-/// The first handle at or after *cursor; *cursor is its index then. NULL at the end.
-struct handle *handle_next(struct domain *holder, u32 *cursor);
 /// Delegates `rights` of `from` to `to`. Returns the new index or a negative error.
 i64 handle_delegate(struct handle *from, u64 rights, struct domain *to);
 /// Takes back what was delegated from `parent`.

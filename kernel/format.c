@@ -27,15 +27,11 @@ static void put_padded(struct output *out, const char *text, size_t length, size
 static void put_number(struct output *out, u64 value, char conversion, size_t width, char pad) {
     char digits[24];
     size_t at = sizeof(digits);
-    bool negative = conversion == 'd' && (i64)value < 0;
     unsigned base = conversion == 'x' ? 16 : 10;
-    value = negative ? 0 - value : value;
     do {
         digits[--at] = "0123456789abcdef"[value % base];
         value /= base;
     } while (value);
-    if (negative)
-        digits[--at] = '-';
     put_padded(out, digits + at, sizeof(digits) - at, width, pad);
 }
 
@@ -67,10 +63,8 @@ int format_va(char *buffer, size_t size, const char *text, va_list args) {
             while (length < precision && s[length])
                 length++;
             put_padded(&out, s, length, width, ' ');
-        } else if (*p == 'd' || *p == 'u' || *p == 'x') {
-            u64 value = is_long     ? va_arg(args, u64)
-                        : *p == 'd' ? (u64)va_arg(args, int)
-                                    : va_arg(args, unsigned);
+        } else if (*p == 'u' || *p == 'x') {
+            u64 value = is_long ? va_arg(args, u64) : va_arg(args, unsigned);
             put_number(&out, value, *p, width, pad);
         } else {
             put(&out, *p); // %%; the compiler has checked that nothing else comes

@@ -25,11 +25,12 @@
 enum chunk_use { CHUNK_NONE, CHUNK_FREE, CHUNK_DOMAINS, CHUNK_KERNEL, CHUNK_USES };
 
 // Chunks with free frames hang in the list of their use. Frames from `fresh` on were never taken since the chunk was
-// opened; others that are free are linked through their `references`, from `first` on.
+// opened; others that are free are linked through their `references` in a ring, which begins behind `last`: what was given
+// back in the order of its addresses is taken so again, and lies in one piece for whoever maps it.
 struct chunk {
     struct list link;
-    u16 free, fresh, first; // frame numbers in the chunk
-    u8 use;                 // enum chunk_use
+    u16 free, fresh, last; // frame numbers in the chunk
+    u8 use;                // enum chunk_use
 };
 SIZE_ASSERT(struct chunk, 24);
 
@@ -64,7 +65,7 @@ static void take_chunk(struct chunk *c, u16 owner) {
     c->use = CHUNK_DOMAINS;
     c->free = 0;
     c->fresh = FRAMES_PER_CHUNK;
-    c->first = NO_FRAME;
+    c->last = NO_FRAME;
     domain_free -= FRAMES_PER_CHUNK;
     for (unsigned i = 0; i < FRAMES_PER_CHUNK; i++)
         frame_of(chunk_hpa(c))[i] = (struct frame){.owner = owner, .references = 1};
@@ -76,28 +77,36 @@ static void put_chunk(struct chunk *c, enum chunk_use use) {
     c->use = (u8)use;
     c->free = FRAMES_PER_CHUNK;
     c->fresh = 0;
-    c->first = NO_FRAME;
+    c->last = NO_FRAME;
     list_add(&lists[use], &c->link);
 }
 
 static hpa_t take_frame(struct chunk *c, u16 owner) {
-    unsigned n = c->first != NO_FRAME ? c->first : c->fresh++;
-    hpa_t hpa = HPA(chunk_hpa(c).v + n * PAGE_SIZE);
+    struct frame *frames = frame_of(chunk_hpa(c));
+    u16 n = c->last == NO_FRAME ? c->fresh++ : frames[c->last].references;
 
-    if (n == c->first)
-        c->first = frame_of(hpa)->references;
+    if (n == c->last)
+        c->last = NO_FRAME;
+    else if (c->last != NO_FRAME)
+        frames[c->last].references = frames[n].references;
     if (--c->free == 0)
         list_remove(&c->link);
     domain_free -= c->use == CHUNK_DOMAINS;
-    *frame_of(hpa) = (struct frame){.owner = owner, .references = 1};
-    return hpa;
+    frames[n] = (struct frame){.owner = owner, .references = 1};
+    return HPA(chunk_hpa(c).v + n * PAGE_SIZE);
 }
 
 static void give_frame(hpa_t hpa) {
     struct chunk *c = chunk_of(hpa);
+    struct frame *frames = frame_of(chunk_hpa(c));
+    u16 n = (u16)(hpa.v >> PAGE_SHIFT) % FRAMES_PER_CHUNK, last = c->last == NO_FRAME ? n : c->last;
 
-    *frame_of(hpa) = (struct frame){.owner = FRAME_OWNER_NONE, .references = c->first};
-    c->first = (u16)(hpa.v >> PAGE_SHIFT) % FRAMES_PER_CHUNK;
+    frames[n] = (struct frame){.owner = FRAME_OWNER_NONE, .references = n};
+    if (n != last) {
+        frames[n].references = frames[last].references;
+        frames[last].references = n;
+    }
+    c->last = n;
     if (c->free++ == 0)
         list_add(&lists[c->use], &c->link);
     domain_free += c->use == CHUNK_DOMAINS;
@@ -241,7 +250,7 @@ static void add_chunks(const struct boot_memory *m) {
     for (u64 pa = ALIGN_DOWN(m->base, SUPERPAGE_SIZE); pa < m->end; pa += SUPERPAGE_SIZE) {
         struct chunk *c = chunk_of(HPA(pa));
 
-        *c = (struct chunk){.use = CHUNK_DOMAINS, .fresh = FRAMES_PER_CHUNK, .first = NO_FRAME};
+        *c = (struct chunk){.use = CHUNK_DOMAINS, .fresh = FRAMES_PER_CHUNK, .last = NO_FRAME};
         list_init(&c->link);
     }
 }

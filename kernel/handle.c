@@ -74,16 +74,6 @@ static void remove(struct handle *h) {
     irq_window(); // handlers only set pending bits
 }
 
-struct handle *handle_next(struct domain *holder, u32 *cursor) {
-    for (; *cursor < holder->handles_used; ++*cursor) {
-        struct handle *h = handle_find(holder, *cursor);
-        if (h)
-            return h;
-        irq_window();
-    }
-    return NULL;
-}
-
 i64 handle_delegate(struct handle *from, u64 rights, struct domain *to) {
     unsigned count = 0;
 

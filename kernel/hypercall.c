@@ -77,11 +77,8 @@ HANDLER(memory_info) {
     struct frames_count f = frames_count();
     u64 domains = domains_charged();
 
-    c->data.memory = (struct basalt_memory_info){.total = f.total,
-                                                 .free = f.free,
-                                                 .kernel = f.total - f.free - domains,
-                                                 .domains = domains,
-                                                 .domain_count = domain_count()};
+    c->data.memory = (struct basalt_memory_info){
+        .total = f.total, .free = f.free, .kernel = f.total - f.free - domains, .domains = domains};
     return 0;
 }
 
@@ -123,9 +120,7 @@ HANDLER(create) {
 HANDLER(destroy) { return c->target == c->caller ? -BASALT_EINVAL : domain_destroy(c->target); }
 
 HANDLER(control) {
-    return c->a[1] > BASALT_OP_END || c->target == c->caller
-               ? -BASALT_EINVAL
-               : domain_control(c->target, (enum basalt_domain_op)c->a[1]);
+    return c->target == c->caller ? -BASALT_EINVAL : domain_control(c->target, c->a[1]);
 }
 
 HANDLER(info) {
@@ -272,14 +267,12 @@ HANDLER(revoke) {
     return 0;
 }
 
-HANDLER(next_handle) {
-    u32 cursor = (u32)MIN(c->a[0], 0xffffffff);
-    const struct handle *h = handle_next(c->caller, &cursor);
+HANDLER(handle_info) {
+    const struct handle *h = handle_find(c->caller, c->a[0]);
 
     if (!h)
-        return -BASALT_ENOENT;
-    c->second = h->rights | (h->target ? 1ull << 32 : 0);
-    return cursor;
+        return c->a[0] < c->caller->handles_used ? -BASALT_ENOENT : -BASALT_EINVAL;
+    return h->rights | (h->target ? 1ll << 32 : 0);
 }
 
 #define SELF    0x01u // the handle of the caller on itself will do
@@ -348,7 +341,7 @@ static const struct row rows[] = {
     ROW(IRQ_ACK, ack),
     ROW(HANDLE_DELEGATE, delegate, BASALT_RIGHT_DELEGATE, DOMAIN(2)),
     ROW(HANDLE_REVOKE, revoke, BASALT_RIGHT_DELEGATE, ENDED),
-    ROW(HANDLE_NEXT, next_handle, 0, SECOND),
+    ROW(HANDLE_INFO, handle_info),
     ROW(REQUEST_COMPLETE, complete, BASALT_RIGHT_IO, IN(3, completion)),
     ROW(REQUEST_APIC, access_apic, BASALT_RIGHT_IO, SECOND),
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The kernel's log: one line per subject, "basalt: cpu: ...", kept in a ring that dom0 reads and
-// shown on the console. Formats: %s %d %u %x %%, with l, ll, z, a width and 0, and a precision for
+// shown on the console. Formats: %s %u %x %%, with l, ll, z, a width and 0, and a precision for
 // %s.
 
 #pragma once

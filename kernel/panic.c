@@ -48,21 +48,16 @@ static u32 checksum(const char *text, u32 length) {
     return sum;
 }
 
-// The name of the function around `address` ("?" if there is none) and the offset into it.
-static const char *symbol_find(u64 address, u64 *offset) {
+// With the name of the function around the address ("?" if there is none) and the offset into it.
+static void say_address(const char *label, u64 address) {
     u64 wanted = address - (u64)__kernel_start;
     u32 i = symbol_count;
     while (i && symbol_table[i - 1].offset > wanted)
         i--;
     bool code = address >= (u64)__text_start && address < (u64)__text_end && i;
-    *offset = code ? wanted - symbol_table[i - 1].offset : 0;
-    return code ? &symbol_names[symbol_table[i - 1].name] : "?";
-}
-
-static void say_address(const char *label, u64 address) {
-    u64 offset;
-    const char *name = symbol_find(address, &offset);
-    log_err("  %s %016lx %s+0x%lx", label, address, name, offset);
+    const struct symbol *s = &symbol_table[code ? i - 1 : 0];
+    log_err("  %s %016lx %s+0x%lx", label, address, code ? &symbol_names[s->name] : "?",
+            code ? wanted - s->offset : 0);
 }
 
 static void say_registers(const struct trap_frame *f) {
@@ -107,24 +102,8 @@ static void make_record(void) {
     record->magic = RECORD_MAGIC;
 }
 
-noreturn static void stop(void) {
-    make_record();
-    test_exit(1);
-    if (!options.panic_halt)
-        machine_reset(true);
-    for (;;)
-        cpu_hlt();
-}
-
-noreturn static void die(const struct trap_frame *trap, const u64 *frame, const char *text,
-                         va_list args) {
+static void say(const struct trap_frame *trap, const u64 *frame, const char *text, va_list args) {
     char line[256];
-    cpu_cli();
-    if (depth++) {
-        if (depth == 2)
-            stop();
-        machine_reset(true);
-    }
     console_take();
     start = log_ring()->head;
     (void)format_va(line, sizeof(line), text, args);
@@ -135,19 +114,23 @@ noreturn static void die(const struct trap_frame *trap, const u64 *frame, const 
             read_cr4(), rdmsr(MSR_GS_BASE) ? this_cpu()->id : 0);
     say_backtrace(frame);
     log_err("basalt: %s", options.panic_halt ? "halted" : "resetting the machine");
-    stop();
 }
 
-void panic(const char *text, ...) {
+void panic_trap(const struct trap_frame *trap, const char *text, ...) {
+    const u64 *frame = trap ? (const u64 *)trap->rbp : __builtin_frame_address(0);
     va_list args;
-    va_start(args, text);
-    die(NULL, __builtin_frame_address(0), text, args);
-}
 
-void panic_trap(const struct trap_frame *frame, const char *text, ...) {
-    va_list args;
+    cpu_cli();
     va_start(args, text);
-    die(frame, (const u64 *)frame->rbp, text, args);
+    if (depth++ == 0)
+        say(trap, frame, text, args);
+    if (depth <= 2) {
+        make_record();
+        test_exit(1);
+        while (options.panic_halt)
+            cpu_hlt();
+    }
+    machine_reset(true);
 }
 
 void panic_show_previous(void) {

@@ -9,16 +9,17 @@
 
 struct trap_frame;
 
-noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/// The same with the registers of a trap; the backtrace starts there.
-noreturn void panic_trap(const struct trap_frame *frame, const char *format, ...)
+/// With the registers of a trap, where the backtrace starts then; NULL: of none.
+noreturn void panic_trap(const struct trap_frame *trap, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+#define panic(...) panic_trap(NULL, __VA_ARGS__)
+
 /// An impossible state inside the kernel; `reason` says why it is impossible.
-#define assert(condition, reason)                                           \
-    do {                                                                    \
-        if (unlikely(!(condition)))                                         \
-            panic("%s:%d: %s: %s", __FILE__, __LINE__, #condition, reason); \
+#define assert(condition, reason)                                                     \
+    do {                                                                              \
+        if (unlikely(!(condition)))                                                   \
+            panic("%s:%u: %s: %s", __FILE__, (unsigned)__LINE__, #condition, reason); \
     } while (0)
 
 /// Shows the record of a panic before the last warm reset, if there is one, and clears it. Before

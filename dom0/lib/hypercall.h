@@ -233,9 +233,5 @@ static inline i64 hc_handle_delegate(u32 handle, u32 rights, u32 holder) {
     return HC3(BASALT_HC_HANDLE_DELEGATE, handle, rights, holder);
 }
 static inline i64 hc_handle_revoke(u32 handle) { return HC1(BASALT_HC_HANDLE_REVOKE, handle); }
-/// Next handle >= cursor, its rights | kind << 32 in *rights.
-static inline i64 hc_handle_next(u32 cursor, u64 *rights) {
-    struct hypercall_result r = hypercall_raw(BASALT_HC_HANDLE_NEXT, cursor, 0, 0, 0, 0, 0);
-    *rights = r.second;
-    return r.value;
-}
+/// Rights of one's handle, bit 32: on a domain; -BASALT_ENOENT where there is none, -BASALT_EINVAL at the end of the table.
+static inline i64 hc_handle_info(u64 index) { return HC1(BASALT_HC_HANDLE_INFO, index); }

@@ -125,7 +125,6 @@ struct basalt_memory_info {
     uint64_t free;    // bytes that no one holds
     uint64_t kernel;  // bytes that the kernel keeps for itself, image and frame table included
     uint64_t domains; // bytes charged to domains
-    uint32_t domain_count;
-    uint32_t reserved[7];
+    uint64_t reserved[4];
 };
 _Static_assert(sizeof(struct basalt_memory_info) == 64, "ABI");

@@ -124,8 +124,8 @@ enum basalt_hypercall {
     BASALT_HC_HANDLE_DELEGATE,
     // (handle): takes back everything that was delegated from it
     BASALT_HC_HANDLE_REVOKE,
-    // (cursor) -> next handle >= cursor in the caller's table, RDX: rights | kind << 32; -ENOENT at the end
-    BASALT_HC_HANDLE_NEXT,
+    // (index) -> rights of that handle of the caller's, bit 32: on a domain; -ENOENT where there is none, -EINVAL at the end
+    BASALT_HC_HANDLE_INFO,
 
     // (handle, vcpu, number, struct basalt_completion *): answers the request for an instruction with what that did
     BASALT_HC_REQUEST_COMPLETE,

@@ -128,7 +128,7 @@ struct spec spec; // nothing is needed
 #pragma weak vmx_queue_event
 #pragma weak vmx_apic_mode
 #pragma weak vmx_guest_table_in
-#pragma weak panic
+#pragma weak panic_trap
 #pragma weak vmx_enter_guarded
 
 static void with_everything(void **state) {

@@ -47,7 +47,7 @@ void log_line(enum log_level level, const char *text, ...) {
     va_end(args);
 }
 
-void panic(const char *text, ...) {
+void panic_trap(const struct trap_frame *trap unused, const char *text, ...) {
     va_list args;
     va_start(args, text);
     vfprintf(stderr, text, args);

@@ -65,12 +65,20 @@ u64 host_random(void);
 void host_seed(void);
 extern u64 (*host_random_source)(void); // where it comes from instead, e.g. from a fuzzer
 
+/// The first handle at or after *cursor; *cursor is its index then. NULL at the end.
+static inline struct handle *host_next_handle(struct domain *holder, u32 *cursor) {
+    for (; *cursor < holder->handles_used; ++*cursor)
+        if (handle_find(holder, *cursor))
+            return handle_find(holder, *cursor);
+    return NULL;
+}
+
 // Who has frames: every frame of RAM is looked at.
 // The owner in the frame table of the frame at `pa`.
 u16 host_frame_owner(u64 pa);
 
 struct host_account {
-    u32 kernel_frames, domain_frames, domains;
+    u32 kernel_frames, domain_frames;
     u64 charged;
 };
 struct host_account host_account(void);

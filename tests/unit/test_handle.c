@@ -95,7 +95,7 @@ static void check_domain(struct domain *const *all, unsigned count, struct domai
     }
     for (unsigned i = 0; i < count; i++) {
         struct handle *h;
-        for (u32 cursor = 0; all[i] && (h = handle_next(all[i], &cursor)); cursor++)
+        for (u32 cursor = 0; all[i] && (h = host_next_handle(all[i], &cursor)); cursor++)
             found += h->target == d && h != &d->self;
     }
     assert_int_equal(listed, found);
@@ -128,13 +128,13 @@ static void test_find_and_next(void **state unused) {
     assert_null(handle_find(a, ~0u));
     struct handle *h = handle_create(a, b, ALL);
     assert_int_equal(h->index, 1);
-    assert_ptr_equal(handle_next(a, &cursor), self);
+    assert_ptr_equal(host_next_handle(a, &cursor), self);
     cursor++;
-    assert_ptr_equal(handle_next(a, &cursor), h);
+    assert_ptr_equal(host_next_handle(a, &cursor), h);
     cursor++;
-    assert_null(handle_next(a, &cursor));
+    assert_null(host_next_handle(a, &cursor));
     cursor = ~0u;
-    assert_null(handle_next(a, &cursor));
+    assert_null(host_next_handle(a, &cursor));
     host_destroy(b);
     assert_null(handle_find(a, 1));
     host_destroy(a);

@@ -13,7 +13,7 @@
 enum {
     VERSION = BASALT_HC_VERSION - BASE,
     YIELD = BASALT_HC_YIELD - BASE,
-    HANDLE_NEXT = BASALT_HC_HANDLE_NEXT - BASE,
+    HANDLE_INFO = BASALT_HC_HANDLE_INFO - BASE,
     DOMAIN_INFO = BASALT_HC_DOMAIN_INFO - BASE,
     VCPU_STATS = BASALT_HC_VCPU_STATS - BASE
 };
@@ -78,7 +78,7 @@ static u64 call(u64 number, const u64 a[6]) {
 static bool allowed(u32 call, const u64 a[6]) {
     u32 handle = (u32)a[0];
     bool self = sizeof(word) == 4 ? !handle : !a[0];
-    return call == VERSION || call == YIELD || call == HANDLE_NEXT ||
+    return call == VERSION || call == YIELD || call == HANDLE_INFO ||
            (self && (call == DOMAIN_INFO || call == VCPU_STATS));
 }
 

@@ -313,13 +313,12 @@ static void until_done(u64 number, u64 first, u64 second) {
 }
 
 static void give_back(void) {
-    u64 rights, cursor = BASALT_HANDLE_MACHINE + 1;
+    i64 rights;
 
-    for (i64 handle;
-         (handle = call(BASALT_HC_HANDLE_NEXT, (const u64[6]){cursor}, &rights)) >= 0;) {
-        until_done(BASALT_HC_DOMAIN_DESTROY, (u64)handle, 0);
-        cursor = (u64)handle + 1;
-    }
+    for (u64 handle = BASALT_HANDLE_MACHINE + 1;
+         (rights = call2(BASALT_HC_HANDLE_INFO, handle, 0)) != -BASALT_EINVAL; handle++)
+        if (rights >= 0)
+            until_done(BASALT_HC_DOMAIN_DESTROY, handle, 0);
     for (u64 share = 0; share < MOST; share++)
         until_done(BASALT_HC_SHARE_END, BASALT_HANDLE_SELF, share);
     call2(BASALT_HC_TIMER_SET, 0, 1);
