@@ -31,14 +31,8 @@ static unsigned index_of(u64 gpa, unsigned level) {
     return (gpa >> level_shift(level)) & (ENTRIES - 1);
 }
 
-static u64 present_bits(const struct ept_format *f) {
-    return f->present | f->read | f->write | f->exec;
-}
-
-static bool is_present(const struct ept *ept, u64 entry) {
-    u64 bits = ept->format->present ? ept->format->present : present_bits(ept->format);
-    return entry & bits;
-}
+// In all formats an entry that is not present has none of these bits.
+static bool is_present(const struct ept *ept, u64 entry) { return entry & ept->format->table; }
 
 static bool is_leaf(const struct ept *ept, u64 entry, unsigned level) {
     return level == 1 || (entry & ept->format->superpage);
@@ -46,7 +40,7 @@ static bool is_leaf(const struct ept *ept, u64 entry, unsigned level) {
 
 static u64 leaf_entry(const struct ept *ept, hpa_t hpa, unsigned level, u32 flags) {
     const struct ept_format *f = ept->format;
-    u64 entry = hpa.v | f->present | f->leaf;
+    u64 entry = hpa.v | f->leaf;
 
     entry |= flags & EPT_READ ? f->read : 0;
     entry |= flags & EPT_WRITE ? f->write : 0;

@@ -150,10 +150,8 @@ enum backend_register { // CR0, CR4, EFER as the guest sees them
     REG_EFER,
     REG_DR6,
     REG_DR7,
-    REG_PDPTE0,
-    REG_PDPTE1,
-    REG_PDPTE2,
-    REG_PDPTE3,
+    REG_PDPTE0, // and the next three
+    REG_PDPTE3 = REG_PDPTE0 + 3,
     REG_CPL, // these to be read only
     REG_CS_BASE,
     REG_CS_ATTRIBUTES,

@@ -45,7 +45,6 @@ void vlapic_reset(struct vlapic *v) {
     for (unsigned reg = LAPIC_LVT_TIMER; reg <= LAPIC_LVT_ERROR; reg++)
         *vlapic_reg(v, reg) = LVT_MASKED;
     identify(v);
-    v->esr_new = 0;
     v->deadline = 0;
 }
 
@@ -58,28 +57,11 @@ void vlapic_init(struct vlapic *v, void *page, u32 id, bool bsp) {
     vlapic_reset(v);
 }
 
-void vlapic_error(struct vlapic *v, u32 error) {
-    u32 entry = *vlapic_reg(v, LAPIC_LVT_ERROR);
-
-    // Once per error and ESR write, or an error vector that is itself illegal would recurse.
-    if (v->esr_new & error)
-        return;
-    v->esr_new |= error;
-    if (!(entry & LVT_MASKED))
-        vlapic_accept(v, (u8)entry, false);
-}
-
 bool vlapic_accept(struct vlapic *v, u8 vector, bool level) {
     u32 bit = bit_of(vector), *irr = word_of(v, LAPIC_IRR, vector),
         *tmr = word_of(v, LAPIC_TMR, vector);
 
-    if (!vlapic_on(v))
-        return false;
-    if (vector < 16) {
-        vlapic_error(v, ESR_RECEIVE_ILLEGAL);
-        return false;
-    }
-    if (!(*vlapic_reg(v, LAPIC_SVR) & SVR_ENABLED))
+    if (vector < 16 || !vlapic_on(v) || !(*vlapic_reg(v, LAPIC_SVR) & SVR_ENABLED))
         return false;
     if (!(*tmr & bit) == level) {
         *tmr ^= bit;

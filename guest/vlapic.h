@@ -80,7 +80,6 @@ struct vlapic {
     u64 apic_base;     // IA32_APIC_BASE
     u32 *page;         // the registers; bits 63:32 of the x2APIC's ICR follow its low half
     u32 id;            // x2APIC ID; below 255
-    u32 esr_new;       // errors since the last write of the ESR
     bool changed;      // what is pending may have changed since the owner cleared this
     bool reconfigured; // the same of the mode and of TMR
     u64 deadline;      // TSC of the next expiry; 0: not running
@@ -111,7 +110,7 @@ static inline bool vlapic_owns(const struct vlapic *v, gpa_t gpa) {
 }
 
 /// xAPIC access at `offset` (0..0xfff) of its page. Bytes within an aligned 32-bit register can be read; a write that
-/// is not 32 bits wide and 16-byte aligned is ignored. Unknown registers read as 0 and are noted in the ESR.
+/// is not 32 bits wide and 16-byte aligned is ignored. Unknown registers read as 0. Errors are not recorded: the ESR is 0.
 u64 vlapic_read(struct vlapic *v, u32 offset, unsigned bytes, u64 now);
 struct vlapic_effect vlapic_write(struct vlapic *v, u32 offset, unsigned bytes, u32 value, u64 now);
 
@@ -158,11 +157,6 @@ struct vlapic_effect vlapic_set_tsc_deadline(struct vlapic *v, u64 value);
 bool vlapic_match(const struct vlapic *v, u32 dest, bool logical);
 
 // What the parts share among themselves.
-#define ESR_SEND_ILLEGAL     0x20u // vector below 16 in an IPI
-#define ESR_RECEIVE_ILLEGAL  0x40u // vector below 16 in a message or LVT entry
-#define ESR_ILLEGAL_REGISTER 0x80u // access to a register that does not exist
-/// Notes an error for the ESR and raises the error interrupt.
-void vlapic_error(struct vlapic *v, u32 error);
 u32 vlapic_ppr(const struct vlapic *v);
 u32 vlapic_timer_count(const struct vlapic *v, u64 now);
 /// Writes one of the timer's registers: LVT entry, initial count, divider. `now` is the guest's TSC.

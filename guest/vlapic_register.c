@@ -65,11 +65,10 @@ static void send(struct vlapic *v, struct vlapic_effect *effect) {
                              .logical = low & 0x800};
     bool fixed = m.mode == APIC_FIXED || m.mode == APIC_LOWEST;
     bool deassert = !(low & 0x4000) && (low & 0x8000);
-    if (m.mode == APIC_RESERVED || m.mode == APIC_EXTINT || (m.mode == APIC_INIT && deassert))
+    if (m.mode == APIC_RESERVED || m.mode == APIC_EXTINT || (m.mode == APIC_INIT && deassert) ||
+        (fixed && m.vector < 16))
         return;
-    if (fixed && m.vector < 16) {
-        vlapic_error(v, ESR_SEND_ILLEGAL);
-    } else if (m.shorthand != APIC_TO_SELF) {
+    if (m.shorthand != APIC_TO_SELF) {
         effect->send = true;
         effect->message = m;
     } else if (fixed) {
@@ -87,10 +86,6 @@ static struct vlapic_effect register_write(struct vlapic *v, u32 reg, u32 value,
     case LAPIC_EOI: return vlapic_eoi(v);
     case LAPIC_SELF_IPI: vlapic_accept(v, (u8)value, false); return effect;
     case LAPIC_DFR: value |= 0x0fffffff; break;
-    case LAPIC_ESR:
-        value = v->esr_new;
-        v->esr_new = 0;
-        break;
     case LAPIC_LVT_TIMER ... LAPIC_LVT_ERROR: value |= enabled ? 0 : LVT_MASKED; break;
     case LAPIC_TPR: v->changed = true; break;
     case LAPIC_SVR:
@@ -109,22 +104,16 @@ static struct vlapic_effect register_write(struct vlapic *v, u32 reg, u32 value,
 u64 vlapic_read(struct vlapic *v, u32 offset, unsigned bytes, u64 now) {
     u32 byte = offset & 15;
 
-    if (!has(offset >> 4, R)) {
-        vlapic_error(v, ESR_ILLEGAL_REGISTER);
-        return 0;
-    }
-    if (byte + bytes > 4 || bytes == 0)
+    if (!has(offset >> 4, R) || byte + bytes > 4 || bytes == 0)
         return 0;
     return register_read(v, offset >> 4, now) >> byte * 8 & (BIT(bytes * 8) - 1);
 }
 
 struct vlapic_effect vlapic_write(struct vlapic *v, u32 offset, unsigned bytes, u32 value,
                                   u64 now) {
-    if (!has(offset >> 4, W))
-        vlapic_error(v, ESR_ILLEGAL_REGISTER);
-    else if (!(offset & 15) && bytes == 4)
-        return register_write(v, offset >> 4, value & registers[offset >> 4].writable, now);
-    return (struct vlapic_effect){0};
+    if (!has(offset >> 4, W) || offset & 15 || bytes != 4)
+        return (struct vlapic_effect){0};
+    return register_write(v, offset >> 4, value & registers[offset >> 4].writable, now);
 }
 
 bool vlapic_msr_read(struct vlapic *v, u32 msr, u64 now, u64 *value) {

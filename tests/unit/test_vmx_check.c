@@ -341,10 +341,12 @@ static void test_rest(void **state) {
     PASSES(model_new, ornat(GUEST_RFLAGS, RFLAGS_TF); vmcs_write64(GUEST_DEBUGCTL, 2);
            vmcs_write32(GUEST_INTERRUPTIBILITY, BLOCKED_BY_MOV_SS)); // steps on branches only
     BROKEN(model_new, "VMCS link pointer", vmcs_write64(VMCS_LINK_POINTER, 0));
-    BROKEN(model_new_pae, "PDPTE: reserved bits", vmx_write(cpu, REG_PDPTE2, 0x3003));
+    BROKEN(model_new_pae, "PDPTE: reserved bits",
+           vmx_write(cpu, (enum backend_register)(REG_PDPTE0 + 2), 0x3003));
     BROKEN(model_new_pae, "PDPTE: reserved bits", vmx_write(cpu, REG_PDPTE3, BIT(41) | 1));
     PASSES(model_new_pae, vmx_write(cpu, REG_PDPTE3, 0x1e6)); // not present
-    PASSES(model_new_64, vmx_write(cpu, REG_PDPTE2, 0x3003)); // not looked at
+    PASSES(model_new_64,
+           vmx_write(cpu, (enum backend_register)(REG_PDPTE0 + 2), 0x3003)); // not looked at
 }
 
 // Every string in a RULE of the source was expected by a test above.
