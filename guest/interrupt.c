@@ -60,26 +60,19 @@ static void deliver(struct domain *d, const struct vcpu *source, const struct ap
     }
 }
 
-// Decodes an MSI ("Message Signalled Interrupts", SDM). False for an address outside the interrupt window or a
-// delivery mode that MSIs don't have.
-static bool msi_decode(u64 address, u32 data, struct apic_message *m) {
-    u32 dest = (u32)(address >> 12) & 0xff;
+// Follows the SDM, "Message Signalled Interrupts": an address in the interrupt window, and a delivery mode that MSIs have.
+int guest_msi(struct domain *d, u64 address, u64 data) {
+    u32 mode = data >> 8 & 7, dest = (u32)(address >> 12) & 0xff;
 
-    *m = (struct apic_message){
+    if (data >> 32 || address >> 20 != 0xfee || mode == APIC_RESERVED || mode == APIC_SIPI)
+        return -BASALT_EINVAL;
+    struct apic_message m = {
         .dest = dest == 0xff ? VLAPIC_BROADCAST : dest,
         .vector = (u8)data,
-        .mode = data >> 8 & 7,
+        .mode = (u8)mode,
         .logical = address & 4,
         .level = data & 0x8000,
     };
-    return address >> 20 == 0xfee && m->mode != APIC_RESERVED && m->mode != APIC_SIPI;
-}
-
-int guest_msi(struct domain *d, u64 address, u64 data) {
-    struct apic_message m;
-
-    if (data >> 32 || !msi_decode(address, (u32)data, &m))
-        return -BASALT_EINVAL;
     deliver(d, NULL, &m);
     return 0;
 }

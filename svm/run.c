@@ -30,11 +30,12 @@ void svm_load(struct cpu_state *cpu) {
     vmcb->nested_cr3 = cpu->second_level.v;
     vmcb->tsc_offset = cpu->tsc_offset;
     cpu->dirty |= VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_NESTED | VMCB_CLEAN_ASID;
-    if (vmcb->host.cpu != id)
+    if (vmcb->host.cpu != id || !cpu->svm.host_state.v) {
         cpu->dirty |= VMCB_CLEAN_KNOWN;
-    vmcb->host.cpu = id;
-    cpu->svm.vmcb = pool_hpa(vmcb);
-    cpu->svm.host_state = kernel_virt_to_hpa(&host_state[id]);
+        vmcb->host.cpu = id;
+        cpu->svm.vmcb = pool_hpa(vmcb);
+        cpu->svm.host_state = kernel_virt_to_hpa(&host_state[id]); // walks the kernel's tables
+    }
     if (cpu->debug_active)
         write_breakpoints(cpu->dr); // each exit clears DR7, so that they do no harm in the host
 }

@@ -45,11 +45,9 @@ static bool whole(const struct dispatch_range *range, uint64_t address, unsigned
     return bytes <= range->width && !(address & (bytes - 1)) && range->last - address >= bytes - 1;
 }
 
-uint64_t dispatch_read(const struct dispatch_range *ranges, unsigned count, void *context,
-                       bool memory, uint64_t address, unsigned bytes) {
-    const struct dispatch_range *all = find(ranges, count, memory, address);
-    if (all && all->read && whole(all, address, bytes))
-        return all->read(context, address - all->first, bytes) & access_mask(bytes);
+static __attribute__((noinline)) uint64_t read_pieces(const struct dispatch_range *ranges,
+                                                      unsigned count, void *context, bool memory,
+                                                      uint64_t address, unsigned bytes) {
     uint64_t data = 0;
     for (unsigned done = 0, piece; done < bytes; done += piece) {
         uint64_t at = address + done, value = ~0ull;
@@ -62,13 +60,18 @@ uint64_t dispatch_read(const struct dispatch_range *ranges, unsigned count, void
     return data;
 }
 
-void dispatch_write(const struct dispatch_range *ranges, unsigned count, void *context, bool memory,
-                    uint64_t address, unsigned bytes, uint64_t data) {
+uint64_t dispatch_read(const struct dispatch_range *ranges, unsigned count, void *context,
+                       bool memory, uint64_t address, unsigned bytes) {
     const struct dispatch_range *all = find(ranges, count, memory, address);
-    if (all && all->write && whole(all, address, bytes)) {
-        all->write(context, address - all->first, bytes, data & access_mask(bytes));
-        return;
-    }
+    if (all && all->read && whole(all, address, bytes))
+        return all->read(context, address - all->first, bytes) & access_mask(bytes);
+    return read_pieces(ranges, count, context, memory, address, bytes);
+}
+
+static __attribute__((noinline)) void write_pieces(const struct dispatch_range *ranges,
+                                                   unsigned count, void *context, bool memory,
+                                                   uint64_t address, unsigned bytes,
+                                                   uint64_t data) {
     for (unsigned done = 0, piece; done < bytes; done += piece) {
         uint64_t at = address + done;
         const struct dispatch_range *range = find(ranges, count, memory, at);
@@ -77,4 +80,13 @@ void dispatch_write(const struct dispatch_range *ranges, unsigned count, void *c
             range->write(context, at - range->first, piece,
                          data >> (8 * done) & access_mask(piece));
     }
+}
+
+void dispatch_write(const struct dispatch_range *ranges, unsigned count, void *context, bool memory,
+                    uint64_t address, unsigned bytes, uint64_t data) {
+    const struct dispatch_range *all = find(ranges, count, memory, address);
+    if (all && all->write && whole(all, address, bytes))
+        all->write(context, address - all->first, bytes, data & access_mask(bytes));
+    else
+        write_pieces(ranges, count, context, memory, address, bytes, data);
 }

@@ -99,34 +99,32 @@ void work_cancel(struct work *work) {
 }
 
 // Takes what is pending over from the kernel.
-static void take_pending(void) {
-    u64 summary = __atomic_exchange_n(&event_page()->summary, 0, __ATOMIC_SEQ_CST);
+static void take_pending(struct basalt_event_page *page) {
+    u64 summary = __atomic_exchange_n(&page->summary, 0, __ATOMIC_SEQ_CST);
     taken_summary |= summary;
     for (; summary; summary &= summary - 1) {
-        unsigned word = (unsigned)__builtin_ctzll(summary);
-        taken[word] |= __atomic_exchange_n(&event_page()->pending[word], 0, __ATOMIC_SEQ_CST);
+        u64 word = (u64)__builtin_ctzll(summary);
+        taken[word] |= __atomic_exchange_n(&page->pending[word], 0, __ATOMIC_SEQ_CST);
     }
 }
 
 // A handler may run the loop itself (event_wait): that inner pass then serves the ports still taken
 // here.
 static bool serve_ports(void) {
-    bool any = false;
-    take_pending();
-    for (u64 left = taken_summary; left; left &= left - 1) {
-        unsigned word = (unsigned)__builtin_ctzll(left);
+    take_pending(event_page());
+    u64 all = taken_summary;
+    for (u64 left = all; left; left &= left - 1) {
+        u64 word = (u64)__builtin_ctzll(left);
         while (taken[word]) {
-            unsigned bit = (unsigned)__builtin_ctzll(taken[word]);
-            taken[word] &= ~BIT(bit);
+            struct handler *h = &handlers[word * 64 + (u64)__builtin_ctzll(taken[word])];
+            taken[word] &= taken[word] - 1;
             finish_call(0);
-            struct handler *h = &handlers[word * 64 + bit];
             if (h->function)
                 h->function(h->context);
-            any = true;
         }
-        taken_summary &= ~BIT(word);
+        taken_summary &= ~(left & -left);
     }
-    return any;
+    return all;
 }
 
 // Runs as many pieces of work as were queued when it began; what they queue themselves waits for
