@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Device interrupts. Each bound message takes one host vector of this CPU; functions that share a level-triggered line
-// share its vector, and an interrupt rings all their ports: whose it was is for their drivers to find out.
+// Device interrupts. Each bound message or line takes one host vector of this CPU and rings one port; what functions
+// share a line is for its holder to know.
 
 #include "kernel/interrupt.h"
 
@@ -10,38 +10,23 @@
 #include "drivers/pci.h"
 #include "kernel/event.h"
 
-#define VECTORS    256u
-#define LINE_USERS 4u
+#define VECTORS 256u
 
-// What a host vector stands for: a message or a line, and whose ports it rings. The users come first in their array; a
-// vector without any is free.
-struct vector {
-    struct watcher users[LINE_USERS]; // one, of a message
-    const struct pci_function *fn;    // NULL: a line
-    u32 number;                       // of the message; the line's GSI
-};
-
-static struct vector vectors[VECTORS];
+// What a host vector stands for, and whose port it rings.
+static struct vector {
+    struct watcher user;           // without a domain the vector is free
+    const struct pci_function *fn; // whose message it is; NULL: a line
+    u32 number;                    // of the message; the line's GSI
+} vectors[VECTORS];
 
 static void quench(unsigned vector) { ioapic_mask(vectors[vector].number, true); }
 
 void interrupts_init(void) { irq_quench = quench; }
 
-// The vector of a message, of a line (no function), or a free one. -BASALT_ENOSPC: there is none.
-static int vector_for(const struct pci_function *fn, u32 number) {
-    int vacant = -BASALT_ENOSPC;
-
-    for (int v = VECTOR_DEVICE_LAST; v >= (int)VECTOR_DEVICE_FIRST; v--)
-        if (!vectors[v].users[0].domain)
-            vacant = v;
-        else if (vectors[v].fn == fn && vectors[v].number == number)
-            return v;
-    return vacant;
-}
-
 void interrupt_deliver(unsigned vector) {
-    for (const struct watcher *user = vectors[vector].users;
-         user < &vectors[vector].users[LINE_USERS] && user->domain; user++)
+    const struct watcher *user = &vectors[vector].user;
+
+    if (user->domain)
         event_ring(user->domain, user->port);
 }
 
@@ -78,23 +63,40 @@ int device_assign(struct domain *d, struct pci_function *fn) {
     return 0;
 }
 
+// A vector for a message, or a line (no function), that the port is to be bound to; or what is in the way.
+static int vector_for(struct domain *d, u64 port, const struct pci_function *fn, u32 number) {
+    const struct port *p = port_find(d, port);
+    int vacant = -BASALT_ENOSPC;
+
+    if (!p)
+        return -BASALT_EINVAL;
+    for (int v = VECTOR_DEVICE_LAST; v >= (int)VECTOR_DEVICE_FIRST; v--)
+        if (!vectors[v].user.domain)
+            vacant = v;
+        else if (vectors[v].fn == fn && vectors[v].number == number)
+            return -BASALT_EBUSY;
+    return p->kind == PORT_ALLOCATED ? vacant : -BASALT_EBUSY;
+}
+
+static void bind(struct domain *d, u64 port, int vector, const struct vector *what) {
+    vectors[vector] = *what;
+    d->has_devices = true;
+    *port_find(d, port) = (struct port){.kind = PORT_IRQ, .vector = (u8)vector};
+}
+
 int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
-    struct pci_function *fn = owned(d, bdf);
-    struct port *p = port_find(d, port);
+    const struct pci_function *fn = owned(d, bdf);
 
     if (!fn)
         return -BASALT_ENODEV;
-    if (!p || entry > 2047)
+    if (entry > 2047)
         return -BASALT_EINVAL;
-    int vector = vector_for(fn, (u32)entry);
+    int vector = vector_for(d, port, fn, (u32)entry);
     if (vector < 0)
         return vector;
-    if (p->kind != PORT_ALLOCATED || vectors[vector].users[0].domain)
-        return -BASALT_EBUSY;
     if (pci_msi_set(fn, (unsigned)entry, this_cpu()->apic_id, (unsigned)vector))
         return -BASALT_EINVAL;
-    vectors[vector] = (struct vector){.users[0] = {d, (u32)port}, .fn = fn, .number = (u32)entry};
-    *p = (struct port){.kind = PORT_IRQ, .vector = (u8)vector};
+    bind(d, port, vector, &(struct vector){{d, (u32)port}, fn, (u32)entry});
     return 0;
 }
 
@@ -109,46 +111,19 @@ static struct acpi_override line_of(const struct domain *d, u64 source) {
 
 int interrupt_bind_line(struct domain *d, u64 source, u64 port) {
     struct acpi_override line = line_of(d, source);
-    struct port *p = port_find(d, port);
 
     if (line.gsi == ~0u)
         return -BASALT_ENODEV;
-    if (!p)
-        return -BASALT_EINVAL;
-    if (p->kind != PORT_ALLOCATED)
-        return -BASALT_EBUSY;
-    int vector = vector_for(NULL, line.gsi);
+    int vector = vector_for(d, port, NULL, line.gsi);
     if (vector < 0)
         return vector;
-    struct watcher *user = vectors[vector].users;
-    while (user < &vectors[vector].users[LINE_USERS] && user->domain)
-        user++;
-    if (user == &vectors[vector].users[LINE_USERS])
-        return -BASALT_ENOSPC;
-    if (user == vectors[vector].users &&
-        ioapic_route(line.gsi, (unsigned)vector, this_cpu()->apic_id, line.level, line.active_low))
+    if (ioapic_route(line.gsi, (unsigned)vector, this_cpu()->apic_id, line.level, line.active_low))
         return -BASALT_ENODEV;
-    *user = (struct watcher){d, (u32)port};
-    vectors[vector].fn = NULL;
-    vectors[vector].number = line.gsi;
-    d->has_devices = true;
+    bind(d, port, vector, &(struct vector){{d, (u32)port}, NULL, line.gsi});
     if (line.level)
         irq_level_vectors[vector / 64] |= BIT(vector % 64);
-    *p = (struct port){.kind = PORT_IRQ, .vector = (u8)vector};
     ioapic_mask(line.gsi, false);
     return 0;
-}
-
-// The last user of a vector is gone.
-static void quiet(unsigned vector) {
-    const struct vector *v = &vectors[vector];
-
-    if (v->fn) {
-        pci_msi_mask(v->fn, v->number);
-        return;
-    }
-    ioapic_mask(v->number, true);
-    irq_level_vectors[vector / 64] &= ~BIT(vector % 64);
 }
 
 void interrupt_unbind(struct domain *d, u32 port) {
@@ -156,15 +131,13 @@ void interrupt_unbind(struct domain *d, u32 port) {
 
     if (!p || p->kind != PORT_IRQ)
         return;
-    struct watcher *users = vectors[p->vector].users;
-    unsigned kept = 0;
-    for (unsigned i = 0; i < LINE_USERS; i++)
-        if (users[i].domain != d || users[i].port != port)
-            users[kept++] = users[i];
-    for (; kept < LINE_USERS; kept++)
-        users[kept] = (struct watcher){0};
-    if (!users[0].domain)
-        quiet(p->vector);
+    struct vector *v = &vectors[p->vector];
+    if (v->fn)
+        pci_msi_mask(v->fn, v->number);
+    else
+        ioapic_mask(v->number, true);
+    irq_level_vectors[p->vector / 64] &= ~BIT(p->vector % 64);
+    *v = (struct vector){0};
     p->kind = PORT_ALLOCATED;
 }
 
@@ -188,9 +161,8 @@ void interrupts_release(struct domain *d) {
         fn->owner = NULL;
     }
     for (unsigned vector = 0; vector < VECTORS; vector++)
-        for (unsigned i = LINE_USERS; i--;)
-            if (vectors[vector].users[i].domain == d)
-                interrupt_unbind(d, vectors[vector].users[i].port);
+        if (vectors[vector].user.domain == d)
+            interrupt_unbind(d, vectors[vector].user.port);
     d->has_devices = false;
 }
 

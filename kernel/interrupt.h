@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Device interrupts bound to event ports, and the PCI functions they come from. Only this file programs MSI, MSI-X and
-// IOAPIC entries on a domain's behalf. Invariant: a host vector is bound to at most one domain's port (a message) or
-// one line; a line is masked from its interrupt until it is acknowledged.
+// IOAPIC entries on a domain's behalf. Invariant: a message or a line has at most one host vector, and that rings one port;
+// a line is masked from its interrupt until it is acknowledged.
 
 #pragma once
 
@@ -15,6 +15,7 @@ must_check int device_assign(struct domain *d, struct pci_function *fn);
 /// Rings the port that is bound to a vector.
 void interrupt_deliver(unsigned vector);
 /// Binds message `entry` of the domain's function, or its line (or an ISA interrupt: BASALT_IRQ_ISA + n), to `port`.
+/// -BASALT_EBUSY: one of the two is bound already.
 must_check int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port);
 must_check int interrupt_bind_line(struct domain *d, u64 source, u64 port);
 void interrupt_unbind(struct domain *d, u32 port);

@@ -4,7 +4,7 @@
 // sizes of BARs are therefore not known here, and a driver that finds a capability pointing beyond
 // its BAR gets ones or a fault that the kernel answers, never someone else's memory.
 
-#include "drivers/pci.h"
+#include "pci.h"
 
 #include "lib/hypercall.h"
 #include "lib/log.h"
@@ -27,13 +27,27 @@
 #define PCI_BAR_IO          BIT(0)
 #define PCI_BAR_64          0x4 // of bits 2:1 of a memory BAR
 #define PCI_CAP_POINTER     0x34
+#define PCI_INTERRUPT_LINE  0x3c
 #define PCI_CAP_MSI         0x05
 #define PCI_CAP_MSIX        0x11
 #define PCI_CAPS_MAX        48 // capabilities that fit into 192 bytes
 #define PCI_FUNCTIONS_MAX   256
+#define PCI_LINES_MAX       16
+#define PCI_LINE_USERS      8
 
 static struct pci_device *functions[PCI_FUNCTIONS_MAX];
 static u32 function_count;
+
+// The kernel lets a line ring one port; the functions that share the line share that.
+static struct line {
+    u32 number; // as the functions' interrupt line registers have it
+    int port;
+    u32 users;
+    struct {
+        event_handler handler;
+        void *context;
+    } user[PCI_LINE_USERS];
+} lines[PCI_LINES_MAX]; // one without users ends them
 
 u32 pci_count(void) { return function_count; }
 
@@ -152,8 +166,28 @@ int pci_bind_msi(const struct pci_device *d, u32 entry, event_handler handler, v
     return bind_port(d, entry, handler, context);
 }
 
+// Whose interrupt it is, is for the drivers to find out.
+static void line_rings(void *context) {
+    const struct line *l = context;
+    for (u32 i = 0; i < l->users; i++)
+        l->user[i].handler(l->user[i].context);
+}
+
 int pci_bind_line(const struct pci_device *d, event_handler handler, void *context) {
-    return bind_port(d, -1, handler, context);
+    u32 number = pci_read(d, PCI_INTERRUPT_LINE, 1);
+    struct line *l = lines, *end = lines + PCI_LINES_MAX;
+    while (l < end && l->users && l->number != number)
+        l++;
+    if (l == end || l->users == PCI_LINE_USERS)
+        return -BASALT_ENOSPC;
+    int port = l->users ? l->port : bind_port(d, -1, line_rings, l);
+    if (port < 0)
+        return port;
+    l->number = number;
+    l->port = port;
+    l->user[l->users].handler = handler;
+    l->user[l->users++].context = context;
+    return port;
 }
 
 void pci_line_ack(int port) {

@@ -47,7 +47,7 @@ void pci_disable(const struct pci_device *d);
 must_check int pci_bind_msi(const struct pci_device *d, u32 entry, event_handler handler,
                             void *context);
 
-/// Binds the INTx line; the handler must call pci_line_ack(port) when the device is quiet. Port or
-/// negative error.
+/// Binds the INTx line; the handler must call pci_line_ack(port) when the device is quiet, and is called for all that
+/// share the line. Port or negative error.
 must_check int pci_bind_line(const struct pci_device *d, event_handler handler, void *context);
 void pci_line_ack(int port);

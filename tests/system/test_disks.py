@@ -125,6 +125,19 @@ def test_read_only_disk(qemu, image, disk_copy):
     lives(machine)
 
 
+def test_two_disks_on_one_line(qemu, image, disk_copy, tmp_path):
+    """Without MSI-X, in slots whose INTA is the same line: the kernel lets a line ring one port, which the two share."""
+    empty = tmp_path / "empty.img"
+    empty.write_bytes(bytes(1 << 20))
+    disks = [Disk(disk_copy(), device="vectors=0,addr=0x8"), Disk(empty, device="vectors=0,addr=0xc")]
+    machine = qemu(image(guests={"guest1": {}}), memory="512M", disks=disks)
+    machine.expect(r"^vda1: ")
+    machine.expect(r"vdb: has no GUID partition table")
+    machine.expect(r"^guest1: runs", timeout=60)
+    assert not machine.seen(r"no interrupt")
+    lives(machine)
+
+
 def test_two_writers_of_one_partition(qemu, image, disk_copy):
     guests = {"guest1": {}, "guest2": {"disk": "gpt:guest1-root"}}
     machine = qemu(image(guests=guests), memory="1G", disks=[Disk(disk_copy())])

@@ -149,35 +149,24 @@ static void a_message_is_bound_once(void **state unused) {
     assert_int_equal(interrupt_bind_message(&driver, BDF, 3, 7), 0);
 }
 
-static void a_line_has_several_users(void **state unused) {
+static void a_line_rings_one_port(void **state unused) {
     pci_functions[1].owner = &driver;
     assert_int_equal(interrupt_bind_line(&driver, BDF, 1), 0);
-    assert_int_equal(interrupt_bind_line(&driver, OTHER, 2), 0);
+    assert_int_equal(interrupt_bind_line(&driver, OTHER, 2), -BASALT_EBUSY); // the same line
     unsigned vector = line_vector[20];
     assert_true(irq_level_vectors[vector / 64] & BIT(vector % 64));
     interrupt_deliver(vector);
     assert_int_equal(rung[1], 1);
-    assert_int_equal(rung[2], 1);
+    assert_int_equal(rung[2], 0);
+    assert_int_equal(interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, 1),
+                     -BASALT_EBUSY); // the port
+    assert_int_equal(interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, 3), 0);
     interrupt_unbind(&driver, 1);
     interrupt_deliver(vector);
     assert_int_equal(rung[1], 1);
-    assert_int_equal(rung[2], 2);
-    assert_int_equal(line_vector[20], vector);
-    interrupt_unbind(&driver, 2);
     assert_int_equal(line_vector[20], 0);
     assert_false(irq_level_vectors[vector / 64] & BIT(vector % 64));
-}
-
-static void a_line_has_a_limit(void **state unused) {
-    u32 port = 1;
-
-    while (port < PORTS && !interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, port))
-        port++;
-    assert_int_equal(port, 5); // four users
-    assert_int_equal(interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, port), -BASALT_ENOSPC);
-    assert_int_equal(ports[port].kind, PORT_ALLOCATED);
-    interrupt_unbind(&driver, 2);
-    assert_int_equal(interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, port), 0);
+    assert_int_equal(interrupt_bind_line(&driver, OTHER, 2), 0);
 }
 
 static void a_released_domain_is_silent(void **state unused) {
@@ -243,8 +232,7 @@ int main(void) {
         cmocka_unit_test_setup(a_message_rings_its_port, fresh),
         cmocka_unit_test_setup(bindings_that_are_refused, fresh),
         cmocka_unit_test_setup(a_message_is_bound_once, fresh),
-        cmocka_unit_test_setup(a_line_has_several_users, fresh),
-        cmocka_unit_test_setup(a_line_has_a_limit, fresh),
+        cmocka_unit_test_setup(a_line_rings_one_port, fresh),
         cmocka_unit_test_setup(a_released_domain_is_silent, fresh),
         cmocka_unit_test_setup(what_an_owner_may_write, fresh),
         cmocka_unit_test_setup(the_table_is_read_only, fresh),
