@@ -82,7 +82,3 @@ noreturn void kernel_main(u32 magic, u64 multiboot_info);
 noreturn void basalt_start(const struct boot_params *params);
 /// Builds dom0 and makes its vCPU runnable, or refuses to.
 void dom0_build(const struct boot_params *boot);
-
-/// Says what is missing (a format) and what to do about it, and stops the machine.
-noreturn void refuse(const char *remedy, const char *missing, ...)
-    __attribute__((format(printf, 2, 3)));

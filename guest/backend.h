@@ -167,25 +167,15 @@ struct backend_features {
     u32 tags;                 // ASIDs
 };
 
-struct refusal {
-    const char *missing; // what the processor or its firmware lacks
-    const char *remedy;  // what the user can do
-};
-
-static inline int backend_refuse(struct refusal *why, const char *missing, const char *remedy) {
-    *why = (struct refusal){missing, remedy};
-    return -1;
-}
-
 struct backend {
     const char *name; // "VMX", "SVM"
     unsigned pages;   // frames wanted in cpu_state.pages
     enum { CALL_VMCALL, CALL_VMMCALL } call_insn;
 
-    /// Looks at this CPU, changing nothing. Returns 0, or -1 with *why filled when the machine can't be used.
-    int (*probe)(struct backend_features *features, struct refusal *why);
-    /// Turns virtualization on for this CPU; `page` is a zeroed frame for VMXON region or host save area.
-    int (*cpu_on)(void *page, struct refusal *why);
+    /// Looks at this CPU, changing nothing; refuses a machine that can't be used.
+    void (*probe)(struct backend_features *features);
+    /// Turns virtualization on for this CPU, or refuses; `page` is a zeroed frame for VMXON region or host save area.
+    void (*cpu_on)(void *page);
 
     /// Puts what is not in *cpu of the architectural state after INIT into the control block, and what the caller filled:
     /// pages, second_level, io_bitmap, tag.
@@ -209,9 +199,8 @@ struct backend {
     /// CSTAR, FMASK, SYSENTER_*, PAT, DEBUGCTL): reads one into *value or writes it. False: not one of mine.
     bool (*access_msr)(struct cpu_state *cpu, u32 msr, bool write, u64 *value);
 
-    /// True when an interrupt (NMI) could be delivered at the next entry: IF, STI/MOV-SS shadow, NMI blocking.
-    bool (*can_interrupt)(struct cpu_state *cpu);
-    bool (*can_nmi)(struct cpu_state *cpu);
+    /// True when an interrupt, or an NMI, could be delivered at the next entry: IF, STI/MOV-SS shadow, NMI blocking.
+    bool (*can_take)(struct cpu_state *cpu, bool nmi);
     /// Asks for an exit as soon as an interrupt, or an NMI, could be delivered.
     void (*window)(struct cpu_state *cpu, bool nmi, bool on);
     /// Where features.apicv, for a state with a virtual_apic: what the processor must know of changes in that page
@@ -224,7 +213,6 @@ struct backend {
     /// Exit on PAUSE, HLT, and so on are always on. This one follows the guest's debug registers.
     void (*intercept_dr)(struct cpu_state *cpu, bool on);
 
-    void (*set_tsc_offset)(struct cpu_state *cpu, u64 offset);
     /// Forgets this CPU's cached translations of the state's second-level table / of one guest's own tables.
     void (*flush_second_level)(struct cpu_state *cpu);
     void (*flush_linear)(struct cpu_state *cpu);

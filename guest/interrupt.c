@@ -106,7 +106,7 @@ static void ask_irq_window(struct vcpu *v, bool on) {
 }
 
 static void prepare_nmi(struct vcpu *v) {
-    if (backend->can_nmi(&v->cpu)) {
+    if (backend->can_take(&v->cpu, true)) {
         v->cpu.queued = (struct event){.valid = true, .type = EVENT_NMI, .vector = EXC_NMI};
         v->nmi_pending = false;
     } else if (!v->nmi_window) {
@@ -126,12 +126,12 @@ static bool update_processor(struct vcpu *v) {
     if (apic->changed)
         backend->apic_status(&v->cpu, status);
     apic->changed = apic->reconfigured = false;
-    return v->halted && vlapic_takes(apic, status) && backend->can_interrupt(&v->cpu);
+    return v->halted && vlapic_takes(apic, status) && backend->can_take(&v->cpu, false);
 }
 
 // Delivers the highest interrupt, and says if there was one. `changed` stays while one has to wait for the guest.
 static bool prepare_interrupt(struct vcpu *v) {
-    bool able = !v->cpu.queued.valid && backend->can_interrupt(&v->cpu);
+    bool able = !v->cpu.queued.valid && backend->can_take(&v->cpu, false);
 
     if (v->irq_window && !able)
         return false; // it goes on waiting

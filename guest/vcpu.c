@@ -83,7 +83,6 @@ static void init_state(struct vcpu *v) {
     memset(v->cpu.dr, 0, sizeof(v->cpu.dr));
     backend->state_init(&v->cpu);
     backend->flush_linear(&v->cpu); // what its tag translated before INIT, or for another vCPU
-    backend->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);
     return_cpu(v, loaded);
 }
 

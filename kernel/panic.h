@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The end: registers, a symbolised backtrace, and a record in low memory that survives a warm
-// reset. For impossible states inside the kernel only; never for something that a domain did.
+// reset. For impossible states inside the kernel only; never for something that a domain did. And
+// the other end, of a machine that Basalt can't run on.
 
 #pragma once
 
@@ -21,6 +22,10 @@ noreturn void panic_trap(const struct trap_frame *trap, const char *format, ...)
         if (unlikely(!(condition)))                                                   \
             panic("%s:%u: %s: %s", __FILE__, (unsigned)__LINE__, #condition, reason); \
     } while (0)
+
+/// Says what is missing (a format) and what to do about it, and stops the machine.
+noreturn void refuse(const char *remedy, const char *missing, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /// Shows the record of a panic before the last warm reset, if there is one, and clears it. Before
 /// paging_init().

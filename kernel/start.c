@@ -75,7 +75,6 @@ static void report_features(void) {
 }
 
 noreturn void basalt_start(const struct boot_params *boot) {
-    struct refusal why;
     void *page = frame_kernel_alloc();
 
     if (!page)
@@ -84,8 +83,8 @@ noreturn void basalt_start(const struct boot_params *boot) {
         refuse("use a processor with Intel VT-x or AMD-V; nested in QEMU: -cpu host,+vmx or +svm",
                "the processor has neither VMX nor SVM");
     backend = cpu_features.vmx ? &vmx_backend : &svm_backend;
-    if (backend->probe(&backend_features, &why) || backend->cpu_on(page, &why))
-        refuse(why.remedy, "%s", why.missing);
+    backend->probe(&backend_features);
+    backend->cpu_on(page);
     backend_features.apicv &= !options.noapicv;
     report_features();
     trace_memory.ring.count = TRACE_RECORDS;

@@ -51,16 +51,14 @@ void svm_events_after_exit(struct cpu_state *cpu) {
     }
 }
 
-bool svm_can_interrupt(struct cpu_state *cpu) {
-    return (cpu->rflags & RFLAGS_IF) && !(vmcb_of(cpu)->int_state & INT_STATE_SHADOW);
-}
-
-bool svm_can_nmi(struct cpu_state *cpu) {
+bool svm_can_take(struct cpu_state *cpu, bool nmi) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     if (vmcb->host.nmi == NMI_IRET && vmcb->rip != vmcb->host.iret_rip)
         set_nmi(cpu, NMI_OPEN);
-    return vmcb->host.nmi == NMI_OPEN && !(vmcb->int_state & INT_STATE_SHADOW);
+    if (vmcb->int_state & INT_STATE_SHADOW)
+        return false;
+    return nmi ? vmcb->host.nmi == NMI_OPEN : cpu->rflags & RFLAGS_IF;
 }
 
 // A virtual interrupt of the highest priority, which is never delivered: its intercept comes first. The IRET intercept is

@@ -46,17 +46,13 @@ static struct exit decode_exception(const struct vmcb *vmcb, struct exit e) {
 }
 
 // INT1 traps: that its length is known tells the caller to move RIP over it before the exception is
-// delivered.
-static struct exit decode_icebp(const struct vmcb *vmcb unused, struct exit e) {
-    e.vector = EXC_DB;
-    e.insn_length = (u8)MAX(e.insn_length, 1);
-    return e;
-}
+// delivered. The x87 error that would freeze a PC/AT's processor until its IRQ 13 was handled is told
+// to the guest as #MF.
+static struct exit decode_int1_or_ferr(const struct vmcb *vmcb, struct exit e) {
+    bool int1 = vmcb->exit_code == EXIT_ICEBP;
 
-// The x87 error that would freeze a PC/AT's processor until its IRQ 13 was handled is told to the
-// guest as #MF.
-static struct exit decode_ferr(const struct vmcb *vmcb unused, struct exit e) {
-    e.vector = EXC_MF;
+    e.vector = int1 ? EXC_DB : EXC_MF;
+    e.insn_length = (u8)MAX(e.insn_length, int1);
     return e;
 }
 
@@ -122,13 +118,13 @@ static const struct exit_row exit_rows[] = {
     [0x7b] = ROW(IO, ALWAYS | INSTRUCTION, decode_io),
     [0x7c] = ROW(RDMSR, ALWAYS | INSTRUCTION, decode_msr),
     [0x7d] = ROW(TASK_SWITCH, ALWAYS, NULL),
-    [0x7e] = ROW(EXCEPTION, ALWAYS, decode_ferr),
+    [0x7e] = ROW(EXCEPTION, ALWAYS, decode_int1_or_ferr),
     [0x7f] = ROW(TRIPLE_FAULT, ALWAYS, NULL), // shutdown
     [EXIT_VMRUN] = INSN(VIRT_INSN),
     [0x81] = INSN(HYPERCALL),            // VMMCALL
     CODES(0x82, 0x86) = INSN(VIRT_INSN), // VMLOAD, VMSAVE, STGI, CLGI, SKINIT
     [0x87] = ROW(RDTSCP, INSTRUCTION, NULL),
-    [0x88] = ROW(EXCEPTION, ALWAYS | INSTRUCTION, decode_icebp),
+    [EXIT_ICEBP] = ROW(EXCEPTION, ALWAYS | INSTRUCTION, decode_int1_or_ferr),
     [0x89] = INSN(WBINVD),
     [0x8a] = INSN(MONITOR),
     [0x8b] = INSN(MWAIT),

@@ -9,6 +9,7 @@
 #include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/x86.h"
+#include "kernel/panic.h"
 #include "svm/svm.h"
 
 #include <basalt/hypercall.h>
@@ -20,26 +21,23 @@ static u8 msr_bitmap[MSRPM_BYTES] __attribute__((aligned(PAGE_SIZE))); // two bi
 static u8 all_ports_exit[IOPM_BYTES]
     __attribute__((aligned(PAGE_SIZE))); // one bit per port: 1 = exit
 
-static int svm_probe(struct backend_features *features, struct refusal *why) {
+static void svm_probe(struct backend_features *features) {
     u64 vm_cr;
 
     if (cpu_features.max_extended_leaf < 0x8000000a || !cpu_features.svm)
-        return backend_refuse(
-            why, "the processor has no SVM (AMD-V)",
-            "use another processor; in a virtual machine, enable nested SVM (+svm)");
+        refuse("use another processor; in a virtual machine, enable nested SVM (+svm)",
+               "the processor has no SVM (AMD-V)");
     struct cpuid svm = cpuid(0x8000000a);
     if (rdmsr_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS))
-        return backend_refuse(why,
-                              vm_cr & VM_CR_LOCK
-                                  ? "SVM (AMD-V) is locked off by firmware (VM_CR.LOCK)"
-                                  : "SVM (AMD-V) is switched off by firmware (VM_CR.SVMDIS)",
-                              "enable SVM (AMD-V, virtualization) in the firmware setup");
+        refuse("enable SVM (AMD-V, virtualization) in the firmware setup",
+               vm_cr & VM_CR_LOCK ? "SVM (AMD-V) is locked off by firmware (VM_CR.LOCK)"
+                                  : "SVM (AMD-V) is switched off by firmware (VM_CR.SVMDIS)");
     if (!(svm.edx & CPUID_8A_EDX_NPT))
-        return backend_refuse(why, "the processor has no nested paging (NPT)",
-                              "use another processor; in a virtual machine, enable it (+npt)");
+        refuse("use another processor; in a virtual machine, enable it (+npt)",
+               "the processor has no nested paging (NPT)");
     if (svm.ebx < 2)
-        return backend_refuse(why, "the processor has no address space identifier for guests",
-                              "use another processor or hypervisor");
+        refuse("use another processor or hypervisor",
+               "the processor has no address space identifier for guests");
     *features = (struct backend_features){
         .nrip_save = svm.edx & CPUID_8A_EDX_NRIP_SAVE,
         .decode_assists = svm.edx & CPUID_8A_EDX_DECODE_ASSISTS,
@@ -50,19 +48,16 @@ static int svm_probe(struct backend_features *features, struct refusal *why) {
         .second_level_1g = cpu_features.page1g,
         .second_level_2m = true,
     };
-    return 0;
 }
 
-static int svm_cpu_on(void *page, struct refusal *why) {
+static void svm_cpu_on(void *page) {
     if (!wrmsr_safe(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME) ||
         !wrmsr_safe(MSR_VM_HSAVE_PA, pool_hpa(page).v))
-        return backend_refuse(why,
-                              "the processor refuses to switch SVM on (EFER.SVME, VM_HSAVE_PA)",
-                              "enable SVM in the firmware setup, or in the hypervisor below");
+        refuse("enable SVM in the firmware setup, or in the hypervisor below",
+               "the processor refuses to switch SVM on (EFER.SVME, VM_HSAVE_PA)");
     memset(all_ports_exit, 0xff, sizeof(all_ports_exit)); // the same on every CPU
     svm_fill_msr_bitmap(msr_bitmap);
     svm_run_init(backend_features.tags);
-    return 0;
 }
 
 static void svm_intercept_dr(struct cpu_state *cpu, bool on) {
@@ -97,12 +92,6 @@ static void svm_state_init(struct cpu_state *cpu) {
     vmcb->asid = 1; // until then any but 0
     svm_load(cpu);
     cpu->dirty |= VMCB_CLEAN_KNOWN;
-}
-
-static void svm_set_tsc_offset(struct cpu_state *cpu, u64 offset) {
-    cpu->tsc_offset = offset;
-    vmcb_of(cpu)->tsc_offset = offset;
-    cpu->dirty |= VMCB_CLEAN_INTERCEPTS;
 }
 
 // Entries for guest-linear and guest-physical addresses go together. A new ASID does the same as a
@@ -140,12 +129,10 @@ const struct backend svm_backend = {
     .read_segment = svm_read_segment,
     .write_segment = svm_write_segment,
     .access_msr = svm_access_msr,
-    .can_interrupt = svm_can_interrupt,
-    .can_nmi = svm_can_nmi,
+    .can_take = svm_can_take,
     .window = svm_window,
     .clear_shadow = svm_clear_shadow,
     .intercept_dr = svm_intercept_dr,
-    .set_tsc_offset = svm_set_tsc_offset,
     .flush_second_level = svm_flush,
     .flush_linear = svm_flush,
     .control_field = svm_control_field,

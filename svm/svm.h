@@ -62,8 +62,7 @@ void svm_inject(struct cpu_state *cpu);
 /// After an exit that an instruction did not ask for: follows the guest's NMI blocking, and puts an interrupted event
 /// back into cpu->queued.
 void svm_events_after_exit(struct cpu_state *cpu);
-bool svm_can_interrupt(struct cpu_state *cpu);
-bool svm_can_nmi(struct cpu_state *cpu);
+bool svm_can_take(struct cpu_state *cpu, bool nmi);
 void svm_window(struct cpu_state *cpu, bool nmi, bool on);
 void svm_clear_shadow(struct cpu_state *cpu);
 

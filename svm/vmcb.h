@@ -112,7 +112,6 @@ VMCB_AT(pat, 0x668);
 #define TLB_CONTROL_FLUSH_ASID 3 // this ASID's entries; needs flush-by-ASID
 
 // int_control
-#define V_TPR          0xffu     // the guest's CR8, in bits 3:0
 #define V_IRQ          (1u << 8) // a virtual interrupt is pending
 #define V_PRIORITY     (15u << 16)
 #define V_IGNORE_TPR   (1u << 20)
@@ -129,7 +128,6 @@ VMCB_AT(pat, 0x668);
 
 // clean: the processor may use its cached copy of ...
 #define VMCB_CLEAN_INTERCEPTS (1u << 0) // intercepts, TSC offset, PAUSE filter
-#define VMCB_CLEAN_BITMAPS    (1u << 1) // addresses of the permission bitmaps
 #define VMCB_CLEAN_ASID       (1u << 2)
 #define VMCB_CLEAN_TPR        (1u << 3) // int_control, int_vector
 #define VMCB_CLEAN_NESTED     (1u << 4) // nested_control, nested_cr3, PAT
@@ -145,13 +143,13 @@ VMCB_AT(pat, 0x668);
 #define EXIT_CR_READ      0x00u // + number
 #define EXIT_CR_WRITE     0x10u
 #define EXIT_DR_READ      0x20u
-#define EXIT_DR_WRITE     0x30u
 #define EXIT_EXCEPTION    0x40u // + vector
 #define EXIT_VINTR        0x64u // the guest could take the virtual interrupt
 #define EXIT_CR0_SELECT   0x65u // a write of CR0 that changes more than TS and MP
 #define EXIT_IRET         0x74u
 #define EXIT_PAUSE        0x77u
 #define EXIT_VMRUN        0x80u
+#define EXIT_ICEBP        0x88u
 #define EXIT_NESTED_FAULT 0x400u
 #define EXIT_INVALID      0xffffffffu // the control block breaks a rule
 

@@ -8,6 +8,7 @@
 #include "vmx/vmx.h"
 
 #include "arch/x86.h"
+#include "kernel/panic.h"
 
 #define BASIC_TRUE_CONTROLS BIT(55) // the TRUE MSRs exist
 
@@ -25,14 +26,10 @@
 #define OLD \
     "use an Intel processor of 2010 (Westmere) or later; in a virtual machine, give it nested VMX with EPT"
 
-static const struct {
-    u32 msr, true_msr;
-} control_msrs[CONTROLS] = {
-    [CONTROL_PIN] = {MSR_VMX_PINBASED_CTLS, MSR_VMX_TRUE_PINBASED_CTLS},
-    [CONTROL_PRIMARY] = {MSR_VMX_PROCBASED_CTLS, MSR_VMX_TRUE_PROCBASED_CTLS},
-    [CONTROL_SECONDARY] = {MSR_VMX_PROCBASED_CTLS2, MSR_VMX_PROCBASED_CTLS2},
-    [CONTROL_EXIT] = {MSR_VMX_EXIT_CTLS, MSR_VMX_TRUE_EXIT_CTLS},
-    [CONTROL_ENTRY] = {MSR_VMX_ENTRY_CTLS, MSR_VMX_TRUE_ENTRY_CTLS},
+static const u32 control_msrs[CONTROLS] = {
+    [CONTROL_PIN] = MSR_VMX_TRUE_PINBASED_CTLS,    [CONTROL_PRIMARY] = MSR_VMX_TRUE_PROCBASED_CTLS,
+    [CONTROL_SECONDARY] = MSR_VMX_PROCBASED_CTLS2, [CONTROL_EXIT] = MSR_VMX_TRUE_EXIT_CTLS,
+    [CONTROL_ENTRY] = MSR_VMX_TRUE_ENTRY_CTLS,
 };
 
 // What Basalt wants. A row with a name is required, and the first such row that the processor lacks is the refusal; the
@@ -54,18 +51,18 @@ static const struct {
     {CONTROL_EXIT, EXIT_ALL, "switching of PAT, EFER and debug controls"},
     {CONTROL_ENTRY, ENTRY_ALL, "64-bit guests with PAT, EFER and debug controls"},
     {CONTROL_PIN, PIN_PREEMPTION_TIMER, NULL},
-    {CONTROL_SECONDARY, SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_XSAVES, NULL},
+    {CONTROL_SECONDARY, SECONDARY_INVPCID | SECONDARY_XSAVES, NULL},
     {CONTROL_SECONDARY, SECONDARY_VPID | SECONDARY_PLE | SECONDARY_ENCLS, NULL},
 };
 
-static int choose_controls(struct vmx_caps *caps, struct refusal *why) {
+static void choose_controls(struct vmx_caps *caps) {
     u32 wanted[CONTROLS] = {0};
 
     for (unsigned i = 0; i < ARRAY_SIZE(wanted_controls); i++) {
         u32 bits = wanted_controls[i].bits, may = caps->may[wanted_controls[i].control];
 
         if (wanted_controls[i].name && (may & bits) != bits)
-            return backend_refuse(why, wanted_controls[i].name, OLD);
+            refuse(OLD, "%s", wanted_controls[i].name);
         wanted[wanted_controls[i].control] |= bits;
     }
     wanted[CONTROL_PRIMARY] &= ~PRIMARY_WINDOWS;
@@ -74,20 +71,18 @@ static int choose_controls(struct vmx_caps *caps, struct refusal *why) {
     for (unsigned i = 0; i < CONTROLS; i++)
         caps->use[i] = (wanted[i] | caps->must[i]) & caps->may[i];
     if (caps->use[CONTROL_PRIMARY] & (PRIMARY_UNWANTED | PRIMARY_WINDOWS))
-        return backend_refuse(why, "VMX controls that let CR3 accesses pass", OLD);
-    return 0;
+        refuse(OLD, "VMX controls that let CR3 accesses pass");
 }
 
-static int check_ept(struct vmx_caps *caps, struct refusal *why) {
+static void check_ept(struct vmx_caps *caps) {
     u64 ept = caps->ept_vpid;
 
     if (!(ept & EPT_CAP_WALK_4) || !(ept & EPT_CAP_WRITE_BACK))
-        return backend_refuse(why, "EPT with four levels in write-back memory", OLD);
+        refuse(OLD, "EPT with four levels in write-back memory");
     if (!(ept & EPT_CAP_INVEPT) || !(ept & (EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL)))
-        return backend_refuse(why, "INVEPT", OLD);
+        refuse(OLD, "INVEPT");
     if (!(ept & VPID_CAP_INVVPID) || !(ept & (VPID_CAP_SINGLE | VPID_CAP_ALL)))
         caps->use[CONTROL_SECONDARY] &= ~SECONDARY_VPID;
-    return 0;
 }
 
 static void report(const struct vmx_caps *caps, struct backend_features *f) {
@@ -106,19 +101,20 @@ static void report(const struct vmx_caps *caps, struct backend_features *f) {
     f->second_level_is_ept = true;
 }
 
-int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, struct vmx_caps *caps,
-                  struct backend_features *features, struct refusal *why) {
+void vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, struct vmx_caps *caps,
+                   struct backend_features *features) {
     if (!cpuid_vmx)
-        return backend_refuse(
-            why, "VMX",
-            "switch virtualization (VT-x) on in the firmware's setup, or use another machine");
+        refuse("switch virtualization (VT-x) on in the firmware's setup, or use another machine",
+               "VMX");
     u64 feature = read_msr(MSR_FEATURE_CONTROL);
     if ((feature & FEATURE_CONTROL_LOCKED) && !(feature & FEATURE_CONTROL_VMX))
-        return backend_refuse(
-            why, "VMX, locked off by the firmware (IA32_FEATURE_CONTROL)",
-            "switch virtualization (VT-x) on in the firmware's setup, then switch the machine off and on");
+        refuse(
+            "switch virtualization (VT-x) on in the firmware's setup, then switch the machine off and on",
+            "VMX, locked off by the firmware (IA32_FEATURE_CONTROL)");
 
     u64 basic = read_msr(MSR_VMX_BASIC), misc = read_msr(MSR_VMX_MISC);
+    if (!(basic & BASIC_TRUE_CONTROLS))
+        refuse(OLD, "VMX controls that need not be on (IA32_VMX_TRUE_*_CTLS)");
     *caps = (struct vmx_caps){
         .revision = (u32)basic & 0x7fffffff,
         .timer_shift = misc & 0x1f,
@@ -131,15 +127,13 @@ int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, struct vmx_caps *cap
         // The enumeration has the primary controls before the secondary ones, whose MSR they announce.
         if (i == CONTROL_SECONDARY && !(caps->may[CONTROL_PRIMARY] & PRIMARY_SECONDARY))
             continue;
-        u64 value =
-            read_msr(basic & BASIC_TRUE_CONTROLS ? control_msrs[i].true_msr : control_msrs[i].msr);
+        u64 value = read_msr(control_msrs[i]);
         caps->must[i] = (u32)value;
         caps->may[i] = (u32)(value >> 32);
     }
     if (caps->may[CONTROL_SECONDARY] & (SECONDARY_EPT | SECONDARY_VPID))
         caps->ept_vpid = read_msr(MSR_VMX_EPT_VPID_CAP);
-    if (choose_controls(caps, why) || check_ept(caps, why))
-        return -1;
+    choose_controls(caps);
+    check_ept(caps);
     report(caps, features);
-    return 0;
 }

@@ -12,6 +12,7 @@
 #include "arch/paging.h"
 #include "arch/spec.h"
 #include "arch/x86.h"
+#include "kernel/panic.h"
 
 struct vmx_caps vmx_caps;
 hpa_t vmx_msr_bitmaps, vmx_io_bitmap;
@@ -20,8 +21,8 @@ static u8 bitmaps[4][PAGE_SIZE] __attribute__((aligned(4096)));
 
 static u64 read_any_msr(u32 msr) { return rdmsr(msr); }
 
-int vmx_probe(struct backend_features *features, struct refusal *why) {
-    return vmx_caps_read(read_any_msr, cpu_features.vmx, &vmx_caps, features, why);
+void vmx_probe(struct backend_features *features) {
+    vmx_caps_read(read_any_msr, cpu_features.vmx, &vmx_caps, features);
 }
 
 // What ran here before may have left translations behind.
@@ -32,28 +33,24 @@ static void flush_all(void) {
         invvpid(INV_ALL, 0);
 }
 
-int vmx_cpu_on(void *page, struct refusal *why) {
+void vmx_cpu_on(void *page) {
     u64 feature = rdmsr(MSR_FEATURE_CONTROL);
 
     if (!(feature & FEATURE_CONTROL_LOCKED))
         wrmsr(MSR_FEATURE_CONTROL, feature | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCKED);
     else if (!(feature & FEATURE_CONTROL_VMX))
-        return backend_refuse(why, "VMX, locked off by the firmware on one CPU",
-                              "update the firmware");
+        refuse("update the firmware", "VMX, locked off by the firmware on one CPU");
     write_cr0((read_cr0() | vmx_caps.cr0_must) & vmx_caps.cr0_may);
     write_cr4((read_cr4() | vmx_caps.cr4_must) & vmx_caps.cr4_may);
     *(u32 *)page = vmx_caps.revision;
-    if (!vmxon(pool_hpa(page))) {
-        write_cr4(read_cr4() & ~CR4_VMXE);
-        return backend_refuse(why, "VMX operation (VMXON failed)",
-                              "nothing else may use VMX before Basalt starts");
-    }
+    if (!vmxon(pool_hpa(page)))
+        refuse("nothing else may use VMX before Basalt starts", "VMX operation (VMXON failed)");
     flush_all();
+    vmx_msrs_init();
     memset(bitmaps, 0xff, sizeof(bitmaps));
     vmx_msr_bitmaps_fill(bitmaps[0], bitmaps[1]);
     vmx_msr_bitmaps = kernel_virt_to_hpa(bitmaps[0]);
     vmx_io_bitmap = kernel_virt_to_hpa(bitmaps[2]);
-    return 0;
 }
 
 // NMIs stay blocked after an NMI exit until the next IRET, and both kinds of event belong to the host: its own trap

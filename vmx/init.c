@@ -77,12 +77,10 @@ void vmx_init_controls(struct cpu_state *cpu) {
         CR3_TARGET_COUNT,     ENTRY_EVENT,         PAGE_FAULT_MASK,      PAGE_FAULT_MATCH,
         EXIT_MSR_STORE_COUNT, EXIT_MSR_LOAD_COUNT, ENTRY_MSR_LOAD_COUNT,
     };
-    struct vmx_area *area = vmx_area(cpu);
     u64 io_bitmap = cpu->io_bitmap ? cpu->io_bitmap : vmx_io_bitmap.v;
 
-    area->primary = primary_controls(cpu);
     vmcs_write32(PIN_CONTROLS, vmx_caps.use[CONTROL_PIN]);
-    vmcs_write32(PRIMARY_CONTROLS, area->primary);
+    vmcs_write32(PRIMARY_CONTROLS, primary_controls(cpu));
     init_secondary(cpu);
     vmcs_write32(EXIT_CONTROLS, vmx_caps.use[CONTROL_EXIT]);
     vmcs_write32(ENTRY_CONTROLS, vmx_caps.use[CONTROL_ENTRY] & ~ENTRY_GUEST_64);

@@ -124,7 +124,6 @@ enum vmcsnat {
 #define PIN_NMI                0x00000008u // exit on an NMI
 #define PIN_VIRTUAL_NMI        0x00000020u // "blocking by NMI" is the guest's own
 #define PIN_PREEMPTION_TIMER   0x00000040u // count down in the guest, exit at 0
-#define PIN_POSTED_INTERRUPTS  0x00000080u // notification vector delivers without an exit
 
 // Primary processor-based controls
 #define PRIMARY_IRQ_WINDOW  0x00000004u // exit when an interrupt could be delivered
@@ -149,7 +148,6 @@ enum vmcsnat {
 
 // Secondary processor-based controls
 #define SECONDARY_EPT            0x00000002u // second-level address translation
-#define SECONDARY_RDTSCP         0x00000008u // RDTSCP is not #UD
 #define SECONDARY_X2APIC         0x00000010u // the x2APIC's MSRs are in the virtual-APIC page
 #define SECONDARY_VPID           0x00000020u // cached translations are tagged
 #define SECONDARY_WBINVD         0x00000040u // exit on WBINVD
@@ -159,9 +157,7 @@ enum vmcsnat {
 #define SECONDARY_PLE            0x00000400u // exit on a loop of PAUSEs in CPL 0
 #define SECONDARY_INVPCID        0x00001000u // INVPCID is not #UD
 #define SECONDARY_ENCLS          0x00008000u // exit on ENCLS as its bitmap says
-#define SECONDARY_PML            0x00020000u // log pages that become dirty
 #define SECONDARY_XSAVES         0x00100000u // XSAVES and XRSTORS are not #UD
-#define SECONDARY_TSC_SCALING    0x02000000u // multiply the TSC that the guest reads
 
 // VM-exit controls
 #define EXIT_SAVE_DEBUG    0x00000004u // save DR7 and DEBUGCTL
@@ -184,7 +180,6 @@ enum vmcsnat {
 // Guest interruptibility state
 #define BLOCKED_BY_STI       0x1u
 #define BLOCKED_BY_MOV_SS    0x2u
-#define BLOCKED_BY_SMI       0x4u
 #define BLOCKED_BY_NMI       0x8u
 
 #define REASON_ENTRY_FAILURE 0x80000000u // in EXIT_REASON: the exit is a failed entry

@@ -82,25 +82,22 @@ static struct exit vmx_run(struct cpu_state *cpu) {
     return spec.flags & SPEC_AROUND ? vmx_enter_guarded(cpu) : vmx_enter(cpu);
 }
 
-static bool vmx_can_interrupt(struct cpu_state *cpu) {
-    return (cpu->rflags & RFLAGS_IF) &&
-           !(vmcs_read32(GUEST_INTERRUPTIBILITY) & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
+static bool vmx_can_take(struct cpu_state *cpu, bool nmi) {
+    u32 blocking = vmcs_read32(GUEST_INTERRUPTIBILITY);
+
+    if (nmi)
+        return !(blocking & (BLOCKED_BY_NMI | BLOCKED_BY_MOV_SS));
+    return (cpu->rflags & RFLAGS_IF) && !(blocking & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS));
 }
 
-static bool vmx_can_nmi(struct cpu_state *cpu unused) {
-    return !(vmcs_read32(GUEST_INTERRUPTIBILITY) & (BLOCKED_BY_NMI | BLOCKED_BY_MOV_SS));
+static void switch_primary(u32 bit, bool on) {
+    u32 primary = vmcs_read32(PRIMARY_CONTROLS);
+
+    vmcs_write32(PRIMARY_CONTROLS, on ? primary | bit : primary & ~bit);
 }
 
-static void switch_primary(struct cpu_state *cpu, u32 bit, bool on) {
-    struct vmx_area *area = vmx_area(cpu);
-    u32 primary = on ? area->primary | bit : area->primary & ~bit;
-
-    if (primary != area->primary)
-        vmcs_write32(PRIMARY_CONTROLS, area->primary = primary);
-}
-
-static void vmx_window(struct cpu_state *cpu, bool nmi, bool on) {
-    switch_primary(cpu, nmi ? PRIMARY_NMI_WINDOW : PRIMARY_IRQ_WINDOW, on);
+static void vmx_window(struct cpu_state *cpu unused, bool nmi, bool on) {
+    switch_primary(nmi ? PRIMARY_NMI_WINDOW : PRIMARY_IRQ_WINDOW, on);
 }
 
 static void vmx_apic_status(struct cpu_state *cpu unused, u16 status) {
@@ -110,12 +107,7 @@ static void vmx_apic_status(struct cpu_state *cpu unused, u16 status) {
 static void vmx_intercept_dr(struct cpu_state *cpu, bool on) {
     if (!on)
         load_debug(cpu);
-    switch_primary(cpu, PRIMARY_DR, on);
-}
-
-static void vmx_set_tsc_offset(struct cpu_state *cpu, u64 offset) {
-    cpu->tsc_offset = offset;
-    vmcs_write64(TSC_OFFSET, offset);
+    switch_primary(PRIMARY_DR, on);
 }
 
 // Without a VPID every entry flushes.
@@ -155,14 +147,12 @@ const struct backend vmx_backend = {
     .read_segment = vmx_read_segment,
     .write_segment = vmx_write_segment,
     .access_msr = vmx_access_msr,
-    .can_interrupt = vmx_can_interrupt,
-    .can_nmi = vmx_can_nmi,
+    .can_take = vmx_can_take,
     .window = vmx_window,
     .apic_mode = vmx_apic_mode,
     .apic_status = vmx_apic_status,
     .clear_shadow = vmx_clear_shadow,
     .intercept_dr = vmx_intercept_dr,
-    .set_tsc_offset = vmx_set_tsc_offset,
     .flush_second_level = vmx_flush_second_level,
     .flush_linear = vmx_flush_linear,
     .control_field = vmx_control_field,

@@ -42,22 +42,20 @@ struct vmx_caps {
 #define EPT_POINTER_ACCESSED_DIRTY BIT(6)
 
 /// Reads what the processor can do through `read_msr`, asking only for MSRs that exist. `cpuid_vmx`: CPUID.1:ECX.VMX.
-/// Fills *caps and the VMX part of *features and returns 0, or returns -1
-/// with *why filled.
-must_check int vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, struct vmx_caps *caps,
-                             struct backend_features *features, struct refusal *why);
+/// Fills *caps and the VMX part of *features, or refuses the machine.
+void vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, struct vmx_caps *caps,
+                   struct backend_features *features);
 
 // APIC virtualization; the first only while the guest's APIC is in x2APIC mode
 #define SECONDARY_APICV (SECONDARY_X2APIC | SECONDARY_APIC_REGISTERS | SECONDARY_VIRTUAL_IRQ)
 
 // MSRs that the VMCS doesn't switch: the guest's values are in the processor from load to unload.
-#define VMX_LIVE_MSRS 6
+#define VMX_LIVE_MSRS 5
 
 // The second page of a virtual processor.
 struct vmx_area {
-    u64 live[VMX_LIVE_MSRS]; // while not loaded
+    u64 live[VMX_LIVE_MSRS]; // KERNEL_GS_BASE, the first, while not loaded
     const void *host;        // the CPU whose host state is in the VMCS
-    u32 primary;             // copy of PRIMARY_CONTROLS
 };
 
 static inline struct vmx_area *vmx_area(struct cpu_state *cpu) { return cpu->pages[1]; }
@@ -84,8 +82,8 @@ void vmx_init_guest(struct cpu_state *cpu);
 
 /// An exit of the host's kind `vector`: 2 is an NMI, 18 a machine check.
 void vmx_host_event(unsigned vector);
-int vmx_probe(struct backend_features *features, struct refusal *why);
-int vmx_cpu_on(void *page, struct refusal *why);
+void vmx_probe(struct backend_features *features);
+void vmx_cpu_on(void *page);
 void vmx_state_init(struct cpu_state *cpu);
 
 /// The facts of the exit (or failed entry) that is in the current VMCS. Follows what an exit does to NMI blocking, puts
@@ -104,6 +102,7 @@ bool vmx_access_msr(struct cpu_state *cpu, u32 msr, bool write, u64 *value);
 /// Opens the guest's own MSRs in bitmaps that are all ones, and in the second one those that the processor virtualizes
 /// in x2APIC mode.
 void vmx_msr_bitmaps_fill(u8 *bitmap, u8 *x2apic_bitmap);
-/// Exchange the live MSRs of the guest with its area.
+/// Exchange the live MSRs of the guest with its area. Before the first guest vmx_msrs_init() reads what this CPU has.
+void vmx_msrs_init(void);
 void vmx_msrs_load(const struct vmx_area *area);
 void vmx_msrs_save(struct vmx_area *area);

@@ -26,6 +26,7 @@ static struct cpu model_cpus[CPUS];
 struct cpu_features cpu_features;
 struct spec spec; // nothing is needed
 #pragma weak svm_enter_guarded
+#pragma weak refuse
 struct cpu *this_cpu(void) {
     return &model_cpus[current_cpu];
 }

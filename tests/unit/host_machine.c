@@ -242,10 +242,11 @@ static bool fake_access_msr(struct cpu_state *cpu, u32 msr unused, bool write, u
         *value = 0;
     return true;
 }
-static bool fake_can_interrupt(struct cpu_state *cpu) {
+static bool fake_can_take(struct cpu_state *cpu, bool nmi) {
+    if (nmi)
+        return !only_loaded(cpu)->no_nmi;
     return !only_loaded(cpu)->no_interrupt && cpu->rflags & BIT(9);
 }
-static bool fake_can_nmi(struct cpu_state *cpu) { return !only_loaded(cpu)->no_nmi; }
 static void fake_window(struct cpu_state *cpu, bool nmi, bool on) {
     *(nmi ? &only_loaded(cpu)->nmi_window : &only_loaded(cpu)->irq_window) = on;
 }
@@ -260,9 +261,6 @@ static void fake_apic_status(struct cpu_state *cpu, u16 status) {
 static void fake_clear_shadow(struct cpu_state *cpu) { only_loaded(cpu)->no_interrupt = false; }
 static void fake_intercept_dr(struct cpu_state *cpu, bool on) {
     only_loaded(cpu)->intercept_dr = on;
-}
-static void fake_set_tsc_offset(struct cpu_state *cpu, u64 offset) {
-    only_loaded(cpu)->tsc_offset = offset;
 }
 static void fake_flush(struct cpu_state *cpu) { only_loaded(cpu)->flushes++; }
 static bool fake_control_field(struct cpu_state *cpu, u64 field, u64 *value) {
@@ -283,14 +281,12 @@ static const struct backend fake_backend = {
     .read_segment = fake_read_segment,
     .write_segment = fake_write_segment,
     .access_msr = fake_access_msr,
-    .can_interrupt = fake_can_interrupt,
-    .can_nmi = fake_can_nmi,
+    .can_take = fake_can_take,
     .window = fake_window,
     .apic_mode = fake_apic_mode,
     .apic_status = fake_apic_status,
     .clear_shadow = fake_clear_shadow,
     .intercept_dr = fake_intercept_dr,
-    .set_tsc_offset = fake_set_tsc_offset,
     .flush_second_level = fake_flush,
     .flush_linear = fake_flush,
     .control_field = fake_control_field,

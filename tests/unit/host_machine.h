@@ -24,7 +24,6 @@ struct host_vcpu {
     u16 apic_status;
     u32 level_vectors; // of 64 to 95
     unsigned apic_updates;
-    u64 tsc_offset;
     u64 flushes;
 };
 

@@ -124,7 +124,7 @@ static void test_debug_registers(void **state) {
         assert_int_equal(e.cr, dr);
         assert_int_equal(e.gpr, 4);
         assert_false(e.write);
-        e = decode(EXIT_DR_WRITE + dr, 4, 0, &plain);
+        e = decode(EXIT_DR_READ + 0x10 + dr, 4, 0, &plain);
         assert_int_equal(e.cr, dr);
         assert_int_equal(e.gpr, 0xff);
         assert_true(e.write);

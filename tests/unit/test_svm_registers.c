@@ -228,15 +228,15 @@ static void test_injection(void **state) {
 
 static void test_interrupt_gates(void **state) {
     (void)state;
-    assert_false(svm_can_interrupt(&cpu));
+    assert_false(svm_can_take(&cpu, false));
     cpu.rflags |= RFLAGS_IF;
-    assert_true(svm_can_interrupt(&cpu));
+    assert_true(svm_can_take(&cpu, false));
     v.int_state = INT_STATE_SHADOW;
-    assert_false(svm_can_interrupt(&cpu));
-    assert_false(svm_can_nmi(&cpu));
+    assert_false(svm_can_take(&cpu, false));
+    assert_false(svm_can_take(&cpu, true));
     svm_clear_shadow(&cpu);
-    assert_true(svm_can_interrupt(&cpu));
-    assert_true(svm_can_nmi(&cpu));
+    assert_true(svm_can_take(&cpu, false));
+    assert_true(svm_can_take(&cpu, true));
 }
 
 static void test_irq_window(void **state) {
@@ -261,32 +261,32 @@ static void queue_nmi(void) {
 
 static void test_nmi_blocking(void **state) {
     (void)state;
-    assert_true(svm_can_nmi(&cpu));
+    assert_true(svm_can_take(&cpu, true));
     queue_nmi();
     assert_int_equal(v.event_inject, 0x80000202);
     v.rip = 0x9000;
     leave(0x72, 0);
-    assert_false(svm_can_nmi(&cpu));
+    assert_false(svm_can_take(&cpu, true));
     assert_true(vmcb_intercepts(&v, EXIT_IRET));
     enter();
     v.rip = 0x9010;
     leave(EXIT_IRET, 0); // before it is executed
-    assert_false(svm_can_nmi(&cpu));
+    assert_false(svm_can_take(&cpu, true));
     assert_false(vmcb_intercepts(&v, EXIT_IRET));
     enter();
     leave(0x60, 0); // still not
-    assert_false(svm_can_nmi(&cpu));
+    assert_false(svm_can_take(&cpu, true));
     enter();
     v.rip = 0x1000;
     leave(0x60, 0);
-    assert_true(svm_can_nmi(&cpu));
+    assert_true(svm_can_take(&cpu, true));
 }
 
 static void test_nmi_not_delivered(void **state) {
     (void)state;
     queue_nmi();
     leave(0x400, 0x80000202);
-    assert_true(svm_can_nmi(&cpu));
+    assert_true(svm_can_take(&cpu, true));
     assert_false(vmcb_intercepts(&v, EXIT_IRET));
 }
 
@@ -298,7 +298,7 @@ static void test_nmi_again_between_iret_and_its_end(void **state) {
     enter();
     leave(0x78, 0);
     queue_nmi();
-    assert_false(svm_can_nmi(&cpu));
+    assert_false(svm_can_take(&cpu, true));
     assert_true(vmcb_intercepts(&v, EXIT_IRET));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// arch/x86.h on the host: the same, but that MSRs are not there, XCR0 stays, CR2 is a variable, and a
+// arch/x86.h on the host: the same, but that MSRs are not there or a test's, XCR0 stays, CR2 is a variable, and a
 // test may have the clock in its hand.
 
 #pragma once
@@ -13,6 +13,10 @@ static inline bool host_rdmsr_safe(u32 msr unused, u64 *value) {
 }
 
 static inline bool host_wrmsr_safe(u32 msr unused, u64 value unused) { return false; }
+
+u64 *host_msr(u32 msr) __attribute__((weak)); // of a test that has MSRs
+static inline u64 host_rdmsr(u32 msr) { return *host_msr(msr); }
+static inline void host_wrmsr(u32 msr, u64 value) { *host_msr(msr) = value; }
 
 static u64 host_cr2 unused;
 static inline u64 host_read_cr2(void) { return host_cr2; }
@@ -31,5 +35,7 @@ static inline u64 host_rdtsc(void) { return &host_tsc && host_tsc ? host_tsc : r
 #define write_cr2  host_write_cr2
 #define xsetbv     host_xsetbv
 #define xgetbv     host_xgetbv
+#define rdmsr      host_rdmsr
+#define wrmsr      host_wrmsr
 #define rdmsr_safe host_rdmsr_safe
 #define wrmsr_safe host_wrmsr_safe
