@@ -3,7 +3,7 @@
 // What guests' RDMSR and WRMSR do. MSRs that do something have a case in msr_read and msr_write; those that only read as a
 // constant, fault, or are the backend's are rows of one table: number, vendor, rule and value; what has no rule is #GP.
 // Values are found legal here before the backend sees them. MTRRs: the second level decides on memory types, so the guest
-// is shown none but the default type, which it may set to no effect. Follows the SDM, "Model-Specific Registers (MSRs)",
+// is shown none but the default type, which stays write-back. Follows the SDM, "Model-Specific Registers (MSRs)",
 // the APM, "MSR Cross-Reference", and Linux' "KVM-specific MSRs".
 
 #include "guest/pvclock.h"
@@ -23,8 +23,7 @@
 #define MISC_ENABLE_NO_PEBS      BIT(12)
 #define DEBUGCTL_LBR_BTF         3u
 #define MTRR_CAP_WC              BIT(10) // write-combining is supported
-#define MTRR_TYPES               0x73u   // by number: UC, WC, WT, WP, WB
-#define PAT_TYPES                0xf3u   // and UC-
+#define PAT_TYPES                0xf3u   // by number: UC, WC, WT, WP, WB, UC-
 #define NS_PER_SECOND            1000000000ull
 #define HWCR_TSC_AT_P0           BIT(24) // Linux complains without it
 #define DE_CFG_LFENCE_SERIAL     BIT(1)  // the kernel sets it on AMD hosts that need it
@@ -69,6 +68,7 @@ static const struct row {
     {0x17a, 0x17a, ANY, CONSTANT, 0},  // MCG_STATUS
     {MSR_MISC_ENABLE, MSR_MISC_ENABLE, INTEL, CONSTANT,
      MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS},
+    {MSR_MTRR_DEF_TYPE, MSR_MTRR_DEF_TYPE, ANY, CONSTANT, MTRR_DEF_ENABLE | MEMORY_WB},
     {0x600, 0x65f, INTEL, FAULT, 0},            // running average power
     {0xc0010000, 0xc0010007, AMD, FAULT, 0},    // performance counters
     {0xc0010010, 0xc0010010, AMD, CONSTANT, 0}, // SYSCFG
@@ -82,10 +82,10 @@ static const struct row {
 
 static bool canonical(u64 address) { return (u64)((i64)(address << 16) >> 16) == address; }
 
-// Whether each of the lowest `count` bytes is one of the memory types in the set.
-static bool types_legal(u64 value, unsigned count, u32 set) {
-    for (; count; count--, value >>= 8)
-        if ((value & 0xff) > 7 || !(set >> (value & 7) & 1))
+// Each byte is a memory type.
+static bool pat_legal(u64 value) {
+    for (unsigned i = 0; i < 8; i++, value >>= 8)
+        if ((value & 0xff) > 7 || !(PAT_TYPES >> (value & 7) & 1))
             return false;
     return true;
 }
@@ -132,7 +132,6 @@ bool msr_read(struct vcpu *v, u32 index, u64 *value) {
         return vlapic_msr_read(&v->lapic, index, guest_tsc(v), value);
     case MSR_EFER: *value = backend->read(&v->cpu, REG_EFER); break;
     case MSR_PAT: return backend->access_msr(&v->cpu, index, false, value);
-    case MSR_MTRR_DEF_TYPE: *value = v->mtrr_def_type; break;
     case MSR_ARCH_CAPABILITIES: *value = guest_cpuid.arch_capabilities; return *value;
     case MSR_PRED_CMD:
     case MSR_FLUSH_CMD: return false;
@@ -158,13 +157,6 @@ static void write_wall_clock(struct vcpu *v) {
     (void)!memory_write(v->domain, GPA(v->wall_clock), &w, sizeof(w));
 }
 
-static bool write_mtrr_def_type(struct vcpu *v, u64 value) {
-    if (value & ~(0xffull | MTRR_DEF_ENABLE) || !types_legal(value, 1, MTRR_TYPES))
-        return false;
-    v->mtrr_def_type = value;
-    return true;
-}
-
 // A command of one bit, carried out by the host's own MSR.
 static bool command(bool exists, u32 index, u64 value) {
     if (!exists || value > 1)
@@ -186,10 +178,7 @@ bool msr_write(struct vcpu *v, u32 index, u64 value, struct vlapic_effect *effec
         *effect = vlapic_msr_write(&v->lapic, index, value, guest_tsc(v));
         return !effect->fault;
     case MSR_EFER: return vcpu_write_efer(v, value);
-    case MSR_PAT:
-        return types_legal(value, 8, PAT_TYPES) &&
-               backend->access_msr(&v->cpu, index, true, &value);
-    case MSR_MTRR_DEF_TYPE: return write_mtrr_def_type(v, value);
+    case MSR_PAT: return pat_legal(value) && backend->access_msr(&v->cpu, index, true, &value);
     case MSR_ARCH_CAPABILITIES: return false;
     case MSR_PRED_CMD: return command(guest_cpuid.ibpb, index, value);
     case MSR_FLUSH_CMD: return command(guest_cpuid.l1d_flush, index, value);

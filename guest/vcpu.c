@@ -87,12 +87,11 @@ static void init_state(struct vcpu *v) {
 }
 
 int vcpu_create(struct domain *d, u64 index) {
-    if (index >= BASALT_VCPUS_MAX)
+    if (index >= BASALT_VCPUS_MAX || d->status == BASALT_STATUS_ENDED ||
+        sizeof(struct vcpu) + xstate_area_size > PAGE_SIZE)
         return -BASALT_EINVAL;
     if (d->vcpus[index])
         return -BASALT_EEXIST;
-    if (sizeof(struct vcpu) + xstate_area_size > PAGE_SIZE || d->status == BASALT_STATUS_ENDED)
-        return -BASALT_EINVAL;
     struct vcpu *v = domain_page_alloc(d);
     if (!v)
         return -BASALT_ENOSPC;
@@ -116,7 +115,6 @@ int vcpu_create(struct domain *d, u64 index) {
     v->cpu.tag = backend_features.vpid ? vpid_of(d, index) : 0;
     if (backend_features.apicv)
         v->cpu.virtual_apic = pool_hpa(v->lapic.page);
-    v->mtrr_def_type = MTRR_DEF_ENABLE | MEMORY_WB; // as firmware leaves it
     v->xcr0 = xstate_mask & XCR0_X87;
     xstate_init(v->xstate);
     init_state(v);

@@ -57,8 +57,8 @@ struct vcpu {
     struct timer cap_timer;
     struct timer event_timer; // of a domain with an event page
     struct vlapic lapic;
-    // Emulated MSRs. Of the KVM clock's the guest-physical addresses, as they were written last.
-    u64 mtrr_def_type, system_time, wall_clock;
+    // The KVM clock's MSRs as they were written last: guest-physical addresses.
+    u64 system_time, wall_clock;
     struct io_state io;
     bool nmi_pending;
     bool halted;                 // in HLT until an interrupt or NMI can be taken
