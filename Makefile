@@ -214,7 +214,7 @@ fuzz: fuzz-build ## replay the fuzzers' corpora and fuzz for T=60 seconds each (
 fuzz-corpus: fuzz-build ## make tests/fuzz/corpus anew from all inputs that fuzzing found on this machine (FUZZ=name)
 	@$(PYTHON) tools/testrun.py --build $(B) --keep-corpus $(if $(FUZZ),--only '$(FUZZ)')
 
-mutants: all guests disk ## take one check out at a time and show that its test fails (T=name for some)
+mutants: all guests disk ## take one check out at a time and show that its test fails: half an hour (T=name for some)
 	@$(PYTHON) tools/mutants.py $(if $(T),--only '$(T)')
 
 bench: all guests disk ## measure; writes build/bench.tsv (T=exits for some)

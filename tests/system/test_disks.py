@@ -29,10 +29,13 @@ def memory(machine):
     return {row["what"]: row["bytes"] for row in rows}
 
 
-def lives(machine):
-    """dom0 answers at its shell."""
+def lives(machine, running=0):
+    """dom0 answers at its shell, so many guests run, and nobody else has kept any memory."""
     machine.expect(PROMPT, timeout=30)
     assert "guest" not in shell(machine, "version") and machine.running
+    assert shell(machine, "list").count("running") == running
+    if not running:
+        assert memory(machine)["domains"] == 0
 
 
 def patch(disk, offset, data):
@@ -115,7 +118,7 @@ def test_shorter_than_its_table(qemu, image, disk_copy):
     machine.expect(r"^warning: vda: partition 2 ends at sector \d+, but the disk has only 409600: it is shorter")
     machine.expect(r"guest1: runs", timeout=60)
     machine.expect(r"guest2: is not started: .*there is no partition with the name .guest2-root.", timeout=60)
-    lives(machine)
+    lives(machine, running=1)
 
 
 def test_read_only_disk(qemu, image, disk_copy):
@@ -161,10 +164,14 @@ def test_table_that_cannot_be_read(qemu, image, disk_copy, tmp_path, kind, name)
     lives(machine)
 
 
-@pytest.mark.parametrize("kind, name", [("virtio", "vda"), ("ahci", "sda")])
-def test_errors_reach_the_guest_that_met_them(qemu, image, disk_copy, tmp_path, kind, name):
-    """Writes into the last megabytes of guest1's partition fail; guest1 sees I/O errors, guest2 nothing."""
-    rules = [{"event": "write_aio", "errno": 5, "sector": 2048 + 2048 * 120 + i} for i in range(0, 64, 8)]
+EIO, ENOSPC = 5, 28
+
+
+@pytest.mark.parametrize("kind, name, errno", [("virtio", "vda", EIO), ("ahci", "sda", EIO), ("virtio", "vda", ENOSPC)])
+def test_errors_reach_the_guest_that_met_them(qemu, image, disk_copy, tmp_path, kind, name, errno):
+    """Writes into the last megabytes of guest1's partition fail, with an error of the disk or for want of space behind it;
+    guest1 sees I/O errors, guest2 nothing: it can fill its own file system to the last byte, and empty it again."""
+    rules = [{"event": "write_aio", "errno": errno, "sector": 2048 + 2048 * 120 + i} for i in range(0, 64, 8)]
     disk = blkdebug(tmp_path, disk_copy(), *rules)
     machine = qemu(image(guests={"guest1": {}, "guest2": {}}), memory="1G",
                    disks=[Disk(disk, kind, drive="rerror=report,werror=report")])
@@ -179,6 +186,16 @@ def test_errors_reach_the_guest_that_met_them(qemu, image, disk_copy, tmp_path, 
     assert f"{name}1: write at sector" in shell(machine, "log dom0")
     machine.sendline("console guest2")
     machine.expect(r"guest2:/root# ", timeout=120)
+    if errno == ENOSPC:
+        machine.command("dd if=/dev/zero of=/root/fill bs=64k; echo ended $?", r"^ended [1-9]")
+        assert machine.seen("No space left on device")
+        machine.expect(r"guest2:/root# ")
+        machine.command("rm /root/fill; sync; echo emptied $?", r"^emptied 0")
+        machine.expect(r"guest2:/root# ")
     assert "0" in machine.command("echo fine > /root/x; sync; echo $?", r"guest2:/root# ")
     machine.send("\x1d0")
     machine.expect(PROMPT)
+    for guest in ("guest1", "guest2"):
+        machine.sendline(f"destroy {guest}")
+        machine.expect(rf"^{guest} is stopped: destroyed", timeout=60)
+    lives(machine)

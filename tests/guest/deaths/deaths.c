@@ -67,6 +67,13 @@ static void ipi_through_nowhere(void) {
         asm volatile("sti; rep lodsb" : "+c"(count), "+S"(from) : : "eax");
     }
 }
+static void nmi_through_nowhere(void) {
+    apic_write(0xf0, 0x1ff);
+    idt_at(NOWHERE);
+    ipi(0x4400, 0);
+    for (;;)
+        asm volatile("pause");
+}
 static void gdt_nowhere(void) {
     struct table_pointer pointer = {0xfff, NOWHERE};
     asm volatile("lgdt %0; mov %1, %%es" : : "m"(pointer), "r"(DATA));
@@ -143,7 +150,7 @@ static void (*const ways[])(void) = {
     task_by_gate,
     task_by_double_fault, // 20
     over_the_end_of_ram,  // these two may be survived
-    between_two_devices,
+    between_two_devices,  nmi_through_nowhere,
 };
 
 // An exception that can be delivered is no end yet: what only 32-bit code can do is a #GP in 64-bit code.

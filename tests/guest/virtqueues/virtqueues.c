@@ -102,23 +102,106 @@ static void round_of(u32 queues) {
     broken += (REGISTER(u8, STATUS) & NEEDS_RESET) != 0;
 }
 
-// What must be given up at once: an index ahead by more than the ring has, a head and a next descriptor that it has not.
+// What is in the ring must be given up: the device waits for a reset.
+static void given_up(const char *what, u32 number) {
+    AVAIL[1] = AVAIL[1] ? AVAIL[1] : 1;
+    outw(notify, 0);
+    for (unsigned i = 0; i < 300 && !(REGISTER(u8, STATUS) & NEEDS_RESET); i++)
+        asm volatile("pause");
+    if (!(REGISTER(u8, STATUS) & NEEDS_RESET))
+        fail("the disk goes on with %s %x", what, number);
+}
+
+// An index ahead by more than the ring has, a head and a next descriptor that it has not.
 static void beyond(void) {
     struct descriptor *d = (void *)AREA;
     static const u16 indices[] = {SIZE + 1, 0x100, 0x8000, 0xffff};
     static const u16 others[] = {SIZE, 0x100, 0x4000, 0xffff};
 
-    for (unsigned i = 0; i < 12; i++) {
-        u16 index = i < 4 ? indices[i] : 1, other = others[i & 3];
+    for (unsigned i = 0; i < 4; i++) {
         request();
-        AVAIL[2] = i >= 4 && i < 8 ? other : 0;
-        d[0].next = i >= 8 ? other : 1;
-        AVAIL[1] = index;
-        outw(notify, 0);
-        for (unsigned j = 0; j < 300 && !(REGISTER(u8, STATUS) & NEEDS_RESET); j++)
-            asm volatile("pause");
-        if (!(REGISTER(u8, STATUS) & NEEDS_RESET))
-            fail("the disk goes on with index %x, head %x, next %x", index, AVAIL[2], d[0].next);
+        AVAIL[1] = indices[i];
+        given_up("index", indices[i]);
+        request();
+        AVAIL[2] = others[i];
+        given_up("head", others[i]);
+        request();
+        d[0].next = others[i];
+        given_up("next descriptor", others[i]);
+    }
+}
+
+// A request with all features that are offered, so that indirect descriptors are known.
+static void request_with_indirect(void) {
+    u32 agreed;
+
+    do {
+        request();
+        REGISTER(u32, 8) = 0;
+        agreed = REGISTER(u32, 12);
+    } while (!(agreed & 1u << 28));
+}
+
+// Chains that no driver makes.
+static void malformed(void) {
+    struct descriptor *d = (void *)AREA, *table = (void *)(BUFFERS + 0xa000);
+    static const u64 wrapping[] = {~0ull, ~0ull - 510, 0 - 512ull + 1};
+    static const u32 lengths[] = {0, 8, 24, 0x100010};
+
+    request();
+    d[2].flags |= NEXT; // to the first
+    given_up("a loop", 0);
+    request();
+    d[1].flags |= NEXT; // to itself
+    d[1].next = 1;
+    given_up("a loop of one", 0);
+    for (unsigned i = 0; i < 3; i++) {
+        request();
+        d[1].address = wrapping[i];
+        given_up("an address that wraps", i);
+    }
+    request();
+    d[0].flags |= WRITE;
+    d[1].flags = NEXT;
+    given_up("a readable buffer behind a writable one", 0);
+    for (unsigned i = 0; i < 4; i++) {
+        request_with_indirect();
+        d[0] = (struct descriptor){(word)table, lengths[i], INDIRECT, 0};
+        table[0] = (struct descriptor){BUFFERS + 0x8000, 16, NEXT, 0x7fff};
+        given_up("an indirect table of length", lengths[i]);
+    }
+    request_with_indirect();
+    d[0] = (struct descriptor){(word)table, 64, INDIRECT, 0};
+    table[0] = (struct descriptor){BUFFERS + 0x8000, 16, NEXT, 1};
+    table[1] = (struct descriptor){BUFFERS, 512, NEXT | WRITE, 4};
+    given_up("a descriptor behind its indirect table's end", 4);
+    request_with_indirect();
+    d[0] = (struct descriptor){(word)table, 16, INDIRECT, 0};
+    table[0] = (struct descriptor){(word)(table + 2), 48, INDIRECT, 0};
+    table[2] = (struct descriptor){BUFFERS + 0x8000, 16, NEXT, 1};
+    table[3] = (struct descriptor){BUFFERS, 512, NEXT | WRITE, 2};
+    table[4] = (struct descriptor){BUFFERS + 0x9000, 1, WRITE, 0};
+    given_up("an indirect table in another", 0);
+    request_with_indirect();
+    d[0] = (struct descriptor){ram, 48, INDIRECT, 0};
+    given_up("an indirect table outside its memory", 0);
+}
+
+// Buffers outside of this guest's memory: an error, or the end of the queue, but nothing is read or written there.
+static void outside(void) {
+    struct descriptor *d = (void *)AREA;
+    static const u64 places[] = {1ull << 32, 1ull << 47, LAPIC, 0xc0000000, 0x40000000};
+
+    for (unsigned i = 0; i <= sizeof(places) / sizeof(places[0]); i++) {
+        u64 place = i ? places[i - 1] : ram;
+        for (unsigned which = 0; which < 3; which++) {
+            request();
+            d[which].address = place;
+            AVAIL[1] = 1;
+            outw(notify, 0);
+            if (served())
+                fail("the disk reads or writes at %X, buffer %u", place, which);
+        }
     }
 }
 
@@ -158,6 +241,8 @@ ATTACK(virtqueues) {
         ap_stop();
         if (config(slot, 0, false, 0) >> 16 == DISK) {
             beyond();
+            malformed();
+            outside();
             proper();
         }
         REGISTER(u8, STATUS) = 0;
