@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The local APIC. Registers have the same numbers in both modes; x2APIC's are MSRs. Invariant:
+// The local APIC. Registers have the same numbers in both modes: xAPIC's are in memory, x2APIC's are MSRs. Invariant:
 // after apic_init() only the timer and LINT1 (NMI) of the local sources are unmasked. Follows the
 // SDM, "Advanced Programmable Interrupt Controller", and for the timer "TSC-Deadline Mode".
-
-#include "arch/apic.h"
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
@@ -12,8 +10,29 @@
 #include "kernel/log.h"
 #include "kernel/panic.h"
 
-#define DIVIDE_BY_1 0xbu
-#define COUNT_MAX   0xffffffffull
+// Register offsets of the xAPIC page.
+#define APIC_ID              0x20u
+#define APIC_VERSION         0x30u
+#define APIC_TPR             0x80u
+#define APIC_EOI             0xb0u
+#define APIC_SVR             0xf0u
+#define APIC_LVT_TIMER       0x320u
+#define APIC_LVT_THERMAL     0x330u
+#define APIC_LVT_PERFORMANCE 0x340u
+#define APIC_LVT_LINT0       0x350u
+#define APIC_LVT_LINT1       0x360u
+#define APIC_LVT_ERROR       0x370u
+#define APIC_TIMER_INITIAL   0x380u
+#define APIC_TIMER_CURRENT   0x390u
+#define APIC_TIMER_DIVIDE    0x3e0u
+
+#define APIC_SVR_ENABLE      0x100u
+#define APIC_LVT_MASKED      0x10000u
+#define APIC_LVT_NMI         0x400u
+#define APIC_LVT_DEADLINE    0x40000u
+
+#define DIVIDE_BY_1          0xbu
+#define COUNT_MAX            0xffffffffull
 
 static volatile u8 *registers; // NULL: x2APIC
 static u64 timer_factor;       // timer ticks per TSC tick, times 2^32; 0: TSC deadline

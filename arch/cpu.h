@@ -126,6 +126,17 @@ void mcheck_init(void);
 /// Handles #MC: names the banks that report. Panics when the processor can't go on.
 void mcheck_handle(const struct trap_frame *frame);
 
+// The local APIC, in arch/apic.c: acknowledgement and the one-shot timer.
+/// Turns this CPU's local APIC on (x2APIC where present), everything masked but the timer and LINT1
+/// = NMI.
+void apic_init(void);
+/// Finds out how fast the timer counts where there is no TSC deadline; after tsc_init().
+void apic_timer_init(void);
+void apic_eoi(void);
+/// VECTOR_TIMER comes once, at or soon after `deadline` (host TSC; in the past: at once); ~0:
+/// never.
+void apic_timer_set(u64 deadline);
+
 // Extended state (x87, SSE, AVX), in arch/fpu.c. The kernel never uses it itself: it saves and restores that of vCPUs. Only
 // state that fpu.c knows is ever enabled in XCR0. Follows the SDM, "Managing State Using the XSAVE Feature Set".
 extern u64 xstate_mask;      // XCR0 bits that a guest may use; 0: no XSAVE, FXSAVE only

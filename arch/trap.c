@@ -4,7 +4,6 @@
 // knows the instruction. Interrupts are recorded per CPU and taken later. Follows the SDM,
 // "Interrupt and Exception Handling".
 
-#include "arch/apic.h"
 #include "arch/cpu.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"

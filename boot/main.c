@@ -5,7 +5,6 @@
 #include "boot/boot.h"
 
 #include "arch/acpi.h"
-#include "arch/apic.h"
 #include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/spec.h"

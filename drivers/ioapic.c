@@ -4,7 +4,6 @@
 
 #include "drivers/ioapic.h"
 
-#include "arch/acpi.h"
 #include "arch/paging.h"
 #include "arch/x86.h"
 #include "kernel/log.h"

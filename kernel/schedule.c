@@ -6,7 +6,6 @@
 
 #include "kernel/schedule.h"
 
-#include "arch/apic.h"
 #include "arch/spec.h"
 #include "arch/paging.h"
 #include "arch/x86.h"

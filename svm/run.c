@@ -8,7 +8,6 @@
 #include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/spec.h"
-#include "arch/x86.h"
 #include "svm/svm.h"
 
 // Where VMLOAD finds what VMRUN does not restore; in the form of a VMCB, of which only that part is

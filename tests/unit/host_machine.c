@@ -4,7 +4,6 @@
 
 #include "tests/unit/host_machine.h"
 
-#include "arch/apic.h"
 #include "arch/paging.h"
 #include "arch/spec.h"
 #include "boot/boot.h"

@@ -36,6 +36,8 @@ static inline void irq_window(void) {}
 void host_idle(void);
 static inline void cpu_idle(void) { host_idle(); }
 
+void apic_timer_set(u64 deadline);
+
 extern u64 xstate_mask;
 extern u32 xstate_area_size;
 void fpu_init(void);
