@@ -99,7 +99,7 @@ static struct row find(const struct vcpu *v, u32 index) {
             return row->vendor == (guest_cpuid.amd ? INTEL : AMD) ? (struct row){.rule = FAULT}
                                                                   : *row;
     if (lines++ < 64)
-        log_info("guest: '%s' vCPU %u: unknown MSR 0x%x at 0x%llx gets #GP", v->domain->name,
+        log_info("guest: '%s' vCPU %u: unknown MSR 0x%x at 0x%llx gets #GP", v->domain->info.name,
                  v->index, index, (unsigned long long)v->cpu.rip);
     return (struct row){.rule = FAULT};
 }
@@ -151,7 +151,7 @@ static void write_system_time(struct vcpu *v) {
 }
 
 static void write_wall_clock(struct vcpu *v) {
-    u64 ns = wall_clock_ns + tsc_to_ns(-v->domain->tsc_offset); // when this domain's TSC was 0
+    u64 ns = wall_clock_ns + tsc_to_ns(-v->domain->info.tsc_offset); // when this domain's TSC was 0
     struct pvclock_wall w = {2, (u32)(ns / NS_PER_SECOND), (u32)(ns % NS_PER_SECOND)};
 
     (void)!memory_write(v->domain, GPA(v->wall_clock), &w, sizeof(w));

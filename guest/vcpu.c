@@ -105,11 +105,11 @@ int vcpu_create(struct domain *d, u64 index) {
     v->blocked = BLOCK_PAUSED | (index ? BLOCK_SIPI : BLOCK_NEW);
     if (d->status == BASALT_STATUS_RUNNING)
         v->blocked &= ~BLOCK_PAUSED;
-    v->sched.weight = d->weight;
+    v->sched.weight = d->info.weight;
     v->sched.cap = d->cap;
     v->cpu.second_level = pool_hpa(d->ept.root);
     v->cpu.io_bitmap = d->io_bitmap;
-    v->cpu.tsc_offset = d->tsc_offset;
+    v->cpu.tsc_offset = d->info.tsc_offset;
     v->lapic_timer.expire = lapic_timer_expired;
     vlapic_init(&v->lapic, v->lapic.page, v->index, index == 0);
     v->cpu.tag = backend_features.vpid ? vpid_of(d, index) : 0;

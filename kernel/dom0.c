@@ -195,7 +195,7 @@ void dom0_build(const struct boot_params *boot) {
         refuse("give the machine more memory, or dom0 less with dom0_mem=",
                "there are no %lu MiB of contiguous memory below 4 GiB for dom0", size / MIB);
     d->identity = true;
-    d->tsc_offset = 0;       // dom0's clock is the machine's
+    d->info.tsc_offset = 0;  // dom0's clock is the machine's
     memory_zero(base, size); // nothing of former owners shows
     copy_to_physical(base.v, image->base + plan.offset, plan.bytes);
     if (furnish(d, boot, &plan, base, size))

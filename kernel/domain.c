@@ -22,7 +22,7 @@ static u32 next_id;
 static u64 charged_total;
 
 bool domain_charge(struct domain *d, u64 bytes) {
-    if (bytes > d->quota - d->charged)
+    if (bytes > d->info.memory_quota - d->charged)
         return false;
     d->charged += bytes;
     charged_total += bytes;
@@ -70,12 +70,12 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
 
     if (!d)
         return -BASALT_ENOMEM;
-    memcpy(d->name, config->name, sizeof(d->name) - 1);
-    d->quota = config->memory_quota;
-    d->weight = config->weight;
+    memcpy(d->info.name, config->name, sizeof(d->info.name) - 1);
+    d->info.memory_quota = config->memory_quota;
+    d->info.weight = config->weight;
     d->cap = config->cap;
     d->status = BASALT_STATUS_PAUSED;
-    d->tsc_offset = -rdtsc(); // the guest's TSC begins at 0
+    d->info.tsc_offset = -rdtsc(); // the guest's TSC begins at 0
     d->self = (struct handle){.target = d, .holder = d};
     d->handles_used = BASALT_HANDLE_SELF + 1;
     list_init(&d->free_handles);
@@ -108,12 +108,12 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
     if (d->status == BASALT_STATUS_ENDED)
         return;
     d->status = BASALT_STATUS_ENDED;
-    d->end_reason = (u8)reason;
-    d->end_vcpu = vcpu;
-    d->end_detail = detail;
+    d->info.end_reason = reason;
+    d->info.end_vcpu = vcpu;
+    d->info.end_detail = detail;
     if (vcpu < BASALT_VCPUS_MAX && d->vcpus[vcpu] && d->vcpus[vcpu] == this_queue()->loaded &&
         reason != BASALT_END_CONTROL)
-        d->end_insn_length = (u8)guest_fetch(d->vcpus[vcpu], d->end_insn);
+        d->info.end_insn_length = guest_fetch(d->vcpus[vcpu], d->info.end_insn);
     each_vcpu(d, vcpu_block, BLOCK_ENDED);
     console_release(d, 0);
     trace(BASALT_TRACE_DOMAIN, d->id, vcpu, 2, reason);
@@ -121,7 +121,7 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
         event_ring(d->end_watcher.domain, d->end_watcher.port);
     else if (vcpu < BASALT_VCPUS_MAX && d->vcpus[vcpu] && reason != BASALT_END_CONTROL)
         log_err("basalt: domain '%s' ended unwatched: reason %u at RIP 0x%lx, detail 0x%lx",
-                d->name, reason, d->vcpus[vcpu]->cpu.rip, detail);
+                d->info.name, reason, d->vcpus[vcpu]->cpu.rip, detail);
 }
 
 int domain_control(struct domain *d, u64 op) {
@@ -144,7 +144,7 @@ int domain_control(struct domain *d, u64 op) {
 void domain_schedule(struct domain *d, u32 weight, u32 cap) {
     struct vcpu *v;
 
-    d->weight = weight;
+    d->info.weight = weight;
     d->cap = cap;
     for_each_vcpu (v, d) {
         v->sched.weight = weight;
@@ -155,22 +155,11 @@ void domain_schedule(struct domain *d, u32 weight, u32 cap) {
 void domain_info(const struct domain *d, struct basalt_domain_info *out) {
     const struct vcpu *v;
 
-    *out = (struct basalt_domain_info){
-        .id = d->id,
-        .status = d->status,
-        .end_reason = d->end_reason,
-        .end_vcpu = d->end_vcpu,
-        .end_detail = d->end_detail,
-        .memory_bytes = d->charged,
-        .memory_quota = d->quota,
-        .vcpus = d->vcpu_count,
-        .weight = d->weight,
-        .state_pages = d->state_count,
-        .end_insn_length = d->end_insn_length,
-        .tsc_offset = d->tsc_offset,
-    };
-    memcpy(out->name, d->name, sizeof(out->name));
-    memcpy(out->end_insn, d->end_insn, sizeof(out->end_insn));
+    *out = d->info;
+    out->id = d->id;
+    out->status = d->status;
+    out->memory_bytes = d->charged;
+    out->vcpus = d->vcpu_count;
     for_each_vcpu (v, d) {
         out->run_tsc += v->stats.run_tsc;
         for (unsigned k = 0; k < BASALT_EXIT_COUNT; k++)
@@ -204,7 +193,7 @@ int domain_destroy(struct domain *d) {
     free_tables(d);
     trace(BASALT_TRACE_DOMAIN, d->id, 0, 3, d->charged);
     if (d->charged != PAGE_SIZE)
-        log_err("domain: '%s' is gone but %llu bytes were still charged to it", d->name,
+        log_err("domain: '%s' is gone but %llu bytes were still charged to it", d->info.name,
                 (unsigned long long)(d->charged - PAGE_SIZE));
     free_domain(d);
     return 0;

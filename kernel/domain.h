@@ -88,22 +88,19 @@ struct request_server {
 };
 
 struct domain {
-    u32 id;    // unique in this boot
-    u16 owner; // of its frames, from the low bits of its id
-    char name[BASALT_NAME_SIZE];
-    u8 status; // enum basalt_domain_status
-    u8 end_reason;
+    // What there is to tell of it: name, quota, end. Id, status, bytes and counts are filled in when someone asks.
+    struct basalt_domain_info info;
+    u32 id;        // unique in this boot
+    u16 owner;     // of its frames, from the low bits of its id
+    u8 status;     // enum basalt_domain_status
     bool identity; // its physical addresses are the machine's
     bool has_devices;
-    u32 end_vcpu;
-    u64 end_detail;
-    u8 end_insn[16], end_insn_length;
 
     struct ept ept;
-    u64 quota, charged; // bytes
-    u64 io_bitmap;      // physical address of its I/O permission bitmap, 0: none
+    u64 charged;   // bytes
+    u64 io_bitmap; // physical address of its I/O permission bitmap, 0: none
 
-    u32 weight, cap;
+    u32 cap;
     u32 vcpu_count;
     struct vcpu *vcpus[BASALT_VCPUS_MAX];
 
@@ -120,8 +117,7 @@ struct domain {
     u32 timer_port;
     struct watcher end_watcher;
 
-    u64 *state_pages; // one page of physical addresses
-    u32 state_count;
+    u64 *state_pages;            // one page of physical addresses
     struct domain *state_holder; // into whose identity map the state pages are mapped
 
     struct claim *claims; // one page, sorted by kind and address
@@ -130,7 +126,6 @@ struct domain {
 
     struct share *share_page; // those that this domain granted
     struct list grants;       // those granted to it
-    u64 tsc_offset;           // guest TSC = host TSC + offset
 };
 _Static_assert(sizeof(struct domain) <= 4096, "a domain fits its page");
 

@@ -22,32 +22,22 @@ struct handle *handle_find(struct domain *holder, u64 index) {
 }
 
 // Constant time: an entry that was freed, else the first that was never used.
-static struct handle *free_handle(struct domain *holder) {
-    struct handle *h;
+struct handle *handle_create(struct domain *holder, struct domain *target, u32 rights) {
     u32 index = holder->handles_used;
+    struct handle **table = &holder->handle_pages[index / HANDLES_PER_PAGE], *h;
 
     if (!list_empty(&holder->free_handles)) {
         h = list_entry(holder->free_handles.next, struct handle, link);
+        index = h->index;
         list_remove(&h->link);
-        return h;
+    } else {
+        if (index == HANDLE_PAGES * HANDLES_PER_PAGE ||
+            (!*table && !(*table = domain_page_alloc(holder))))
+            return NULL;
+        holder->handles_used++;
+        h = entry(holder, index);
     }
-    if (index == HANDLE_PAGES * HANDLES_PER_PAGE)
-        return NULL;
-    struct handle **table = &holder->handle_pages[index / HANDLES_PER_PAGE];
-    if (!*table && !(*table = domain_page_alloc(holder)))
-        return NULL;
-    holder->handles_used++;
-    h = entry(holder, index);
-    h->index = index;
-    return h;
-}
-
-struct handle *handle_create(struct domain *holder, struct domain *target, u32 rights) {
-    struct handle *h = free_handle(holder);
-
-    if (!h)
-        return NULL;
-    *h = (struct handle){.index = h->index, .target = target, .rights = rights, .holder = holder};
+    *h = (struct handle){.index = index, .target = target, .rights = rights, .holder = holder};
     list_init(&h->link);
     if (target)
         list_add(&target->handles, &h->link);

@@ -85,7 +85,7 @@ HANDLER(memory_info) {
 HANDLER(reset) {
     if (c->a[1] > BASALT_RESET_WARM)
         return -BASALT_EINVAL;
-    log_info("machine: reset asked for by '%s'", c->caller->name);
+    log_info("machine: reset asked for by '%s'", c->caller->info.name);
     console_take();
     machine_reset(c->a[1] == BASALT_RESET_WARM);
 }

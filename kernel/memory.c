@@ -251,36 +251,36 @@ void *memory_share_page(struct domain *d, struct domain *holder) {
 }
 
 void state_trim(struct domain *d, u32 count) {
-    while (d->state_count > count)
-        domain_page_free(d, pool_ptr(HPA(d->state_pages[--d->state_count])));
+    while (d->info.state_pages > count)
+        domain_page_free(d, pool_ptr(HPA(d->state_pages[--d->info.state_pages])));
 }
 
 void state_forget(struct domain *d) {
-    for (u32 i = 0; d->state_holder && i < d->state_count; i++)
+    for (u32 i = 0; d->state_holder && i < d->info.state_pages; i++)
         memory_unmap_identity(d->state_holder, HPA(d->state_pages[i]), PAGE_SIZE);
     d->state_holder = NULL;
 }
 
 i64 state_alloc(struct domain *d, u64 pages) {
-    u32 first = d->state_count;
+    u32 first = d->info.state_pages;
 
     if (pages > STATE_PAGES_MAX - first)
         return -BASALT_EINVAL;
     if (!d->state_pages && !(d->state_pages = domain_page_alloc(d)))
         return -BASALT_ENOSPC;
-    while (d->state_count < first + pages) {
+    while (d->info.state_pages < first + pages) {
         void *page = domain_page_alloc(d);
         if (!page) {
             state_trim(d, first);
             return -BASALT_ENOSPC;
         }
-        d->state_pages[d->state_count++] = pool_hpa(page).v;
+        d->state_pages[d->info.state_pages++] = pool_hpa(page).v;
     }
     return first;
 }
 
 i64 state_map(struct domain *d, struct domain *holder, u64 index) {
-    if (index >= d->state_count)
+    if (index >= d->info.state_pages)
         return -BASALT_ENOENT;
     if (!holder->identity || (d->state_holder && d->state_holder != holder))
         return -BASALT_EINVAL;

@@ -485,7 +485,7 @@ static void live(struct domain *dom0, u64 quota) {
         if (h && !domain_create(&config, &helper))
             (void)handle_delegate(h, BASALT_RIGHT_IO, helper);
         check_charges();
-        assert_true(d->charged <= d->quota);
+        assert_true(d->charged <= d->info.memory_quota);
         // Either may go first.
         if (helper && (quota ^ host_allocations) & 1)
             host_destroy(helper), helper = NULL;

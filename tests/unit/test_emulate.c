@@ -177,10 +177,10 @@ static void expect_end(const char *bytes, unsigned length, u64 gpa) {
     assert_int_equal(begin(&state), 0);
     emulate_one(bytes, length, gpa, true);
     assert_int_equal(d->status, BASALT_STATUS_ENDED);
-    assert_int_equal(d->end_reason, BASALT_END_EMULATION);
-    assert_true(d->end_detail == gpa);
-    assert_true(d->end_insn_length >= length &&
-                !memcmp(d->end_insn, bytes, length)); // for the report
+    assert_int_equal(d->info.end_reason, BASALT_END_EMULATION);
+    assert_true(d->info.end_detail == gpa);
+    assert_true(d->info.end_insn_length >= length &&
+                !memcmp(d->info.end_insn, bytes, length)); // for the report
     assert_int_equal(v->io.stage, IO_IDLE);
     assert_true(v->cpu.rip == CODE);
     assert_int_equal(end(&state), 0);

@@ -233,7 +233,7 @@ static void engage(struct domain *d, struct domain *server) {
         (void)!request_route(d, server, (u64)id, BASALT_SPACE_IO, server->id % 4096 * 8u,
                              server->id % 4096 * 8u + 7);
     (void)state_alloc(d, 2);
-    for (u32 i = 0; i < d->state_count; i++)
+    for (u32 i = 0; i < d->info.state_pages; i++)
         (void)state_map(d, server, i);
     d->end_watcher.domain = server;
     d->end_watcher.port = (u32)port;

@@ -129,8 +129,8 @@ static void test_instruction_answers(void **state unused) {
     assert_int_equal(request_answer(d, server, 0, r->number, BASALT_INSTRUCTION_CANNOT), 0);
     vcpu_answered(v);
     assert_int_equal(d->status, BASALT_STATUS_ENDED);
-    assert_int_equal(d->end_reason, BASALT_END_EMULATION);
-    assert_true(d->end_detail == DEVICE_GPA + 0x10);
+    assert_int_equal(d->info.end_reason, BASALT_END_EMULATION);
+    assert_true(d->info.end_detail == DEVICE_GPA + 0x10);
 }
 
 static void test_string_port_is_for_the_server(void **state unused) {

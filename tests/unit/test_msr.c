@@ -355,7 +355,7 @@ static void kvm_clock(void **state) {
     assert_int_equal(time_pages, 0);
 
     wall_clock_ns = 1699999999ull * 1000000000; // the domain's TSC was 0 when the host's was 25
-    domain.tsc_offset = -25ull;
+    domain.info.tsc_offset = -25ull;
     assert_int_equal(wr(0x4b564d00, 0x5000), MSR_DONE);
     assert_true(wall_clocks == 1 && !time_pages);
     assert_int_equal(written_at, 0x5000);

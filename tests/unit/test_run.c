@@ -279,7 +279,7 @@ static void test_interrupted_delivery(void **state unused) {
     run(2);
     assert_int_equal(runs, 1);
     assert_int_equal(d->status, BASALT_STATUS_ENDED);
-    assert_int_equal(d->end_reason, BASALT_END_TRIPLE_FAULT);
+    assert_int_equal(d->info.end_reason, BASALT_END_TRIPLE_FAULT);
 }
 
 static void test_lazy_memory(void **state unused) {
@@ -294,14 +294,14 @@ static void test_lazy_memory(void **state unused) {
     assert_true(v->cpu.rip == 0x1000);
     // Out of quota: the domain ends, and says why.
     assert_int_equal(memory_populate(d, GPA(0x80000000), 512, BASALT_POPULATE_LAZY), 512);
-    d->quota = d->charged;
+    d->info.memory_quota = d->charged;
     script[0].gpa = GPA(0x80000000);
     run(2);
     assert_int_equal(runs, 1);
-    assert_int_equal(d->end_reason, BASALT_END_MEMORY);
-    assert_true(d->end_detail == 0x80000000);
+    assert_int_equal(d->info.end_reason, BASALT_END_MEMORY);
+    assert_true(d->info.end_detail == 0x80000000);
     assert_true(v->blocked & BLOCK_ENDED);
-    d->quota = 8 * MIB;
+    d->info.memory_quota = 8 * MIB;
 }
 
 static void test_flush_after_release(void **state unused) {
@@ -393,7 +393,7 @@ static void test_control_registers(void **state unused) {
     // With an operand in memory it is for the instruction server, which the domain does not have.
     assert_true(v->cpu.rip == 0x1006);
     assert_int_equal(d->status, BASALT_STATUS_ENDED);
-    assert_int_equal(d->end_reason, BASALT_END_EMULATION);
+    assert_int_equal(d->info.end_reason, BASALT_END_EMULATION);
 }
 
 static void test_msrs_and_cpuid(void **state unused) {
