@@ -67,6 +67,12 @@ static void finish(struct vcpu *v, u64 value) {
     vcpu_skip(v, i->length);
 }
 
+// The run loop looks at v->io before it enters again.
+static void wait_for_answer(struct vcpu *v, enum io_stage stage) {
+    v->io.stage = (u8)stage;
+    v->lapic.changed = true;
+}
+
 // Carries out the move in v->io.insn, or begins to.
 static void access_memory(struct vcpu *v, u64 gpa) {
     const struct insn *i = &v->io.insn;
@@ -75,13 +81,10 @@ static void access_memory(struct vcpu *v, u64 gpa) {
     if (i->write)
         value = i->immediate ? i->value : gpr_read(v, i->reg, i->bytes, i->high);
     if (!apic(v, i, gpa, &value) &&
-        !(i->write && doorbell_ring(v, BASALT_SPACE_MEMORY, gpa, i->bytes, value))) {
-        if (request_send(v, BASALT_SPACE_MEMORY, gpa, i->bytes, i->write, &value)) {
-            v->io.stage = IO_ACCESS;
-            return;
-        }
-    }
-    finish(v, value);
+        request_access(v, BASALT_SPACE_MEMORY, gpa, i->bytes, i->write, &value))
+        wait_for_answer(v, IO_ACCESS);
+    else
+        finish(v, value);
 }
 
 void vcpu_send_instruction(struct vcpu *v, struct exit e) {
@@ -91,7 +94,7 @@ void vcpu_send_instruction(struct vcpu *v, struct exit e) {
     v->io.address = port ? e.port : e.kind == BASALT_EXIT_MEMORY ? e.gpa.v : 0;
     if (request_send(v, BASALT_SPACE_INSTRUCTION, v->io.address, port ? e.bytes : 0, e.write,
                      &kind))
-        v->io.stage = IO_INSTRUCTION;
+        wait_for_answer(v, IO_INSTRUCTION);
     else
         domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.address);
 }
@@ -121,21 +124,19 @@ void handle_device_memory(struct vcpu *v, struct exit e) {
 
 // An access is done at once, but where it waits for an answer.
 void handle_port(struct vcpu *v, struct exit e) {
-    u64 value = e.write ? gpr_read(v, BASALT_RAX, e.bytes, false) : 0;
+    u64 value = v->cpu.gprs[BASALT_RAX] & (BIT(8 * e.bytes) - 1);
 
-    if (e.string || !e.insn_length) {
+    if (unlikely(e.string || !e.insn_length)) {
         vcpu_send_instruction(v, e);
         return;
     }
-    if (!e.write || !doorbell_ring(v, BASALT_SPACE_IO, e.port, e.bytes, value)) {
-        if (request_send(v, BASALT_SPACE_IO, e.port, e.bytes, e.write, &value)) {
-            v->io.stage = IO_ACCESS;
-            v->io.insn = (struct insn){
-                .length = e.insn_length, .bytes = e.bytes, .reg_bytes = e.bytes, .write = e.write};
-            return;
-        }
-        if (!e.write)
-            gpr_write(v, BASALT_RAX, e.bytes, false, value);
+    if (request_access(v, BASALT_SPACE_IO, e.port, e.bytes, e.write, &value)) {
+        wait_for_answer(v, IO_ACCESS);
+        v->io.insn = (struct insn){
+            .length = e.insn_length, .bytes = e.bytes, .reg_bytes = e.bytes, .write = e.write};
+        return;
     }
+    if (!e.write)
+        gpr_write(v, BASALT_RAX, e.bytes, false, value);
     vcpu_skip(v, e.insn_length);
 }

@@ -24,7 +24,7 @@ static void deliver_to(struct vcpu *v, const struct apic_message *m) {
             vcpu_unblock(v, BLOCK_HALT);
         break;
     case APIC_NMI:
-        v->nmi_pending = true;
+        vcpu_nmi(v);
         vcpu_unblock(v, BLOCK_HALT);
         break;
     case APIC_INIT: vcpu_init_ipi(v); break;
@@ -88,10 +88,7 @@ void handle_apic_eoi(struct vcpu *v, struct exit e) { level_eoi(v, e.vector); }
 void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect) {
     if (effect->timer) {
         u64 deadline = vlapic_timer_deadline(&v->lapic);
-        if (deadline)
-            timer_arm(&this_queue()->timers, &v->lapic_timer, deadline - v->cpu.tsc_offset);
-        else
-            timer_cancel(&this_queue()->timers, &v->lapic_timer);
+        schedule_timer(&v->lapic_timer, deadline ? deadline - v->cpu.tsc_offset : 0);
     }
     if (effect->send)
         deliver(v->domain, v, &effect->message);
@@ -123,8 +120,7 @@ static bool update_processor(struct vcpu *v) {
 
     if (apic->reconfigured)
         backend->apic_mode(&v->cpu, vlapic_x2apic(apic), vlapic_reg(apic, LAPIC_TMR));
-    if (apic->changed)
-        backend->apic_status(&v->cpu, status);
+    backend->apic_status(&v->cpu, status);
     apic->changed = apic->reconfigured = false;
     return v->halted && vlapic_takes(apic, status) && backend->can_take(&v->cpu, false);
 }
@@ -150,10 +146,8 @@ bool vcpu_prepare_event(struct vcpu *v) {
 
     if (unlikely(v->nmi_pending) && !v->cpu.queued.valid)
         prepare_nmi(v);
-    if (v->cpu.virtual_apic.v && (v->lapic.changed || !awake))
-        awake |= update_processor(v);
-    else if (v->lapic.changed)
-        awake |= prepare_interrupt(v);
+    awake |= v->cpu.virtual_apic.v ? update_processor(v) : prepare_interrupt(v);
     v->halted = !awake;
+    v->lapic.changed |= v->halted || v->nmi_pending;
     return awake;
 }

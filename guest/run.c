@@ -31,7 +31,7 @@ void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) 
         break;
     case EVENT_QUEUED_DEFER:
         if (deferred.type == EVENT_NMI)
-            v->nmi_pending = true;
+            vcpu_nmi(v);
         else
             vlapic_unack(&v->lapic, deferred.vector);
         break;
@@ -74,7 +74,7 @@ static void handle_nmi_window(struct vcpu *v, struct exit e unused) {
 
 static void handle_hlt(struct vcpu *v, struct exit e) {
     vcpu_skip(v, e.insn_length);
-    v->halted = true;
+    v->halted = v->lapic.changed = true;
 }
 
 static void handle_skip(struct vcpu *v, struct exit e) { vcpu_skip(v, e.insn_length); }
@@ -135,7 +135,7 @@ struct exit_row {
 #define EXIT_ROW(kind, handler)        [BASALT_EXIT_##kind] = {handler, 0}
 #define INSN_ROW(kind, handler, bytes) [BASALT_EXIT_##kind] = {handler, bytes}
 
-// The kinds that have no row are not intercepted, or are nothing that a guest may do: they end it.
+// Every kind has its row.
 static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(EXCEPTION, handle_exception),
     EXIT_ROW(INTERRUPT, handle_interrupt),
@@ -167,9 +167,16 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(PREEMPTION, handle_interrupt),
     INSN_ROW(XSETBV, handle_xsetbv, 3),
     EXIT_ROW(TRIPLE_FAULT, handle_triple_fault),
+    // Not intercepted, or nothing that a guest may do:
+    EXIT_ROW(TASK_SWITCH, handle_unsupported),
+    EXIT_ROW(INVLPG, handle_unsupported),
+    EXIT_ROW(RDTSC, handle_unsupported),
+    [BASALT_EXIT_TPR... BASALT_EXIT_APIC_WRITE] = {handle_unsupported, 0},
+    EXIT_ROW(PML_FULL, handle_unsupported),
+    EXIT_ROW(UNKNOWN, handle_unsupported),
 };
 
-// What seldom lies between an exit and the next entry. False: there is nothing to enter for now.
+// What seldom lies between an exit and the next entry; v->lapic.changed asks for it. False: there is nothing to enter for now.
 static __attribute__((noinline)) bool prepare(struct vcpu *v) {
     if (v->io.stage != IO_IDLE) {
         vcpu_answered(v);
@@ -182,24 +189,24 @@ static __attribute__((noinline)) bool prepare(struct vcpu *v) {
 }
 
 void vcpu_run(struct vcpu *v) {
-    u64 now = rdtsc(); // at the last exit
+    const struct runqueue *q = this_queue();
+    const struct ept *second_level = &v->domain->ept;
 
-    while (!schedule_due(now)) {
-        if (unlikely(v->halted || v->nmi_pending || v->lapic.changed || v->io.stage) && !prepare(v))
+    while (!schedule_due(q)) {
+        if (unlikely(v->lapic.changed) && !prepare(v))
             continue;
-        if (unlikely(v->cpu.flush_generation != v->domain->ept.generation)) {
+        if (unlikely(v->cpu.flush_generation != second_level->generation)) {
             backend->flush_second_level(&v->cpu);
-            v->cpu.flush_generation = v->domain->ept.generation;
+            v->cpu.flush_generation = second_level->generation;
         }
         struct exit e = backend->run(&v->cpu);
         const struct exit_row *row = &exit_rows[e.kind];
         v->stats.exits[e.kind]++;
-        if (e.kind == BASALT_EXIT_HYPERCALL)
-            e.detail = v->cpu.gprs[BASALT_RAX];
-        now = trace_from(v->trace_source, BASALT_TRACE_EXIT + e.kind, v->cpu.rip, e.detail);
-        if (!e.insn_length && row->opcode_bytes &&
+        trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip,
+              e.kind == BASALT_EXIT_HYPERCALL ? v->cpu.gprs[BASALT_RAX] : e.detail);
+        if (unlikely(!e.insn_length) && row->opcode_bytes &&
             !(e.insn_length = guest_insn_length(v, row->opcode_bytes)))
             continue; // the guest changed it: what is there now comes next
-        (row->handler ? row->handler : handle_unsupported)(v, e);
+        row->handler(v, e);
     }
 }

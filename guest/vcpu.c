@@ -9,7 +9,6 @@
 #include "arch/paging.h"
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
-#include "kernel/trace.h"
 
 #include <basalt/error.h>
 
@@ -101,7 +100,7 @@ int vcpu_create(struct domain *d, u64 index) {
     }
     v->domain = d;
     v->index = (u16)index;
-    v->trace_source = trace_source(d->id, v->index);
+    v->io.route = v->io.bell = d->claims + 1;
     v->blocked = BLOCK_PAUSED | (index ? BLOCK_SIPI : BLOCK_NEW);
     if (d->status == BASALT_STATUS_RUNNING)
         v->blocked &= ~BLOCK_PAUSED;
@@ -168,7 +167,7 @@ int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     write_state(v, s);
     return_cpu(v, loaded);
     vlapic_set_cr8(&v->lapic, s->cr8);
-    v->halted = s->activity == 1;
+    v->halted = s->activity == 1; // lapic.changed is set
     v->io.stage = IO_IDLE;
     v->cpu.queued.valid = false;
     vcpu_unblock(v, BLOCK_HALT | BLOCK_REQUEST);

@@ -16,6 +16,7 @@
 #include <basalt/hypercall.h>
 #include <basalt/request.h>
 
+struct claim;
 struct domain;
 struct vcpu;
 
@@ -44,14 +45,14 @@ struct io_state {
     u64 data;    // of the last answer: what the device gave
     u64 address; // of the instruction's operand, or its port
     struct insn insn;
+    const struct claim *route, *bell; // of the domain's, found last
 };
 
 struct vcpu {
     struct cpu_state cpu;
     struct domain *domain;
     u16 index;
-    u32 blocked;      // BLOCK_*
-    u64 trace_source; // of its records
+    u32 blocked; // BLOCK_*
     struct sched_entity sched;
     struct timer lapic_timer;
     struct timer cap_timer;
@@ -60,8 +61,7 @@ struct vcpu {
     // The KVM clock's MSRs as they were written last: guest-physical addresses.
     u64 system_time, wall_clock;
     struct io_state io;
-    bool nmi_pending;
-    bool halted;                 // in HLT until an interrupt or NMI can be taken
+    bool nmi_pending, halted; // in HLT until an interrupt or NMI can be taken; with lapic.changed
     bool irq_window, nmi_window; // asked of the backend
     u64 xcr0;
     struct basalt_vcpu_stats stats;
@@ -83,6 +83,8 @@ static inline void vcpu_skip(struct vcpu *v, unsigned length) {
         vcpu_single_step(v);
     backend->clear_shadow(&v->cpu);
 }
+/// An NMI is pending.
+static inline void vcpu_nmi(struct vcpu *v) { v->nmi_pending = v->lapic.changed = true; }
 /// Queues an exception for the guest (merging with one that was being delivered).
 void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error);
 static inline void vcpu_gp(struct vcpu *v) { vcpu_exception(v, 13, true, 0); }

@@ -77,10 +77,12 @@ enum { // register = xAPIC offset / 16 = x2APIC MSR - 0x800
 #define LVT_TIMER_DEADLINE 0x40000u
 
 struct vlapic {
-    u64 apic_base;     // IA32_APIC_BASE
-    u32 *page;         // the registers; bits 63:32 of the x2APIC's ICR follow its low half
-    u32 id;            // x2APIC ID; below 255
-    bool changed;      // what is pending may have changed since the owner cleared this
+    u64 apic_base; // IA32_APIC_BASE
+    u32 *page;     // the registers; bits 63:32 of the x2APIC's ICR follow its low half
+    u32 id;        // x2APIC ID; below 255
+    // What is pending may have changed since the owner cleared this, who sets it for an NMI, HLT and an answer, too: for
+    // whatever is to be looked at before the next entry.
+    bool changed;
     bool reconfigured; // the same of the mode and of TMR
     u64 deadline;      // TSC of the next expiry; 0: not running
 };

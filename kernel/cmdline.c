@@ -61,6 +61,7 @@ static const struct row {
     {"loglvl", "error, warning, info or debug", &options.loglvl,
      .words = {"error", "warning", "info", "debug"}},
     {"panic", "reboot or halt", &options.panic_halt, .words = {"reboot", "halt"}},
+    {"trace", "off or on", &options.trace, .words = {"off", "on"}},
     {"spec", "auto or off", &options.spec_off, .words = {"auto", "off"}},
     {"nox2apic", "no value", &options.nox2apic, .words = {[true] = ""}},
     {"noapicv", "no value", &options.noapicv, .words = {[true] = ""}},

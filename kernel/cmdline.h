@@ -11,6 +11,7 @@ struct options {
     // Rows of the table with words:
     unsigned loglvl;       // enum log_level
     unsigned log_deferred; // the log is printed by dom0, from its first line on
+    unsigned trace;        // everything is recorded from the start
     unsigned spec_off;     // no speculation controls
     unsigned panic_halt;   // panic=halt instead of reboot
     unsigned testexit;     // end the emulator with a status instead of a reset or halt

@@ -86,7 +86,10 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
         error = ept_init(&d->ept,
                          backend_features.second_level_is_ept ? &ept_format_ept : &ept_format_npt,
                          &ept_allocator, d, max_shift);
+    if (!error)
+        error = requests_init(d);
     if (error) {
+        domain_page_free(d, d->ept.root);
         free_domain(d);
         return error;
     }

@@ -67,7 +67,7 @@ struct claim {
 };
 SIZE_ASSERT(struct claim, 40);
 
-#define CLAIMS_MAX ((u32)(PAGE_SIZE / sizeof(struct claim)))
+#define CLAIMS_MAX ((u32)(PAGE_SIZE / sizeof(struct claim)) - 2)
 
 struct share {
     struct domain *owner, *grantee; // owner NULL: free
@@ -120,7 +120,7 @@ struct domain {
     u64 *state_pages;            // one page of physical addresses
     struct domain *state_holder; // into whose identity map the state pages are mapped
 
-    struct claim *claims; // one page, sorted by kind and address
+    struct claim *claims; // one page: one of zeros, then those that there are, sorted, then of ones
     u32 claim_count;
     struct request_server servers[SERVERS_MAX];
 

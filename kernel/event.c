@@ -91,8 +91,5 @@ void event_timer(struct domain *d, u64 deadline, u32 port) {
 
     d->timer_port = port;
     v->event_timer.expire = timer_expired;
-    if (deadline)
-        timer_arm(&this_queue()->timers, &v->event_timer, deadline);
-    else
-        timer_cancel(&this_queue()->timers, &v->event_timer);
+    schedule_timer(&v->event_timer, deadline);
 }

@@ -13,6 +13,7 @@
 #include "kernel/log.h"
 #include "kernel/request.h"
 #include "kernel/schedule.h"
+#include "kernel/trace.h"
 
 #define KVM_ENOSYS   1000
 #define KVM_NUMBERS  0x1000u // KVM's own hypercalls are below
@@ -80,6 +81,15 @@ HANDLER(memory_info) {
     c->data.memory = (struct basalt_memory_info){
         .total = f.total, .free = f.free, .kernel = f.total - f.free - domains, .domains = domains};
     return 0;
+}
+
+HANDLER(choose_trace) {
+    u32 old = trace_events;
+
+    if (c->a[1] > BASALT_TRACE_ALL)
+        return -BASALT_EINVAL;
+    trace_events = (u32)c->a[1];
+    return old;
 }
 
 HANDLER(reset) {
@@ -280,6 +290,7 @@ HANDLER(handle_info) {
 #define VCPU    0x04u // the second argument is a vCPU of the target
 #define SHARE   0x08u // the second argument is a share of `other` that the caller has to do with
 #define SECOND  0x10u // RDX has a second result
+#define ALONE   0x20u // there are no arguments
 #define PORT(n) .port = 1 + (n) // argument n is a port of the caller
 // Argument n is a handle, whatever its rights, on the domain `other`; the address of data.field.
 #define DOMAIN(n)     .other = 1 + (n)
@@ -287,7 +298,6 @@ HANDLER(handle_info) {
 #define OUT(n, field) .out = 1 + (n), .bytes = sizeof(((struct call *)0)->data.field)
 
 struct row {
-    const char *name;
     i64 (*handler)(struct call *);
     u32 rights; // BASALT_RIGHT_* that the first argument's handle must carry; 0: it is none
     u8 flags;
@@ -295,12 +305,13 @@ struct row {
     u16 bytes;
 };
 
-#define ROW(number, ...) [BASALT_HC_##number - BASALT_HC_BASE] = {.name = #number, __VA_ARGS__}
+#define ROW(number, function, ...) \
+    [BASALT_HC_##number - BASALT_HC_BASE] = {.handler = function, __VA_ARGS__}
 
 static const struct row rows[] = {
-    ROW(VERSION, version),
-    ROW(BLOCK, block),
-    ROW(YIELD, yield),
+    ROW(VERSION, version, 0, ALONE),
+    ROW(BLOCK, block, 0, ALONE),
+    ROW(YIELD, yield, 0, ALONE),
     ROW(CONSOLE_BIND, bind_console, BASALT_RIGHT_CONSOLE, PORT(1)),
     ROW(CLOCK_SET, clock_set, BASALT_RIGHT_POWER),
     ROW(MEMORY_INFO, memory_info, BASALT_RIGHT_CONSOLE, OUT(1, memory)),
@@ -323,7 +334,7 @@ static const struct row rows[] = {
     ROW(VCPU_GET, get_vcpu, BASALT_RIGHT_LIFE, VCPU | ENDED, OUT(2, state)),
     ROW(VCPU_STATS, stats, BASALT_RIGHT_LIFE, VCPU | SELF | ENDED, OUT(2, stats)),
     ROW(VCPU_FIELD, control_field, BASALT_RIGHT_LIFE, VCPU | ENDED | SECOND),
-    ROW(PORT_ALLOC, alloc_port),
+    ROW(PORT_ALLOC, alloc_port, 0, ALONE),
     ROW(PORT_FREE, free_port, PORT(0)),
     ROW(PORT_SEND, send, BASALT_RIGHT_IO),
     ROW(PORT_OPEN, open_port, PORT(0), DOMAIN(1)),
@@ -344,22 +355,11 @@ static const struct row rows[] = {
     ROW(HANDLE_INFO, handle_info),
     ROW(REQUEST_COMPLETE, complete, BASALT_RIGHT_IO, IN(3, completion)),
     ROW(REQUEST_APIC, access_apic, BASALT_RIGHT_IO, SECOND),
+    ROW(TRACE, choose_trace, BASALT_RIGHT_CONSOLE),
 };
 _Static_assert((BASALT_RIGHTS_DOMAIN & BASALT_RIGHTS_MACHINE) == BASALT_RIGHT_DELEGATE,
                "a handle that carries a domain's rights has a target");
 _Static_assert(ARRAY_SIZE(rows) == BASALT_HC_END - BASALT_HC_BASE, "every hypercall has its row");
-
-static const struct row *find_row(u64 number) {
-    u64 index = (number & ~(u64)BASALT_HC_THEN_BLOCK) - BASALT_HC_BASE;
-
-    return index < ARRAY_SIZE(rows) ? &rows[index] : NULL;
-}
-
-const char *hypercall_name(u64 number) {
-    const struct row *row = find_row(number);
-
-    return row ? row->name : "?";
-}
 
 // Finds the target of a handle that carries the row's rights.
 static int find_target(struct call *c, const struct row *row) {
@@ -396,21 +396,11 @@ static int find_others(struct call *c, const struct row *row) {
     return row->in ? memory_read(c->caller, GPA(c->a[row->in - 1]), &c->data, row->bytes) : 0;
 }
 
-static i64 carry_out(struct call *c, const struct row *row) {
-    int error = row->rights ? find_target(c, row) : 0;
-
-    if (error || (error = find_others(c, row)))
-        return error;
-    i64 result = row->handler(c);
-    if (unlikely(row->out) && result >= 0)
-        error = memory_write(c->caller, GPA(c->a[row->out - 1]), &c->data, row->bytes);
-    return error ? error : result;
-}
-
-static void read_arguments(struct call *c, const u64 *gprs, bool wide) {
+static void read_arguments(struct call *c, const u64 *gprs) {
     static const u8 registers[2][6] = {
         {BASALT_RBX, BASALT_RCX, BASALT_RDX, BASALT_RSI, BASALT_RDI, BASALT_RBP},
         {BASALT_RDI, BASALT_RSI, BASALT_RDX, BASALT_R10, BASALT_R8, BASALT_R9}};
+    bool wide = guest_wide(c->v);
 
 #pragma GCC unroll 6
     for (unsigned i = 0; wide && i < ARRAY_SIZE(c->a); i++)
@@ -420,30 +410,56 @@ static void read_arguments(struct call *c, const u64 *gprs, bool wide) {
         c->a[i] = (u32)gprs[registers[0][i]];
 }
 
-// VMCALL and VMMCALL are three bytes without prefixes, and the interface (docs/abi.md) allows none.
-void hypercall(struct vcpu *v, struct exit e) {
-    u64 *gprs = v->cpu.gprs;
-    bool wide = guest_wide(v);
-    u64 number = wide ? gprs[BASALT_RAX] : (u32)gprs[BASALT_RAX];
-    const struct row *row = find_row(number);
-    bool then_block = number & BASALT_HC_THEN_BLOCK;
-    i64 result = number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
+static __attribute__((noinline)) i64 carry_out(struct vcpu *v, const struct row *row) {
+    struct call c;
 
+    c.v = v;
+    c.caller = v->domain;
+    read_arguments(&c, v->cpu.gprs);
+    int error = row->rights ? find_target(&c, row) : 0;
+    if (error || (error = find_others(&c, row)))
+        return error;
+    i64 result = row->handler(&c);
+    if (unlikely(row->out) && result >= 0)
+        error = memory_write(c.caller, GPA(c.a[row->out - 1]), &c.data, row->bytes);
+    if (row->flags & SECOND && result >= 0)
+        v->cpu.gprs[BASALT_RDX] = c.second;
+    return error ? error : result;
+}
+
+static __attribute__((noinline)) i64 carry_out_alone(struct vcpu *v, const struct row *row) {
+    struct call c;
+
+    c.v = v;
+    c.caller = v->domain;
+    return row->handler(&c);
+}
+
+static i64 carry_out_and_block(struct vcpu *v, const struct row *row) {
+    if (!can_wait(v))
+        return -BASALT_EINVAL;
+    i64 result = row->flags & ALONE ? carry_out_alone(v, row) : carry_out(v, row);
+    if (result >= 0)
+        wait_for_event(v);
+    return result;
+}
+
+// VMCALL and VMMCALL are three bytes without prefixes, and the interface (docs/abi.md) allows none. Of RAX 32-bit code
+// sees the lower half; that is the number.
+void hypercall(struct vcpu *v, struct exit e) {
     vcpu_skip(v, e.insn_length ? e.insn_length : 3);
-    if (row && vcpu_cpl(v)) {
-        result = -BASALT_EPERM;
-    } else if (row && then_block && !can_wait(v)) {
-        result = -BASALT_EINVAL;
-    } else if (row) {
-        struct call c;
-        c.v = v;
-        c.caller = v->domain;
-        read_arguments(&c, gprs, wide);
-        result = carry_out(&c, row);
-        if (row->flags & SECOND && result >= 0)
-            gprs[BASALT_RDX] = wide ? c.second : (u32)c.second;
-        if (then_block && result >= 0)
-            wait_for_event(v);
-    }
-    gprs[BASALT_RAX] = wide ? (u64)result : (u32)result;
+
+    bool allowed = !vcpu_cpl(v);
+    u64 *rax = &v->cpu.gprs[BASALT_RAX];
+    u32 number = (u32)*rax, index = (number & ~BASALT_HC_THEN_BLOCK) - BASALT_HC_BASE;
+    const struct row *row = index < ARRAY_SIZE(rows) ? &rows[index] : NULL;
+
+    if (unlikely(!row))
+        *rax = (u64)(number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS);
+    else if (unlikely(!allowed))
+        *rax = (u64)-BASALT_EPERM;
+    else if (number & BASALT_HC_THEN_BLOCK)
+        *rax = (u64)carry_out_and_block(v, row);
+    else
+        *rax = (u64)(row->flags & ALONE ? carry_out_alone(v, row) : carry_out(v, row));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Hypercalls: one table of number, name, right and handler. The dispatcher turns raw registers into a struct call,
+// Hypercalls: one table of number, right and handler. The dispatcher turns raw registers into a struct call,
 // checks the caller's privilege and the handle's right, and only then calls the handler, which checks the rest before
 // it changes anything.
 
@@ -10,5 +10,3 @@
 
 /// Handles the exit by VMCALL or VMMCALL: carries out the hypercall that the vCPU's registers describe.
 void hypercall(struct vcpu *v, struct exit e);
-/// The name of a number, for the trace and the log.
-const char *hypercall_name(u64 number);

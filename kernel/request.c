@@ -10,13 +10,21 @@
 #include "kernel/event.h"
 #include "kernel/trace.h"
 
-// The kind of a claim stands above the address: the space that is routed, or the space of a doorbell.
-#define ROUTE(space, address)    ((u64)(space) << 56 | (address))
+// The kind of a claim stands above the address: the space that is routed, or the space of a doorbell. No place is 0.
+#define ROUTE(space, address)    ((u64)((space) + 1) << 56 | (address))
 #define DOORBELL(space, address) ROUTE((space) + 3, address)
+#define SPACE(route)             (((route) >> 56) - 1)
 
-// The first claim of the domain that does not lie wholly before `place`; NULL until there was one.
+int requests_init(struct domain *d) {
+    if (!(d->claims = domain_page_alloc(d)))
+        return -BASALT_ENOSPC;
+    memset(d->claims + 1, 0xff, (CLAIMS_MAX + 1) * sizeof(struct claim));
+    return 0;
+}
+
+// The first claim of the domain that does not lie wholly before `place`. It covers the place if it begins there or before.
 static struct claim *find(const struct domain *d, u64 place) {
-    struct claim *c = d->claims;
+    struct claim *c = d->claims + 1;
 
     for (u32 left = d->claim_count; left;) {
         u32 half = left / 2;
@@ -27,24 +35,17 @@ static struct claim *find(const struct domain *d, u64 place) {
     return c;
 }
 
-// Whether `c`, from find(), begins at or before `place`.
-static bool covers(const struct domain *d, const struct claim *c, u64 place) {
-    return d->claim_count && c < &d->claims[d->claim_count] && c->first <= place;
-}
-
 static int insert(struct domain *d, const struct claim *claim) {
-    if (!d->claims && !(d->claims = domain_page_alloc(d)))
-        return -BASALT_ENOSPC;
     if (d->claim_count == CLAIMS_MAX)
         return -BASALT_ENOSPC;
-    struct claim *at = find(d, claim->first), *end = &d->claims[d->claim_count++];
+    struct claim *at = find(d, claim->first), *end = &d->claims[++d->claim_count];
     memmove(at + 1, at, (u64)end - (u64)at);
     *at = *claim;
     return 0;
 }
 
 static void take_out(struct domain *d, struct claim *c) {
-    memmove(c, c + 1, (u64)&d->claims[d->claim_count--] - (u64)(c + 1));
+    memmove(c, c + 1, (u64)&d->claims[d->claim_count-- + 2] - (u64)(c + 1));
 }
 
 static u64 space_end(u64 space) { return space == BASALT_SPACE_IO ? 0x10000 : EPT_LIMIT; }
@@ -73,7 +74,7 @@ int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u6
     struct claim claim = {
         .first = ROUTE(space, first), .last = ROUTE(space, last), .id = (u8)id, .server = caller};
     struct claim *old = find(d, claim.first);
-    if (!covers(d, old, claim.last))
+    if (old->first > claim.last)
         return insert(d, &claim);
     if (old->first != claim.first || old->last != claim.last || old->id != id)
         return -BASALT_EBUSY;
@@ -91,18 +92,14 @@ static bool published(const struct basalt_request_page *page, u64 port, u64 *val
     return true;
 }
 
-bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
-                  u64 *data) {
+// Sends what request_send() has found to be claimed.
+static __attribute__((noinline)) bool send(struct vcpu *v, const struct claim *route, u64 place,
+                                           unsigned bytes, bool write, u64 *data) {
     struct domain *d = v->domain;
-    u64 place = ROUTE(space, address);
-    const struct claim *route = find(d, place);
+    struct request_server *s = &d->servers[route->id];
+    u64 space = SPACE(place), address = place - ROUTE(space, 0);
     bool read = !write && space != BASALT_SPACE_INSTRUCTION;
 
-    if (read)
-        *data = ~0ull;
-    if (!covers(d, route, place))
-        return false;
-    struct request_server *s = &d->servers[route->id];
     if (read && bytes == 1 && space == BASALT_SPACE_IO && published(s->page, address, data))
         return false;
     v->io.server = route->id;
@@ -117,10 +114,20 @@ bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned
     };
     vcpu_block(v, BLOCK_REQUEST);
     v->stats.requests++;
-    trace_from(v->trace_source, BASALT_TRACE_REQUEST, address, *data);
+    trace(BASALT_TRACE_REQUEST, d->id, v->index, address, *data);
     __atomic_fetch_or(&s->page->pending, BIT(v->index), __ATOMIC_SEQ_CST);
     event_ring(s->domain, s->port);
     return true;
+}
+
+bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, bool write,
+                  u64 *data) {
+    u64 place = ROUTE(space, address);
+    const struct claim *route = find(v->domain, place);
+
+    if (!write && space != BASALT_SPACE_INSTRUCTION)
+        *data = ~0ull;
+    return route->first <= place && send(v, route, place, bytes, write, data);
 }
 
 struct vcpu *request_find(struct domain *d, const struct domain *caller, u64 vcpu, u64 number) {
@@ -158,12 +165,9 @@ static void close_server(struct domain *d, struct request_server *s) {
 }
 
 void requests_forget(struct domain *d, const struct domain *holder) {
-    u32 kept = 0;
-
-    for (u32 i = 0; i < d->claim_count; i++)
-        if (holder && d->claims[i].server != holder)
-            d->claims[kept++] = d->claims[i];
-    d->claim_count = kept;
+    for (struct claim *c = d->claims + d->claim_count; c > d->claims; c--)
+        if (!holder || c->server == holder)
+            take_out(d, c);
     for (struct request_server *s = d->servers; s < &d->servers[SERVERS_MAX]; s++)
         if (s->domain && (!holder || s->domain == holder))
             close_server(d, s);
@@ -186,7 +190,7 @@ static struct claim *same_bell(const struct domain *d, const struct basalt_doorb
 
     if (bell->space > BASALT_SPACE_MEMORY || bell->address >= space_end(bell->space))
         return NULL;
-    for (struct claim *c = find(d, place); covers(d, c, place); c++)
+    for (struct claim *c = find(d, place); c->first == place; c++)
         if (c->bytes == bell->bytes && c->match == match && (!match || c->value == bell->value))
             return c;
     return NULL;
@@ -217,18 +221,56 @@ int doorbell_unbind(struct domain *d, struct domain *server, const struct basalt
     return 0;
 }
 
-bool doorbell_ring(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
-                   u64 value) {
-    struct domain *d = v->domain;
-    u64 place = DOORBELL(space, address);
-
-    for (const struct claim *c = find(d, place); covers(d, c, place); c++) {
+static bool ring(struct vcpu *v, const struct claim *c, unsigned bytes, u64 value) {
+    for (u64 place = c->first; c->first == place; c++) {
         if (c->bytes != bytes || (c->match && c->value != value))
             continue;
         v->stats.doorbells++;
-        trace(BASALT_TRACE_DOORBELL, d->id, v->index, address, c->port);
+        trace(BASALT_TRACE_DOORBELL, v->domain->id, v->index, place & (BIT(56) - 1), c->port);
         event_ring(c->server, c->port);
         return true;
     }
     return false;
+}
+
+bool doorbell_ring(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
+                   u64 value) {
+    u64 place = DOORBELL(space, address);
+    const struct claim *c = find(v->domain, place);
+
+    return c->first == place && ring(v, c, bytes, value);
+}
+
+// Most accesses are where the last one was, and find what that found. That an entry is the first behind its neighbour shows
+// that it is the one, whatever has come or gone since.
+static bool leads_to(const struct claim *c, u64 place) {
+    return place <= c->last && place > c[-1].last;
+}
+
+static __attribute__((noinline)) bool elsewhere(struct vcpu *v, enum basalt_space space,
+                                                u64 address, unsigned bytes, bool write,
+                                                u64 *data) {
+    v->io.route = find(v->domain, ROUTE(space, address));
+    if (write)
+        v->io.bell = find(v->domain, DOORBELL(space, address));
+    return request_access(v, space, address, bytes, write, data);
+}
+
+static __attribute__((noinline)) bool ring_or_send(struct vcpu *v, u64 place, unsigned bytes,
+                                                   u64 *data) {
+    return !ring(v, v->io.bell, bytes, *data) && v->io.route->first <= place &&
+           send(v, v->io.route, place, bytes, true, data);
+}
+
+bool request_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
+                    bool write, u64 *data) {
+    u64 place = ROUTE(space, address), bell = DOORBELL(space, address);
+
+    if (unlikely(!leads_to(v->io.route, place) || (write && !leads_to(v->io.bell, bell))))
+        return elsewhere(v, space, address, bytes, write, data);
+    if (write && unlikely(v->io.bell->first == bell))
+        return ring_or_send(v, place, bytes, data);
+    if (!write)
+        *data = ~0ull;
+    return unlikely(v->io.route->first <= place) && send(v, v->io.route, place, bytes, write, data);
 }

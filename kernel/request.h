@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // I/O requests and doorbells: what happens to a guest's access to a port or address that is no memory. Lookup is a
-// binary search in the domain's own tables. Invariant: at most one request per vCPU is out; only the server that it
+// binary search in the domain's own table, where it is not what the vCPU found last. Invariant: at most one request per vCPU is out; only the server that it
 // went to, naming its number, can answer it.
 
 #pragma once
@@ -9,10 +9,15 @@
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
 
+/// Gives a new domain its page for claims. -BASALT_ENOSPC.
+must_check int requests_init(struct domain *d);
 /// Makes `server` a request server of `d`, ringing `port`. Returns its id; *page_address is where the page is mapped.
 i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_address);
 must_check int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u64 first,
                              u64 last);
+/// Carries out an access: rings the doorbell that is tied to it, or sends it to its server as request_send() does.
+must_check bool request_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
+                               bool write, u64 *data);
 /// Sends an access to its server and blocks the vCPU. False: it is done, a read with *data: what the server has
 /// published, or all ones where nobody claims it.
 must_check bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,

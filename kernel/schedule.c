@@ -27,12 +27,18 @@ int schedule_init(void) {
     return 0;
 }
 
+// The current vCPU leaves the CPU instead of its next entry.
+static void leave(struct runqueue *q) {
+    q->resched = true;
+    q->due = 0;
+}
+
 void vcpu_block(struct vcpu *v, u32 reason) {
     struct runqueue *q = this_queue();
 
     v->blocked |= reason;
     if (q->current == v)
-        q->resched = true;
+        leave(q);
     else
         sched_remove(&q->queue, &v->sched);
 }
@@ -40,9 +46,9 @@ void vcpu_block(struct vcpu *v, u32 reason) {
 // Someone else waits now: the current vCPU leaves at once, or at the end of its slice.
 static void limit_current(struct runqueue *q) {
     if (sched_preempts(&q->queue, &q->current->sched))
-        q->resched = true;
+        leave(q);
     else if (q->slice_end == ~0ull)
-        q->slice_end = rdtsc() + sched_slice(&q->queue, &q->current->sched);
+        q->slice_end = rdtsc() + sched_slice(&q->queue, &q->current->sched), q->due = 0;
 }
 
 void vcpu_unblock(struct vcpu *v, u32 reason) {
@@ -57,7 +63,7 @@ void vcpu_unblock(struct vcpu *v, u32 reason) {
         if (q->current && !q->resched)
             limit_current(q);
     }
-    trace_from(v->trace_source, BASALT_TRACE_WAKE, reason, v->blocked);
+    trace(BASALT_TRACE_WAKE, v->domain->id, v->index, reason, v->blocked);
 }
 
 static void cap_expired(struct timer *timer) {
@@ -99,7 +105,7 @@ static void load(struct runqueue *q, struct vcpu *v) {
     xstate_restore(v->xstate, v->xcr0);
     q->loaded = v;
     this_cpu()->vcpu = v;
-    trace_from(v->trace_source, BASALT_TRACE_SWITCH, v->sched.vtime, 0);
+    trace(BASALT_TRACE_SWITCH, v->domain->id, v->index, v->sched.vtime, 0);
 }
 
 void schedule_forget(struct vcpu *v) {
@@ -115,7 +121,7 @@ void schedule_forget(struct vcpu *v) {
     }
 }
 
-void schedule_yield(void) { this_queue()->resched = true; }
+void schedule_yield(void) { leave(this_queue()); }
 
 void schedule_poll(void) {
     struct runqueue *q = this_queue();
@@ -125,7 +131,7 @@ void schedule_poll(void) {
     while ((vector = cpu_take_vector()) >= 0) {
         trace(BASALT_TRACE_IRQ, 0, 0, (u64)vector, 0);
         if (vector == VECTOR_TIMER)
-            q->armed = ~0ull;
+            q->armed = ~0ull, q->due = 0;
         else if (vector == VECTOR_CONSOLE)
             console_ring();
         else
@@ -133,21 +139,39 @@ void schedule_poll(void) {
     }
 }
 
-void schedule_catch_up(u64 now) {
+void schedule_timer(struct timer *timer, u64 deadline) {
     struct runqueue *q = this_queue();
-    u64 deadline = schedule_deadline(q);
+
+    if (deadline)
+        timer_arm(&q->timers, timer, deadline);
+    else
+        timer_cancel(&q->timers, timer);
+    if (deadline < q->armed)
+        q->due = 0;
+}
+
+// The next TSC at which something has to be done on this CPU.
+static u64 next_deadline(const struct runqueue *q) {
+    return MIN(timer_next(&q->timers), q->slice_end);
+}
+
+bool schedule_catch_up(u64 now) {
+    struct runqueue *q = this_queue();
+    u64 deadline = next_deadline(q);
 
     if (deadline <= now || q->armed <= now) {
         timer_run(&q->timers, now, TIMERS_AT_ONCE);
         q->resched |= q->slice_end <= now;
         q->armed = ~0ull; // it has rung, or is about to
-        deadline = schedule_deadline(q);
+        deadline = next_deadline(q);
     }
     // Where the timer is set to an earlier time it stays: one needless interrupt costs less than setting it at each switch.
     if (deadline < q->armed && !q->resched) {
         q->armed = deadline;
         apic_timer_set(deadline);
     }
+    q->due = q->resched ? 0 : q->armed;
+    return q->resched;
 }
 
 // Takes the vCPU that ran off the CPU, and chooses the next.
@@ -159,6 +183,7 @@ static struct vcpu *pick(struct runqueue *q, u64 now) {
     bool limited = e && (sched_waiting(&q->queue) || e->cap); // a cap holds for who runs alone, too
     q->slice_end = limited ? now + sched_slice(&q->queue, e) : ~0ull;
     q->resched = false;
+    q->due = next_deadline(q) < q->armed ? 0 : q->armed;
     return q->current;
 }
 

@@ -16,7 +16,8 @@ struct runqueue {
     struct vcpu *loaded;  // whose state is on the CPU
     u64 slice_end;        // host TSC; ~0 when nobody else waits
     u64 armed;            // deadline that the hardware timer is set to
-    bool resched;         // the current vCPU shall stop
+    u64 due;      // when the current vCPU is to be looked after, host TSC; 0: before its next entry
+    bool resched; // it shall stop
     u64 idle_tsc;
 };
 
@@ -28,22 +29,18 @@ must_check int schedule_init(void);
 noreturn void schedule_loop(void);
 /// Takes in what interrupts left behind: device interrupts, the console.
 void schedule_poll(void);
-/// Does what is due at `now` (TSC) and sets the hardware timer for what comes next.
-void schedule_catch_up(u64 now);
+/// Does what is due at `now` (TSC) and sets the hardware timer for what comes next. Whether the current vCPU shall leave
+/// the CPU.
+bool schedule_catch_up(u64 now);
+/// Lets `timer` expire at `deadline` (host TSC), or never (0).
+void schedule_timer(struct timer *timer, u64 deadline);
 
-/// The next TSC at which something has to be done on this CPU.
-static inline u64 schedule_deadline(const struct runqueue *q) {
-    return MIN(timer_next(&q->timers), q->slice_end);
-}
+/// Whether the current vCPU of this CPU's queue shall leave the CPU. Called before each entry: inline, and short when
+/// nothing is due.
+static inline bool schedule_due(const struct runqueue *q) {
+    u64 now = rdtsc();
 
-/// Whether the current vCPU shall leave the CPU. Called before each entry: inline, and short when nothing is due. `now` is
-/// the TSC a little while ago: what becomes due meanwhile has its interrupt, which ends the entry at once.
-static inline bool schedule_due(u64 now) {
-    struct runqueue *q = this_queue();
-
-    if (unlikely(schedule_deadline(q) < q->armed || q->armed <= now))
-        schedule_catch_up(now);
-    return q->resched;
+    return unlikely(now >= q->due) && schedule_catch_up(now);
 }
 /// Removes a vCPU that is going away from queue and CPU.
 void schedule_forget(struct vcpu *v);

@@ -17,15 +17,6 @@
 
 #define EXIT_REFUSED 2u
 
-// The boot CPU's trace ring: contiguous, since dom0 maps it as one range.
-static union {
-    struct basalt_trace ring;
-    u8 pages[TRACE_PAGES * PAGE_SIZE];
-} trace_memory __attribute__((aligned(PAGE_SIZE)));
-_Static_assert(sizeof(struct basalt_trace) + TRACE_RECORDS * sizeof(struct basalt_trace_record) <=
-                   sizeof(trace_memory),
-               "the records fit");
-
 const struct backend *backend;
 struct backend_features backend_features;
 
@@ -87,8 +78,8 @@ noreturn void basalt_start(const struct boot_params *boot) {
     backend->cpu_on(page);
     backend_features.apicv &= !options.noapicv;
     report_features();
-    trace_memory.ring.count = TRACE_RECORDS;
-    this_cpu()->trace = &trace_memory.ring;
+    trace_init();
+    trace_events = options.trace ? BASALT_TRACE_ALL : 0;
     if (schedule_init())
         panic("no memory for the scheduler");
     vcpu_setup();

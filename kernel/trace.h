@@ -1,39 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The binary trace ring of each CPU: a record costs a dozen instructions and takes no lock, since only its own CPU
-// writes a ring. dom0 reads the rings (mapped read-only).
+// The trace of what the kernel does. Nothing is recorded until someone asks for it, by event: what is off costs a test
+// and a branch.
 
 #pragma once
 
-#include "arch/cpu.h"
+#include "arch/x86.h"
 
 #include <basalt/trace.h>
 
-#define TRACE_PAGES   8u
-#define TRACE_RECORDS 512u // what fits behind the head, as a power of two
+#define TRACE_PAGES 8u // of each CPU's ring
 
-/// Where a record comes from, as the record has it.
-static inline u64 trace_source(unsigned domain, unsigned vcpu) {
-    return (u64)(u16)domain << 16 | (u64)(u16)vcpu << 32;
-}
+/// What is recorded: a bit per event, BASALT_TRACE_EXITS for all exits.
+extern u32 trace_events;
 
-/// Returns the TSC that the record has.
-static inline u64 trace_from(u64 source, u64 event, u64 a, u64 b) {
-    struct basalt_trace *t = this_cpu()->trace;
-    u64 now = rdtsc();
+/// Gives this CPU its ring.
+void trace_init(void);
+__attribute__((cold)) void trace_record(unsigned event, unsigned domain, unsigned vcpu, u64 a,
+                                        u64 b);
 
-    if (unlikely(!t))
-        return now;
-    u64 head = t->head;
-    u64 *word = (u64 *)t->records + 4 * head % (4 * TRACE_RECORDS); // the second has four fields
-    word[0] = now;
-    word[1] = source | event | head << 48;
-    word[2] = a;
-    word[3] = b;
-    __atomic_store_n(&t->head, head + 1, __ATOMIC_RELEASE);
-    return now;
-}
-
+/// Records `event` if it is one of those that are recorded.
 static inline void trace(unsigned event, unsigned domain, unsigned vcpu, u64 a, u64 b) {
-    trace_from(trace_source(domain, vcpu), event, a, b);
+    if (unlikely(trace_events & BIT(event < BASALT_TRACE_EXIT ? event : BASALT_TRACE_EXITS)))
+        trace_record(event, domain, vcpu, a, b);
 }

@@ -61,6 +61,10 @@ static inline i64 hc_clock_set(u64 wall_clock_ns) {
 static inline i64 hc_memory_info(struct basalt_memory_info *info) {
     return HC2(BASALT_HC_MEMORY_INFO, BASALT_HANDLE_MACHINE, phys_of(info));
 }
+/// Chooses what the kernel's trace records: a bit for each enum basalt_trace_event.
+static inline i64 hc_trace(u64 events) {
+    return HC2(BASALT_HC_TRACE, BASALT_HANDLE_MACHINE, events);
+}
 static inline i64 hc_reset(enum basalt_reset how) {
     return HC2(BASALT_HC_RESET, BASALT_HANDLE_MACHINE, how);
 }

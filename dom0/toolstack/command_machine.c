@@ -120,7 +120,7 @@ enum shell_result command_log(const struct shell_call *call) {
 
 static const char *event_name(u16 event) {
     static const char *const events[] = {
-        [BASALT_TRACE_NONE] = "none",       [BASALT_TRACE_SWITCH] = "switch",
+        [BASALT_TRACE_EXITS] = "exit",      [BASALT_TRACE_SWITCH] = "switch",
         [BASALT_TRACE_WAKE] = "wake",       [BASALT_TRACE_INJECT] = "inject",
         [BASALT_TRACE_REQUEST] = "request", [BASALT_TRACE_DOORBELL] = "doorbell",
         [BASALT_TRACE_IRQ] = "irq",         [BASALT_TRACE_TIMER] = "timer",
@@ -153,6 +153,26 @@ static void trace_row(struct table *t, const struct basalt_trace_record *r) {
     number16_cell(t, r->args[1]);
 }
 
+// Lets the kernel record the events that the words name.
+static enum shell_result choose_events(const struct shell_call *call) {
+    u64 events = 0;
+    for (unsigned i = 0; i < call->count; i++) {
+        u16 event = 0;
+        while (BIT(event) <= BASALT_TRACE_ALL && strcmp(call->words[i], event_name(event)) != 0)
+            event++;
+        if (BIT(event) <= BASALT_TRACE_ALL)
+            events |= BIT(event);
+        else if (strcmp(call->words[i], "on") == 0)
+            events = BASALT_TRACE_ALL;
+        else if (strcmp(call->words[i], "off") != 0)
+            return shell_error("expected a count of records (1 to %u), on, off or events (\"help "
+                               "trace\" names them), found \"%s\"",
+                               TRACE_MAX, call->words[i]);
+    }
+    i64 error = hc_trace(events);
+    return error < 0 ? shell_error("the kernel refuses: %s", error_text(error)) : SHELL_DONE;
+}
+
 enum shell_result command_trace(const struct shell_call *call) {
     static const struct table_column columns[] = {
         {"seconds", "SECONDS", true}, {"kind", "KIND", false}, {"name", "NAME", false},
@@ -163,12 +183,13 @@ enum shell_result command_trace(const struct shell_call *call) {
     u64 wanted = 20;
     struct table t;
     if (call->count && (!text_number(call->words[0], TRACE_MAX, &wanted) || wanted == 0))
-        return shell_error("expected a count of records (1 to %u), found \"%s\"", TRACE_MAX,
-                           call->words[0]);
+        return choose_events(call);
     if (!trace || trace->count == 0 || trace->count & (trace->count - 1) ||
         trace->count * sizeof(trace->records[0]) > boot_info->trace_size)
         return shell_error("this kernel keeps no trace");
     u64 head = __atomic_load_n(&trace->head, __ATOMIC_ACQUIRE);
+    if (head == 0)
+        return shell_error("nothing was recorded yet: \"trace on\" begins");
     u64 count = MIN(MIN(wanted, head), trace->count);
     table_begin(&t, columns, ARRAY_SIZE(columns), call->json);
     for (u64 n = head - count; n < head; n++) {

@@ -29,8 +29,10 @@ const struct shell_command shell_commands[] = {
      0, 1, true, NONE},
     {"log", "[lines|dom0]", "the last lines of the kernel's log, or dom0's", command_log, 0, 1,
      false, NONE},
-    {"trace", "[records]", "the last records of the kernel's trace", command_trace, 0, 1, true,
-     NONE},
+    {"trace", "[records|events]",
+     "the last records of the kernel's trace; or what it records: on, off, or some of exit switch "
+     "wake inject request doorbell irq timer domain",
+     command_trace, 0, 9, true, NONE},
     {"mem", "", "who has the machine's memory, to the byte", command_mem, 0, 0, true, NONE},
     {"wait", "<name> [seconds]", "wait until a domain has ended", command_wait, 1, 2, false,
      DOMAINS},

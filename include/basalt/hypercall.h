@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Numbers and register convention of Basalt's hypercalls. The instruction is VMCALL on Intel and VMMCALL on AMD
-// processors (the kernel accepts only the one that the processor has; the boot information names it). Number in RAX;
+// processors (the kernel accepts only the one that the processor has; the boot information names it). Number in EAX;
 // arguments in RDI, RSI, RDX, R10, R8, R9 from 64-bit code and in EBX, ECX, EDX, ESI, EDI, EBP from 32-bit code;
 // result in RAX (negative: an error of error.h, sign-extended), a second result in RDX where documented. All other
 // registers are kept. Only CPL 0 may call. Buffers are given by their guest-physical address in the caller.
@@ -133,6 +133,9 @@ enum basalt_hypercall {
     // instruction; -EINVAL where the page of its registers is not at that address. RDX: the value read. Returns the vector
     // of a level-triggered interrupt that a write ended and that the IOAPIC is to be told of, else 0
     BASALT_HC_REQUEST_APIC,
+
+    // (machine, events): chooses which events the trace ring records, a bit each (enum basalt_trace_event) -> the choice before
+    BASALT_HC_TRACE,
 
     BASALT_HC_END,
 };

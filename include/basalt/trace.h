@@ -35,7 +35,7 @@ struct basalt_trace {
 // An exit's arguments are RIP and a detail: of a hypercall RAX, of a memory access its address, of a port access what the
 // processor tells of it.
 enum basalt_trace_event {
-    BASALT_TRACE_NONE,
+    BASALT_TRACE_EXITS,    // no record's: stands for all exits in the choice of what is recorded
     BASALT_TRACE_SWITCH,   // args: vCPU's virtual time
     BASALT_TRACE_WAKE,     // args: why it waited (BLOCK_* of guest/vcpu.h), what it still waits for
     BASALT_TRACE_INJECT,   // args: vector
@@ -46,6 +46,9 @@ enum basalt_trace_event {
     BASALT_TRACE_DOMAIN,       // args: what happened
     BASALT_TRACE_EXIT = 0x100, // + enum basalt_exit_kind
 };
+
+// The choice of what is recorded: BIT(event) of each.
+#define BASALT_TRACE_ALL 0x1ffu
 
 // It never ends moving these:
 // clang-format off

@@ -40,6 +40,11 @@ def test_every_command(qemu, image, hello):
     top = {row["name"]: row for row in shell_json(machine, "top -j 1")}
     assert top["alpha"]["cpu_percent"] >= 0 and "idle" not in top
     assert "EXITS/S" in shell(machine, "top")
+    assert 'nothing was recorded yet: "trace on" begins' in shell(machine, "trace")
+    shell(machine, "trace domain")
+    shell(machine, "pause alpha")
+    shell(machine, "trace on")
+    shell(machine, "resume alpha")
     records = shell_json(machine, "trace -j 50")
     assert len(records) > 10 and {"seconds", "kind", "name", "domain", "vcpu"} <= set(records[0])
     assert re.search(r"exit +io|exit +\w+", shell(machine, "trace"))

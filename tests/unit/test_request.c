@@ -4,7 +4,7 @@
 // becomes of all of it when a server goes.
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
-// sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
+// sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/trace.c kernel/frames.c
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/run.c guest/decode.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
@@ -302,7 +302,9 @@ static void test_routes_model(void **state unused) {
             routes[count].first = first, routes[count++].last = last;
         }
         assert_int_equal(d->claim_count, count);
-        for (u32 i = 1; i < count; i++)
+        for (u32 i = 1; i <= CLAIMS_MAX + 1; i++)
+            assert_true(i <= count ? d->claims[i].last < ~0ull : d->claims[i].last == ~0ull);
+        for (u32 i = 1; i <= count; i++)
             assert_true(d->claims[i - 1].last < d->claims[i].first);
         u64 probe = host_random() % PORTS, where = host_random() % 2;
         bool sent = send(v, (enum basalt_space)where, probe, 1, false, 0);

@@ -6,7 +6,7 @@
 // EXITS=n in the environment sets another number.
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
-// sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/frames.c
+// sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/trace.c kernel/frames.c
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/run.c guest/decode.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
@@ -418,7 +418,7 @@ static void test_hypercall_by_a_guest(void **state unused) {
     v->cpu.gprs[BASALT_RAX] = BASALT_HC_VERSION;
     script[0] = (struct exit){.kind = BASALT_EXIT_HYPERCALL, .insn_length = 3};
     run(1);
-    assert_true(v->cpu.gprs[BASALT_RAX] == (u32)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION));
+    assert_true((u32)v->cpu.gprs[BASALT_RAX] == (u32)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION));
     assert_true(v->cpu.rip == 0x1003);
 }
 
