@@ -75,6 +75,7 @@ struct share {
     u64 target;                     // in the grantee, or BASALT_SHARE_IDENTITY
     u64 mapped;                     // pages done
     u32 permissions;                // BASALT_SHARE_*
+    bool by_owner; // who granted it; else one that has the right to the owner's memory
     bool mapping, ending;
     struct list link; // of the grantee's list
 };
@@ -206,9 +207,12 @@ int handles_teardown(struct domain *d, unsigned *budget);
 // kernel/share.c: explicit, revocable grants of a range of a domain's memory to another domain. Invariant: for every page
 // that a grantee has mapped through a share the frame holds one more reference, and the share knows which pages those are
 // (the first `mapped` of the range). Ending a share, or either domain, takes all of them away.
-i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
-                struct domain *grantee);
-/// A share by its index, if `d` is its grantee or its owner.
+/// Lends pages of the owner's, as its `granter` asks: itself, or who has the right to its memory. Returns the share's index, or
+/// -BASALT_EINVAL, -BASALT_ENOSPC.
+i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions, struct domain *grantee,
+                const struct domain *granter);
+/// A share by its index, if `d` may map or end it: as its grantee, or as the owner who granted it. What others granted of its
+/// memory, to reach it, the owner can't take from them.
 struct share *share_find(struct domain *owner, u64 index, const struct domain *d);
 /// Maps the next pages as far as they follow on each other in the grantee. Returns the address of the first there and
 /// *pages, 0 if all were mapped, or an error if there is none to tell of.

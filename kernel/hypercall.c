@@ -156,7 +156,9 @@ HANDLER(populate) { return memory_populate(c->target, GPA(c->a[1]), c->a[2], c->
 
 HANDLER(release) { return memory_release(c->target, GPA(c->a[1]), c->a[2]); }
 
-HANDLER(grant) { return share_grant(c->target, GPA(c->a[1]), c->a[2], c->a[3], c->other); }
+HANDLER(grant) {
+    return share_grant(c->target, GPA(c->a[1]), c->a[2], c->a[3], c->other, c->caller);
+}
 
 HANDLER(map_share) {
     return c->share->grantee == c->caller ? share_map(c->share, c->a[2], &c->second)

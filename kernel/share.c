@@ -10,8 +10,8 @@
 
 #define PIECES_PER_CALL 32u // leaves mapped in one call
 
-i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
-                struct domain *grantee) {
+i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions, struct domain *grantee,
+                const struct domain *granter) {
     if (!memory_range_ok(gpa, pages) || !(permissions & BASALT_SHARE_READ) ||
         permissions & ~(u64)(BASALT_SHARE_READ | BASALT_SHARE_WRITE) || owner == grantee ||
         owner->status == BASALT_STATUS_ENDED)
@@ -26,7 +26,8 @@ i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions,
                             .grantee = grantee,
                             .gpa = gpa.v,
                             .pages = pages,
-                            .permissions = (u32)permissions};
+                            .permissions = (u32)permissions,
+                            .by_owner = granter == owner};
         list_add(&grantee->grants, &s->link);
         return i;
     }
@@ -37,7 +38,7 @@ struct share *share_find(struct domain *owner, u64 index, const struct domain *d
     if (index >= SHARES_MAX || !owner->share_page)
         return NULL;
     struct share *s = &owner->share_page[index];
-    return s->owner && (s->grantee == d || owner == d) ? s : NULL;
+    return s->owner && (s->grantee == d || (owner == d && s->by_owner)) ? s : NULL;
 }
 
 static u64 target_of(const struct share *s, u64 page, hpa_t hpa) {

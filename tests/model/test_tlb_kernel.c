@@ -120,7 +120,8 @@ static void lend(unsigned i) {
 
     if (!shares[i]) {
         i64 id = share_grant(from, GPA(host_random() % 512 * PAGE_SIZE), 1 + host_random() % 8,
-                             BASALT_SHARE_READ | (host_random() & 1 ? BASALT_SHARE_WRITE : 0), to);
+                             BASALT_SHARE_READ | (host_random() & 1 ? BASALT_SHARE_WRITE : 0), to,
+                             from);
         shares[i] = id >= 0 ? (u64)id + 1 : 0;
         if ((share = share_find(from, shares[i] - 1, to)))
             (void)share_map(share, host_random() % GUEST_PAGES * PAGE_SIZE, &(u64){0});

@@ -61,7 +61,7 @@ static struct domain *identity_domain(void) {
 
 static struct share *grant(struct domain *owner, u64 gpa, u64 pages, u64 permissions,
                            struct domain *grantee) {
-    i64 id = share_grant(owner, GPA(gpa), pages, permissions, grantee);
+    i64 id = share_grant(owner, GPA(gpa), pages, permissions, grantee, owner);
 
     assert_true(id >= 0);
     struct share *s = share_find(owner, (u64)id, grantee);
@@ -164,21 +164,34 @@ static void check_references(struct domain *const *all, unsigned count) {
                 assert_int_equal(frame_references(HPA(pa)), expected[pa / PAGE_SIZE]);
 }
 
+// dom0 reaches a guest's memory by shares that it grants itself: the guest can't end them under it.
+static void test_owner_ends_what_it_granted(void **state unused) {
+    struct domain *owner = guest("owner"), *dom0 = identity_domain();
+    i64 own = share_grant(owner, GPA(0), 1, READ, dom0, owner);
+    i64 reached = share_grant(owner, GPA(PAGE_SIZE), 1, READ, dom0, dom0);
+
+    assert_true(own >= 0 && reached >= 0);
+    assert_non_null(share_find(owner, (u64)own, owner));
+    assert_null(share_find(owner, (u64)reached, owner));
+    end_all(share_find(owner, (u64)reached, dom0));
+    end_all(share_find(owner, (u64)own, owner));
+}
+
 static void test_grant_arguments(void **state unused) {
     struct domain *a = guest("a"), *b = guest("b"), *c = guest("c");
 
-    assert_int_equal(share_grant(a, GPA(1), 1, READ, b), -BASALT_EINVAL);
-    assert_int_equal(share_grant(a, GPA(0), 0, READ, b), -BASALT_EINVAL);
-    assert_int_equal(share_grant(a, GPA(0), 1, 0, b), -BASALT_EINVAL);
-    assert_int_equal(share_grant(a, GPA(0), 1, BASALT_SHARE_WRITE, b), -BASALT_EINVAL);
-    assert_int_equal(share_grant(a, GPA(0), 1, 4 | READ, b), -BASALT_EINVAL);
-    assert_int_equal(share_grant(a, GPA(0), 1, BIT(32) | READ, b), -BASALT_EINVAL);
-    assert_int_equal(share_grant(a, GPA(0), 1, READ, a), -BASALT_EINVAL);
-    assert_int_equal(share_grant(a, GPA(EPT_LIMIT), 1, READ, b), -BASALT_EINVAL);
-    assert_int_equal(share_grant(a, GPA(EPT_LIMIT - PAGE_SIZE), 2, READ, b), -BASALT_EINVAL);
-    assert_int_equal(share_grant(a, GPA(PAGE_SIZE), ~0ull, READ, b), -BASALT_EINVAL);
-    assert_int_equal(share_grant(a, GPA(PAGE_SIZE), BIT(52), READ, b), -BASALT_EINVAL);
-    i64 id = share_grant(a, GPA(0), 1, READ, b);
+    assert_int_equal(share_grant(a, GPA(1), 1, READ, b, a), -BASALT_EINVAL);
+    assert_int_equal(share_grant(a, GPA(0), 0, READ, b, a), -BASALT_EINVAL);
+    assert_int_equal(share_grant(a, GPA(0), 1, 0, b, a), -BASALT_EINVAL);
+    assert_int_equal(share_grant(a, GPA(0), 1, BASALT_SHARE_WRITE, b, a), -BASALT_EINVAL);
+    assert_int_equal(share_grant(a, GPA(0), 1, 4 | READ, b, a), -BASALT_EINVAL);
+    assert_int_equal(share_grant(a, GPA(0), 1, BIT(32) | READ, b, a), -BASALT_EINVAL);
+    assert_int_equal(share_grant(a, GPA(0), 1, READ, a, a), -BASALT_EINVAL);
+    assert_int_equal(share_grant(a, GPA(EPT_LIMIT), 1, READ, b, a), -BASALT_EINVAL);
+    assert_int_equal(share_grant(a, GPA(EPT_LIMIT - PAGE_SIZE), 2, READ, b, a), -BASALT_EINVAL);
+    assert_int_equal(share_grant(a, GPA(PAGE_SIZE), ~0ull, READ, b, a), -BASALT_EINVAL);
+    assert_int_equal(share_grant(a, GPA(PAGE_SIZE), BIT(52), READ, b, a), -BASALT_EINVAL);
+    i64 id = share_grant(a, GPA(0), 1, READ, b, a);
     assert_true(id >= 0);
     assert_null(share_find(a, (u64)id, c)); // neither owner nor grantee
     assert_null(share_find(b, (u64)id, b)); // not among that one's
@@ -199,11 +212,11 @@ static void test_grant_arguments(void **state unused) {
     check_references((struct domain *[]){a, b, c}, 3);
     // The page of shares is full at SHARES_MAX.
     unsigned count = 0;
-    while (share_grant(a, GPA(0), 1, READ, b) >= 0)
+    while (share_grant(a, GPA(0), 1, READ, b, a) >= 0)
         count++;
     assert_int_equal(count, SHARES_MAX);
     domain_end(a, BASALT_END_CONTROL, 0, 0);
-    assert_true(share_grant(a, GPA(0), 1, READ, b) < 0);
+    assert_true(share_grant(a, GPA(0), 1, READ, b, a) < 0);
     host_destroy(a);
     assert_true(list_empty(&b->grants));
     host_destroy(b);
@@ -371,7 +384,7 @@ static void share_something(void) {
         (void)memory_populate(a, GPA(0), 512, 0);
         (void)memory_populate(a, GPA(0x200000), 512, BASALT_POPULATE_LAZY);
         (void)memory_populate(a, GPA(0x400000), 10, 0);
-        id = share_grant(a, GPA(0x1000), 1030, BOTH, b);
+        id = share_grant(a, GPA(0x1000), 1030, BOTH, b, a);
         if (id >= 0)
             for (u64 pages = 1;
                  pages && share_map(share_find(a, (u64)id, b), 0x40001000, &pages) >= 0;)
@@ -416,7 +429,7 @@ static void random_step(struct domain **all, unsigned count) {
     case 1:
         if (b)
             (void)share_grant(a, GPA(host_random() % 0x600 * PAGE_SIZE), 1 + host_random() % 600,
-                              BOTH, b);
+                              BOTH, b, a);
         break;
     case 2:
     case 3:
@@ -472,13 +485,10 @@ static void test_random(void **state unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_grant_arguments),
-        TEST(test_identity_map),
-        TEST(test_steps),
-        TEST(test_map_at),
-        TEST(test_holes_and_lazy_memory),
-        TEST(test_every_order),
-        TEST(test_memory_runs_out),
+        TEST(test_grant_arguments), TEST(test_owner_ends_what_it_granted),
+        TEST(test_identity_map),    TEST(test_steps),
+        TEST(test_map_at),          TEST(test_holes_and_lazy_memory),
+        TEST(test_every_order),     TEST(test_memory_runs_out),
         TEST(test_random),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

@@ -15,7 +15,8 @@ enum {
     YIELD = BASALT_HC_YIELD - BASE,
     HANDLE_INFO = BASALT_HC_HANDLE_INFO - BASE,
     DOMAIN_INFO = BASALT_HC_DOMAIN_INFO - BASE,
-    VCPU_STATS = BASALT_HC_VCPU_STATS - BASE
+    VCPU_STATS = BASALT_HC_VCPU_STATS - BASE,
+    SHARES = 64, // more than dom0 has on a small guest
 };
 
 static bool amd;
@@ -102,6 +103,11 @@ ATTACK(hypercalls) {
     u64 none[6] = {0};
     if (!(call(BASE, none) + 1))
         fail("the version is not told");
+    for (u64 i = 0; i < SHARES; i++) { // through which dom0 reaches this guest's memory
+        u64 a[6] = {0, i};
+        if ((int64_t)call(BASALT_HC_SHARE_END, a) >= 0)
+            fail("share %U of dom0 could be ended", i);
+    }
     for (u64 i = 0; i < calls; i++) {
         u64 a[6], was = seed, number = BASE + random64() % 80;
         if (!(random64() & 31))
