@@ -118,6 +118,7 @@ static bool move(struct cursor *c, bool immediate, struct insn *out) {
     return true;
 }
 
+// Control register 8 has another encoding on AMD's processors, for modes without REX.
 static bool move_control(struct cursor *c, bool write, struct insn *out) {
     u8 modrm = next(c);
 
@@ -125,7 +126,12 @@ static bool move_control(struct cursor *c, bool write, struct insn *out) {
                          .reg = extended(c, REX_R, modrm >> 3),
                          .rm = extended(c, REX_B, modrm),
                          .write = write};
-    return BIT(out->reg) & 0x111; // 0, 4, 8: whose accesses exit
+    if (c->lock && out->reg == 0)
+        out->reg = 8;
+    else if (c->lock || !(BIT(out->reg) & 0x111)) // 0, 4, 8: whose accesses exit
+        return false;
+    c->lock = false;
+    return true;
 }
 
 static bool two_byte(struct cursor *c, struct insn *out) {

@@ -262,14 +262,12 @@ static void test_vectors(void **state) {
     struct insn i;
 
     (void)state;
-    assert_true(decode_exactly((const u8 *)"\x44\x0f\x22\xc3", 4, MODE_64, &i)); // MOV CR8, RBX
+    assert_true(decode_exactly((const u8 *)"\xf0\x0f\x22\xc3", 4, MODE_32, &i)); // MOV CR8, EBX
     assert_true(i.op == OP_MOV_CR && i.reg == 8 && i.rm == 3 && i.write && i.length == 4);
-    // MOV CR8, EBX on AMD's processors whose CPUID shows AltMovCr8, which guests are not shown.
-    assert_false(decode_exactly((const u8 *)"\xf0\x0f\x22\xc3", 4, MODE_32, &i));
-    assert_false(decode_exactly((const u8 *)"\x0f\x22\xdb", 3, MODE_32, &i));    // CR3
-    assert_false(decode_exactly((const u8 *)"\xf0\x89\x03", 3, MODE_32, &i));    // LOCK MOV
-    assert_false(decode_exactly((const u8 *)"\x0f\x20\xc8", 3, MODE_32, &i));    // CR1
-    assert_true(decode_exactly((const u8 *)"\x48\x66\x8b\x03", 4, MODE_64, &i)); // REX is ignored
+    assert_false(decode_exactly((const u8 *)"\xf0\x0f\x22\xdb", 4, MODE_32, &i)); // CR3
+    assert_false(decode_exactly((const u8 *)"\xf0\x89\x03", 3, MODE_32, &i));     // LOCK MOV
+    assert_false(decode_exactly((const u8 *)"\x0f\x20\xc8", 3, MODE_32, &i));     // CR1
+    assert_true(decode_exactly((const u8 *)"\x48\x66\x8b\x03", 4, MODE_64, &i));  // REX is ignored
     assert_true(i.bytes == 2 && i.reg_bytes == 2);
     assert_false(decode_exactly((const u8 *)"\x87\x03", 2, MODE_64, &i));     // XCHG
     assert_false(decode_exactly((const u8 *)"\x0f\x01\x33", 3, MODE_64, &i)); // LMSW [RBX]
