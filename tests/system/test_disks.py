@@ -138,7 +138,7 @@ def test_two_disks_on_one_line(qemu, image, disk_copy, tmp_path):
     machine.expect(r"vdb: has no GUID partition table")
     machine.expect(r"^guest1: runs", timeout=60)
     assert not machine.seen(r"no interrupt")
-    lives(machine)
+    lives(machine, running=1)
 
 
 def test_two_writers_of_one_partition(qemu, image, disk_copy):
