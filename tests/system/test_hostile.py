@@ -109,7 +109,7 @@ def test_processor_on_bochs(bochs, image, elves):
 @pytest.mark.bochs
 def test_deaths_on_bochs(bochs, image, elves):
     arena = Arena(bochs(arena_image(image, elves), cpu=HASWELL, memory=256), patience=4)
-    deaths(arena, ("h32",), (0, 3, 5, 8, 9, 12, 14, 18, 20, 23))
+    deaths(arena, ("h32",), (0, 3, 5, 8, 9, 12, 14, 18, 20))
     deaths(arena, ("h64",), (2, 6, 7, 11, 17))
     storms(arena, ("h32",), (1, 18))
     storms(arena, ("h64",), (6,))
@@ -138,7 +138,9 @@ def test_everything_on_bochs(bochs, image, elves, cpu):
     hypercalls(arena, ("h32", "h64"), 20000)
     virtqueues(arena, ("h32", "h64"), 20)
     if cpu == HASWELL:  # Bochs' SVM panics at a guest's triple fault, and some guests keep that processor for themselves
-        deaths(arena, ("h32", "h64"), DEATHS)
+        # One NMI only: who dies of one leaves the next guest's blocked (docs/caveats.md, Bochs).
+        deaths(arena, ("h32", "h64"), [way for way in DEATHS if way not in (2, 23)])
+        deaths(arena, ("h64",), (23,))
         storms(arena, ("h32", "h64"), STORMS)
 
 
