@@ -106,7 +106,7 @@ struct cpu_state {
     union {
         struct {
             u64 host_rsp;  // the kernel's stack while the guest runs
-            bool launched; // VMLAUNCH was done on this CPU; false after an exit: the entry failed
+            bool launched; // VMLAUNCH was done on this CPU
         } vmx;
         struct {
             hpa_t vmcb;       // the guest's

@@ -104,7 +104,8 @@ static struct row find(const struct vcpu *v, u32 index) {
     return (struct row){.rule = FAULT};
 }
 
-static bool read_by_rule(struct vcpu *v, u32 index, u64 *value) {
+// Out of line, so that reading the others needs no frame for it.
+static __attribute__((noinline)) bool read_by_rule(struct vcpu *v, u32 index, u64 *value) {
     struct row row = find(v, index);
 
     if (row.rule == HELD || row.rule == HELD_BASE)

@@ -188,6 +188,11 @@ static __attribute__((noinline)) bool prepare(struct vcpu *v) {
     return false;
 }
 
+static __attribute__((cold, noinline)) void trace_exit(const struct vcpu *v, struct exit e) {
+    trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip,
+          e.kind == BASALT_EXIT_HYPERCALL ? v->cpu.gprs[BASALT_RAX] : e.detail);
+}
+
 void vcpu_run(struct vcpu *v) {
     const struct runqueue *q = this_queue();
     const struct ept *second_level = &v->domain->ept;
@@ -202,8 +207,8 @@ void vcpu_run(struct vcpu *v) {
         struct exit e = backend->run(&v->cpu);
         const struct exit_row *row = &exit_rows[e.kind];
         v->stats.exits[e.kind]++;
-        trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip,
-              e.kind == BASALT_EXIT_HYPERCALL ? v->cpu.gprs[BASALT_RAX] : e.detail);
+        if (unlikely(trace_events & BIT(BASALT_TRACE_EXITS)))
+            trace_exit(v, e);
         if (unlikely(!e.insn_length) && row->opcode_bytes &&
             !(e.insn_length = guest_insn_length(v, row->opcode_bytes)))
             continue; // the guest changed it: what is there now comes next

@@ -36,6 +36,19 @@
     mov     $\field, %eax
     vmread  %rax, \to(%rdi)
     .endm
+    .macro  leave_to function, guarded
+    .if     \guarded
+    spec_exit
+    .endif
+    // No guest value stays in a register, where the kernel might speculate on it.
+    .irp    reg, %ecx, %edx, %esi, %r8d, %r9d, %r10d, %r11d
+    xor     \reg, \reg
+    .endr
+    .irp    reg, %r15, %r14, %r13, %r12, %rbx, %rbp
+    pop     \reg
+    .endr
+    jmp     \function              // its return is the world switch's: one less to predict
+    .endm
 
     .text
     .macro  world_switch suffix, guarded
@@ -60,8 +73,7 @@ vmx_enter\suffix:
 2:  // Here only when the instruction failed; RSP is as it was.
     mov     $HOST_RSP, %eax
     vmread  %rax, %rdi
-    movb    $0, CPU_LAUNCHED(%rdi)
-    jmp     3f
+    leave_to vmx_refused, \guarded
 
     .globl  vmx_exit_entry\suffix
 vmx_exit_entry\suffix:
@@ -73,18 +85,7 @@ vmx_exit_entry\suffix:
     read    GUEST_RIP, CPU_RIP
     read    GUEST_RFLAGS, CPU_RFLAGS
     read    GUEST_RSP, CPU_GPR(4)
-3:
-    .if     \guarded
-    spec_exit
-    .endif
-    // No guest value stays in a register, where the kernel might speculate on it.
-    .irp    reg, %ecx, %edx, %esi, %r8d, %r9d, %r10d, %r11d
-    xor     \reg, \reg
-    .endr
-    .irp    reg, %r15, %r14, %r13, %r12, %rbx, %rbp
-    pop     \reg
-    .endr
-    jmp     vmx_exit                // its return is the world switch's: one less to predict
+    leave_to vmx_exit, \guarded
     .endm
 
     world_switch , 0

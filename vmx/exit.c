@@ -186,15 +186,13 @@ static __attribute__((noinline)) struct exit decode_event(struct cpu_state *cpu,
 }
 
 // The domain ends: what was to be injected, and whether there was a launch, matters no more.
-static struct exit refused(void) {
+struct exit vmx_refused(void) {
     return (struct exit){.kind = BASALT_EXIT_BAD_STATE, .detail = vmcs_read32(INSTRUCTION_ERROR)};
 }
 
 // `detail` is the exit qualification where it means something; the reason, where that is not known. An instruction that
 // ran interrupted no delivery, and is no IRET that faulted.
 struct exit vmx_exit(struct cpu_state *cpu) {
-    if (unlikely(!cpu->vmx.launched))
-        return refused();
     u32 reason = vmcs_read32(EXIT_REASON);
     if (unlikely(reason >= ARRAY_SIZE(rows) || !rows[reason].insn))
         return decode_event(cpu, reason);

@@ -89,6 +89,8 @@ void vmx_state_init(struct cpu_state *cpu);
 /// The facts of the exit (or failed entry) that is in the current VMCS. Follows what an exit does to NMI blocking, puts
 /// an interrupted event back, and lets the host's handlers see its NMIs and machine checks.
 struct exit vmx_exit(struct cpu_state *cpu);
+/// What the VMCS says after a VMLAUNCH or VMRESUME that failed.
+struct exit vmx_refused(void);
 /// Ends the shadow of STI and MOV SS.
 void vmx_clear_shadow(struct cpu_state *cpu);
 /// Moves cpu->queued into the current VMCS.

@@ -14,7 +14,6 @@ static struct exit decode(u32 reason, u64 qualification) {
     vmcs_write32(EXIT_REASON, reason);
     vmcs_writenat(EXIT_QUALIFICATION, qualification);
     model_cpu.queued.valid = false; // as the entry left it
-    model_cpu.vmx.launched = true;
     host_event = 0;
     return vmx_exit(&model_cpu);
 }
@@ -86,10 +85,9 @@ static void test_entry_failures(void **state) {
 static void test_refused_instruction(void **state) {
     (void)state;
     model_new();
-    model_cpu.vmx.launched = false;
     vmcs_write32(EXIT_REASON, 10); // of the exit before
     vmcs_write32(INSTRUCTION_ERROR, 7);
-    struct exit e = vmx_exit(&model_cpu);
+    struct exit e = vmx_refused();
     assert_int_equal(e.kind, BASALT_EXIT_BAD_STATE);
     assert_int_equal(e.detail, 7);
 }
