@@ -40,6 +40,7 @@ static u64 ram;
 static int setup(void **state unused) {
     host_seed();
     host_machine_init();
+    trace_init();
     host_log_quiet = true;
     return 0;
 }
@@ -376,7 +377,6 @@ static void test_a_million_calls(void **state unused) {
     const char *given = getenv("CALLS");
     u64 calls = given ? strtoull(given, NULL, 0) : 1000000, errors = host_log_errors;
 
-    trace_init();
     for (u64 n = 0; n < calls; n++) {
         if (n % 64 == 0)
             tend();
@@ -468,7 +468,6 @@ static void test_trace(void **state unused) {
     struct vcpu *v = dom0->vcpus[0];
     const struct basalt_trace *t;
 
-    trace_init();
     t = this_cpu()->trace;
     assert_int_equal(trace_events, 0);
     trace(BASALT_TRACE_IRQ, 0, 0, 1, 0);
