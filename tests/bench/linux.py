@@ -107,7 +107,7 @@ def linux(build, machine, turn):
     boot, work = counts[1] - counts[0], counts[3] - counts[2]
     bare_ticks, ticks_ = (sum(of[name] for name in ("linux_sha256", "linux_fork_exec")) for of in (without, within))
     yield "linux_boot_host_share", round((boot.kernel + boot.dom0) / boot.all, 3), "ratio"
-    yield "linux_cpu_overhead", round(ticks_ / bare_ticks, 3), "ratio"
+    yield "linux_cpu_overhead", round(ticks_ / bare_ticks, 2), "ratio"
     yield "linux_exits_per_second", round(work.entries * 1e9 / ticks_, -2), "1/s"
     yield "linux_superpage_share", superpage_share(held), "ratio"
     for i, depth in enumerate((1, 32)):
