@@ -45,10 +45,12 @@ void vcpu_block(struct vcpu *v, u32 reason) {
 
 // Someone else waits now: the current vCPU leaves at once, or at the end of its slice.
 static void limit_current(struct runqueue *q) {
-    if (sched_preempts(&q->queue, &q->current->sched))
+    if (sched_preempts(&q->queue, &q->current->sched)) {
         leave(q);
-    else if (q->slice_end == ~0ull)
-        q->slice_end = rdtsc() + sched_slice(&q->queue, &q->current->sched), q->due = 0;
+    } else if (q->slice_end == ~0ull) {
+        q->slice_end = rdtsc() + sched_slice(&q->queue, &q->current->sched);
+        q->due = 0;
+    }
 }
 
 void vcpu_unblock(struct vcpu *v, u32 reason) {
@@ -130,12 +132,14 @@ void schedule_poll(void) {
     irq_window(); // Bochs does not exit for what is pending while a guest runs with IF=0
     while ((vector = cpu_take_vector()) >= 0) {
         trace(BASALT_TRACE_IRQ, 0, 0, (u64)vector, 0);
-        if (vector == VECTOR_TIMER)
-            q->armed = ~0ull, q->due = 0;
-        else if (vector == VECTOR_CONSOLE)
+        if (vector == VECTOR_TIMER) {
+            q->armed = ~0ull;
+            q->due = 0;
+        } else if (vector == VECTOR_CONSOLE) {
             console_ring();
-        else
+        } else {
             interrupt_deliver((unsigned)vector);
+        }
     }
 }
 
