@@ -19,7 +19,7 @@
 #define MEASURE_TICKS   (PM_HZ / 200)
 #define POLLS_MAX       100000u // until a PM timer counts as dead
 
-u64 tsc_khz = 1, wall_clock_ns;
+u64 tsc_khz = 1;
 static u64 ns_factor; // times 2^32
 
 static u64 begin_tsc;

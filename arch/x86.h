@@ -96,7 +96,6 @@
 #define MSR_FEATURE_CONTROL         0x3au
 #define MSR_SPEC_CTRL               0x48u
 #define MSR_PRED_CMD                0x49u // 1: IBPB
-#define MSR_MTRR_CAP                0xfeu
 #define MSR_ARCH_CAPABILITIES       0x10au
 #define MSR_SYSENTER_CS             0x174u
 #define MSR_SYSENTER_ESP            0x175u
@@ -106,13 +105,8 @@
 #define MSR_MCG_CTL                 0x17bu
 #define MSR_DEBUGCTL                0x1d9u
 #define MSR_PAT                     0x277u
-#define MSR_MTRR_DEF_TYPE           0x2ffu
 #define MSR_MC0_CTL                 0x400u // 4 per bank: CTL, STATUS, ADDR, MISC
 #define MSR_VMX_BASIC               0x480u
-#define MSR_VMX_PINBASED_CTLS       0x481u
-#define MSR_VMX_PROCBASED_CTLS      0x482u
-#define MSR_VMX_EXIT_CTLS           0x483u
-#define MSR_VMX_ENTRY_CTLS          0x484u
 #define MSR_VMX_MISC                0x485u
 #define MSR_VMX_CR0_FIXED0          0x486u
 #define MSR_VMX_CR0_FIXED1          0x487u
@@ -134,7 +128,6 @@
 #define MSR_FS_BASE                 0xc0000100u
 #define MSR_GS_BASE                 0xc0000101u
 #define MSR_KERNEL_GS_BASE          0xc0000102u
-#define MSR_TSC_AUX                 0xc0000103u
 #define MSR_VM_CR                   0xc0010114u
 #define MSR_VM_HSAVE_PA             0xc0010117u
 
@@ -142,10 +135,9 @@
 #define APIC_BASE_X2APIC            BIT(10) // x2APIC mode
 #define APIC_BASE_ENABLE            BIT(11)
 #define FEATURE_CONTROL_LOCKED      BIT(0)
-#define FEATURE_CONTROL_VMX         BIT(2) // VMX outside SMX
-#define VM_CR_SVMDIS                BIT(4) // EFER.SVME can't be set
-#define VM_CR_LOCK                  BIT(3) // SVMDIS is locked
-#define MTRR_DEF_ENABLE             BIT(11)
+#define FEATURE_CONTROL_VMX         BIT(2)  // VMX outside SMX
+#define VM_CR_SVMDIS                BIT(4)  // EFER.SVME can't be set
+#define VM_CR_LOCK                  BIT(3)  // SVMDIS is locked
 #define MCG_CAP_COUNT               0xffull // banks
 #define MCG_CAP_CTL                 BIT(8)  // MCG_CTL exists
 #define MCG_STATUS_RIPV             BIT(0)
@@ -153,8 +145,6 @@
 #define MC_STATUS_ADDRV             BIT(58) // address is valid
 #define MC_STATUS_UC                BIT(61) // uncorrected
 #define MC_STATUS_VALID             BIT(63)
-
-#define MEMORY_WB                   6u // memory type, as MTRRs, PAT and EPT encode it
 
 // CPUID bits, by leaf and register.
 #define CPUID_1_ECX_VMX               BIT(5)
@@ -177,7 +167,6 @@
 #define CPUID_7_EBX_SMEP              BIT(7)
 #define CPUID_7_EBX_SMAP              BIT(20)
 #define CPUID_7_ECX_UMIP              BIT(2)
-#define CPUID_7_EDX_FLUSH_L1D         BIT(28)
 #define CPUID_7_EDX_ARCH_CAPABILITIES BIT(29)
 #define CPUID_D1_EAX_XSAVEC           BIT(1)
 #define CPUID_81_ECX_SVM              BIT(2) // leaf 0x80000001
@@ -293,8 +282,7 @@ static inline u64 rdtsc(void) {
 }
 
 // The time-stamp counter as the kernel's clock, in arch/tsc.c. Once tsc_init() has returned, its frequency never changes.
-extern u64 tsc_khz;       // ticks per millisecond
-extern u64 wall_clock_ns; // nanoseconds since 1970 at TSC 0, as dom0 says; 0 until it does
+extern u64 tsc_khz; // ticks per millisecond
 
 /// Begins the measurement. After acpi_init(), less than four seconds before tsc_init().
 void tsc_begin(void);

@@ -48,7 +48,7 @@ void handle_cr(struct vcpu *v, struct exit e) {
     bool legal = true, wide = guest_mode(v) == MODE_64;
 
     if ((e.gpr == 0xff || e.cr == 0xff || !e.insn_length) && !complete_cr(v, &e)) {
-        vcpu_send_instruction(v, e);
+        vcpu_send_instruction(v, e, 0, 0);
         return;
     }
     u64 mask = wide ? ~0ull : 0xffffffff;

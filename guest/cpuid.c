@@ -35,8 +35,7 @@
 // switched.
 #define EDX_81 0xe5d3fbffu
 // CLZERO, FP error pointers restored, IBPB. Hidden: RDPRU WBNOINVD, and what needs IA32_SPEC_CTRL.
-#define EBX_88      0x00001005u
-#define EBX_88_IBPB BIT(12)
+#define EBX_88 0x00001005u
 // IA32_ARCH_CAPABILITIES: RDCL_NO RSBA SKIP_L1DFL SSB_NO MDS_NO PSCHANGE_NO TAA_NO SBDR_NO FBSDP_NO PSDP_NO FB_CLEAR
 // BHI_NO PBRSB_NO GDS_NO RFDS_NO. Hidden: what comes with an MSR.
 #define ARCH_CAPABILITIES 0x0d12e17dull
@@ -155,8 +154,6 @@ static void derive_control_bits(void) {
     guest_cpuid.cr4 |= seven.ebx & CPUID_7_EBX_SMEP ? CR4_SMEP : 0;
     guest_cpuid.cr4 |= seven.ebx & CPUID_7_EBX_SMAP ? CR4_SMAP : 0;
     guest_cpuid.cr4 |= seven.ecx & CPUID_7_ECX_UMIP ? CR4_UMIP : 0;
-    guest_cpuid.ibpb = stored(EXTENDED | 0x8)->ebx & EBX_88_IBPB;
-    guest_cpuid.l1d_flush = seven.edx & CPUID_7_EDX_FLUSH_L1D;
 }
 
 static void look_at_machine(u64 xcr0, u64 arch_capabilities, cpuid_host_fn host) {

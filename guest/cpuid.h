@@ -12,12 +12,11 @@ struct vcpu;
 
 /// The prepared table: one per machine, read-only after setup.
 struct cpuid_policy {
-    u8 phys_bits;         // guests' MAXPHYADDR
-    bool amd;             // AMD or Hygon: the other vendor's MSRs fault
-    bool ibpb, l1d_flush; // commands of IA32_PRED_CMD, IA32_FLUSH_CMD
-    u64 xcr0;             // bits that a guest may set
-    u64 efer;             // bits of EFER that a guest may set
-    u64 cr4;              // bits of CR4 that a guest may set
+    u8 phys_bits; // guests' MAXPHYADDR
+    bool amd;     // AMD or Hygon
+    u64 xcr0;     // bits that a guest may set
+    u64 efer;     // bits of EFER that a guest may set
+    u64 cr4;      // bits of CR4 that a guest may set
     u64 arch_capabilities;
 };
 

@@ -87,16 +87,14 @@ static void access_memory(struct vcpu *v, u64 gpa) {
         finish(v, value);
 }
 
-void vcpu_send_instruction(struct vcpu *v, struct exit e) {
-    bool port = e.kind == BASALT_EXIT_IO;
+void vcpu_send_instruction(struct vcpu *v, struct exit e, u64 address, unsigned bytes) {
     u64 kind = e.kind;
 
-    v->io.address = port ? e.port : e.kind == BASALT_EXIT_MEMORY ? e.gpa.v : 0;
-    if (request_send(v, BASALT_SPACE_INSTRUCTION, v->io.address, port ? e.bytes : 0, e.write,
-                     &kind))
+    v->io.address = address;
+    if (request_send(v, BASALT_SPACE_INSTRUCTION, address, bytes, e.write, &kind))
         wait_for_answer(v, IO_INSTRUCTION);
     else
-        domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.address);
+        domain_end(v->domain, BASALT_END_EMULATION, v->index, address);
 }
 
 void vcpu_answered(struct vcpu *v) {
@@ -117,7 +115,7 @@ void handle_device_memory(struct vcpu *v, struct exit e) {
         domain_end(v->domain, BASALT_END_EMULATION, v->index, e.gpa.v);
     else if (!guest_decode(v, i) || i->op != OP_MOV || i->write != e.write ||
              (e.gpa.v & ~PAGE_MASK) + i->bytes > PAGE_SIZE)
-        vcpu_send_instruction(v, e);
+        vcpu_send_instruction(v, e, e.gpa.v, 0);
     else
         access_memory(v, e.gpa.v);
 }
@@ -127,7 +125,7 @@ void handle_port(struct vcpu *v, struct exit e) {
     u64 value = v->cpu.gprs[BASALT_RAX] & (BIT(8 * e.bytes) - 1);
 
     if (unlikely(e.string || !e.insn_length)) {
-        vcpu_send_instruction(v, e);
+        vcpu_send_instruction(v, e, e.port, e.bytes);
         return;
     }
     if (request_access(v, BASALT_SPACE_IO, e.port, e.bytes, e.write, &value)) {

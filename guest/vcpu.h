@@ -58,8 +58,6 @@ struct vcpu {
     struct timer cap_timer;
     struct timer event_timer; // of a domain with an event page
     struct vlapic lapic;
-    // The KVM clock's MSRs as they were written last: guest-physical addresses.
-    u64 system_time, wall_clock;
     struct io_state io;
     bool nmi_pending, halted; // in HLT until an interrupt or NMI can be taken; with lapic.changed
     bool irq_window, nmi_window; // asked of the backend
@@ -132,8 +130,8 @@ must_check bool vcpu_write_cr4(struct vcpu *v, u64 value);
 must_check bool vcpu_write_efer(struct vcpu *v, u64 value);
 
 // guest/msr.c
-/// RDMSR and WRMSR by a loaded vCPU; false: #GP, and nothing was changed. What a write asks of the local APIC's world is
-/// put into *effect, to be carried out when the instruction is over.
+/// RDMSR and WRMSR by a loaded vCPU; false: nothing was changed, the instruction is for the instruction server. What a write
+/// asks of the local APIC's world is put into *effect, to be carried out when the instruction is over.
 must_check bool msr_read(struct vcpu *v, u32 index, u64 *value);
 must_check bool msr_write(struct vcpu *v, u32 index, u64 value, struct vlapic_effect *effect);
 void handle_rdmsr(struct vcpu *v, struct exit e);
@@ -159,8 +157,9 @@ static inline unsigned vcpu_cpl(struct vcpu *v) {
 /// Carries out the instruction at RIP that accessed device memory, or a port.
 void handle_device_memory(struct vcpu *v, struct exit e);
 void handle_port(struct vcpu *v, struct exit e);
-/// Leaves the instruction at RIP to the instruction server; without one the domain ends.
-void vcpu_send_instruction(struct vcpu *v, struct exit e);
+/// Leaves the instruction at RIP to the instruction server, with what it is about: see struct basalt_request. Without one
+/// the domain ends.
+void vcpu_send_instruction(struct vcpu *v, struct exit e, u64 address, unsigned bytes);
 /// Goes on with what the answer in v->io is for.
 void vcpu_answered(struct vcpu *v);
 /// Accesses the local APIC's page for the instruction server. The vector of a level-triggered interrupt that ended, or 0;

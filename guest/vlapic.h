@@ -18,7 +18,6 @@
 enum apic_delivery { // as ICR, LVT, MSI data and redirection entries encode it
     APIC_FIXED = 0,
     APIC_LOWEST = 1,
-    APIC_SMI = 2,
     APIC_RESERVED = 3,
     APIC_NMI = 4,
     APIC_INIT = 5,

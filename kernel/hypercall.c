@@ -69,11 +69,6 @@ HANDLER(yield) {
 
 HANDLER(bind_console) { return console_bind(c->caller, (u32)c->a[1], c->a[2]); }
 
-HANDLER(clock_set) {
-    wall_clock_ns = c->a[1];
-    return 0;
-}
-
 HANDLER(memory_info) {
     struct frames_count f = frames_count();
     u64 domains = domains_charged();
@@ -315,7 +310,7 @@ static const struct row rows[] = {
     ROW(BLOCK, block, 0, ALONE),
     ROW(YIELD, yield, 0, ALONE),
     ROW(CONSOLE_BIND, bind_console, BASALT_RIGHT_CONSOLE, PORT(1)),
-    ROW(CLOCK_SET, clock_set, BASALT_RIGHT_POWER),
+    ROW(TRACE, choose_trace, BASALT_RIGHT_CONSOLE),
     ROW(MEMORY_INFO, memory_info, BASALT_RIGHT_CONSOLE, OUT(1, memory)),
     ROW(RESET, reset, BASALT_RIGHT_POWER),
     ROW(DOMAIN_CREATE, create, BASALT_RIGHT_CREATE, IN(1, config)),
@@ -357,7 +352,6 @@ static const struct row rows[] = {
     ROW(HANDLE_INFO, handle_info),
     ROW(REQUEST_COMPLETE, complete, BASALT_RIGHT_IO, IN(3, completion)),
     ROW(REQUEST_APIC, access_apic, BASALT_RIGHT_IO, SECOND),
-    ROW(TRACE, choose_trace, BASALT_RIGHT_CONSOLE),
 };
 _Static_assert((BASALT_RIGHTS_DOMAIN & BASALT_RIGHTS_MACHINE) == BASALT_RIGHT_DELEGATE,
                "a handle that carries a domain's rights has a target");

@@ -64,6 +64,10 @@ uint64_t machine_read(struct guest_machine *machine, bool memory, uint64_t addre
 void machine_write(struct guest_machine *machine, bool memory, uint64_t address, unsigned bytes,
                    uint64_t data);
 
+/// RDMSR and WRMSR of what the kernel does not hold. False: #GP, and nothing was changed.
+bool machine_msr_read(struct guest_machine *machine, uint32_t vcpu, uint32_t msr, uint64_t *value);
+bool machine_msr_write(struct guest_machine *machine, uint32_t vcpu, uint32_t msr, uint64_t value);
+
 /// Carries out an instruction that the kernel left to the machine, and answers its request.
 void machine_instruction(struct guest_machine *machine, uint32_t vcpu,
                          const struct basalt_request *request);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "block/block.h"
+#include "lib/boot.h"
 #include "lib/dom0.h"
 #include "lib/event.h"
 #include "lib/hypercall.h"
@@ -20,8 +21,9 @@
 
 #include "host.h"
 
-#define VIRTIO_SECTOR     512u
-#define INSTRUCTIONS_LAST ((1ull << 48) - 1) // of guest-physical addresses
+#define VIRTIO_SECTOR       512u
+#define INSTRUCTIONS_LAST   ((1ull << 48) - 1) // of guest-physical addresses
+#define SIGNATURE_HYGON_ECX 0x656e6975u        // CPUID leaf 0
 
 int devices_init(void) {
     return 0; // machines are made by the toolstack; there is nothing to do before
@@ -170,6 +172,20 @@ _Static_assert(offsetof(struct timer, context) == offsetof(struct host_timer, co
 uint64_t host_time_ns(void) { return time_ns(); }
 
 uint64_t host_wall_ns(void) { return time_wall_ns(); }
+
+uint32_t host_tsc_khz(void) { return (uint32_t)boot_info->tsc_khz; }
+
+uint64_t host_domain_ns(uint32_t domain) {
+    struct basalt_domain_info info = {0}; // stays so if the domain is gone
+    (void)hc_domain_info(domain, &info);
+    return time_ns_of_ticks(time_tsc() + info.tsc_offset);
+}
+
+bool host_is_amd(void) {
+    unsigned a, b, c, d;
+    __cpuid(0, a, b, c, d);
+    return c == signature_AMD_ecx || c == SIGNATURE_HYGON_ECX;
+}
 
 void host_timer_set(struct host_timer *timer, uint64_t deadline_ns) {
     timer_set((struct timer *)timer, deadline_ns);

@@ -75,6 +75,12 @@ void host_doorbell_unbind(uint32_t domain, uint64_t address, uint32_t bytes, int
 /// Nanoseconds of the TSC's time line, and since 1970.
 uint64_t host_time_ns(void);
 uint64_t host_wall_ns(void);
+/// What a domain sees of them: ticks of the TSC per millisecond, and nanoseconds since its own TSC was 0.
+uint32_t host_tsc_khz(void);
+uint64_t host_domain_ns(uint32_t domain);
+
+/// Whether the processor is AMD's or Hygon's.
+bool host_is_amd(void);
 
 /// One-shot timers and deferred work: both call `handler(context)` from the event loop, once. The
 /// caller embeds the structure, with everything but handler and context zeroed; setting an armed

@@ -13,7 +13,7 @@
 #include <basalt/request.h>
 
 #define STATE_MAGIC   0x54534142u // "BAST"
-#define STATE_VERSION 2u
+#define STATE_VERSION 3u
 #define STATE_PAGE    4096u
 
 enum state_kind {
@@ -94,6 +94,8 @@ struct machine_state {
     struct rtc_state rtc;
     struct pm_state pm;
     struct ioapic_state ioapic; // from version 2
+    // From version 3: kvm-clock's MSRs as they were written last, by vCPU
+    uint64_t system_time[BASALT_REQUEST_SLOTS], wall_clock[BASALT_REQUEST_SLOTS];
 };
 _Static_assert(sizeof(struct machine_state) <= STATE_PAGE, "state layout");
 

@@ -5,7 +5,6 @@
 
 #include "drivers/rtc.h"
 
-#include "lib/hypercall.h"
 #include "lib/log.h"
 #include "lib/ports.h"
 #include "lib/timer.h"
@@ -80,7 +79,4 @@ void clock_init(void) {
     if (!seconds)
         log_warning("clock", "the real-time clock shows nonsense: it is 1970 now");
     time_set_wall(seconds * NS_PER_S);
-    i64 error = hc_clock_set(time_wall_ns() - time_ns());
-    if (error < 0)
-        log_warning("clock", "guests get no wall clock: %s", error_text(error));
 }

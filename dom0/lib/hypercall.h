@@ -55,9 +55,6 @@ static inline void hc_yield(void) { (void)HC0(BASALT_HC_YIELD); }
 static inline i64 hc_console_bind(u32 port, u64 shown) {
     return HC3(BASALT_HC_CONSOLE_BIND, BASALT_HANDLE_MACHINE, port, shown);
 }
-static inline i64 hc_clock_set(u64 wall_clock_ns) {
-    return HC2(BASALT_HC_CLOCK_SET, BASALT_HANDLE_MACHINE, wall_clock_ns);
-}
 static inline i64 hc_memory_info(struct basalt_memory_info *info) {
     return HC2(BASALT_HC_MEMORY_INFO, BASALT_HANDLE_MACHINE, phys_of(info));
 }

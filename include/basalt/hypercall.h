@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define BASALT_ABI_VERSION   4u
+#define BASALT_ABI_VERSION   5u
 #define BASALT_HC_BASE       0xba5a0000u
 #define BASALT_HC_THEN_BLOCK 0x1000u
 
@@ -28,8 +28,8 @@ enum basalt_hypercall {
     // (machine, port, shown) -> bytes of the log that are on the line: the caller drives the console's UART from now on and prints the kernel's log, too; rings
     // `port` when that grows. `shown`: bytes of the log that are on the line already; said again as it goes on
     BASALT_HC_CONSOLE_BIND,
-    // (machine, nanoseconds since 1970 at TSC 0): what guests see as the wall clock
-    BASALT_HC_CLOCK_SET,
+    // (machine, events): chooses which events the trace ring records, a bit each (enum basalt_trace_event) -> the choice before
+    BASALT_HC_TRACE,
     // (machine, struct basalt_memory_info *)
     BASALT_HC_MEMORY_INFO,
     // (machine, how: enum basalt_reset): does not return on success
@@ -134,9 +134,6 @@ enum basalt_hypercall {
     // of a level-triggered interrupt that a write ended and that the IOAPIC is to be told of, else 0
     BASALT_HC_REQUEST_APIC,
 
-    // (machine, events): chooses which events the trace ring records, a bit each (enum basalt_trace_event) -> the choice before
-    BASALT_HC_TRACE,
-
     BASALT_HC_END,
 };
 
@@ -152,7 +149,7 @@ enum basalt_hypercall {
 #define BASALT_RIGHT_CREATE       0x100u // create domains
 #define BASALT_RIGHT_CONSOLE      0x200u // console, memory information
 #define BASALT_RIGHT_PCI          0x400u // PCI functions that are its own, their interrupts
-#define BASALT_RIGHT_POWER        0x800u // reset the machine, set its clock
+#define BASALT_RIGHT_POWER        0x800u // reset the machine
 #define BASALT_RIGHTS_MACHINE     0xf20u
 
 #define BASALT_HANDLE_SELF        0u // in every domain's table

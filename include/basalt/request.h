@@ -13,13 +13,13 @@
 
 struct basalt_request {
     uint64_t number; // counts up by one for each request of this vCPU, from 1
-    // Port number or guest-physical address; 0: of an instruction that accesses a control register
+    // Port number or guest-physical address; of an instruction also the number of its MSR, or 0 for a control register
     uint64_t address;
     // Of a write; low `bytes` bytes. Of an instruction: its exit (enum basalt_exit_kind)
     uint64_t data;
     uint8_t space; // enum basalt_space
     uint8_t write; // 0: a read, 1: a write
-    uint8_t bytes; // 1, 2, 4 or 8; of an instruction: of its port, else 0
+    uint8_t bytes; // 1, 2, 4 or 8; of an instruction: of its port, the instruction's own of RDMSR and WRMSR, else 0
     uint8_t reserved0;
     uint32_t vcpu;
     uint64_t reserved1[4];

@@ -20,7 +20,7 @@ i64 host_share_error;
 char host_console[65536];
 bool host_console_full;
 u32 host_console_port, host_isa_irq, host_isa_port;
-u64 host_wall_clock, host_console_shown;
+u64 host_console_shown;
 
 static struct basalt_boot_info info;
 static struct basalt_event_page page;
@@ -108,7 +108,6 @@ struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u6
         host_isa_irq = (u32)b - BASALT_IRQ_ISA;
         host_isa_port = (u32)c;
         break;
-    case BASALT_HC_CLOCK_SET: host_wall_clock = b; break;
     case BASALT_HC_SHARE_GRANT:
         host_shares++;
         mapped = 0;

@@ -298,6 +298,17 @@ uint64_t host_time_ns(void) { return fake_now; }
 
 uint64_t host_wall_ns(void) { return fake_wall + fake_now; }
 
+uint32_t host_tsc_khz(void) { return 2000000; }
+
+uint64_t host_domain_ns(uint32_t domain) {
+    (void)domain;
+    return fake_now;
+}
+
+static bool fake_amd;
+
+bool host_is_amd(void) { return fake_amd; }
+
 void host_timer_cancel(struct host_timer *timer) {
     for (unsigned i = 0; i < 64; i++)
         if (fake_timers[i] == timer)

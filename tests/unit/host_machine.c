@@ -235,8 +235,10 @@ static void fake_write_segment(struct cpu_state *cpu, unsigned index,
     assert_true(index <= BASALT_IDTR);
     only_loaded(cpu)->segments[index] = *segment;
 }
-static bool fake_access_msr(struct cpu_state *cpu, u32 msr unused, bool write, u64 *value) {
+static bool fake_access_msr(struct cpu_state *cpu, u32 msr, bool write, u64 *value) {
     only_loaded(cpu);
+    if (msr != MSR_PAT && (msr < MSR_STAR || msr > MSR_KERNEL_GS_BASE))
+        return false;
     if (!write)
         *value = 0;
     return true;

@@ -11,6 +11,7 @@
 // sources: dom0/devices/machine_devices.c dom0/devices/ports.c dom0/devices/dispatch.c
 // sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
 // sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
+// sources: dom0/devices/msr.c dom0/devices/pvclock.c
 // sources: dom0/devices/instruction.c dom0/emulator/emulate.c dom0/emulator/decode.c
 // sources: dom0/emulator/alu.c dom0/emulator/walk.c
 
@@ -235,6 +236,48 @@ static void carries_out_instructions(void **unused) {
     fake_apic_address = 0;
 }
 
+static void msr_request(bool write, uint32_t msr, uint64_t value, uint64_t number) {
+    fake_vcpu = (struct basalt_vcpu_state){.rip = 0x3000, .rflags = 0x42};
+    for (unsigned i = 0; i < 16; i++)
+        fake_vcpu.gprs[i] = 0x1111111111111111u * i;
+    fake_vcpu.gprs[BASALT_RCX] = 0xffffffff00000000 | msr;
+    fake_vcpu.gprs[BASALT_RAX] = 0xffffffff00000000 | (uint32_t)value;
+    fake_vcpu.gprs[BASALT_RDX] = 0xffffffff00000000 | value >> 32;
+    request(0, number, write, msr, 3, write ? BASALT_EXIT_WRMSR : BASALT_EXIT_RDMSR);
+    fake_requests.slots[0].space = BASALT_SPACE_INSTRUCTION;
+    fake_server(fake_server_context);
+}
+
+// Nothing of the instruction is looked at: it may be no longer there.
+static void carries_out_msr_accesses(void **unused) {
+    struct basalt_vcpu_state before;
+    (void)unused;
+    fake_completions = 0;
+    msr_request(true, 0x4b564d00, 0x12345678000, 1); // beyond RAM
+    assert_int_equal(fake_completions, 1);
+    assert_int_equal(fake_completion.action, BASALT_COMPLETE_DONE);
+    assert_int_equal(fake_completion.length, 3);
+    assert_int_equal(fake_completion.rflags, 0x42);
+    assert_memory_equal(fake_completion.gprs, fake_vcpu.gprs, sizeof(fake_vcpu.gprs));
+    msr_request(false, 0x4b564d00, ~0ull, 2);
+    assert_int_equal(fake_completions, 2);
+    assert_int_equal(fake_completion.length, 3);
+    assert_int_equal(fake_completion.gprs[BASALT_RAX], 0x45678000);
+    assert_int_equal(fake_completion.gprs[BASALT_RDX], 0x123);
+    before = fake_vcpu;
+    before.gprs[BASALT_RAX] = 0x45678000;
+    before.gprs[BASALT_RDX] = 0x123;
+    assert_memory_equal(fake_completion.gprs, before.gprs, sizeof(before.gprs));
+    for (unsigned write = 0; write < 2; write++) {
+        msr_request(write, 0x600, 5, 3 + write);
+        assert_int_equal(fake_completions, 3 + write);
+        assert_int_equal(fake_completion.action, BASALT_COMPLETE_EXCEPTION);
+        assert_int_equal(fake_completion.vector, 13);
+        assert_true(!fake_completion.error && !fake_completion.length);
+        assert_memory_equal(fake_completion.gprs, fake_vcpu.gprs, sizeof(fake_vcpu.gprs));
+    }
+}
+
 static void routes_what_it_serves(void **unused) {
     (void)unused;
     uint64_t total = 0;
@@ -426,6 +469,7 @@ int main(void) {
         TEST(survives_want_of_memory),
         TEST(serves_requests_once),
         TEST(carries_out_instructions),
+        TEST(carries_out_msr_accesses),
         TEST(routes_what_it_serves),
         TEST(switches_off),
         TEST(resets_by_port_cf9),

@@ -10,7 +10,7 @@
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/run.c guest/decode.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
-// sources: guest/vlapic_timer.c guest/control.c guest/pvclock.c
+// sources: guest/vlapic_timer.c guest/control.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
 
 #include "tests/unit/host_machine.h"
@@ -92,14 +92,14 @@ static int end(void **state unused) {
 // i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data,
 // l 0 or 1, t time, I identity or address
 static const char *const signatures[COUNT] = {
-    "",     "",      "",     "MPi",  "Mt",     "Mb",  "Ml", // VERSION .. RESET
+    "",     "",      "",     "MPi",  "Ma",     "Mb",  "Ml", // VERSION .. RESET
     "Mb",   "h",     "hi",   "hb",   "hP",     "hnn", "hgpf",
     "hgp",  "hgpfH", "hsI",  "hs",   "hn",     "hi",  // DOMAIN_CREATE ..
     "hv",   "hvb",   "hvb",  "hvb",  "hvi",           // VCPU_CREATE ..
     "",     "P",     "hP",   "PG",   "tP",            // PORT_ALLOC ..
     "hP",   "hikaa", "hvNx", "hb",   "hb",     "hmD", // REQUEST_SERVE ..
     "Mdoz", "Mdozx", "MdiP", "MdP",  "P",             // PCI_READ ..
-    "hrh",  "h",     "i",    "hvNb", "hvNazx", "Ma",  // HANDLE_DELEGATE ..
+    "hrh",  "h",     "i",    "hvNb", "hvNazx", // HANDLE_DELEGATE ..
 };
 
 static u64 latest_request;

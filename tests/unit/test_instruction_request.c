@@ -8,7 +8,7 @@
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/run.c guest/decode.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
-// sources: guest/vlapic_timer.c guest/control.c guest/pvclock.c
+// sources: guest/vlapic_timer.c guest/control.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
 
 #include "tests/unit/emulate.h"
@@ -144,6 +144,34 @@ static void test_string_port_is_for_the_server(void **state unused) {
     assert_true(r->data == BASALT_EXIT_IO && !r->write);
 }
 
+static void test_msrs_are_for_the_server(void **state unused) {
+    const struct basalt_request *r = &d->servers[0].page->slots[0];
+    struct exit e = {.kind = BASALT_EXIT_WRMSR, .insn_length = 3};
+    struct basalt_completion c = completion();
+
+    route_instructions();
+    v->cpu.gprs[BASALT_RCX] = 0xffffffff4b564d00; // whose upper half does not count
+    v->cpu.rip = CODE;
+    handle_wrmsr(v, e);
+    assert_int_equal(v->io.stage, IO_INSTRUCTION);
+    assert_int_equal(v->blocked, BLOCK_REQUEST);
+    assert_true(r->space == BASALT_SPACE_INSTRUCTION && r->address == 0x4b564d00 && r->bytes == 3);
+    assert_true(r->data == BASALT_EXIT_WRMSR && v->cpu.rip == CODE && !v->cpu.queued.valid);
+    c.length = 3;
+    assert_int_equal(vcpu_complete(v, &c), 0);
+    assert_true(v->cpu.rip == CODE + 3 && !v->blocked);
+    e.kind = BASALT_EXIT_RDMSR;
+    handle_rdmsr(v, e);
+    assert_true(r->data == BASALT_EXIT_RDMSR && v->blocked == BLOCK_REQUEST);
+    v->blocked = 0;
+    v->io.stage = IO_IDLE;
+    v->cpu.gprs[BASALT_RCX] = MSR_EFER; // illegal values are the server's to refuse, too
+    v->cpu.gprs[BASALT_RAX] = ~0ull;
+    e.kind = BASALT_EXIT_WRMSR;
+    handle_wrmsr(v, e);
+    assert_true(r->address == MSR_EFER && v->blocked == BLOCK_REQUEST && !v->cpu.queued.valid);
+}
+
 static void test_apic_for_the_server(void **state unused) {
     u64 value = 0x1ff;
 
@@ -173,6 +201,7 @@ int main(void) {
         TEST(test_instruction_nonsense),
         TEST(test_instruction_answers),
         TEST(test_string_port_is_for_the_server),
+        TEST(test_msrs_are_for_the_server),
         TEST(test_apic_for_the_server),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

@@ -2,7 +2,7 @@
 //
 // The paravirtual clock: the guest's arithmetic must agree with exact arithmetic for every TSC frequency.
 //
-// sources: guest/pvclock.c
+// sources: dom0/devices/pvclock.c
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,29 +13,31 @@
 
 #include <cmocka.h>
 
-#include "guest/pvclock.h"
+#include "dom0/devices/pvclock.h"
 
 // What a guest does.
-static u64 ns_of(const struct pvclock_time *t, u64 tsc) {
-    u64 ticks = tsc - t->tsc_timestamp;
-    u64 shifted = t->tsc_shift < 0 ? ticks >> -t->tsc_shift : ticks << t->tsc_shift;
+static uint64_t ns_of(const struct pvclock_time *t, uint64_t tsc) {
+    uint64_t ticks = tsc - t->tsc_timestamp;
+    uint64_t shifted = t->tsc_shift < 0 ? ticks >> -t->tsc_shift : ticks << t->tsc_shift;
 
-    return t->system_time + (u64)(((unsigned __int128)shifted * t->tsc_to_system_mul) >> 32);
+    return t->system_time + (uint64_t)(((unsigned __int128)shifted * t->tsc_to_system_mul) >> 32);
 }
 
 static void scale_is_exact(void **state) {
     (void)state;
     srand(1);
     for (unsigned i = 0; i < 20000; i++) {
-        u32 khz = i < 64 ? (i < 32 ? 1u << i : ~0u >> (i - 32)) : (u32)rand() % 8000000 + 1;
+        uint32_t khz = i < 64 ? (i < 32 ? 1u << i : ~0u >> (i - 32))
+                              : (uint32_t)rand() % 8000000 + 1;
         if (i == 64)
             khz = 1000000;
         if (i == 65)
             khz = 2000000;
         struct pvclock_time t = pvclock_time(khz);
         assert_true(t.tsc_to_system_mul >= 0x80000000u - 1);
-        u64 ns = ns_of(&t, (u64)khz * 1000 * 3600), exact = 3600ull * 1000000000; // an hour
-        u64 error = ns > exact ? ns - exact : exact - ns;
+        uint64_t ns = ns_of(&t, (uint64_t)khz * 1000 * 3600),
+                 exact = 3600ull * 1000000000; // an hour
+        uint64_t error = ns > exact ? ns - exact : exact - ns;
         assert_true(error <= (exact >> 30) + 2);
         assert_true(ns <= exact); // never ahead
     }

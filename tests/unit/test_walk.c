@@ -8,7 +8,7 @@
 // sources: kernel/console.c ept/ept.c ept/format.c guest/vcpu.c guest/interrupt.c guest/walk.c guest/emulate.c
 // sources: guest/run.c guest/decode.c guest/event.c
 // sources: guest/cpuid.c guest/msr.c guest/cr.c guest/vlapic.c guest/vlapic_register.c
-// sources: guest/vlapic_timer.c guest/control.c guest/pvclock.c
+// sources: guest/vlapic_timer.c guest/control.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
 
 #include "tests/unit/host_machine.h"

@@ -12,7 +12,10 @@ static inline bool host_rdmsr_safe(u32 msr unused, u64 *value) {
     return false;
 }
 
-static inline bool host_wrmsr_safe(u32 msr unused, u64 value unused) { return false; }
+bool host_command(u32 msr, u64 value) __attribute__((weak)); // of a test that has commands
+static inline bool host_wrmsr_safe(u32 msr, u64 value) {
+    return host_command && host_command(msr, value);
+}
 
 u64 *host_msr(u32 msr) __attribute__((weak)); // of a test that has MSRs
 static inline u64 host_rdmsr(u32 msr) { return *host_msr(msr); }
