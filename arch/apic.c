@@ -36,7 +36,8 @@
 
 static volatile u8 *registers; // NULL: x2APIC
 static u64 timer_factor;       // timer ticks per TSC tick, times 2^32; 0: TSC deadline
-static u64 timer_started;      // TSC when the timer began to count
+static u32 first_count;        // what the timer counted down to
+static u64 first_tsc;          // at this TSC
 
 static u32 read(u32 reg) {
     return registers ? mmio_read32(registers + reg) : (u32)rdmsr(MSR_X2APIC_BASE + reg / 16);
@@ -48,6 +49,8 @@ static void write(u32 reg, u32 value) {
     else
         wrmsr(MSR_X2APIC_BASE + reg / 16, value);
 }
+
+static u32 current_count(void) { return read(APIC_TIMER_CURRENT); }
 
 void apic_eoi(void) { write(APIC_EOI, 0); }
 
@@ -80,7 +83,7 @@ void apic_init(void) {
         apic_eoi();
     write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
     write(APIC_TIMER_INITIAL, (u32)COUNT_MAX); // masked: to see how fast it counts
-    timer_started = rdtsc();
+    first_count = tsc_pair(current_count, &first_tsc);
 }
 
 void apic_timer_init(void) {
@@ -91,8 +94,8 @@ void apic_timer_init(void) {
         asm volatile("mfence" : : : "memory"); // the mode is set before a deadline is
         return;
     }
-    u64 counted = COUNT_MAX - read(APIC_TIMER_CURRENT);
-    timer_factor = (counted << 32) / (rdtsc() - timer_started);
+    u64 last_tsc, counted = first_count - tsc_pair(current_count, &last_tsc);
+    timer_factor = (counted << 32) / (last_tsc - first_tsc);
     write(APIC_TIMER_INITIAL, 0);
     if (!timer_factor)
         panic("the local APIC's timer does not count");

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The clock. What the processor says of its frequency is believed if a measurement against the ACPI PM timer agrees within
-// one percent: some emulators count instructions whatever they claim. The measurement begins at one edge of the PM timer
-// and ends at another; what the boot does in between costs no time of its own. Follows the SDM, "Determining the Processor
-// Base Frequency", and the ACPI specification, "Power Management Timer".
+// one percent: some emulators count instructions whatever they claim. What the boot does during the measurement costs no
+// time of its own. Below another hypervisor the CPU may be taken away at any instruction: of several tries to read a
+// counter together with the TSC, the one that took least counts. Follows the SDM, "Determining the Processor Base
+// Frequency", and the ACPI specification, "Power Management Timer".
 
 #include "arch/acpi.h"
 #include "arch/cpu.h"
@@ -17,7 +18,8 @@
 #define PM_HZ           3579545ull
 #define PM_MASK         0xffffffu // it has 24 bits, or more
 #define MEASURE_TICKS   (PM_HZ / 200)
-#define POLLS_MAX       100000u // until a PM timer counts as dead
+#define POLLS_MAX       20000u // until a PM timer counts as dead
+#define PAIR_TRIES      5u
 
 u64 tsc_khz = 1;
 static u64 ns_factor; // times 2^32
@@ -25,27 +27,41 @@ static u64 ns_factor; // times 2^32
 static u64 begin_tsc;
 static u32 begin_pm;
 
-// The PM timer just after its next tick; false if it stands still.
-static bool next_tick(u32 *pm, u64 *tsc) {
-    u32 before = inl(acpi.pm_timer_port) & PM_MASK;
-    for (unsigned i = 0; acpi.pm_timer_port && i < POLLS_MAX; i++) {
-        *pm = inl(acpi.pm_timer_port) & PM_MASK;
-        *tsc = rdtsc();
-        if (*pm != before)
-            return true;
+u32 tsc_pair(u32 (*read)(void), u64 *tsc) {
+    u64 shortest = ~0ull;
+    u32 value = 0;
+    *tsc = 0;
+    for (unsigned i = 0; i < PAIR_TRIES; i++) {
+        u64 before = rdtsc();
+        u32 now = read();
+        u64 after = rdtsc();
+        if (after - before >= shortest)
+            continue;
+        shortest = after - before;
+        value = now;
+        *tsc = after;
     }
-    return false;
+    return value;
 }
 
-void tsc_begin(void) { (void)next_tick(&begin_pm, &begin_tsc); }
+static u32 read_pm(void) { return inl(acpi.pm_timer_port) & PM_MASK; }
 
+void tsc_begin(void) {
+    if (acpi.pm_timer_port)
+        begin_pm = tsc_pair(read_pm, &begin_tsc);
+}
+
+// 0: there is no PM timer, or it stands still.
 static u64 measured_khz(void) {
     u64 tsc;
-    u32 pm;
-    while (next_tick(&pm, &tsc)) {
-        u32 passed = (pm - begin_pm) & PM_MASK;
+    u32 last = begin_pm;
+    for (unsigned i = 0; acpi.pm_timer_port && i < POLLS_MAX; i++) {
+        u32 pm = tsc_pair(read_pm, &tsc), passed = (pm - begin_pm) & PM_MASK;
         if (passed >= MEASURE_TICKS)
             return (tsc - begin_tsc) * PM_HZ / passed / 1000;
+        if (pm != last)
+            i = 0;
+        last = pm;
     }
     return 0;
 }

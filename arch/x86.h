@@ -291,6 +291,8 @@ void tsc_init(void);
 /// Ticks to nanoseconds, rounded down; exact to 2^-32 for any 64-bit count that does not overflow the
 /// result.
 u64 tsc_to_ns(u64 ticks);
+/// Reads a counter together with the TSC, several times; the pair that belongs together best.
+u32 tsc_pair(u32 (*read)(void), u64 *tsc);
 
 static inline void invlpg(const void *address) {
     asm volatile("invlpg (%0)" : : "r"(address) : "memory");

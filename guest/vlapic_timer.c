@@ -65,8 +65,11 @@ void vlapic_timer_write(struct vlapic *v, u32 reg, u32 value, u64 now) {
     }
 }
 
+// Half the range is more than any TSC gets through; the caller may add its offset.
 u64 vlapic_timer_deadline(const struct vlapic *v) {
-    return *vlapic_reg(v, LAPIC_LVT_TIMER) & LVT_MASKED ? 0 : v->deadline;
+    bool never = *vlapic_reg(v, LAPIC_LVT_TIMER) & LVT_MASKED || v->deadline >> 63;
+
+    return never ? 0 : v->deadline;
 }
 
 bool vlapic_timer_fire(struct vlapic *v, u64 now) {

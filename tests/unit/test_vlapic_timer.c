@@ -168,6 +168,12 @@ static void tsc_deadline(void **state) {
     assert_int_equal(vlapic_timer_deadline(&v), 900);
     vlapic_set_tsc_deadline(&v, 0);
     assert_false(vlapic_timer_fire(&v, ~0ull));
+    // What is never reached is not waited for: the host's TSC differs, and must not wrap around.
+    vlapic_set_tsc_deadline(&v, ~0ull);
+    assert_int_equal(vlapic_timer_deadline(&v), 0);
+    assert_int_equal(vlapic_get_tsc_deadline(&v, 1), ~0ull);
+    vlapic_set_tsc_deadline(&v, (1ull << 63) - 1);
+    assert_int_equal(vlapic_timer_deadline(&v), (1ull << 63) - 1);
 }
 
 static void timer_while_disabled(void **state) {

@@ -99,6 +99,15 @@ static void deadline(void) { // where there is none: the same with #GPs
     for (;;)
         wrmsr(0x6e0, rdtsc());
 }
+static void far_deadline(void) { // past the end of the TSC's range; then one behind the other, nearer and nearer
+    asm volatile("sti");
+    apic_write(0x320, 0x40060);
+    for (u64 far = ~0ull;; far = far >> 63 ? far - (far >> 8) : ~0ull) {
+        wrmsr(0x6e0, far);
+        for (volatile unsigned i = 0; i < 10000000; i++)
+            ;
+    }
+}
 static void ap_requests(void) {
     for (;;)
         inb(0x3fd);
@@ -162,6 +171,7 @@ static void (*const storms[])(void) = {
     inits,
     breakpoint_on_stack,
     misaligned_stack, // 16
+    far_deadline,
 };
 
 ATTACK(storm) {

@@ -33,6 +33,9 @@ static inline u64 host_xgetbv(u32 index unused) { return &host_xcr0 ? host_xcr0 
 extern u64 host_tsc __attribute__((weak));
 static inline u64 host_rdtsc(void) { return &host_tsc && host_tsc ? host_tsc : rdtsc(); }
 
+u32 host_inl(u16 port) __attribute__((weak)); // of a test that has ports
+
+#define inl        host_inl
 #define rdtsc      host_rdtsc
 #define read_cr2   host_read_cr2
 #define write_cr2  host_write_cr2
