@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // instructions: instructions that exit, with up to 15 bytes of prefixes and more, across the end of a page behind which
-// there is another, or none, or a device, and (32-bit code) at the end of the code segment's limit; and instructions
-// that a second processor rewrites meanwhile. What fits and is legal must be carried out and nothing behind it; what is
-// too long, or ends where nothing is, must fault.
+// there is another, or none, or a device, and (32-bit code) at the end of the code segment's limit; instructions in whose
+// place another one stands when they are looked at; and instructions that a second processor rewrites meanwhile. What
+// fits and is legal must be carried out and nothing behind it; what is too long, or ends where nothing is, must fault,
+// and so must what its privilege level may not do.
 
 #include "../lib/guest.h"
 
@@ -158,6 +159,49 @@ static void at_the_limit(const struct sample *s) {
 }
 #endif
 
+// CPL 3 accesses a device, and has just exchanged the page of its code under itself: `fetched` is what the processor
+// still has of the old page and executes, `found` is what lies in its place. EBX: the device, which may be read;
+// ESI: `data`.
+static void exchanged(const u8 fetched[3], const u8 found[3]) {
+    static u8 old[PAGE] __attribute__((aligned(4096))), new[PAGE] __attribute__((aligned(4096)));
+    u8 *code = fine_map(3, (word)old, 7);
+    word table = (word)fine_map(4, (word)fine_table, 7);
+    u32 edi = (u32)table + 3 * sizeof(word), eax = (word) new | 7;
+    u8 begin[] = {0xbf, 0,   0, 0, 0, // mov $entry, %edi
+                  0xb8, 0,   0, 0, 0, // mov $new, %eax
+                  0xbb, 0,   0, 0, 0, // mov $device, %ebx
+                  0xbe, 0,   0, 0, 0, // mov $data, %esi
+                  0x89, 0x07};        // mov %eax, (%edi)
+    u32 ebx = (u32)(word)fine_map(5, LAPIC, 5) + 0x80, esi = (u32)(word)fine_map(2, (word)data, 7);
+
+    memcpy(begin + 1, &edi, 4);
+    memcpy(begin + 6, &eax, 4);
+    memcpy(begin + 11, &ebx, 4);
+    memcpy(begin + 16, &esi, 4);
+    memset(old, 0xcc, PAGE);
+    put(old, begin, sizeof(begin));
+    put(old + sizeof(begin), fetched, 3);
+    memset(new, 0xf4, PAGE); // HLT, which CPL 3 may not
+    put(new + sizeof(begin), found, 3);
+    user_enter(code, code + PAGE - 64);
+}
+
+static void exchanged_for_more_rights(void) {
+    static const u8 movzx[] = {0x0f, 0xb6, 0x03},
+                    lmsw[] = {0x0f, 0x01, 0x36}, // of (%ebx), of (%esi)
+        load[] = {0x8b, 0x43, 0x00}, store[] = {0x89, 0x43, 0x00};
+
+    data[0] = (u8)(read_cr0() | 8); // TS
+    exchanged(movzx, lmsw);
+    if (read_cr0() & 8)
+        fail("LMSW at CPL 3, found where MOVZX was");
+    apic_write(0x80, 0x20);
+    exchanged(load, store);
+    if (apic_read(0x80) != 0x20)
+        fail("a write where only reads are allowed, found where a read was: %x", apic_read(0x80));
+    apic_write(0x80, 0);
+}
+
 static volatile u16 *victim;
 static void rewrite(void) {
     static const u16 codes[] = {0x038b, 0x0389, 0xa20f, 0xecec, 0x0387,
@@ -173,6 +217,7 @@ ATTACK(instructions) {
         at_the_limit(&samples[i]);
 #endif
     }
+    exchanged_for_more_rights();
     victim = (volatile u16 *)data;
     put(data, (const u8 *)"\x90\x90\xc3", 3);
     if (!ap_run(rewrite))

@@ -265,8 +265,6 @@ void *fine_map(unsigned index, u64 physical, u32 bits) {
     return address;
 }
 
-unsigned user_enter(const void *code, const void *stack);
-
 unsigned user_call(const void *code, size_t bytes) {
     static u8 page[PAGE] __attribute__((aligned(4096)));
     u8 *at = fine_map(USER_PAGE, (word)page, 7);

@@ -99,6 +99,8 @@ struct table_pointer {
 
 /// Runs a copy of code at CPL 3 until it faults; returns error code * 0x100 + vector.
 unsigned user_call(const void *code, size_t bytes);
+/// The same with code, and a stack's top, that CPL 3 can reach.
+unsigned user_enter(const void *code, const void *stack);
 #define USER_PAGE 400 // of FINE: code from its start, stack from its end
 
 // ---- processors ----
