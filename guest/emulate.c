@@ -70,7 +70,7 @@ static void finish(struct vcpu *v, u64 value) {
 // The run loop looks at v->io before it enters again.
 static void wait_for_answer(struct vcpu *v, enum io_stage stage) {
     v->io.stage = (u8)stage;
-    v->lapic.changed = true;
+    v->lapic.answered = true;
 }
 
 // Carries out the move in v->io.insn, or begins to.
@@ -98,12 +98,12 @@ void vcpu_send_instruction(struct vcpu *v, struct exit e, u64 address, unsigned 
 }
 
 void vcpu_answered(struct vcpu *v) {
-    bool access = v->io.stage == IO_ACCESS;
+    enum io_stage stage = v->io.stage;
 
     v->io.stage = IO_IDLE;
-    if (access)
+    if (stage == IO_ACCESS)
         finish(v, v->io.data);
-    else if (v->io.data != BASALT_INSTRUCTION_AGAIN)
+    else if (stage == IO_INSTRUCTION && v->io.data != BASALT_INSTRUCTION_AGAIN)
         domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.address);
 }
 

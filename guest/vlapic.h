@@ -79,10 +79,15 @@ struct vlapic {
     u64 apic_base; // IA32_APIC_BASE
     u32 *page;     // the registers; bits 63:32 of the x2APIC's ICR follow its low half
     u32 id;        // x2APIC ID; below 255
-    // What is pending may have changed since the owner cleared this, who sets it for an NMI, HLT and an answer, too: for
-    // whatever is to be looked at before the next entry.
-    bool changed;
-    bool reconfigured; // the same of the mode and of TMR
+    union {
+        struct {
+            // What is pending may have changed since the owner cleared this, who sets it for an NMI and HLT, too.
+            bool changed;
+            bool answered; // the owner's: an access waited for its answer
+        };
+        u16 attention; // not 0: one of them is to be looked at before the next entry
+    };
+    bool reconfigured; // the mode or TMR changed, too
     u64 deadline;      // TSC of the next expiry; 0: not running
 };
 

@@ -47,18 +47,11 @@ HANDLER(version) { return BASALT_VERSION_MAGIC | BASALT_ABI_VERSION; }
 
 static bool can_wait(const struct vcpu *v) { return v->domain->events && !v->index; }
 
-static void wait_for_event(struct vcpu *v) {
-    if (events_pending(v->domain))
-        return;
-    vcpu_block(v, BLOCK_EVENT);
-    if (events_pending(v->domain)) // rung by another CPU meanwhile
-        vcpu_unblock(v, BLOCK_EVENT);
-}
-
 HANDLER(block) {
     if (!can_wait(c->v))
         return -BASALT_EINVAL;
-    wait_for_event(c->v);
+    if (!events_pending(c->caller))
+        vcpu_block(c->v, BLOCK_EVENT);
     return 0;
 }
 
@@ -436,9 +429,10 @@ static inline __attribute__((always_inline)) i64 carry_out_alone(struct vcpu *v,
 static __attribute__((noinline)) i64 carry_out_and_block(struct vcpu *v, const struct row *row) {
     if (!can_wait(v))
         return -BASALT_EINVAL;
+    vcpu_block(v, BLOCK_EVENT); // first: whom the call wakes has the CPU for itself
     i64 result = row->flags & ALONE ? carry_out_alone(v, row) : carry_out(v, row);
-    if (result >= 0)
-        wait_for_event(v);
+    if (result < 0 || events_pending(v->domain))
+        vcpu_unblock(v, BLOCK_EVENT);
     return result;
 }
 

@@ -59,13 +59,17 @@ void vcpu_unblock(struct vcpu *v, u32 reason) {
     if (!(v->blocked & reason))
         return;
     v->blocked &= ~reason;
-    if (!v->blocked && q->current != v) {
+    trace(BASALT_TRACE_WAKE, v->domain->id, v->index, reason, v->blocked);
+    if (v->blocked)
+        return;
+    if (q->current == v) {
+        q->resched = false; // it stays after all
+    } else {
         v->stats.wakeups++;
         sched_wake(&q->queue, &v->sched);
-        if (q->current && !q->resched)
-            limit_current(q);
     }
-    trace(BASALT_TRACE_WAKE, v->domain->id, v->index, reason, v->blocked);
+    if (q->current && !q->resched)
+        limit_current(q);
 }
 
 static void cap_expired(struct timer *timer) {

@@ -40,7 +40,7 @@ void schedule_timer(struct timer *timer, u64 deadline);
 static inline bool schedule_due(const struct runqueue *q) {
     u64 now = rdtsc();
 
-    return unlikely(now >= q->due) && schedule_catch_up(now);
+    return unlikely(now >= q->due) && (q->resched || schedule_catch_up(now));
 }
 /// Removes a vCPU that is going away from queue and CPU.
 void schedule_forget(struct vcpu *v);

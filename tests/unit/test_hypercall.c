@@ -405,8 +405,11 @@ static void test_then_block(void **state unused) {
     assert_int_equal(v->blocked, BLOCK_EVENT);
     event_ring(dom0, (u32)port);
     assert_int_equal(v->blocked, 0);
+    this_queue()->current = v;
     assert_true(host_call(v, version, none, NULL) > 0); // the ring was not taken yet
     assert_int_equal(v->blocked, 0);
+    assert_false(this_queue()->resched); // nor is the CPU given away
+    this_queue()->current = NULL;
     dom0->events->summary = dom0->events->pending[port / 64] = 0;
     u64 wrong[6] = {0xfff};
     assert_true(host_call(v, BASALT_HC_PORT_FREE + BASALT_HC_THEN_BLOCK, wrong, NULL) < 0);
