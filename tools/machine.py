@@ -148,8 +148,10 @@ class Machine:
                     raise self._error(f"the machine ended (status {self.process.poll()}) before {wanted} came")
                 left = limit - time.monotonic()
                 if left <= 0:
-                    raise self._error(f"{wanted} did not come in {(timeout or self.timeout) * PATIENCE:.0f} s")
+                    break
                 self._changed.wait(left)
+        error = self._error(f"{wanted} did not come in {(timeout or self.timeout) * PATIENCE:.0f} s")
+        raise MachineError(f"{error}\n{self._ask_dom0()}")
 
     def command(self, line, prompt, timeout=None):
         """Types a line at a shell; returns what it printed until `prompt` (a regular expression) came again."""
@@ -164,6 +166,22 @@ class Machine:
     def seen(self, pattern):
         """Whether a pattern has come at any time so far."""
         return re.search(pattern, self.text, re.M)
+
+    def _ask_dom0(self):
+        """What dom0's shell says of a machine in which something hangs: if it answers, a few seconds' worth."""
+        if not self.running or "basalt> " not in self.text:
+            return "(there is no shell to ask)"
+        start = len(self.text)
+        running = re.findall(r"^(\S+): runs$", re.sub(r"^\[.*?\] info +", "", self.text, flags=re.M), re.M)
+        self.send("\x1d0\r")
+        for line in ("list", *(f"info {name}" for name in dict.fromkeys(running)), "top 2", "trace on", "sleep 1", "trace 40",
+                     "log 20", "log dom0"):
+            before = len(self.text)
+            self.sendline(line)
+            limit = time.monotonic() + 6 * PATIENCE
+            while time.monotonic() < limit and not self.text[before:].rstrip(" ").endswith("\nbasalt>"):
+                time.sleep(0.2)
+        return f"--- asked, dom0 says ---\n{self.text[start:]}\n---"
 
     def _error(self, what):
         tail = "\n".join(self.text.rstrip().split("\n")[-40:])
