@@ -6,7 +6,8 @@
 // issue bit clears without an error, by an error, or by its time limit. Which of several commands
 // failed can't be told (some adapters go on with the next and name the wrong one), so after an
 // error all that are open run once more, one at a time: the port is `careful` until none is left.
-// Three recoveries in a row without a success fail the disk.
+// An adapter that goes on must not be stopped in the middle of it: the port starts anew when no
+// issue bit has changed for a while. Three recoveries in a row without a success fail the disk.
 
 #include "ahci.h"
 
@@ -23,6 +24,7 @@
 #define TIMEOUT_NS     (30 * NS_PER_S)
 #define WATCH_NS       NS_PER_S
 #define POLL_NS        (2 * NS_PER_MS)
+#define SETTLE_NS      (500 * NS_PER_MS) // longer than a command takes
 #define RECOVERIES_MAX 3u
 
 // ---- commands ----
@@ -54,6 +56,8 @@ static void finish_all(struct ahci_port *p, u32 slots, enum block_status status)
 // Hands commands to the adapter: all that wait, or just one when careful.
 static void issue(struct ahci_port *p) {
     u32 waiting = p->busy & ~p->issued;
+    if (p->settling)
+        return;
     if (!p->busy)
         p->careful = false;
     if (p->careful)
@@ -79,8 +83,11 @@ static void give_up(struct ahci_port *p, const char *why) {
 // again.
 static void recover(struct ahci_port *p, const char *why, bool reset_link, u32 failed,
                     enum block_status status) {
-    log_line(reset_link ? LOG_WARNING : LOG_DEBUG, p->disk.name, "%s (task file %x, SATA error %x)",
-             why, ahci_get(p, PORT_TFD), ahci_get(p, PORT_SERR));
+    if (reset_link || !p->careful) // of the rest the block layer tells
+        log_line(reset_link ? LOG_WARNING : LOG_DEBUG, p->disk.name,
+                 "%s (task file %x, SATA error %x)", why, ahci_get(p, PORT_TFD),
+                 ahci_get(p, PORT_SERR));
+    p->settling = false;
     if (++p->recoveries > RECOVERIES_MAX) {
         give_up(p, why);
         return;
@@ -95,14 +102,28 @@ static void recover(struct ahci_port *p, const char *why, bool reset_link, u32 f
     issue(p);
 }
 
+// One of several commands failed: what the adapter does with the others can take its time.
+static void settle(struct ahci_port *p, u32 open) {
+    p->settling = true;
+    p->open = open;
+    timer_set(&p->watch, time_ns() + SETTLE_NS);
+}
+
 // Ends the commands whose issue bit is clear. The issue bits are read before the status: an error
 // that clears its bit sets the status first.
 static void take_answers(struct ahci_port *p) {
-    u32 done = p->issued & ~ahci_get(p, PORT_CI);
+    u32 open = ahci_get(p, PORT_CI), done = p->issued & ~open;
     u32 status = ahci_get(p, PORT_IS);
     ahci_put(p, PORT_IS, status);
+    bool fatal_error = status & PORT_IS_FATAL, alone = (p->issued & (p->issued - 1)) == 0;
+    if (p->settling || (status & PORT_IS_ERRORS && !alone && !fatal_error)) {
+        if (!open)
+            recover(p, "the disk reports an error", false, 0, BLOCK_EIO);
+        else if (!p->settling)
+            settle(p, open);
+        return;
+    }
     if (status & PORT_IS_ERRORS) {
-        bool fatal_error = status & PORT_IS_FATAL, alone = (p->issued & (p->issued - 1)) == 0;
         if (alone && !fatal_error && p->issued)
             p->recoveries = 0; // a sector that can't be read is an answer
         recover(p, fatal_error ? "the adapter reports an error" : "the disk reports an error",
@@ -136,10 +157,15 @@ static void watch(void *context) {
     struct ahci_port *p = context;
     u64 now = time_ns();
     take_answers(p);
+    u32 open = ahci_get(p, PORT_CI);
+    if (p->settling && open != p->open)
+        settle(p, open);
+    else if (p->settling)
+        recover(p, "the disk reports an error", false, 0, BLOCK_EIO);
     u32 late = p->disk.failed ? 0 : late_slots(p, now);
     if (late)
         recover(p, "no answer for 30 s", true, late, BLOCK_ETIMEOUT);
-    if (!p->disk.failed && p->busy)
+    if (!p->disk.failed && p->busy && !p->settling)
         timer_set(&p->watch, now + watch_interval(p));
 }
 

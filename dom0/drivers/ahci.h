@@ -132,7 +132,9 @@ struct ahci_port {
     u32 slots_used; // slots that may be used
     u32 busy;       // slots in use
     u32 issued;     // of these, handed to the adapter
+    u32 open;       // issue bits when it last began to settle
     bool careful;   // one at a time
+    bool settling;  // after an error: the adapter may be busy with the rest
     u32 recoveries; // since the last success
     bool lba48;
     struct ahci_header *list;  // DMA memory: 1 KiB, and 256 bytes of received FISes behind
