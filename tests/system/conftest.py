@@ -149,10 +149,10 @@ def memory(machine):
     return {row["what"]: row["bytes"] for row in shell_json(machine, "mem -j")}
 
 
-def to_console(machine, name):
+def to_console(machine, name, timeout=None):
     """From dom0's shell to a guest's console."""
     machine.sendline(f"console {name}")
-    machine.expect(rf"^--- {name} \(Ctrl-\] .*---\n")
+    machine.expect(rf"^--- {name} \(Ctrl-\] .*---\n", timeout)
 
 
 def to_dom0(machine, timeout=None):

@@ -64,7 +64,7 @@ class Arena:
         machine.sendline(f"create {name}")
         machine.expect(rf"^{name}: runs|{name} runs", timeout=120)
         machine.expect(PROMPT)
-        to_console(machine, name)
+        to_console(machine, name, timeout=60 * self.patience)
         machine.expect(r"guest: \d+-bit, ready", timeout=120 * self.patience)
 
     def neighbour(self):
@@ -104,7 +104,7 @@ class Arena:
         self.check(f"{name}: {line}", share)
         return text
 
-    def death(self, name, line, says, timeout=60):
+    def death(self, name, line, says, timeout=30):
         """Runs an attack that must end the guest, in the way that `says` (a regular expression) tells."""
         self.start(name)
         machine = self.machine
