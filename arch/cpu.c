@@ -44,6 +44,7 @@ static const struct feature {
     {"invariant-tsc", &cpu_features.invariant_tsc, 0x80000007, EDX, CPUID_87_EDX_INVARIANT_TSC, 0},
     {"machine-checks", &cpu_features.mca, 1, EDX, CPUID_1_EDX_MCA, CR4_MCE},
     {NULL, &cpu_features.hypervisor, 1, ECX, CPUID_1_ECX_HYPERVISOR, 0},
+    {NULL, &cpu_features.pcid, 1, ECX, CPUID_1_ECX_PCID, 0},
     {NULL, &cpu_features.vmx, 1, ECX, CPUID_1_ECX_VMX, 0},
     {NULL, &cpu_features.svm, 0x80000001, ECX, CPUID_81_ECX_SVM, 0},
     {NULL, &cpu_features.page1g, 0x80000001, EDX, CPUID_81_EDX_PAGE1G, 0},

@@ -32,7 +32,7 @@ struct cpu_features {
     u32 max_leaf, max_extended_leaf;
     u32 physical_bits, linear_bits;
     bool xsave, smep, smap, umip, fsgsbase, x2apic, tsc_deadline, invariant_tsc, page1g, mca;
-    bool hypervisor, vmx, svm;
+    bool hypervisor, vmx, svm, pcid;
 };
 extern struct cpu_features cpu_features;
 

@@ -147,37 +147,28 @@
 #define MC_STATUS_VALID             BIT(63)
 
 // CPUID bits, by leaf and register.
-#define CPUID_1_ECX_VMX               BIT(5)
-#define CPUID_1_ECX_FMA               BIT(12)
-#define CPUID_1_ECX_PCID              BIT(17)
-#define CPUID_1_ECX_X2APIC            BIT(21)
-#define CPUID_1_ECX_TSC_DEADLINE      BIT(24)
-#define CPUID_1_ECX_XSAVE             BIT(26)
-#define CPUID_1_ECX_OSXSAVE           BIT(27)
-#define CPUID_1_ECX_AVX               BIT(28)
-#define CPUID_1_ECX_F16C              BIT(29)
-#define CPUID_1_ECX_HYPERVISOR        BIT(31)
-#define CPUID_1_EDX_APIC              BIT(9)
-#define CPUID_1_EDX_MCA               BIT(14)
-#define CPUID_1_EDX_HTT               BIT(28)
-#define CPUID_6_EAX_ARAT              BIT(2) // the APIC timer never stops
-#define CPUID_7_EBX_FSGSBASE          BIT(0)
-#define CPUID_7_EBX_TSC_ADJUST        BIT(1)
-#define CPUID_7_EBX_AVX2              BIT(5)
-#define CPUID_7_EBX_SMEP              BIT(7)
-#define CPUID_7_EBX_SMAP              BIT(20)
-#define CPUID_7_ECX_UMIP              BIT(2)
-#define CPUID_7_EDX_ARCH_CAPABILITIES BIT(29)
-#define CPUID_D1_EAX_XSAVEC           BIT(1)
-#define CPUID_81_ECX_SVM              BIT(2) // leaf 0x80000001
-#define CPUID_81_EDX_PAGE1G           BIT(26)
-#define CPUID_87_EDX_INVARIANT_TSC    BIT(8) // leaf 0x80000007
-#define CPUID_8A_EDX_NPT              BIT(0) // leaf 0x8000000a: SVM
-#define CPUID_8A_EDX_NRIP_SAVE        BIT(3)
-#define CPUID_8A_EDX_CLEAN_BITS       BIT(5)
-#define CPUID_8A_EDX_FLUSH_BY_ASID    BIT(6)
-#define CPUID_8A_EDX_DECODE_ASSISTS   BIT(7)
-#define CPUID_8A_EDX_PAUSE_FILTER     BIT(10)
+#define CPUID_1_ECX_VMX             BIT(5)
+#define CPUID_1_ECX_PCID            BIT(17)
+#define CPUID_1_ECX_X2APIC          BIT(21)
+#define CPUID_1_ECX_TSC_DEADLINE    BIT(24)
+#define CPUID_1_ECX_XSAVE           BIT(26)
+#define CPUID_1_ECX_OSXSAVE         BIT(27)
+#define CPUID_1_ECX_HYPERVISOR      BIT(31)
+#define CPUID_1_EDX_APIC            BIT(9)
+#define CPUID_1_EDX_MCA             BIT(14)
+#define CPUID_7_EBX_FSGSBASE        BIT(0)
+#define CPUID_7_EBX_SMEP            BIT(7)
+#define CPUID_7_EBX_SMAP            BIT(20)
+#define CPUID_7_ECX_UMIP            BIT(2)
+#define CPUID_81_ECX_SVM            BIT(2) // leaf 0x80000001
+#define CPUID_81_EDX_PAGE1G         BIT(26)
+#define CPUID_87_EDX_INVARIANT_TSC  BIT(8) // leaf 0x80000007
+#define CPUID_8A_EDX_NPT            BIT(0) // leaf 0x8000000a: SVM
+#define CPUID_8A_EDX_NRIP_SAVE      BIT(3)
+#define CPUID_8A_EDX_CLEAN_BITS     BIT(5)
+#define CPUID_8A_EDX_FLUSH_BY_ASID  BIT(6)
+#define CPUID_8A_EDX_DECODE_ASSISTS BIT(7)
+#define CPUID_8A_EDX_PAUSE_FILTER   BIT(10)
 
 struct cpuid {
     u32 eax, ebx, ecx, edx;

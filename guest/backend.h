@@ -64,7 +64,7 @@ struct exit {
     u8 insn_length; // bytes; 0: not known, the caller decodes
     union {
         u8 vector; // EXCEPTION, APIC_EOI, INTERRUPT (VMX acknowledges on exit; 0 on SVM: still pending)
-        u8 bytes; // IO: 1, 2, 4
+        u8 bytes; // IO: 1, 2, 4; MEMORY: 0
         u8 cr;    // CR_ACCESS, DR_ACCESS: register number; 0xff: not known, the caller decodes
     };
     union {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Exits by instructions that touch control state: CPUID, control and debug registers, XCR0. The rules are in cpuid.c and
-// cr.c; this file carries out what they decide.
+// Exits by instructions that touch control and debug registers and XCR0. The rules of CR0, CR4 and EFER are in cr.c; this file
+// carries out what they decide.
 
+#include "arch/cpu.h"
 #include "guest/vcpu.h"
 
 // CR0, CR4 and CR8 are the only ones whose accesses exit. False: #GP.
@@ -48,7 +49,7 @@ void handle_cr(struct vcpu *v, struct exit e) {
     bool legal = true, wide = guest_mode(v) == MODE_64;
 
     if ((e.gpr == 0xff || e.cr == 0xff || !e.insn_length) && !complete_cr(v, &e)) {
-        vcpu_send_instruction(v, e, 0, 0);
+        vcpu_send_instruction(v, e);
         return;
     }
     u64 mask = wide ? ~0ull : 0xffffffff;
@@ -72,22 +73,11 @@ void handle_dr(struct vcpu *v, struct exit e unused) {
     backend->intercept_dr(&v->cpu, false);
 }
 
-void handle_cpuid(struct vcpu *v, struct exit e) {
-    u64 *gprs = v->cpu.gprs;
-    struct cpuid r = cpuid_guest(v, (u32)gprs[BASALT_RAX], (u32)gprs[BASALT_RCX]);
-
-    gprs[BASALT_RAX] = r.eax;
-    gprs[BASALT_RBX] = r.ebx;
-    gprs[BASALT_RCX] = r.ecx;
-    gprs[BASALT_RDX] = r.edx;
-    vcpu_skip(v, e.insn_length);
-}
-
 // CR4.OSXSAVE and the privilege level are the caller's to look at.
 static bool xcr0_legal(u32 index, u64 value) {
     bool sse = value & XCR0_SSE, avx = value & XCR0_AVX;
 
-    return index == 0 && (value & XCR0_X87) && !(value & ~guest_cpuid.xcr0) && (sse || !avx);
+    return index == 0 && (value & XCR0_X87) && !(value & ~xstate_mask) && (sse || !avx);
 }
 
 void handle_xsetbv(struct vcpu *v, struct exit e) {

@@ -94,7 +94,7 @@ bool vcpu_write_efer(struct vcpu *v, u64 value) {
     u64 old = backend->read(&v->cpu, REG_EFER);
     u64 next = (value & ~(u64)EFER_LMA) | (old & EFER_LMA), changed = next ^ old;
 
-    if ((next & ~(guest_cpuid.efer | EFER_LMA)) ||
+    if ((next & ~EFER_GUEST) ||
         ((changed & EFER_LME) && (backend->read(&v->cpu, REG_CR0) & CR0_PG)))
         return false;
     backend->write(&v->cpu, REG_EFER, next);

@@ -87,14 +87,15 @@ static void access_memory(struct vcpu *v, u64 gpa) {
         finish(v, value);
 }
 
-void vcpu_send_instruction(struct vcpu *v, struct exit e, u64 address, unsigned bytes) {
+void vcpu_send_instruction(struct vcpu *v, struct exit e) {
+    bool cr = e.kind == BASALT_EXIT_CR_ACCESS;
     u64 kind = e.kind;
 
-    v->io.address = address;
-    if (request_send(v, BASALT_SPACE_INSTRUCTION, address, bytes, e.write, &kind))
+    v->io.address = e.kind == BASALT_EXIT_IO ? e.port : cr ? 0 : e.gpa.v;
+    if (request_send(v, BASALT_SPACE_INSTRUCTION, v->io.address, cr ? 0 : e.bytes, e.write, &kind))
         wait_for_answer(v, IO_INSTRUCTION);
     else
-        domain_end(v->domain, BASALT_END_EMULATION, v->index, address);
+        domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.address);
 }
 
 void vcpu_answered(struct vcpu *v) {
@@ -115,7 +116,7 @@ void handle_device_memory(struct vcpu *v, struct exit e) {
         domain_end(v->domain, BASALT_END_EMULATION, v->index, e.gpa.v);
     else if (!guest_decode(v, i) || i->op != OP_MOV || i->write != e.write ||
              (e.gpa.v & ~PAGE_MASK) + i->bytes > PAGE_SIZE)
-        vcpu_send_instruction(v, e, e.gpa.v, 0);
+        vcpu_send_instruction(v, e);
     else
         access_memory(v, e.gpa.v);
 }
@@ -125,7 +126,7 @@ void handle_port(struct vcpu *v, struct exit e) {
     u64 value = v->cpu.gprs[BASALT_RAX] & (BIT(8 * e.bytes) - 1);
 
     if (unlikely(e.string || !e.insn_length)) {
-        vcpu_send_instruction(v, e, e.port, e.bytes);
+        vcpu_send_instruction(v, e);
         return;
     }
     if (request_access(v, BASALT_SPACE_IO, e.port, e.bytes, e.write, &value)) {

@@ -41,7 +41,7 @@ bool msr_read(struct vcpu *v, u32 index, u64 *value) {
     case MSR_X2APIC_BASE ... MSR_X2APIC_LAST:
         return vlapic_msr_read(&v->lapic, index, guest_tsc(v), value);
     case MSR_EFER: *value = backend->read(&v->cpu, REG_EFER); break;
-    case MSR_ARCH_CAPABILITIES: *value = guest_cpuid.arch_capabilities; return *value;
+    case MSR_ARCH_CAPABILITIES: *value = guest_cpuid.arch_capabilities; break;
     default: return backend->access_msr(&v->cpu, index, false, value);
     }
     return true;
@@ -64,12 +64,18 @@ bool msr_write(struct vcpu *v, u32 index, u64 value, struct vlapic_effect *effec
     return !effect->fault;
 }
 
+// What the request for the instruction says: the MSR and the length.
+static void send(struct vcpu *v, struct exit e) {
+    e.gpa = GPA((u32)v->cpu.gprs[BASALT_RCX]);
+    e.bytes = e.insn_length;
+    vcpu_send_instruction(v, e);
+}
+
 void handle_rdmsr(struct vcpu *v, struct exit e) {
-    u32 index = (u32)v->cpu.gprs[BASALT_RCX];
     u64 value;
 
-    if (!msr_read(v, index, &value)) {
-        vcpu_send_instruction(v, e, index, e.insn_length);
+    if (!msr_read(v, (u32)v->cpu.gprs[BASALT_RCX], &value)) {
+        send(v, e);
         return;
     }
     v->cpu.gprs[BASALT_RAX] = (u32)value;
@@ -79,11 +85,10 @@ void handle_rdmsr(struct vcpu *v, struct exit e) {
 
 void handle_wrmsr(struct vcpu *v, struct exit e) {
     u64 value = (u32)v->cpu.gprs[BASALT_RAX] | v->cpu.gprs[BASALT_RDX] << 32;
-    u32 index = (u32)v->cpu.gprs[BASALT_RCX];
     struct vlapic_effect effect;
 
-    if (!msr_write(v, index, value, &effect)) {
-        vcpu_send_instruction(v, e, index, e.insn_length);
+    if (!msr_write(v, (u32)v->cpu.gprs[BASALT_RCX], value, &effect)) {
+        send(v, e);
         return;
     }
     vcpu_skip(v, e.insn_length); // before the effect, which may be an INIT of this vCPU

@@ -14,14 +14,6 @@
 
 #define VPIDS 65536u
 
-void vcpu_setup(void) {
-    u64 capabilities = 0;
-
-    if (cpuid_count(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES)
-        (void)!rdmsr_safe(MSR_ARCH_CAPABILITIES, &capabilities); // 0 where it fails
-    cpuid_setup(xstate_mask, capabilities, cpuid_count);
-}
-
 // Cached translations have the root of the nested tables as a tag too: within a domain VPIDs must differ, between
 // domains it is only better that they do. 0 is the host's.
 static u16 vpid_of(const struct domain *d, u64 index) {
@@ -136,7 +128,7 @@ static bool state_legal(const struct basalt_vcpu_state *s) {
 
     return !((s->segments[BASALT_GDTR].limit | s->segments[BASALT_IDTR].limit) >> 16) &&
            !(s->cr0 >> 32) && !(s->cr4 & ~guest_cpuid.cr4) &&
-           !(s->efer & ~(guest_cpuid.efer | EFER_LMA)) && s->cr8 <= 15 && s->activity <= 2 &&
+           !(s->efer & ~EFER_GUEST) && s->cr8 <= 15 && s->activity <= 2 &&
            (!paging || s->cr0 & CR0_PE) && (!(paging && long_mode) || s->cr4 & CR4_PAE);
 }
 

@@ -7,7 +7,6 @@
 
 #include "arch/x86.h"
 #include "guest/backend.h"
-#include "guest/cpuid.h"
 #include "guest/decode.h"
 #include "guest/vlapic.h"
 #include "kernel/policy.h"
@@ -100,9 +99,23 @@ void handle_apic_eoi(struct vcpu *v, struct exit e);
 /// HLT, and nothing is there to end it.
 must_check bool vcpu_prepare_event(struct vcpu *v);
 
+// guest/cpuid.c
+/// What guests may do on this machine, whatever CPUID shows them.
+struct cpuid_policy {
+    u8 phys_bits; // guests' MAXPHYADDR
+    u64 cr4;      // bits of CR4 that a guest may set
+    u64 arch_capabilities;
+};
+#define EFER_GUEST (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
+extern struct cpuid_policy guest_cpuid;
+/// Prepares guest_cpuid, once.
+void cpuid_setup(void);
+/// Gives the domain's vCPUs another CPUID: `count` rows in the memory of `from`. -BASALT_EINVAL: too many, -BASALT_ENOSPC,
+/// -BASALT_EFAULT; after that its leaves are all zeros.
+must_check int cpuid_set(struct domain *d, struct domain *from, gpa_t rows, u64 count);
+void handle_cpuid(struct vcpu *v, struct exit e);
+
 // guest/vcpu.c
-/// Prepares what all vCPUs share: the CPUID policy. After the backend is on.
-void vcpu_setup(void);
 /// Creates vCPU `index`. -BASALT_EINVAL, -BASALT_EEXIST, -BASALT_ENOSPC, -BASALT_ENOMEM.
 must_check int vcpu_create(struct domain *d, u64 index);
 void vcpu_destroy(struct vcpu *v);
@@ -119,7 +132,6 @@ void vcpu_startup_ipi(struct vcpu *v, u8 vector);
 // guest/control.c: handlers of exits by instructions that touch control state.
 void handle_cr(struct vcpu *v, struct exit e);
 void handle_dr(struct vcpu *v, struct exit e);
-void handle_cpuid(struct vcpu *v, struct exit e);
 void handle_xsetbv(struct vcpu *v, struct exit e);
 
 // guest/cr.c
@@ -157,9 +169,8 @@ static inline unsigned vcpu_cpl(struct vcpu *v) {
 /// Carries out the instruction at RIP that accessed device memory, or a port.
 void handle_device_memory(struct vcpu *v, struct exit e);
 void handle_port(struct vcpu *v, struct exit e);
-/// Leaves the instruction at RIP to the instruction server, with what it is about: see struct basalt_request. Without one
-/// the domain ends.
-void vcpu_send_instruction(struct vcpu *v, struct exit e, u64 address, unsigned bytes);
+/// Leaves the instruction at RIP to the instruction server; without one the domain ends.
+void vcpu_send_instruction(struct vcpu *v, struct exit e);
 /// Goes on with what the answer in v->io is for.
 void vcpu_answered(struct vcpu *v);
 /// Accesses the local APIC's page for the instruction server. The vector of a level-triggered interrupt that ended, or 0;

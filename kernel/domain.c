@@ -175,6 +175,7 @@ static void free_tables(struct domain *d) {
     for (unsigned i = 0; i < HANDLE_PAGES; i++)
         domain_page_free(d, d->handle_pages[i]);
     domain_page_free(d, d->claims);
+    domain_page_free(d, d->cpuid);
     domain_page_free(d, d->share_page);
     domain_page_free(d, d->state_pages);
 }

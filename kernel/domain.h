@@ -99,6 +99,8 @@ struct domain {
 
     struct ept ept;
     u64 charged;   // bytes
+
+    struct basalt_cpuid *cpuid, *cpuid_end; // one page of rows; NULL: the processor's
     u64 io_bitmap; // physical address of its I/O permission bitmap, 0: none
 
     u32 cap;

@@ -267,6 +267,8 @@ HANDLER(revoke) {
     return 0;
 }
 
+HANDLER(set_cpuid) { return cpuid_set(c->target, c->caller, GPA(c->a[1]), c->a[2]); }
+
 HANDLER(handle_info) {
     const struct handle *h = handle_find(c->caller, c->a[0]);
 
@@ -345,6 +347,7 @@ static const struct row rows[] = {
     ROW(HANDLE_INFO, handle_info),
     ROW(REQUEST_COMPLETE, complete, BASALT_RIGHT_IO, IN(3, completion)),
     ROW(REQUEST_APIC, access_apic, BASALT_RIGHT_IO, SECOND),
+    ROW(CPUID_SET, set_cpuid, BASALT_RIGHT_LIFE),
 };
 _Static_assert((BASALT_RIGHTS_DOMAIN & BASALT_RIGHTS_MACHINE) == BASALT_RIGHT_DELEGATE,
                "a handle that carries a domain's rights has a target");

@@ -82,7 +82,7 @@ noreturn void basalt_start(const struct boot_params *boot) {
     trace_events = options.trace ? BASALT_TRACE_ALL : 0;
     if (schedule_init())
         panic("no memory for the scheduler");
-    vcpu_setup();
+    cpuid_setup();
     interrupts_init();
     dom0_build(boot);
     struct frames_count f = frames_count();

@@ -21,9 +21,8 @@
 
 #include "host.h"
 
-#define VIRTIO_SECTOR       512u
-#define INSTRUCTIONS_LAST   ((1ull << 48) - 1) // of guest-physical addresses
-#define SIGNATURE_HYGON_ECX 0x656e6975u        // CPUID leaf 0
+#define VIRTIO_SECTOR     512u
+#define INSTRUCTIONS_LAST ((1ull << 48) - 1) // of guest-physical addresses
 
 int devices_init(void) {
     return 0; // machines are made by the toolstack; there is nothing to do before
@@ -181,10 +180,14 @@ uint64_t host_domain_ns(uint32_t domain) {
     return time_ns_of_ticks(time_tsc() + info.tsc_offset);
 }
 
-bool host_is_amd(void) {
-    unsigned a, b, c, d;
-    __cpuid(0, a, b, c, d);
-    return c == signature_AMD_ecx || c == SIGNATURE_HYGON_ECX;
+struct host_cpuid host_cpuid(uint32_t leaf, uint32_t subleaf) {
+    struct host_cpuid r;
+    __cpuid_count(leaf, subleaf, r.eax, r.ebx, r.ecx, r.edx);
+    return r;
+}
+
+int host_cpuid_set(uint32_t domain, const struct basalt_cpuid *rows, unsigned count) {
+    return (int)hc_cpuid_set(domain, rows, count);
 }
 
 void host_timer_set(struct host_timer *timer, uint64_t deadline_ns) {

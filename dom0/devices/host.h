@@ -79,8 +79,14 @@ uint64_t host_wall_ns(void);
 uint32_t host_tsc_khz(void);
 uint64_t host_domain_ns(uint32_t domain);
 
-/// Whether the processor is AMD's or Hygon's.
-bool host_is_amd(void);
+/// The processor's CPUID.
+struct host_cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
+struct host_cpuid host_cpuid(uint32_t leaf, uint32_t subleaf);
+/// What it shows the domain's vCPUs. Returns 0 or a negative error.
+struct basalt_cpuid;
+int host_cpuid_set(uint32_t domain, const struct basalt_cpuid *rows, unsigned count);
 
 /// One-shot timers and deferred work: both call `handler(context)` from the event loop, once. The
 /// caller embeds the structure, with everything but handler and context zeroed; setting an armed

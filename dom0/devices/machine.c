@@ -11,6 +11,7 @@
 #include <basalt/error.h>
 
 #include "acpi.h"
+#include "cpuid.h"
 #include "guest_machine.h"
 
 #define PAGE       4096u
@@ -86,6 +87,11 @@ static int make_state(struct guest_machine *m) {
     return 0;
 }
 
+static int make_cpuid(const struct guest_machine *m) {
+    struct basalt_cpuid rows[CPUID_ROWS];
+    return host_cpuid_set(m->config.domain, rows, cpuid_table(rows, m->config.vcpus));
+}
+
 static void free_all(struct guest_machine *m) {
     for (unsigned i = 0; i < m->config.disk_count; i++)
         virtio_blk_free(&m->disks[i]);
@@ -110,6 +116,8 @@ int machine_create(struct guest_machine **machine, const struct machine_config *
         error = make_tables(m);
     if (error == 0)
         error = make_state(m);
+    if (error == 0)
+        error = make_cpuid(m);
     if (error == 0)
         error = host_server_init(&m->server, config->domain, machine_serve, m);
     if (error == 0)

@@ -6,6 +6,7 @@
 // decides on memory types, so the guest is shown none but the default type, which stays write-back. Follows the SDM,
 // "Model-Specific Registers (MSRs)", the APM, "MSR Cross-Reference", and Linux' "KVM-specific MSRs".
 
+#include "cpuid.h"
 #include "guest_machine.h"
 #include "pvclock.h"
 
@@ -77,7 +78,7 @@ static const struct row *find(const struct guest_machine *m, uint32_t vcpu, uint
     static unsigned lines;
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         if (msr >= rows[i].first && msr <= rows[i].last)
-            return rows[i].vendor == (host_is_amd() ? INTEL : AMD) ? &fault : &rows[i];
+            return rows[i].vendor == (cpuid_is_amd() ? INTEL : AMD) ? &fault : &rows[i];
     if (lines++ < LINES_MAX)
         host_log("%s: vCPU %u: unknown MSR 0x%x, or a value that it does not take: #GP", m->name,
                  vcpu, msr);

@@ -90,6 +90,9 @@ static inline i64 hc_domain_info(u32 handle, struct basalt_domain_info *info) {
 static inline i64 hc_domain_bind(u32 handle, u32 port) {
     return HC2(BASALT_HC_DOMAIN_BIND, handle, port);
 }
+static inline i64 hc_cpuid_set(u32 handle, const struct basalt_cpuid *rows, u32 count) {
+    return HC3(BASALT_HC_CPUID_SET, handle, phys_of(rows), count);
+}
 static inline i64 hc_domain_schedule(u32 handle, u32 weight, u32 cap) {
     return HC3(BASALT_HC_DOMAIN_SCHEDULE, handle, weight, cap);
 }

@@ -9,6 +9,19 @@
 #define BASALT_NAME_SIZE 32
 #define BASALT_VCPUS_MAX 63u
 
+#define BASALT_PHYSICAL_BITS_MAX 46u // of guests: their MAXPHYADDR is that of the machine, or this
+
+// A row of a domain's CPUID. The first that fits counts; what none fits is all zeros. Of leaf 1 the kernel adds the initial
+// APIC ID, OSXSAVE, and whether the APIC is on; of 0xb the subleaf and the x2APIC ID; of 0xd the size of what XCR0 has on
+// where EBX of subleaf 0 or 1 is not 0.
+struct basalt_cpuid {
+    uint32_t leaf;
+    uint32_t subleaf; // or BASALT_CPUID_ANY
+    uint32_t eax, ebx, ecx, edx;
+};
+_Static_assert(sizeof(struct basalt_cpuid) == 24, "ABI");
+#define BASALT_CPUID_ANY 0xffffffffu
+
 struct basalt_domain_config {
     char name[BASALT_NAME_SIZE]; // NUL-terminated, printable
     uint64_t memory_quota;       // bytes of frames it may hold, tables and state pages included

@@ -134,6 +134,9 @@ enum basalt_hypercall {
     // of a level-triggered interrupt that a write ended and that the IOAPIC is to be told of, else 0
     BASALT_HC_REQUEST_APIC,
 
+    // (handle, struct basalt_cpuid *, count): what CPUID shows the domain's vCPUs; without it they see the processor's own
+    BASALT_HC_CPUID_SET,
+
     BASALT_HC_END,
 };
 

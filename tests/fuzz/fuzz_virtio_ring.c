@@ -12,7 +12,7 @@
 // sources: dom0/devices/machine_devices.c dom0/devices/ports.c dom0/devices/dispatch.c
 // sources: dom0/devices/console.c dom0/devices/uart.c dom0/devices/rtc.c dom0/devices/pm.c
 // sources: dom0/devices/acpi.c dom0/devices/acpi_dsdt.c dom0/devices/aml.c
-// sources: dom0/devices/msr.c dom0/devices/pvclock.c
+// sources: dom0/devices/msr.c dom0/devices/pvclock.c dom0/devices/cpuid.c
 // sources: dom0/devices/instruction.c dom0/emulator/emulate.c dom0/emulator/decode.c
 // sources: dom0/emulator/alu.c dom0/emulator/walk.c
 

@@ -305,9 +305,18 @@ uint64_t host_domain_ns(uint32_t domain) {
     return fake_now;
 }
 
-static bool fake_amd;
+struct host_cpuid host_cpuid(uint32_t leaf, uint32_t subleaf) {
+    (void)leaf, (void)subleaf;
+    return (struct host_cpuid){0, 0, 0, 0};
+}
 
-bool host_is_amd(void) { return fake_amd; }
+static unsigned fake_cpuid_rows;
+
+int host_cpuid_set(uint32_t domain, const struct basalt_cpuid *rows, unsigned count) {
+    (void)domain, (void)rows;
+    fake_cpuid_rows = count;
+    return 0;
+}
 
 void host_timer_cancel(struct host_timer *timer) {
     for (unsigned i = 0; i < 64; i++)

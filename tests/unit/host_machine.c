@@ -31,7 +31,8 @@ jmp_buf *host_reset;
 struct exit (*host_run)(struct cpu_state *cpu);
 struct spec spec;
 u64 tsc_khz = 2000000, wall_clock_ns;
-u64 xstate_mask = 7;
+u64 xstate_mask = 7, host_cr4 = CR4_OSXSAVE | CR4_FSGSBASE | CR4_SMEP | CR4_SMAP | CR4_UMIP;
+struct cpu_features cpu_features = {.physical_bits = 40, .pcid = true};
 u32 xstate_area_size = 832;
 void (*irq_quench)(unsigned vector);
 u64 irq_level_vectors[4];
@@ -309,7 +310,7 @@ void host_machine_init(void) {
 
     frames_init(&boot);
     assert_int_equal(schedule_init(), 0);
-    vcpu_setup();
+    cpuid_setup();
     interrupts_init();
 }
 

@@ -99,7 +99,7 @@ static const char *const signatures[COUNT] = {
     "",     "P",     "hP",   "PG",   "tP",            // PORT_ALLOC ..
     "hP",   "hikaa", "hvNx", "hb",   "hb",     "hmD", // REQUEST_SERVE ..
     "Mdoz", "Mdozx", "MdiP", "MdP",  "P",             // PCI_READ ..
-    "hrh",  "h",     "i",    "hvNb", "hvNazx", // HANDLE_DELEGATE ..
+    "hrh",  "h",     "i",    "hvNb", "hvNazx", "hbn", // HANDLE_DELEGATE ..
 };
 
 static u64 latest_request;

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "dom0/devices/cpuid.h"
 #include "dom0/devices/guest_machine.h"
 #include "dom0/devices/pvclock.h"
 
@@ -32,7 +33,7 @@ static uint64_t wall_ns, domain_ns;
 static uint64_t written_at; // where the guest's memory was written last
 static uint8_t written[32]; // and what
 
-bool host_is_amd(void) { return amd; }
+bool cpuid_is_amd(void) { return amd; }
 uint32_t host_tsc_khz(void) { return 2500000; }
 uint64_t host_wall_ns(void) { return wall_ns; }
 uint64_t host_domain_ns(uint32_t domain) {

@@ -7,9 +7,10 @@
 
 #include_next "arch/x86.h"
 
+extern u64 host_safe_msr __attribute__((weak)); // of a test that has one
 static inline bool host_rdmsr_safe(u32 msr unused, u64 *value) {
-    *value = 0;
-    return false;
+    *value = &host_safe_msr ? host_safe_msr : 0;
+    return &host_safe_msr;
 }
 
 bool host_command(u32 msr, u64 value) __attribute__((weak)); // of a test that has commands
@@ -20,6 +21,9 @@ static inline bool host_wrmsr_safe(u32 msr, u64 value) {
 u64 *host_msr(u32 msr) __attribute__((weak)); // of a test that has MSRs
 static inline u64 host_rdmsr(u32 msr) { return *host_msr(msr); }
 static inline void host_wrmsr(u32 msr, u64 value) { *host_msr(msr) = value; }
+
+extern u64 host_cr4 __attribute__((weak)); // of a test that asks for it
+static inline u64 host_read_cr4(void) { return &host_cr4 ? host_cr4 : 0; }
 
 static u64 host_cr2 unused;
 static inline u64 host_read_cr2(void) { return host_cr2; }
@@ -38,6 +42,7 @@ u32 host_inl(u16 port) __attribute__((weak)); // of a test that has ports
 #define inl        host_inl
 #define rdtsc      host_rdtsc
 #define read_cr2   host_read_cr2
+#define read_cr4   host_read_cr4
 #define write_cr2  host_write_cr2
 #define xsetbv     host_xsetbv
 #define xgetbv     host_xgetbv
