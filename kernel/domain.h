@@ -55,17 +55,13 @@ struct port {
 };
 SIZE_ASSERT(struct port, 8);
 
-// What a request server claims of a domain's addresses: a route, or a doorbell at first == last.
+// What another domain claims of a domain's addresses: a route, or a doorbell.
 struct claim {
-    u64 first, last; // inclusive; the address, and above it the kind
-    u64 value;       // of a doorbell that matches one
+    u64 first, last; // inclusive; the address, and above it the space
     struct domain *server;
-    u32 port; // of a doorbell
-    u8 id;    // of a route: index of the server
-    u8 bytes; // of a doorbell
-    bool match;
+    u32 id; // of a route: index of the server; of a doorbell: its port
 };
-SIZE_ASSERT(struct claim, 40);
+SIZE_ASSERT(struct claim, 32);
 
 #define CLAIMS_MAX ((u32)(PAGE_SIZE / sizeof(struct claim)) - 2)
 

@@ -37,7 +37,6 @@ struct call {
         struct basalt_vcpu_state state;
         struct basalt_vcpu_stats stats;
         struct basalt_completion completion;
-        struct basalt_doorbell bell;
     } data; // the structure that the row's `in` or `out` is the address of
 };
 
@@ -248,8 +247,6 @@ HANDLER(access_apic) {
              : -BASALT_ENOENT;
 }
 
-HANDLER(bind) { return doorbell_bind(c->target, c->caller, &c->data.bell); }
-HANDLER(unbind) { return doorbell_unbind(c->target, c->caller, &c->data.bell); }
 HANDLER(inject) { return guest_msi(c->target, c->a[1], c->a[2]); }
 
 HANDLER(read_pci) { return device_config_read(c->caller, c->a[1], c->a[2], c->a[3]); }
@@ -332,10 +329,8 @@ static const struct row rows[] = {
     ROW(PORT_OPEN, open_port, PORT(0), DOMAIN(1)),
     ROW(TIMER_SET, set_timer, PORT(1)),
     ROW(REQUEST_SERVE, serve, BASALT_RIGHT_IO, SECOND, PORT(1)),
-    ROW(REQUEST_ROUTE, route, BASALT_RIGHT_IO),
+    ROW(REQUEST_ROUTE, route, BASALT_RIGHT_IO, ENDED),
     ROW(REQUEST_ANSWER, answer, BASALT_RIGHT_IO, ENDED),
-    ROW(DOORBELL_BIND, bind, BASALT_RIGHT_IO, IN(1, bell)),
-    ROW(DOORBELL_UNBIND, unbind, BASALT_RIGHT_IO, ENDED, IN(1, bell)),
     ROW(INJECT_MSI, inject, BASALT_RIGHT_IO),
     ROW(PCI_READ, read_pci, BASALT_RIGHT_PCI),
     ROW(PCI_WRITE, write_pci, BASALT_RIGHT_PCI),

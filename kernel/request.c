@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Request servers and what they claim. Routes and doorbells of a domain stand in one page, sorted by kind and address and
-// charged to it: what is routed is found by its range, a doorbell by its one address. A request page is written by the
+// charged to it: what is routed is found by its range, a doorbell by its first address. A request page is written by the
 // kernel and read by the server; the kernel keeps what it needs in the vCPU.
 
 #include "kernel/request.h"
@@ -10,9 +10,9 @@
 #include "kernel/event.h"
 #include "kernel/trace.h"
 
-// The kind of a claim stands above the address: the space that is routed, or the space of a doorbell. No place is 0.
+// The space of a claim stands above the address. No place is 0.
 #define ROUTE(space, address)    ((u64)((space) + 1) << 56 | (address))
-#define DOORBELL(space, address) ROUTE((space) + 3, address)
+#define DOORBELL(space, address) ROUTE((space) + BASALT_SPACE_IO_DOORBELL, address)
 #define SPACE(route)             (((route) >> 56) - 1)
 
 int requests_init(struct domain *d) {
@@ -48,7 +48,9 @@ static void take_out(struct domain *d, struct claim *c) {
     memmove(c, c + 1, (u64)&d->claims[d->claim_count-- + 2] - (u64)(c + 1));
 }
 
-static u64 space_end(u64 space) { return space == BASALT_SPACE_IO ? 0x10000 : EPT_LIMIT; }
+static u64 space_end(u64 space) {
+    return space == BASALT_SPACE_IO || space == BASALT_SPACE_IO_DOORBELL ? 0x10000 : EPT_LIMIT;
+}
 
 i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_address) {
     for (unsigned i = 0; i < SERVERS_MAX; i++) {
@@ -68,17 +70,21 @@ i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_a
 }
 
 int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u64 first, u64 last) {
-    if (id >= SERVERS_MAX || d->servers[id].domain != caller || space > BASALT_SPACE_INSTRUCTION ||
-        first > last || last >= space_end(space))
+    bool bell = space >= BASALT_SPACE_IO_DOORBELL;
+
+    if (space > BASALT_SPACE_MEMORY_DOORBELL || first > last || last >= space_end(space))
+        return -BASALT_EINVAL;
+    if (bell ? !port_find(caller, id) : id >= SERVERS_MAX || d->servers[id].domain != caller)
         return -BASALT_EINVAL;
     struct claim claim = {
-        .first = ROUTE(space, first), .last = ROUTE(space, last), .id = (u8)id, .server = caller};
+        .first = ROUTE(space, first), .last = ROUTE(space, last), .id = (u32)id, .server = caller};
     struct claim *old = find(d, claim.first);
     if (old->first > claim.last)
         return insert(d, &claim);
-    if (old->first != claim.first || old->last != claim.last || old->id != id)
+    if (old->first != claim.first || old->last != claim.last || old->id != id ||
+        old->server != caller)
         return -BASALT_EBUSY;
-    take_out(d, old); // the same range again takes the route away
+    take_out(d, old); // the same range again takes the claim away
     return 0;
 }
 
@@ -102,7 +108,7 @@ static __attribute__((noinline)) bool send(struct vcpu *v, const struct claim *r
 
     if (read && bytes == 1 && space == BASALT_SPACE_IO && published(s->page, address, data))
         return false;
-    v->io.server = route->id;
+    v->io.server = (u8)route->id;
     s->page->slots[v->index] = (struct basalt_request){
         .number = ++v->io.number,
         .address = address,
@@ -177,68 +183,14 @@ void requests_forget(struct domain *d, const struct domain *holder) {
         state_forget(d);
 }
 
-static bool bell_ok(struct domain *server, const struct basalt_doorbell *bell) {
-    return bell->space <= BASALT_SPACE_MEMORY && bell->address < space_end(bell->space) &&
-           !(bell->flags & ~BASALT_DOORBELL_MATCH) && bell->bytes && bell->bytes <= 8 &&
-           !(bell->bytes & (bell->bytes - 1)) && port_find(server, bell->port);
-}
-
-// The doorbell that the same write rings; NULL: there is none.
-static struct claim *same_bell(const struct domain *d, const struct basalt_doorbell *bell) {
-    u64 place = DOORBELL(bell->space, bell->address);
-    bool match = bell->flags & BASALT_DOORBELL_MATCH;
-
-    if (bell->space > BASALT_SPACE_MEMORY || bell->address >= space_end(bell->space))
-        return NULL;
-    for (struct claim *c = find(d, place); c->first == place; c++)
-        if (c->bytes == bell->bytes && c->match == match && (!match || c->value == bell->value))
-            return c;
-    return NULL;
-}
-
-int doorbell_bind(struct domain *d, struct domain *server, const struct basalt_doorbell *bell) {
-    if (!bell_ok(server, bell))
-        return -BASALT_EINVAL;
-    if (same_bell(d, bell))
-        return -BASALT_EBUSY;
-    return insert(d, &(struct claim){
-                         .first = DOORBELL(bell->space, bell->address),
-                         .last = DOORBELL(bell->space, bell->address),
-                         .value = bell->value,
-                         .bytes = (u8)bell->bytes,
-                         .match = bell->flags & BASALT_DOORBELL_MATCH,
-                         .port = bell->port,
-                         .server = server,
-                     });
-}
-
-int doorbell_unbind(struct domain *d, struct domain *server, const struct basalt_doorbell *bell) {
-    struct claim *c = same_bell(d, bell);
-
-    if (!c || c->server != server)
-        return -BASALT_ENOENT;
-    take_out(d, c);
-    return 0;
-}
-
-static bool ring(struct vcpu *v, const struct claim *c, unsigned bytes, u64 value) {
-    for (u64 place = c->first; c->first == place; c++) {
-        if (c->bytes != bytes || (c->match && c->value != value))
-            continue;
-        v->stats.doorbells++;
-        trace(BASALT_TRACE_DOORBELL, v->domain->id, v->index, place & (BIT(56) - 1), c->port);
-        event_ring(c->server, c->port);
-        return true;
-    }
-    return false;
-}
-
-bool doorbell_ring(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
-                   u64 value) {
-    u64 place = DOORBELL(space, address);
-    const struct claim *c = find(v->domain, place);
-
-    return c->first == place && ring(v, c, bytes, value);
+// Rings the doorbell if the write is as wide.
+static bool ring(struct vcpu *v, const struct claim *bell, unsigned bytes) {
+    if (bell->last - bell->first + 1 != bytes)
+        return false;
+    v->stats.doorbells++;
+    trace(BASALT_TRACE_DOORBELL, v->domain->id, v->index, bell->first & (BIT(56) - 1), bell->id);
+    event_ring(bell->server, bell->id);
+    return true;
 }
 
 // Most accesses are where the last one was, and find what that found. That an entry is the first behind its neighbour shows
@@ -258,7 +210,7 @@ static __attribute__((noinline)) bool elsewhere(struct vcpu *v, enum basalt_spac
 
 static __attribute__((noinline)) bool ring_or_send(struct vcpu *v, u64 place, unsigned bytes,
                                                    u64 *data) {
-    return !ring(v, v->io.bell, bytes, *data) && v->io.route->first <= place &&
+    return !ring(v, v->io.bell, bytes) && v->io.route->first <= place &&
            send(v, v->io.route, place, bytes, true, data);
 }
 

@@ -13,6 +13,7 @@
 must_check int requests_init(struct domain *d);
 /// Makes `server` a request server of `d`, ringing `port`. Returns its id; *page_address is where the page is mapped.
 i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_address);
+/// Claims a range of addresses for the server `id` of the caller's, or a doorbell's for its port `id`; or gives up just that.
 must_check int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u64 first,
                              u64 last);
 /// Carries out an access: rings the doorbell that is tied to it, or sends it to its server as request_send() does.
@@ -29,10 +30,3 @@ must_check int request_answer(struct domain *d, const struct domain *caller, u64
                               u64 data);
 /// `holder` lost its handle on `d`: nothing of `d` may point to it any more. NULL: to nobody, `d` is going.
 void requests_forget(struct domain *d, const struct domain *holder);
-
-must_check int doorbell_bind(struct domain *d, struct domain *server,
-                             const struct basalt_doorbell *bell);
-must_check int doorbell_unbind(struct domain *d, struct domain *server,
-                               const struct basalt_doorbell *bell);
-/// Rings the doorbell tied to this write, if there is one.
-bool doorbell_ring(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes, u64 value);

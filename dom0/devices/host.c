@@ -140,8 +140,8 @@ int host_doorbell_bind(uint32_t domain, uint64_t address, uint32_t bytes, void (
     int port = event_port_alloc(ring, context);
     if (port < 0)
         return port;
-    struct basalt_doorbell doorbell = {.address = address, .bytes = bytes, .port = (u32)port};
-    i64 error = hc_doorbell_bind(domain, &doorbell);
+    i64 error =
+        hc_request_route(domain, (u32)port, BASALT_SPACE_IO_DOORBELL, address, address + bytes - 1);
     if (error >= 0)
         return port;
     event_port_free(port);
@@ -149,8 +149,9 @@ int host_doorbell_bind(uint32_t domain, uint64_t address, uint32_t bytes, void (
 }
 
 void host_doorbell_unbind(uint32_t domain, uint64_t address, uint32_t bytes, int port) {
-    struct basalt_doorbell doorbell = {.address = address, .bytes = bytes, .port = (u32)port};
-    (void)hc_doorbell_unbind(domain, &doorbell); // fails only if the domain is gone
+    // Fails only if the domain is gone.
+    (void)hc_request_route(domain, (u32)port, BASALT_SPACE_IO_DOORBELL, address,
+                           address + bytes - 1);
     event_port_free(port);
 }
 

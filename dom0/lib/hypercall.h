@@ -194,6 +194,7 @@ static inline i64 hc_request_serve(u32 handle, u32 port, u64 *page) {
     *page = r.second;
     return r.value;
 }
+/// `server`: of a doorbell the port that it rings.
 static inline i64 hc_request_route(u32 handle, u32 server, enum basalt_space space, u64 first,
                                    u64 last) {
     return HC5(BASALT_HC_REQUEST_ROUTE, handle, server, space, first, last);
@@ -210,12 +211,6 @@ static inline i64 hc_request_apic(u32 handle, u32 vcpu, u64 number, u64 address,
     if (r.value >= 0)
         *value = r.second;
     return r.value;
-}
-static inline i64 hc_doorbell_bind(u32 handle, const struct basalt_doorbell *doorbell) {
-    return HC2(BASALT_HC_DOORBELL_BIND, handle, phys_of(doorbell));
-}
-static inline i64 hc_doorbell_unbind(u32 handle, const struct basalt_doorbell *doorbell) {
-    return HC2(BASALT_HC_DOORBELL_UNBIND, handle, phys_of(doorbell));
 }
 static inline u32 hc_pci_read(u32 bdf, u32 offset, u32 bytes) {
     return (u32)HC4(BASALT_HC_PCI_READ, BASALT_HANDLE_MACHINE, bdf, offset, bytes);

@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define BASALT_ABI_VERSION   5u
+#define BASALT_ABI_VERSION   6u
 #define BASALT_HC_BASE       0xba5a0000u
 #define BASALT_HC_THEN_BLOCK 0x1000u
 
@@ -93,15 +93,12 @@ enum basalt_hypercall {
     // (handle, port) -> server id; allocates a request page for the caller as a request server of the domain;
     // RDX: the page's address in the (identity-mapped) caller
     BASALT_HC_REQUEST_SERVE,
-    // (handle, server id, space: enum basalt_space, first, last): exactly the same range again takes the route away
+    // (handle, server id, space: enum basalt_space, first, last): exactly the same range again takes the route away. In the
+    // spaces of doorbells: (handle, port, space, first, last), a write of exactly these bytes rings the caller's port
     BASALT_HC_REQUEST_ROUTE,
     // (handle, vcpu, number, data): answers a request; -ENOENT if that one is not waiting. Of an instruction the data is an
     // enum basalt_instruction
     BASALT_HC_REQUEST_ANSWER,
-    // (handle, struct basalt_doorbell *): ties a write to a port of the caller
-    BASALT_HC_DOORBELL_BIND,
-    // (handle, struct basalt_doorbell *)
-    BASALT_HC_DOORBELL_UNBIND,
     // (handle, message address, message data): injects an MSI; bit 15 of the data: level-triggered. When
     // the guest ends such an interrupt, its vCPU writes the vector to the IOAPIC's EOI register, 0xfec00040: a request
     // to whoever claims that address
@@ -176,4 +173,6 @@ enum basalt_space {
     BASALT_SPACE_MEMORY = 1,
     // Instructions that the kernel does not carry out itself, by the address of the device or by the port
     BASALT_SPACE_INSTRUCTION = 2,
+    BASALT_SPACE_IO_DOORBELL = 3, // writes that ring a port instead; they win over a route
+    BASALT_SPACE_MEMORY_DOORBELL = 4,
 };

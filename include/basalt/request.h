@@ -19,7 +19,8 @@ struct basalt_request {
     uint64_t data;
     uint8_t space; // enum basalt_space
     uint8_t write; // 0: a read, 1: a write
-    uint8_t bytes; // 1, 2, 4 or 8; of an instruction: of its port, the instruction's own of RDMSR and WRMSR, else 0
+    uint8_t
+        bytes; // 1, 2, 4 or 8; of an instruction: of its port, the instruction's own of RDMSR and WRMSR, else 0
     uint8_t reserved0;
     uint32_t vcpu;
     uint64_t reserved1[4];
@@ -65,15 +66,3 @@ struct basalt_completion {
     uint8_t reserved;
 };
 _Static_assert(sizeof(struct basalt_completion) == 152, "ABI");
-
-#define BASALT_DOORBELL_MATCH 0x1u // only writes of `value` ring
-
-struct basalt_doorbell {
-    uint64_t address;
-    uint64_t value;
-    uint32_t space; // enum basalt_space
-    uint32_t bytes; // 1, 2, 4, 8
-    uint32_t flags; // BASALT_DOORBELL_*
-    uint32_t port;  // of the caller
-};
-_Static_assert(sizeof(struct basalt_doorbell) == 32, "ABI");

@@ -474,13 +474,12 @@ static void live(struct domain *dom0, u64 quota) {
         for (u64 i = 0; i < 6; i++)
             (void)state_map(d, dom0, i);
         if (port > 0) {
-            struct basalt_doorbell bell = {.address = 0x70, .bytes = 1, .port = (u32)port};
             i64 id = request_serve(d, dom0, (u32)port, &page);
             if (id >= 0) {
                 (void)!request_route(d, dom0, (u64)id, BASALT_SPACE_IO, 0x3f8, 0x3ff);
                 (void)!request_route(d, dom0, (u64)id, BASALT_SPACE_MEMORY, 0xd0000000, 0xd0000fff);
             }
-            (void)!doorbell_bind(d, dom0, &bell);
+            (void)!request_route(d, dom0, (u64)port, BASALT_SPACE_IO_DOORBELL, 0x70, 0x70);
         }
         if (h && !domain_create(&config, &helper))
             (void)handle_delegate(h, BASALT_RIGHT_IO, helper);

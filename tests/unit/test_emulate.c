@@ -81,10 +81,9 @@ static void test_nobody_answers(void **state unused) {
 }
 
 static void test_doorbells(void **state unused) {
-    struct basalt_doorbell bell = {
-        .address = DEVICE_GPA + 0x50, .space = BASALT_SPACE_MEMORY, .bytes = 2, .port = port};
-
-    assert_int_equal(doorbell_bind(d, server, &bell), 0);
+    assert_int_equal(request_route(d, server, port, BASALT_SPACE_MEMORY_DOORBELL, DEVICE_GPA + 0x50,
+                                   DEVICE_GPA + 0x51),
+                     0);
     server->events->pending[0] = 0;
     emulate_one("\x66\x89\x03", 3, DEVICE_GPA + 0x50, true); // MOV [RBX], AX
     assert_int_equal(v->io.stage, IO_IDLE);

@@ -220,14 +220,11 @@ static void test_no_handle_for_a_dying_holder(void **state unused) {
 // Everything that a holder can be to a domain.
 static void engage(struct domain *d, struct domain *server) {
     i64 port = port_alloc(server), id;
-    struct basalt_doorbell bell = {
-        .address = 0x1000u + server->id, .space = BASALT_SPACE_MEMORY, .bytes = 4};
-    u64 page;
+    u64 page, bell = 0x1000u + 4 * server->id;
 
     if (port < 0)
         return;
-    bell.port = (u32)port;
-    (void)!doorbell_bind(d, server, &bell);
+    (void)!request_route(d, server, (u64)port, BASALT_SPACE_MEMORY_DOORBELL, bell, bell + 3);
     id = request_serve(d, server, (u32)port, &page);
     if (id >= 0)
         (void)!request_route(d, server, (u64)id, BASALT_SPACE_IO, server->id % 4096 * 8u,

@@ -97,7 +97,7 @@ static const char *const signatures[COUNT] = {
     "hgp",  "hgpfH", "hsI",  "hs",   "hn",     "hi",  // DOMAIN_CREATE ..
     "hv",   "hvb",   "hvb",  "hvb",  "hvi",           // VCPU_CREATE ..
     "",     "P",     "hP",   "PG",   "tP",            // PORT_ALLOC ..
-    "hP",   "hikaa", "hvNx", "hb",   "hb",     "hmD", // REQUEST_SERVE ..
+    "hP",   "hikaa", "hvNx", "hmD",                   // REQUEST_SERVE ..
     "Mdoz", "Mdozx", "MdiP", "MdP",  "P",             // PCI_READ ..
     "hrh",  "h",     "i",    "hvNb", "hvNazx", "hbn", // HANDLE_DELEGATE ..
 };
@@ -159,7 +159,7 @@ static u64 typed(const struct domain *caller, char type) {
     case 'f': return r % 4;
     case 'r': return r % 2 ? BIT(r % 6) : r % 64;
     case 'i': return r % 6;
-    case 'k':
+    case 'k': return r % 6;
     case 'l': return r % 2;
     case 'a': return r % 40;
     case 'N': return latest_request - r % 3 / 2;
@@ -178,12 +178,6 @@ static u64 typed(const struct domain *caller, char type) {
 static void fill_buffer(struct domain *caller, u64 gpa) {
     struct basalt_domain_config config = {
         .name = "guest", .weight = 256, .cap = (u32)(host_random() % 100)};
-    struct basalt_doorbell bell = {.address = host_random() % 8,
-                                   .value = host_random() % 2,
-                                   .space = host_random() % 2,
-                                   .bytes = 2u << host_random() % 2,
-                                   .flags = host_random() % 2,
-                                   .port = (u32)(host_random() % 24)};
     struct basalt_vcpu_state state = {
         .cr0 = CR0_PE | CR0_ET, .rflags = 2, .activity = (u32)(host_random() % 3)};
     u64 garbage[64];
@@ -191,12 +185,10 @@ static void fill_buffer(struct domain *caller, u64 gpa) {
     config.memory_quota = host_random() % (12 * MIB) >> host_random() % 10;
     for (unsigned i = 0; i < ARRAY_SIZE(garbage); i++)
         garbage[i] = host_random();
-    switch (host_random() % 6) {
+    switch (host_random() % 4) {
     case 0:
     case 1: (void)!memory_write(caller, GPA(gpa), &config, sizeof(config)); break;
-    case 2:
-    case 3: (void)!memory_write(caller, GPA(gpa), &bell, sizeof(bell)); break;
-    case 4: (void)!memory_write(caller, GPA(gpa), &state, sizeof(state)); break;
+    case 2: (void)!memory_write(caller, GPA(gpa), &state, sizeof(state)); break;
     default: (void)!memory_write(caller, GPA(gpa), garbage, sizeof(garbage)); break;
     }
 }
@@ -268,8 +260,7 @@ static void guest_access(struct vcpu *v) {
 
     if (v->blocked & BLOCK_REQUEST)
         return;
-    if (!doorbell_ring(v, space, address, 2u << host_random() % 2, host_random() % 3) &&
-        request_send(v, space, address, 4, host_random() % 2, &data))
+    if (request_access(v, space, address, 1u << host_random() % 3, host_random() % 2, &data))
         latest_request = v->io.number;
 }
 

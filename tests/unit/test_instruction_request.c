@@ -38,7 +38,7 @@ static const struct basalt_request *send_instruction(void) {
 
 static void route_instructions(void) {
     assert_int_equal(request_route(d, server, 0, BASALT_SPACE_INSTRUCTION, 0, BIT(48) - 1), 0);
-    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_INSTRUCTION + 1, 0, 1),
+    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_MEMORY_DOORBELL + 1, 0, 1),
                      -BASALT_EINVAL);
 }
 

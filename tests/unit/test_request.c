@@ -243,7 +243,8 @@ static void test_route_arguments(void **state unused) {
     assert_int_equal(request_route(d, a, 2, IO, 0, 1), -BASALT_EINVAL);
     assert_int_equal(request_route(d, a, ~0ull, IO, 0, 1), -BASALT_EINVAL);
     assert_int_equal(request_route(d, a, BIT(32) | ia, IO, 0, 1), -BASALT_EINVAL);
-    assert_int_equal(request_route(d, a, ia, 3, 0, 1), -BASALT_EINVAL);
+    assert_int_equal(request_route(d, a, ia, BASALT_SPACE_MEMORY_DOORBELL + 1, 0, 1),
+                     -BASALT_EINVAL);
     assert_int_equal(request_route(d, a, ia, BIT(32), 0, 1), -BASALT_EINVAL);
     assert_int_equal(request_route(d, a, ia, IO, 2, 1), -BASALT_EINVAL);
     assert_int_equal(request_route(d, a, ia, IO, 0xffff, 0x10000), -BASALT_EINVAL);
@@ -317,59 +318,62 @@ static void test_routes_model(void **state unused) {
     }
 }
 
+// A doorbell comes, or goes if it is there.
+static int bell(struct domain *server, u64 port, u64 space, u64 address, u64 bytes) {
+    return request_route(d, server, port, BASALT_SPACE_IO_DOORBELL + space, address,
+                         address + bytes - 1);
+}
+
+// Whether the write rings one.
+static bool ring(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes) {
+    u64 before = v->stats.doorbells, data = 0;
+
+    assert_false(request_access(v, space, address, bytes, true, &data)); // no routes here
+    return v->stats.doorbells > before;
+}
+
 static void test_doorbells(void **state unused) {
     struct vcpu *v = d->vcpus[0];
-    i64 ports[4];
+    u64 port = (u64)port_alloc(a), second = (u64)port_alloc(a), data = 0;
 
-    for (unsigned i = 0; i < 4; i++)
-        ports[i] = port_alloc(a);
-    struct basalt_doorbell plain = {.address = 0xc000,
-                                    .space = IO,
-                                    .bytes = 2,
-                                    .port = (u32)ports[0]},
-                           match = plain, wide = plain, bad = plain;
-    match.value = 7;
-    match.flags = BASALT_DOORBELL_MATCH;
-    match.port = (u32)ports[1];
-    wide.bytes = 4;
-    wide.port = (u32)ports[2];
-    bad.bytes = 3;
-    assert_int_equal(doorbell_bind(d, a, &bad), -BASALT_EINVAL);
-    bad = plain, bad.address = 0x10000;
-    assert_int_equal(doorbell_bind(d, a, &bad), -BASALT_EINVAL);
-    bad = plain, bad.space = 2;
-    assert_int_equal(doorbell_bind(d, a, &bad), -BASALT_EINVAL);
-    assert_int_equal(doorbell_unbind(d, a, &bad), -BASALT_ENOENT);
-    bad = plain, bad.space = MEM, bad.address = EPT_LIMIT;
-    assert_int_equal(doorbell_bind(d, a, &bad), -BASALT_EINVAL);
-    bad = plain, bad.flags = 2;
-    assert_int_equal(doorbell_bind(d, a, &bad), -BASALT_EINVAL);
-    bad = plain, bad.port = 4000;
-    assert_int_equal(doorbell_bind(d, a, &bad), -BASALT_EINVAL);
-    assert_false(doorbell_ring(v, IO, 0xc000, 2, 0));
-    assert_int_equal(doorbell_bind(d, a, &match), 0);
-    assert_int_equal(doorbell_bind(d, a, &match), -BASALT_EBUSY);
-    assert_false(doorbell_ring(v, IO, 0xc000, 2, 6));
-    assert_true(doorbell_ring(v, IO, 0xc000, 2, 7));
-    assert_true(rung(a, (u32)ports[1]));
-    assert_false(doorbell_ring(v, IO, 0xc000, 4, 7)); // another size
-    assert_false(doorbell_ring(v, MEM, 0xc000, 2, 7));
-    assert_false(doorbell_ring(v, IO, 0xc001, 2, 7));
-    assert_int_equal(doorbell_bind(d, a, &wide), 0);
-    assert_true(doorbell_ring(v, IO, 0xc000, 4, 7));
-    assert_true(rung(a, (u32)ports[2]));
-    bad = match, bad.value = 8;
-    assert_int_equal(doorbell_unbind(d, a, &bad), -BASALT_ENOENT);
-    assert_int_equal(doorbell_unbind(d, b, &match), -BASALT_ENOENT); // not its own
-    assert_int_equal(doorbell_unbind(d, a, &match), 0);
-    assert_false(doorbell_ring(v, IO, 0xc000, 2, 7));
-    assert_int_equal(doorbell_bind(d, b, &plain), -BASALT_EINVAL); // b has no such port
+    assert_int_equal(bell(a, port, IO, 0xffff, 2), -BASALT_EINVAL);
+    assert_int_equal(bell(a, port, 2, 0xc000, 2), -BASALT_EINVAL);
+    assert_int_equal(bell(a, port, ~0ull, 0xc000, 2), -BASALT_EINVAL);
+    assert_int_equal(bell(a, port, MEM, EPT_LIMIT - 1, 2), -BASALT_EINVAL);
+    assert_int_equal(bell(a, port, IO, 0xc000, 0), -BASALT_EINVAL);
+    assert_int_equal(bell(a, 4000, IO, 0xc000, 2), -BASALT_EINVAL);
+    assert_int_equal(bell(a, BIT(32) | port, IO, 0xc000, 2), -BASALT_EINVAL);
+    assert_int_equal(bell(b, port, IO, 0xc000, 2), -BASALT_EINVAL); // b has no such port
+    assert_false(ring(v, IO, 0xc000, 2));
+    assert_int_equal(bell(a, port, IO, 0xc000, 2), 0);
+    assert_true(ring(v, IO, 0xc000, 2));
+    assert_true(rung(a, (u32)port));
+    assert_false(ring(v, IO, 0xc000, 1)); // other sizes
+    assert_false(ring(v, IO, 0xc000, 4));
+    assert_false(ring(v, MEM, 0xc000, 2));
+    assert_false(ring(v, IO, 0xc001, 2));
+    assert_false(ring(v, IO, 0xbfff, 2));
+    assert_false(request_access(v, IO, 0xc000, 2, false, &data)); // a read
+    assert_false(rung(a, (u32)port));
+    assert_int_equal(bell(a, second, IO, 0xc000, 2), -BASALT_EBUSY);
+    assert_int_equal(bell(a, port, IO, 0xc001, 1), -BASALT_EBUSY);
+    while (port_alloc(b) < (i64)port)
+        ;
+    assert_int_equal(bell(b, port, IO, 0xc000, 2), -BASALT_EBUSY); // not its own
+    assert_int_equal(bell(a, second, IO, 0xc002, 2), 0);
+    assert_true(ring(v, IO, 0xc002, 2));
+    assert_true(rung(a, (u32)second));
+    assert_int_equal(bell(a, port, IO, 0xc000, 2), 0); // goes
+    assert_false(ring(v, IO, 0xc000, 2));
     assert_int_equal(v->stats.doorbells, 2);
 }
 
 static void test_doorbells_model(void **state unused) {
-    struct basalt_doorbell bells[CLAIMS_MAX];
-    struct domain *servers[CLAIMS_MAX];
+    struct bell {
+        u64 space, first, last;
+        struct domain *server;
+        u32 port;
+    } bells[CLAIMS_MAX];
     unsigned count = 0;
     struct vcpu *v = d->vcpus[1];
     u32 ports[2][8];
@@ -377,74 +381,70 @@ static void test_doorbells_model(void **state unused) {
     for (unsigned i = 0; i < 16; i++)
         ports[i / 8][i % 8] = (u32)port_alloc(i / 8 ? b : a);
     for (unsigned n = 0; n < 20000; n++) {
-        struct basalt_doorbell bell = {
-            .address = host_random() % 40,
-            .value = host_random() % 3,
-            .space = host_random() % 2,
-            .bytes = 1u << host_random() % 4,
-            .flags = host_random() % 2,
-        };
-        bool second = host_random() % 2;
-        struct domain *server = second ? b : a;
-        unsigned same = ~0u;
-        bell.port = ports[second][host_random() % 8];
+        bool other = host_random() % 2;
+        struct bell new = {.space = host_random() % 2,
+                           .first = host_random() % 400,
+                           .server = other ? b : a,
+                           .port = ports[other][host_random() % 8]};
+        unsigned overlaps = 0, at = count;
+        new.last = new.first + (1u << host_random() % 4) - 1;
+        if (count && host_random() % (n / 3000 % 2 ? 2 : 4) == 0) // one that is there, or nearly
+            new = bells[host_random() % count], new.port ^= host_random() % 4 == 0;
         for (unsigned i = 0; i < count; i++)
-            if (bells[i].address == bell.address && bells[i].space == bell.space &&
-                bells[i].bytes == bell.bytes && bells[i].flags == bell.flags &&
-                (!bell.flags || bells[i].value == bell.value))
-                same = i;
-        if (host_random() % (n / 3000 % 2 ? 2 : 4)) {
-            int error = doorbell_bind(d, server, &bell);
-            if (error) {
-                assert_true(same != ~0u ? error == -BASALT_EBUSY || count == CLAIMS_MAX
-                                        : error == -BASALT_ENOSPC);
-                assert_true(same != ~0u || count == CLAIMS_MAX);
-            } else {
-                assert_true(same == ~0u);
-                servers[count] = server;
-                bells[count++] = bell;
+            if (bells[i].space == new.space &&
+                bells[i].first <= new.last &&bells[i].last >= new.first) {
+                overlaps++;
+                if (memcmp(&bells[i], &new, sizeof(new)) == 0)
+                    at = i;
             }
+        int error = port_find(new.server, new.port)
+                        ? request_route(d, new.server, new.port,
+                                        BASALT_SPACE_IO_DOORBELL + new.space, new.first, new.last)
+                        : 1;
+        if (error == 1)
+            continue;
+        if (at < count) {
+            assert_int_equal(error, 0);
+            bells[at] = bells[--count];
+        } else if (overlaps) {
+            assert_int_equal(error, -BASALT_EBUSY);
         } else {
-            int error = doorbell_unbind(d, server, &bell);
-            bool own = same != ~0u && servers[same] == server;
-            assert_int_equal(error, own ? 0 : -BASALT_ENOENT);
-            if (own) {
-                bells[same] = bells[--count];
-                servers[same] = servers[count];
-            }
+            assert_int_equal(error, count == CLAIMS_MAX ? -BASALT_ENOSPC : 0);
+            if (!error)
+                bells[count++] = new;
         }
         assert_int_equal(d->claim_count, count);
-        // One that matches rings, if there is any; which one of several is not promised.
-        u64 address = host_random() % 40, value = host_random() % 3, space = host_random() % 2;
-        unsigned bytes = 1u << host_random() % 4, rings = 0, matches = 0;
+        // The one that matches rings, if there is one.
+        u64 address = host_random() % 400, space = host_random() % 2, rings = 0, matches = 0;
+        unsigned bytes = 1u << host_random() % 4;
+        if (count && host_random() % 2)
+            address = bells[host_random() % count].first;
         memset(a->events, 0, PAGE_SIZE);
         memset(b->events, 0, PAGE_SIZE);
-        bool answer = doorbell_ring(v, (enum basalt_space)space, address, bytes, value);
+        bool answer = ring(v, (enum basalt_space)space, address, bytes);
         for (unsigned i = 0; i < count; i++)
-            if (bells[i].address == address && bells[i].space == space && bells[i].bytes == bytes &&
-                (!bells[i].flags || bells[i].value == value)) {
+            if (bells[i].first == address && bells[i].space == space &&
+                bells[i].last == address + bytes - 1) {
                 matches++;
-                rings += (unsigned)(servers[i]->events->pending[0] >> bells[i].port & 1);
+                rings += bells[i].server->events->pending[0] >> bells[i].port & 1;
             }
-        assert_int_equal(answer, matches > 0);
-        assert_int_equal(rings > 0, matches > 0);
+        assert_int_equal(answer, matches);
+        assert_int_equal(rings, matches);
         assert_int_equal(__builtin_popcountll(a->events->pending[0]) +
                              __builtin_popcountll(b->events->pending[0]),
-                         matches > 0);
+                         matches);
     }
 }
 
 // A port that is given back is no longer rung by what was bound to it, whoever gets its number next.
 static void test_port_comes_back_quiet(void **state unused) {
-    struct basalt_doorbell bell = {.address = 0xc000, .space = IO, .bytes = 2};
     i64 port = port_alloc(a);
 
-    bell.port = (u32)port;
-    assert_int_equal(doorbell_bind(d, a, &bell), 0);
-    assert_true(doorbell_ring(d->vcpus[0], IO, 0xc000, 2, 0));
+    assert_int_equal(bell(a, (u64)port, IO, 0xc000, 2), 0);
+    assert_true(ring(d->vcpus[0], IO, 0xc000, 2));
     port_free(a, (u32)port);
     assert_false(a->events->pending[0] & BIT(port)); // what was pending is gone
-    doorbell_ring(d->vcpus[0], IO, 0xc000, 2, 0);
+    (void)ring(d->vcpus[0], IO, 0xc000, 2);
     assert_false(a->events->pending[0] & BIT(port)); // a free port does not ring
 }
 

@@ -127,17 +127,11 @@ static void put_right(u64 number) {
 
 // The same, or with something else in a place or two.
 static void prepare(u64 number) {
-    struct basalt_doorbell *bell = (void *)area;
     u64 *words = (u64 *)area;
 
     put_right(number);
     if (number == BASALT_HC_DOMAIN_CREATE) {
         ((struct basalt_domain_config *)area)->memory_quota = (random64() & 0x3ff) * PAGE;
-    } else if (number == BASALT_HC_DOORBELL_BIND || number == BASALT_HC_DOORBELL_UNBIND) {
-        bell->space = random64() & 1;
-        bell->bytes = 1u << (random64() & 3);
-        bell->address = (random64() & 7) * PAGE;
-        bell->port = (u32)(random64() & 15 ? known[random64() & 15] : random64());
     } else if (number == BASALT_HC_VCPU_SET) {
         ((struct basalt_vcpu_state *)area)->cr0 |= random64() & 0x80000001;
     }
@@ -159,8 +153,11 @@ static void nearly_right(u64 number, u64 a[6]) {
     switch (number) {
     case BASALT_HC_DOMAIN_CREATE: a[0] = BASALT_HANDLE_MACHINE, a[1] = area; break;
     case BASALT_HC_VCPU_SET: a[1] = 0, a[2] = area; break;
-    case BASALT_HC_DOORBELL_BIND:
-    case BASALT_HC_DOORBELL_UNBIND: a[1] = area; break;
+    case BASALT_HC_REQUEST_ROUTE:
+        a[2] = r & 7;
+        a[3] = (r >> 8 & 7) * PAGE;
+        a[4] = a[3] + (1u << (r >> 16 & 3)) - 1;
+        break;
     case BASALT_HC_PCI_READ:
     case BASALT_HC_IRQ_BIND_MSI:
     case BASALT_HC_IRQ_BIND_LINE:
