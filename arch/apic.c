@@ -10,29 +10,8 @@
 #include "kernel/log.h"
 #include "kernel/panic.h"
 
-// Register offsets of the xAPIC page.
-#define APIC_ID              0x20u
-#define APIC_VERSION         0x30u
-#define APIC_TPR             0x80u
-#define APIC_EOI             0xb0u
-#define APIC_SVR             0xf0u
-#define APIC_LVT_TIMER       0x320u
-#define APIC_LVT_THERMAL     0x330u
-#define APIC_LVT_PERFORMANCE 0x340u
-#define APIC_LVT_LINT0       0x350u
-#define APIC_LVT_LINT1       0x360u
-#define APIC_LVT_ERROR       0x370u
-#define APIC_TIMER_INITIAL   0x380u
-#define APIC_TIMER_CURRENT   0x390u
-#define APIC_TIMER_DIVIDE    0x3e0u
-
-#define APIC_SVR_ENABLE      0x100u
-#define APIC_LVT_MASKED      0x10000u
-#define APIC_LVT_NMI         0x400u
-#define APIC_LVT_DEADLINE    0x40000u
-
-#define DIVIDE_BY_1          0xbu
-#define COUNT_MAX            0xffffffffull
+#define DIVIDE_BY_1 0xbu
+#define COUNT_MAX   0xffffffffull
 
 static volatile u8 *registers; // NULL: x2APIC
 static u64 timer_factor;       // timer ticks per TSC tick, times 2^32; 0: TSC deadline
@@ -40,19 +19,19 @@ static u32 first_count;        // what the timer counted down to
 static u64 first_tsc;          // at this TSC
 
 static u32 read(u32 reg) {
-    return registers ? mmio_read32(registers + reg) : (u32)rdmsr(MSR_X2APIC_BASE + reg / 16);
+    return registers ? mmio_read32(registers + reg * 16) : (u32)rdmsr(MSR_X2APIC_BASE + reg);
 }
 
 static void write(u32 reg, u32 value) {
     if (registers)
-        mmio_write32(registers + reg, value);
+        mmio_write32(registers + reg * 16, value);
     else
-        wrmsr(MSR_X2APIC_BASE + reg / 16, value);
+        wrmsr(MSR_X2APIC_BASE + reg, value);
 }
 
-static u32 current_count(void) { return read(APIC_TIMER_CURRENT); }
+static u32 current_count(void) { return read(LAPIC_CURRENT); }
 
-void apic_eoi(void) { write(APIC_EOI, 0); }
+void apic_eoi(void) { write(LAPIC_EOI, 0); }
 
 static void choose_mode(void) {
     u64 base = rdmsr(MSR_APIC_BASE);
@@ -67,22 +46,22 @@ static void choose_mode(void) {
 
 void apic_init(void) {
     choose_mode();
-    this_cpu()->apic_id = read(APIC_ID) >> (registers ? 24 : 0);
-    u32 last_lvt = read(APIC_VERSION) >> 16 & 0xff;
-    write(APIC_TPR, 0);
-    write(APIC_SVR, APIC_SVR_ENABLE | VECTOR_SPURIOUS);
-    write(APIC_LVT_TIMER, APIC_LVT_MASKED);
-    write(APIC_LVT_LINT0, APIC_LVT_MASKED);
-    write(APIC_LVT_LINT1, APIC_LVT_NMI);
-    write(APIC_LVT_ERROR, APIC_LVT_MASKED | VECTOR_ERROR);
+    this_cpu()->apic_id = read(LAPIC_ID) >> (registers ? 24 : 0);
+    u32 last_lvt = read(LAPIC_VERSION) >> 16 & 0xff;
+    write(LAPIC_TPR, 0);
+    write(LAPIC_SVR, SVR_ENABLED | VECTOR_SPURIOUS);
+    write(LAPIC_LVT_TIMER, LVT_MASKED);
+    write(LAPIC_LVT_LINT0, LVT_MASKED);
+    write(LAPIC_LVT_LINT1, LVT_NMI);
+    write(LAPIC_LVT_ERROR, LVT_MASKED | VECTOR_ERROR);
     if (last_lvt >= 4)
-        write(APIC_LVT_PERFORMANCE, APIC_LVT_MASKED);
+        write(LAPIC_LVT_PERF, LVT_MASKED);
     if (last_lvt >= 5)
-        write(APIC_LVT_THERMAL, APIC_LVT_MASKED);
+        write(LAPIC_LVT_THERMAL, LVT_MASKED);
     for (unsigned i = 0; i < 256; i++) // whatever firmware left in service
         apic_eoi();
-    write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
-    write(APIC_TIMER_INITIAL, (u32)COUNT_MAX); // masked: to see how fast it counts
+    write(LAPIC_DIVIDE, DIVIDE_BY_1);
+    write(LAPIC_INITIAL, (u32)COUNT_MAX); // masked: to see how fast it counts
     first_count = tsc_pair(current_count, &first_tsc);
 }
 
@@ -90,16 +69,16 @@ void apic_timer_init(void) {
     log_info("basalt: apic: %s, id %u, %s timer", registers ? "xAPIC" : "x2APIC",
              this_cpu()->apic_id, cpu_features.tsc_deadline ? "TSC-deadline" : "one-shot");
     if (cpu_features.tsc_deadline) {
-        write(APIC_LVT_TIMER, APIC_LVT_DEADLINE | VECTOR_TIMER);
+        write(LAPIC_LVT_TIMER, LVT_TIMER_DEADLINE | VECTOR_TIMER);
         asm volatile("mfence" : : : "memory"); // the mode is set before a deadline is
         return;
     }
     u64 last_tsc, counted = first_count - tsc_pair(current_count, &last_tsc);
     timer_factor = (counted << 32) / (last_tsc - first_tsc);
-    write(APIC_TIMER_INITIAL, 0);
+    write(LAPIC_INITIAL, 0);
     if (!timer_factor)
         panic("the local APIC's timer does not count");
-    write(APIC_LVT_TIMER, VECTOR_TIMER);
+    write(LAPIC_LVT_TIMER, VECTOR_TIMER);
 }
 
 void apic_timer_set(u64 deadline) {
@@ -109,5 +88,5 @@ void apic_timer_set(u64 deadline) {
     }
     u64 now = rdtsc(), delta = deadline > now ? deadline - now : 0;
     unsigned __int128 count = ((unsigned __int128)delta * timer_factor >> 32) + 1;
-    write(APIC_TIMER_INITIAL, deadline == ~0ull ? 0 : (u32)MIN(count, COUNT_MAX));
+    write(LAPIC_INITIAL, deadline == ~0ull ? 0 : (u32)MIN(count, COUNT_MAX));
 }

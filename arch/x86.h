@@ -146,6 +146,45 @@
 #define MC_STATUS_UC                BIT(61) // uncorrected
 #define MC_STATUS_VALID             BIT(63)
 
+// Registers of the local APIC: xAPIC offset / 16, x2APIC MSR - MSR_X2APIC_BASE
+enum {
+    LAPIC_ID = 0x02,
+    LAPIC_VERSION = 0x03,
+    LAPIC_TPR = 0x08,
+    LAPIC_PPR = 0x0a,
+    LAPIC_EOI = 0x0b,
+    LAPIC_LDR = 0x0d,
+    LAPIC_DFR = 0x0e,
+    LAPIC_SVR = 0x0f,
+    LAPIC_ISR = 0x10, // this and the next two: eight registers each
+    LAPIC_TMR = 0x18,
+    LAPIC_IRR = 0x20,
+    LAPIC_ESR = 0x28,
+    LAPIC_ICR = 0x30,
+    LAPIC_ICR_HIGH = 0x31,
+    LAPIC_LVT_TIMER = 0x32, // the first of the local vectors
+    LAPIC_LVT_THERMAL = 0x33,
+    LAPIC_LVT_PERF = 0x34,
+    LAPIC_LVT_LINT0 = 0x35,
+    LAPIC_LVT_LINT1 = 0x36,
+    LAPIC_LVT_ERROR = 0x37,
+    LAPIC_INITIAL = 0x38,
+    LAPIC_CURRENT = 0x39,
+    LAPIC_DIVIDE = 0x3e,
+    LAPIC_SELF_IPI = 0x3f,
+    LAPIC_REGISTERS
+};
+
+#define SVR_ENABLED        0x100u // software enable
+
+#define LVT_NMI            0x00400u
+#define LVT_STATUS         0x01000u // delivery status, read-only
+#define LVT_REMOTE_IRR     0x04000u // read-only
+#define LVT_MASKED         0x10000u
+#define LVT_TIMER_MODE     0x60000u
+#define LVT_TIMER_PERIODIC 0x20000u
+#define LVT_TIMER_DEADLINE 0x40000u
+
 // CPUID bits, by leaf and register.
 #define CPUID_1_ECX_VMX             BIT(5)
 #define CPUID_1_ECX_PCID            BIT(17)

@@ -69,15 +69,14 @@ void vmx_state_init(struct cpu_state *cpu) {
 }
 
 void vmx_init_host(const struct cpu *host) {
-    static const u32 zero[] = {HOST_DS_SELECTOR,  HOST_ES_SELECTOR, HOST_FS_SELECTOR,
-                               HOST_GS_SELECTOR,  HOST_SYSENTER_CS, HOST_SYSENTER_ESP,
-                               HOST_SYSENTER_EIP, HOST_FS_BASE};
+    static const u32 zero[] = {HOST_SYSENTER_CS, HOST_SYSENTER_ESP, HOST_SYSENTER_EIP,
+                               HOST_FS_BASE};
+    static const u16 selectors[] = {0, KERNEL_CS, KERNEL_DS, 0, 0, 0, KERNEL_TSS};
 
     for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
         vmcs_write_raw(zero[i], 0);
-    vmcs_write16(HOST_CS_SELECTOR, KERNEL_CS);
-    vmcs_write16(HOST_SS_SELECTOR, KERNEL_DS);
-    vmcs_write16(HOST_TR_SELECTOR, KERNEL_TSS);
+    for (unsigned i = 0; i < ARRAY_SIZE(selectors); i++)
+        vmcs_write16(HOST_SELECTOR(i), selectors[i]);
     vmcs_write64(HOST_EFER, rdmsr(MSR_EFER));
     vmcs_write64(HOST_PAT, rdmsr(MSR_PAT));
     vmcs_writenat(HOST_CR0, read_cr0());

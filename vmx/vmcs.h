@@ -12,13 +12,6 @@
 enum vmcs16 {
     VPID = 0x0000,
     GUEST_INTERRUPT_STATUS = 0x0810, // RVI in bits 7:0, SVI in 15:8
-    HOST_ES_SELECTOR = 0x0c00,
-    HOST_CS_SELECTOR = 0x0c02,
-    HOST_SS_SELECTOR = 0x0c04,
-    HOST_DS_SELECTOR = 0x0c06,
-    HOST_FS_SELECTOR = 0x0c08,
-    HOST_GS_SELECTOR = 0x0c0a,
-    HOST_TR_SELECTOR = 0x0c0c,
 };
 
 enum vmcs64 {
@@ -65,8 +58,6 @@ enum vmcs32 {
     VECTORING_EVENT = 0x4408,
     VECTORING_ERROR_CODE = 0x440a,
     EXIT_INSN_LENGTH = 0x440c,
-    GUEST_GDTR_LIMIT = 0x4810,
-    GUEST_IDTR_LIMIT = 0x4812,
     GUEST_INTERRUPTIBILITY = 0x4824,
     GUEST_ACTIVITY = 0x4826,
     GUEST_SYSENTER_CS = 0x482a,
@@ -83,8 +74,6 @@ enum vmcsnat {
     GUEST_CR0 = 0x6800,
     GUEST_CR3 = 0x6802,
     GUEST_CR4 = 0x6804,
-    GUEST_GDTR_BASE = 0x6816,
-    GUEST_IDTR_BASE = 0x6818,
     GUEST_DR7 = 0x681a,
     GUEST_RSP = 0x681c,
     GUEST_RIP = 0x681e,
@@ -113,6 +102,7 @@ enum vmcsnat {
 
 // Fields of segment register i (enum basalt_segment_index) and of PDPTE i
 #define GUEST_SELECTOR(i)   ((enum vmcs16)(0x0800 + 2 * (i)))
+#define HOST_SELECTOR(i)    ((enum vmcs16)(0x0c00 + 2 * (i))) // TR's is the seventh
 #define GUEST_LIMIT(i)      ((enum vmcs32)(0x4800 + 2 * (i)))
 #define GUEST_ATTRIBUTES(i) ((enum vmcs32)(0x4814 + 2 * (i)))
 #define GUEST_BASE(i)       ((enum vmcsnat)(0x6806 + 2 * (i)))

@@ -286,10 +286,10 @@ static void test_system_segments(void **state) {
 
 static void test_tables_and_rip(void **state) {
     (void)state;
-    BROKEN(model_new, "GDTR: base not canonical", vmcs_writenat(GUEST_GDTR_BASE, BIT(47)));
-    BROKEN(model_new, "IDTR: base not canonical", vmcs_writenat(GUEST_IDTR_BASE, BIT(47)));
-    BROKEN(model_new, "GDTR: limit bits 31:16", vmcs_write32(GUEST_GDTR_LIMIT, 0x10000));
-    BROKEN(model_new, "IDTR: limit bits 31:16", vmcs_write32(GUEST_IDTR_LIMIT, 0x10000));
+    BROKEN(model_new, "GDTR: base not canonical", vmcs_writenat(GUEST_BASE(BASALT_GDTR), BIT(47)));
+    BROKEN(model_new, "IDTR: base not canonical", vmcs_writenat(GUEST_BASE(BASALT_IDTR), BIT(47)));
+    BROKEN(model_new, "GDTR: limit bits 31:16", vmcs_write32(GUEST_LIMIT(BASALT_GDTR), 0x10000));
+    BROKEN(model_new, "IDTR: limit bits 31:16", vmcs_write32(GUEST_LIMIT(BASALT_IDTR), 0x10000));
     BROKEN(model_new_32, "RIP", vmcs_writenat(GUEST_RIP, BIT(32)));
     BROKEN(model_new_64, "RIP", vmcs_writenat(GUEST_RIP, BIT(47)));
     BROKEN(model_new_64, "RIP", attributes(BASALT_CS, 0xc09b); vmcs_writenat(GUEST_RIP, BIT(33)));

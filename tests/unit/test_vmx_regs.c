@@ -115,7 +115,8 @@ static void test_plain_registers(void **state) {
         table = vmx_read_segment(cpu, index);
         assert_true(table.base == 0x1000 * index && table.limit == 0xff * index);
     }
-    assert_true(vmcs_readnat(GUEST_GDTR_BASE) == 0x8000 && vmcs_readnat(GUEST_IDTR_BASE) == 0x9000);
+    assert_true(vmcs_readnat(GUEST_BASE(BASALT_GDTR)) == 0x8000 &&
+                vmcs_readnat(GUEST_BASE(BASALT_IDTR)) == 0x9000);
     valid();
 }
 
