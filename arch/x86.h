@@ -85,6 +85,10 @@
     (BIT(EXC_DF) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF) | \
      BIT(EXC_AC) | BIT(EXC_CP))
 
+static inline bool exception_has_error(u8 vector) {
+    return vector < 32 && (EXC_WITH_ERROR & BIT(vector));
+}
+
 #define PF_PRESENT  BIT(0) // page fault error code: a permission was missing, not the page
 #define PF_WRITE    BIT(1)
 #define PF_RESERVED BIT(3) // a reserved bit is set in a table

@@ -68,20 +68,15 @@ static u64 *table_of(u64 entry) { return pool_ptr(HPA(entry & ADDRESS_MASK)); }
 
 static void write_entry(u64 *slot, u64 value) { __atomic_store_n(slot, value, __ATOMIC_RELEASE); }
 
-int ept_init(struct ept *ept, const struct ept_format *format,
-             const struct ept_allocator *allocator, void *context, unsigned max_shift) {
-    *ept = (struct ept){.format = format,
-                        .allocator = allocator,
-                        .context = context,
-                        .generation = 1,
-                        .max_shift = (u8)max_shift};
-    ept->root = allocator->alloc(context);
+int ept_init(struct ept *ept, const struct ept_format *format, unsigned max_shift) {
+    *ept = (struct ept){.format = format, .generation = 1, .max_shift = (u8)max_shift};
+    ept->root = ept_page_alloc(ept);
     return ept->root ? 0 : -BASALT_ENOMEM;
 }
 
 // Replaces a leaf of `level` by a table of leaves of the level below with the same rights and type.
 static int split(struct ept *ept, u64 *slot, unsigned level) {
-    u64 *table = ept->allocator->alloc(ept->context);
+    u64 *table = ept_page_alloc(ept);
     u32 flags = leaf_flags(ept, *slot);
     u64 step = BIT(level_shift(level - 1));
     hpa_t hpa = HPA(*slot & ADDRESS_MASK & ~(BIT(level_shift(level)) - 1));
@@ -97,7 +92,7 @@ static int split(struct ept *ept, u64 *slot, unsigned level) {
 
 // Gives an empty slot a table whose entries inherit the slot's fault policy.
 static int grow(struct ept *ept, u64 *slot) {
-    u64 *table = ept->allocator->alloc(ept->context);
+    u64 *table = ept_page_alloc(ept);
 
     if (!table)
         return -BASALT_ENOMEM;
@@ -152,7 +147,7 @@ int ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, unsigned shift, u32 flags) {
     write_entry(slot, leaf_entry(ept, hpa, level, flags));
     if (empty) {
         ept->generation++;
-        ept->allocator->free(ept->context, empty);
+        ept_page_free(ept, empty);
     }
     return 0;
 }
@@ -242,7 +237,7 @@ int ept_pop(struct ept *ept, struct ept_leaf *out, unsigned *budget) {
             write_entry(parent, 0);
         else
             ept->root = NULL;
-        ept->allocator->free(ept->context, table);
+        ept_page_free(ept, table);
     }
     return 0;
 }

@@ -30,15 +30,8 @@ struct ept_format {
 
 extern const struct ept_format ept_format_ept, ept_format_npt, ept_format_vtd;
 
-struct ept_allocator {
-    void *(*alloc)(void *context); // a zeroed page of the kernel's pool, or NULL
-    void (*free)(void *context, void *page);
-};
-
 struct ept {
     const struct ept_format *format;
-    const struct ept_allocator *allocator;
-    void *context; // handed to the allocator
     u64 *root;
     u64 generation; // counts changes that cached translations must not outlive
     u64 cursor;     // of ept_pop
@@ -56,9 +49,12 @@ struct ept_leaf {
 
 #define EPT_LIMIT BIT(48)
 
+/// The owner of the tables has these: a zeroed page of the kernel's pool for them, or NULL; and to give one back.
+void *ept_page_alloc(struct ept *ept);
+void ept_page_free(struct ept *ept, void *page);
+
 /// Sets up an empty table. -BASALT_ENOMEM when there is no page for the root. No lock: not yet visible.
-must_check int ept_init(struct ept *ept, const struct ept_format *format,
-                        const struct ept_allocator *allocator, void *context, unsigned max_shift);
+must_check int ept_init(struct ept *ept, const struct ept_format *format, unsigned max_shift);
 
 /// Maps one leaf of 1 << `shift` bytes. Both addresses are aligned to it. -BASALT_EEXIST if anything is mapped in
 /// the range, -BASALT_ENOMEM if a table can't be allocated (nothing is changed then but empty tables),

@@ -160,17 +160,16 @@ enum backend_register { // CR0, CR4, EFER as the guest sees them
 // Optional processor features that a backend found; each has a fallback.
 struct backend_features {
     bool nrip_save, decode_assists, flush_by_asid, clean_bits; // SVM
-    bool vpid, ept_ad, preemption_timer, apicv, xsaves;        // VMX
+    bool vpid, ept_ad, preemption_timer, apicv;                // VMX
     bool pause_filter;
     bool second_level_1g, second_level_2m;
-    bool second_level_is_ept; // table format
-    u32 tags;                 // ASIDs
+    u32 tags; // ASIDs
 };
 
 struct backend {
     const char *name; // "VMX", "SVM"
     unsigned pages;   // frames wanted in cpu_state.pages
-    enum { CALL_VMCALL, CALL_VMMCALL } call_insn;
+    bool vmx;         // VMCALL and EPT's tables, not VMMCALL and nested paging's
 
     /// Looks at this CPU, changing nothing; refuses a machine that can't be used.
     void (*probe)(struct backend_features *features);

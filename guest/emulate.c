@@ -24,39 +24,32 @@ void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, bool high, u64 v
         v->cpu.dirty |= CPU_DIRTY_RSP;
 }
 
-static struct vlapic_effect write_apic(struct vcpu *v, u64 gpa, unsigned bytes, u64 value) {
-    return vlapic_write(&v->lapic, (u32)(gpa & ~PAGE_MASK), bytes, (u32)value, guest_tsc(v));
-}
+// The local APIC is the kernel's: answered at once. False: the access is not to it. A level-triggered interrupt that it ends
+// is told to the IOAPIC, or, where there is room for it, put into *ended.
+static inline __attribute__((always_inline)) bool apic(struct vcpu *v, u64 gpa, unsigned bytes,
+                                                       bool write, u64 *value, u8 *ended) {
+    u32 offset = (u32)(gpa & ~PAGE_MASK);
 
-static u64 read_apic(struct vcpu *v, u64 gpa, unsigned bytes) {
-    return vlapic_read(&v->lapic, (u32)(gpa & ~PAGE_MASK), bytes, guest_tsc(v));
+    if (!vlapic_owns(&v->lapic, GPA(gpa)))
+        return false;
+    if (!write) {
+        *value = vlapic_read(&v->lapic, offset, bytes, guest_tsc(v));
+        return true;
+    }
+    struct vlapic_effect effect = vlapic_write(&v->lapic, offset, bytes, (u32)*value, guest_tsc(v));
+    if (ended && effect.eoi) {
+        *ended = effect.eoi_vector;
+        effect.eoi = false;
+    }
+    vcpu_apic_effect(v, &effect);
+    return true;
 }
 
 i64 vcpu_apic_access(struct vcpu *v, u64 gpa, u64 bytes, bool write, u64 *value) {
-    if (!vlapic_owns(&v->lapic, GPA(gpa)) || bytes > 8)
-        return -BASALT_EINVAL;
-    if (!write) {
-        *value = read_apic(v, gpa, (unsigned)bytes);
-        return 0;
-    }
-    struct vlapic_effect effect = write_apic(v, gpa, (unsigned)bytes, *value);
-    i64 ended = effect.eoi ? effect.eoi_vector : 0;
-    effect.eoi = false;
-    vcpu_apic_effect(v, &effect);
-    return ended;
-}
+    u8 ended = 0;
 
-// The local APIC is the kernel's: answered at once. False: the access is not to it.
-static bool apic(struct vcpu *v, const struct insn *i, u64 gpa, u64 *value) {
-    if (!vlapic_owns(&v->lapic, GPA(gpa)))
-        return false;
-    if (i->write) {
-        struct vlapic_effect effect = write_apic(v, gpa, i->bytes, *value);
-        vcpu_apic_effect(v, &effect);
-    } else {
-        *value = read_apic(v, gpa, i->bytes);
-    }
-    return true;
+    return bytes <= 8 && apic(v, gpa, (unsigned)bytes, write, value, &ended) ? ended
+                                                                             : -BASALT_EINVAL;
 }
 
 static void finish(struct vcpu *v, u64 value) {
@@ -80,7 +73,7 @@ static void access_memory(struct vcpu *v, u64 gpa) {
 
     if (i->write)
         value = i->immediate ? i->value : gpr_read(v, i->reg, i->bytes, i->high);
-    if (!apic(v, i, gpa, &value) &&
+    if (!apic(v, gpa, i->bytes, i->write, &value, NULL) &&
         request_access(v, BASALT_SPACE_MEMORY, gpa, i->bytes, i->write, &value))
         wait_for_answer(v, IO_ACCESS);
     else

@@ -5,7 +5,6 @@
 // or the scheduler wants the CPU.
 
 #include "arch/cpu.h"
-#include "guest/event.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
 #include "kernel/hypercall.h"
@@ -20,26 +19,6 @@ void vcpu_single_step(struct vcpu *v) {
     vcpu_exception(v, EXC_DB, false, 0);
 }
 
-void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) {
-    bool real = !(backend->read(&v->cpu, REG_CR0) & CR0_PE);
-    struct event deferred = {0};
-
-    switch (
-        event_queue_exception(&v->cpu.queued, (u8)vector, has_error && !real, error, &deferred)) {
-    case EVENT_TRIPLE_FAULT:
-        domain_end(v->domain, BASALT_END_TRIPLE_FAULT, v->index, vector);
-        break;
-    case EVENT_QUEUED_DEFER:
-        if (deferred.type == EVENT_NMI)
-            vcpu_nmi(v);
-        else
-            vlapic_unack(&v->lapic, deferred.vector);
-        break;
-    case EVENT_QUEUED:
-    case EVENT_DOUBLE_FAULT: break;
-    }
-}
-
 // The host's handler has looked at the banks and found that the machine can go on; this guest can't.
 static void handle_machine_check(struct vcpu *v, struct exit e unused) {
     domain_end(v->domain, BASALT_END_MACHINE_CHECK, v->index, 0);
@@ -50,7 +29,7 @@ static void handle_exception(struct vcpu *v, struct exit e) {
         backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | e.detail);
         v->cpu.rip += e.insn_length; // not 0 for INT1, which traps behind itself
     }
-    vcpu_exception(v, e.vector, event_pushes_error(e.vector), (u32)e.detail);
+    vcpu_exception(v, e.vector, exception_has_error(e.vector), (u32)e.detail);
 }
 
 // The preemption timer's exit has no vector; what the processor kept to itself comes in here, too.

@@ -127,9 +127,9 @@ static bool state_legal(const struct basalt_vcpu_state *s) {
     bool paging = s->cr0 & CR0_PG, long_mode = s->efer & EFER_LME;
 
     return !((s->segments[BASALT_GDTR].limit | s->segments[BASALT_IDTR].limit) >> 16) &&
-           !(s->cr0 >> 32) && !(s->cr4 & ~guest_cpuid.cr4) &&
-           !(s->efer & ~EFER_GUEST) && s->cr8 <= 15 && s->activity <= 2 &&
-           (!paging || s->cr0 & CR0_PE) && (!(paging && long_mode) || s->cr4 & CR4_PAE);
+           !(s->cr0 >> 32) && !(s->cr4 & ~guest_cpuid.cr4) && !(s->efer & ~EFER_GUEST) &&
+           s->cr8 <= 15 && s->activity <= 2 && (!paging || s->cr0 & CR0_PE) &&
+           (!(paging && long_mode) || s->cr4 & CR4_PAE);
 }
 
 static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
@@ -208,7 +208,7 @@ int vcpu_complete(struct vcpu *v, const struct basalt_completion *c) {
     if (c->action == BASALT_COMPLETE_EXCEPTION) {
         if (c->vector == EXC_PF)
             backend->write(&v->cpu, REG_CR2, c->operand);
-        vcpu_exception(v, c->vector, EXC_WITH_ERROR & BIT(c->vector), c->error);
+        vcpu_exception(v, c->vector, exception_has_error(c->vector), c->error);
     } else if (c->action == BASALT_COMPLETE_LMSW && !vcpu_lmsw(v, (u16)c->operand)) {
         vcpu_gp(v);
     } else if (c->length) {

@@ -82,8 +82,9 @@ static inline void vcpu_skip(struct vcpu *v, unsigned length) {
 }
 /// An NMI is pending.
 static inline void vcpu_nmi(struct vcpu *v) { v->nmi_pending = v->lapic.changed = true; }
-/// Queues an exception for the guest (merging with one that was being delivered).
-void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error);
+/// guest/event.c: queues an exception for the guest, which merges with one that was being delivered. In real mode without an
+/// error code.
+void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error);
 static inline void vcpu_gp(struct vcpu *v) { vcpu_exception(v, 13, true, 0); }
 static inline void vcpu_ud(struct vcpu *v) { vcpu_exception(v, 6, false, 0); }
 static inline u64 guest_tsc(const struct vcpu *v) { return rdtsc() + v->cpu.tsc_offset; }

@@ -52,10 +52,13 @@ void domain_page_free(struct domain *d, void *page) {
     domain_uncharge(d, PAGE_SIZE);
 }
 
-static void *ept_page(void *d) { return domain_page_alloc(d); }
-static void ept_page_free(void *d, void *page) { domain_page_free(d, page); }
+void *ept_page_alloc(struct ept *ept) {
+    return domain_page_alloc(container_of(ept, struct domain, ept));
+}
 
-static const struct ept_allocator ept_allocator = {ept_page, ept_page_free};
+void ept_page_free(struct ept *ept, void *page) {
+    domain_page_free(container_of(ept, struct domain, ept), page);
+}
 
 static void free_domain(struct domain *d) {
     domain_uncharge(d, d->charged);
@@ -83,9 +86,7 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
     list_init(&d->grants);
     int error = -BASALT_ENOSPC;
     if (domain_charge(d, PAGE_SIZE))
-        error = ept_init(&d->ept,
-                         backend_features.second_level_is_ept ? &ept_format_ept : &ept_format_npt,
-                         &ept_allocator, d, max_shift);
+        error = ept_init(&d->ept, backend->vmx ? &ept_format_ept : &ept_format_npt, max_shift);
     if (!error)
         error = requests_init(d);
     if (error) {

@@ -36,7 +36,7 @@ void refuse(const char *remedy, const char *missing, ...) {
 
 static void report_features(void) {
     const struct backend_features *f = &backend_features;
-    bool vmx = backend == &vmx_backend;
+    bool vmx = backend->vmx;
     const struct {
         const char *name;
         bool asked, there;
@@ -45,7 +45,6 @@ static void report_features(void) {
         {"EPT-A/D", vmx, f->ept_ad},
         {"preemption-timer", vmx, f->preemption_timer},
         {"APICv", vmx, f->apicv},
-        {"XSAVES", vmx, f->xsaves},
         {"NRIP-save", !vmx, f->nrip_save},
         {"decode-assists", !vmx, f->decode_assists},
         {"flush-by-ASID", !vmx, f->flush_by_asid},
@@ -61,7 +60,7 @@ static void report_features(void) {
             format(line + used, sizeof(text[0]) - used, " %s", features[i].name);
     }
     log_info("basalt: %s with nested paging (%s); in use:%s; not in use:%s", backend->name,
-             f->second_level_is_ept ? "EPT" : "NPT", text[1][0] ? text[1] : " none",
+             vmx ? "EPT" : "NPT", text[1][0] ? text[1] : " none",
              text[0][0] ? text[0] : " none");
 }
 

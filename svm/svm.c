@@ -117,7 +117,6 @@ static bool svm_control_field(struct cpu_state *cpu, u64 field, u64 *value) {
 const struct backend svm_backend = {
     .name = "SVM",
     .pages = 1,
-    .call_insn = CALL_VMMCALL,
     .probe = svm_probe,
     .cpu_on = svm_cpu_on,
     .state_init = svm_state_init,

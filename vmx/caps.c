@@ -51,8 +51,7 @@ static const struct {
     {CONTROL_EXIT, EXIT_ALL, "switching of PAT, EFER and debug controls"},
     {CONTROL_ENTRY, ENTRY_ALL, "64-bit guests with PAT, EFER and debug controls"},
     {CONTROL_PIN, PIN_PREEMPTION_TIMER, NULL},
-    {CONTROL_SECONDARY, SECONDARY_INVPCID | SECONDARY_XSAVES, NULL},
-    {CONTROL_SECONDARY, SECONDARY_VPID | SECONDARY_PLE | SECONDARY_ENCLS, NULL},
+    {CONTROL_SECONDARY, SECONDARY_INVPCID | SECONDARY_VPID | SECONDARY_PLE | SECONDARY_ENCLS, NULL},
 };
 
 static void choose_controls(struct vmx_caps *caps) {
@@ -90,7 +89,6 @@ static void report(const struct vmx_caps *caps, struct backend_features *f) {
 
     f->preemption_timer = pin & PIN_PREEMPTION_TIMER;
     f->vpid = secondary & SECONDARY_VPID;
-    f->xsaves = secondary & SECONDARY_XSAVES;
     f->pause_filter = secondary & SECONDARY_PLE;
     f->apicv = !(SECONDARY_APICV & ~caps->may[CONTROL_SECONDARY]) &&
                (caps->may[CONTROL_PRIMARY] & PRIMARY_TPR_SHADOW) &&
@@ -98,7 +96,6 @@ static void report(const struct vmx_caps *caps, struct backend_features *f) {
     f->ept_ad = caps->ept_vpid & EPT_CAP_ACCESSED_DIRTY;
     f->second_level_1g = caps->ept_vpid & EPT_CAP_1G;
     f->second_level_2m = caps->ept_vpid & EPT_CAP_2M;
-    f->second_level_is_ept = true;
 }
 
 void vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, struct vmx_caps *caps,

@@ -205,8 +205,7 @@ struct exit vmx_exit(struct cpu_state *cpu) {
 
 // Whether a hardware exception has an error code is a matter of its vector; in real mode none has.
 static bool needs_error_code(const struct event *event, u64 cr0) {
-    return event->type == EVENT_EXCEPTION && event->vector < 32 &&
-           (EXC_WITH_ERROR & BIT(event->vector)) && (cr0 & CR0_PE);
+    return event->type == EVENT_EXCEPTION && exception_has_error(event->vector) && (cr0 & CR0_PE);
 }
 
 void vmx_clear_shadow(struct cpu_state *cpu unused) {

@@ -66,8 +66,6 @@ static void init_secondary(const struct cpu_state *cpu) {
         vmcs_write32(TPR_THRESHOLD, 0);
         vmcs_write16(GUEST_INTERRUPT_STATUS, 0);
     }
-    if (secondary & SECONDARY_XSAVES)
-        vmcs_write64(XSS_EXITING_BITMAP, 0);
     if (secondary & SECONDARY_ENCLS)
         vmcs_write64(ENCLS_EXITING_BITMAP, ~0ull);
 }

@@ -21,7 +21,6 @@ enum vmcs64 {
     TSC_OFFSET = 0x2010,
     VIRTUAL_APIC_ADDRESS = 0x2012,
     EPT_POINTER = 0x201a,
-    XSS_EXITING_BITMAP = 0x202c,
     ENCLS_EXITING_BITMAP = 0x202e,
     GUEST_PHYSICAL_ADDRESS = 0x2400,
     VMCS_LINK_POINTER = 0x2800,
@@ -147,7 +146,6 @@ enum vmcsnat {
 #define SECONDARY_PLE            0x00000400u // exit on a loop of PAUSEs in CPL 0
 #define SECONDARY_INVPCID        0x00001000u // INVPCID is not #UD
 #define SECONDARY_ENCLS          0x00008000u // exit on ENCLS as its bitmap says
-#define SECONDARY_XSAVES         0x00100000u // XSAVES and XRSTORS are not #UD
 
 // VM-exit controls
 #define EXIT_SAVE_DEBUG    0x00000004u // save DR7 and DEBUGCTL

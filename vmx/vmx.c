@@ -135,7 +135,7 @@ static bool vmx_control_field(struct cpu_state *cpu unused, u64 field, u64 *valu
 const struct backend vmx_backend = {
     .name = "VMX",
     .pages = 2, // VMCS, struct vmx_area
-    .call_insn = CALL_VMCALL,
+    .vmx = true,
     .probe = vmx_probe,
     .cpu_on = vmx_cpu_on,
     .state_init = vmx_state_init,

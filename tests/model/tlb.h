@@ -158,14 +158,13 @@ static void model_guest(u64 tag, u64 root, bool by_root) {
 
 static void *free_pages[4096];
 static unsigned free_count;
-static void *page_alloc(void *context unused) {
+void *ept_page_alloc(struct ept *ept unused) {
     void *page = free_count ? free_pages[--free_count] : aligned_alloc(PAGE_SIZE, PAGE_SIZE);
     return memset(page, 0, PAGE_SIZE);
 }
-static void page_release(void *context unused, void *page) { free_pages[free_count++] = page; }
+void ept_page_free(struct ept *ept unused, void *page) { free_pages[free_count++] = page; }
 static hpa_t page_hpa(const void *page) { return HPA((u64)page); }
 static void *page_pointer(hpa_t hpa) { return (void *)hpa.v; }
-static const struct ept_allocator pages = {page_alloc, page_release};
 
 // ---- What the kernel does ----
 
@@ -204,7 +203,7 @@ static u16 tag_alloc(void) {
 static void model_create(struct model_domain *d, bool vpids) {
     const struct ept_format *format = vpids ? &ept_format_ept : &ept_format_npt;
 
-    assert_int_equal(ept_init(&d->ept, format, &pages, NULL, 21), 0);
+    assert_int_equal(ept_init(&d->ept, format, 21), 0);
     for (unsigned i = 0; i < VCPUS; i++) {
         struct model_vcpu *v = &d->vcpus[i];
         memset(v, 0, sizeof(*v));
@@ -212,7 +211,7 @@ static void model_create(struct model_domain *d, bool vpids) {
         v->loaded_on = -1;
         v->exists = true;
         for (unsigned page = 0; page < backend->pages; page++)
-            v->cpu.pages[page] = page_alloc(NULL);
+            v->cpu.pages[page] = ept_page_alloc(NULL);
         v->cpu.second_level = page_hpa(d->ept.root);
         v->cpu.tag = vpids ? tag_alloc() : 0;
         running = v;
@@ -234,7 +233,7 @@ static void model_destroy(struct model_domain *d, bool vpids) {
         if (vpids)
             tags_used[v->cpu.tag] = false;
         for (unsigned page = 0; page < backend->pages; page++)
-            page_release(NULL, v->cpu.pages[page]);
+            ept_page_free(NULL, v->cpu.pages[page]);
     }
     while (ept_pop(&d->ept, &leaf, &budget) > 0)
         ;

@@ -18,7 +18,7 @@ def test_svm_on_qemu(qemu, image, chipset):
     machine.expect(DOM0)
 
 
-@pytest.mark.parametrize("cpu, feature", [("corei7_haswell_4770", "APICv"), ("corei7_skylake_x", "XSAVES")])
+@pytest.mark.parametrize("cpu, feature", [("corei7_haswell_4770", "APICv"), ("corei7_skylake_x", "VPID EPT-A/D preemption-timer")])
 @pytest.mark.bochs
 def test_vmx_on_bochs(bochs, image, cpu, feature):
     machine = bochs(image(linux=False), cpu=cpu)

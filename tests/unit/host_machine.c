@@ -273,7 +273,7 @@ static bool fake_control_field(struct cpu_state *cpu, u64 field, u64 *value) {
 static const struct backend fake_backend = {
     .name = "fake",
     .pages = 2,
-    .call_insn = CALL_VMCALL,
+    .vmx = true,
     .state_init = fake_state_init,
     .load = fake_load,
     .unload = fake_unload,
@@ -296,7 +296,7 @@ static const struct backend fake_backend = {
 
 const struct backend *backend = &fake_backend;
 struct backend_features backend_features = {
-    .vpid = true, .second_level_2m = true, .second_level_is_ept = true};
+    .vpid = true, .second_level_2m = true};
 
 // ---- The machine ----
 

@@ -35,8 +35,8 @@ u8 host_ram[HOST_RAM] __attribute__((aligned(0x200000)));
 static bool taken[POOL_PAGES];
 static unsigned pages_out, fail_after = ~0u;
 
-static void *alloc_zeroed(void *context) {
-    assert_ptr_equal(context, &pages_out);
+void *ept_page_alloc(struct ept *ept) {
+    assert_non_null(ept->format);
     if (fail_after != ~0u && !fail_after--) {
         fail_after = ~0u;
         return NULL;
@@ -50,15 +50,14 @@ static void *alloc_zeroed(void *context) {
     pages_out++;
     return &host_ram[n * 4096];
 }
-static void release(void *context, void *page) {
-    assert_ptr_equal(context, &pages_out);
+void ept_page_free(struct ept *ept, void *page) {
+    assert_non_null(ept->format);
     assert_non_null(page);
     assert_true(taken[pool_hpa(page).v / 4096]);
     taken[pool_hpa(page).v / 4096] = false;
     ASAN_POISON_MEMORY_REGION(page, 4096);
     pages_out--;
 }
-static const struct ept_allocator allocator = {alloc_zeroed, release};
 
 static u64 gpa_of(unsigned page) { return BASE + page * 4096ull; }
 
@@ -169,7 +168,7 @@ static void run_model(const struct ept_format *format) {
     print_message("seed %llu\n", (unsigned long long)seed);
     srand((unsigned)seed);
     memset(model, 0, sizeof(model));
-    assert_int_equal(ept_init(&ept, format, &allocator, &pages_out, 21), 0);
+    assert_int_equal(ept_init(&ept, format, 21), 0);
     for (unsigned n = 0; n < 30000; n++) {
         bool big = rand() % 8 == 0;
         unsigned page = (unsigned)rand() % PAGES & (big ? ~511u : ~0u), shift = big ? 21 : 12;
@@ -211,7 +210,7 @@ static void test_bad_arguments(void **state) {
     struct ept ept;
     struct ept_leaf old;
 
-    assert_int_equal(ept_init(&ept, &ept_format_ept, &allocator, &pages_out, 21), 0);
+    assert_int_equal(ept_init(&ept, &ept_format_ept, 21), 0);
     assert_int_equal(ept_map(&ept, GPA(1), HPA(0), 12, EPT_RWX), -BASALT_EINVAL);
     assert_int_equal(ept_map(&ept, GPA(0), HPA(1), 12, EPT_RWX), -BASALT_EINVAL);
     assert_int_equal(ept_map(&ept, GPA(0x1000), HPA(0), 21, EPT_RWX), -BASALT_EINVAL);
@@ -242,7 +241,7 @@ static void test_formats(void **state) {
 
     for (unsigned i = 0; i < 3; i++) {
         memset(model, 0, sizeof(model));
-        assert_int_equal(ept_init(&ept, want[i].format, &allocator, &pages_out, 21), 0);
+        assert_int_equal(ept_init(&ept, want[i].format, 21), 0);
         assert_int_equal(ept_map(&ept, GPA(0), HPA(0x5000), 12, EPT_RWX), 0);
         assert_int_equal(ept_map(&ept, GPA(0x1000), HPA(0x5000), 12, EPT_READ), 0);
         assert_int_equal(
@@ -269,7 +268,7 @@ static void test_generation(void **state) {
     struct ept_leaf old;
 
     memset(model, 0, sizeof(model));
-    assert_int_equal(ept_init(&ept, &ept_format_npt, &allocator, &pages_out, 21), 0);
+    assert_int_equal(ept_init(&ept, &ept_format_npt, 21), 0);
     u64 g = ept.generation;
     assert_int_equal(ept_map(&ept, GPA(0x200000), HPA(0), 21, EPT_RWX), 0);
     assert_true(ept.generation == g);

@@ -44,7 +44,7 @@ void vcpu_send_instruction(struct vcpu *v, struct exit e) {
     sent_address = e.gpa.v;
     sent_bytes = e.bytes;
 }
-void vcpu_exception(struct vcpu *v, unsigned vector, bool has_error, u32 error) {
+void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error) {
     (void)v, (void)vector, (void)has_error, (void)error;
     fail();
 }
