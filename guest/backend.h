@@ -82,7 +82,7 @@ struct exit {
         u16 lmsw; // CR_ACCESS by LMSW, SMSW: the operand
     };
     union {
-        u64 detail; // EXCEPTION: the error code, of #DB the DR6 bits; else what the vendor tells
+        u64 detail; // EXCEPTION: the error code, of #DB the DR6 bits; HYPERCALL: CPL; else what the vendor tells
         gpa_t gpa;  // MEMORY
     };
 };

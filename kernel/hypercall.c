@@ -434,21 +434,32 @@ static __attribute__((noinline)) i64 carry_out_and_block(struct vcpu *v, const s
     return result;
 }
 
-// VMCALL and VMMCALL are three bytes without prefixes, and the interface (docs/abi.md) allows none. Of RAX 32-bit code
-// sees the lower half; that is the number.
+static const struct row *find_row(u32 number) {
+    u32 index = (number & ~BASALT_HC_THEN_BLOCK) - BASALT_HC_BASE;
+
+    return index < ARRAY_SIZE(rows) ? &rows[index] : NULL;
+}
+
+static __attribute__((cold, noinline)) i64 refusal(u32 number) {
+    if (find_row(number))
+        return -BASALT_EPERM; // of all but privilege level 0
+    return number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS;
+}
+
+// Of RAX 32-bit code sees the lower half; that is the number.
 void hypercall(struct vcpu *v, struct exit e) {
-    vcpu_skip(v, e.insn_length ? e.insn_length : 3);
-
-    bool allowed = !vcpu_cpl(v);
     u64 *rax = &v->cpu.gprs[BASALT_RAX];
-    u32 number = (u32)*rax, index = (number & ~BASALT_HC_THEN_BLOCK) - BASALT_HC_BASE;
-    const struct row *row = index < ARRAY_SIZE(rows) ? &rows[index] : NULL;
 
+    if (unlikely(e.detail)) {
+        *rax = (u64)refusal((u32)*rax);
+        vcpu_skip(v, e.insn_length);
+        return;
+    }
+    vcpu_skip(v, e.insn_length);
+    const struct row *row = find_row((u32)*rax);
     if (unlikely(!row))
-        *rax = (u64)(number < KVM_NUMBERS ? -KVM_ENOSYS : -BASALT_ENOSYS);
-    else if (unlikely(!allowed))
-        *rax = (u64)-BASALT_EPERM;
-    else if (number & BASALT_HC_THEN_BLOCK)
+        *rax = (u64)refusal((u32)*rax);
+    else if (*rax & BASALT_HC_THEN_BLOCK)
         *rax = (u64)carry_out_and_block(v, row);
     else
         *rax = (u64)(row->flags & ALONE ? carry_out_alone(v, row) : carry_out(v, row));

@@ -23,8 +23,11 @@ struct exit_row {
 
 static u8 length_until(const struct vmcb *vmcb, u64 next_rip) {
     u64 length = next_rip - vmcb->rip;
-    return length >= 1 && length <= 15 ? (u8)length : 0;
+    return length <= 15 ? (u8)length : 0;
 }
+
+// Of an instruction, from NRIP save; without it next_rip stays 0.
+static u8 length(const struct vmcb *vmcb) { return length_until(vmcb, vmcb->next_rip); }
 
 // CR and DR accesses: in both, writes have bit 4 of the code set. Without decode assists the
 // general register is not known, nor is it for CLTS, LMSW and SMSW.
@@ -32,6 +35,7 @@ static struct exit decode_register(const struct vmcb *vmcb, struct exit e) {
     u64 code = vmcb->exit_code == EXIT_CR0_SELECT ? EXIT_CR_WRITE + 0 : vmcb->exit_code;
     bool mov = code >= EXIT_DR_READ || (vmcb->exit_info1 & CR_INFO_MOV);
 
+    e.insn_length = length(vmcb);
     e.write = code & 0x10;
     e.cr = code & 0xf;
     e.gpr = backend_features.decode_assists && mov ? vmcb->exit_info1 & 0xf : 0xff;
@@ -52,22 +56,33 @@ static struct exit decode_int1_or_ferr(const struct vmcb *vmcb, struct exit e) {
     bool int1 = vmcb->exit_code == EXIT_ICEBP;
 
     e.vector = int1 ? EXC_DB : EXC_MF;
-    e.insn_length = (u8)MAX(e.insn_length, int1);
+    e.insn_length = (u8)(int1 ? MAX(length(vmcb), 1) : 0);
+    return e;
+}
+
+// The interface (docs/abi.md) allows no prefixes.
+static struct exit decode_call(const struct vmcb *vmcb, struct exit e) {
+    e.insn_length = 3;
+    e.detail = vmcb->cpl;
     return e;
 }
 
 static struct exit decode_io(const struct vmcb *vmcb, struct exit e) {
     u64 info = vmcb->exit_info1;
 
-    e.write = !(info & IO_INFO_IN);
-    e.string = info & IO_INFO_STRING;
-    e.bytes = info >> IO_INFO_BYTES_SHIFT & 7;
-    e.port = (u16)(info >> IO_INFO_PORT_SHIFT);
-    e.insn_length = length_until(vmcb, vmcb->exit_info2);
-    return e;
+    return (struct exit){
+        .kind = e.kind,
+        .detail = info,
+        .write = !(info & IO_INFO_IN),
+        .string = info & IO_INFO_STRING,
+        .bytes = info >> IO_INFO_BYTES_SHIFT & 7,
+        .port = (u16)(info >> IO_INFO_PORT_SHIFT),
+        .insn_length = length_until(vmcb, vmcb->exit_info2),
+    };
 }
 
 static struct exit decode_msr(const struct vmcb *vmcb, struct exit e) {
+    e.insn_length = length(vmcb);
     e.kind = vmcb->exit_info1 & 1 ? BASALT_EXIT_WRMSR : BASALT_EXIT_RDMSR;
     return e;
 }
@@ -121,7 +136,7 @@ static const struct exit_row exit_rows[] = {
     [0x7e] = ROW(EXCEPTION, ALWAYS, decode_int1_or_ferr),
     [0x7f] = ROW(TRIPLE_FAULT, ALWAYS, NULL), // shutdown
     [EXIT_VMRUN] = INSN(VIRT_INSN),
-    [0x81] = INSN(HYPERCALL),            // VMMCALL
+    [0x81] = ROW(HYPERCALL, ALWAYS | INSTRUCTION, decode_call), // VMMCALL
     CODES(0x82, 0x86) = INSN(VIRT_INSN), // VMLOAD, VMSAVE, STGI, CLGI, SKINIT
     [0x87] = ROW(RDTSCP, INSTRUCTION, NULL),
     [EXIT_ICEBP] = ROW(EXCEPTION, ALWAYS | INSTRUCTION, decode_int1_or_ferr),
@@ -162,7 +177,7 @@ static __attribute__((noinline)) struct exit decode_event(struct cpu_state *cpu)
     return row->decode ? row->decode(vmcb, e) : e;
 }
 
-// `detail` is what the processor tells first, or the code that is not known. Without NRIP save next_rip stays 0.
+// `detail` is what the processor tells first, or the code that is not known.
 struct exit svm_exit(struct cpu_state *cpu) {
     const struct vmcb *vmcb = vmcb_of(cpu);
     u64 code = vmcb->exit_code;
@@ -170,8 +185,9 @@ struct exit svm_exit(struct cpu_state *cpu) {
     if (unlikely(code >= ARRAY_SIZE(exit_rows) || !(exit_rows[code].flags & INSTRUCTION)))
         return decode_event(cpu);
     const struct exit_row *row = &exit_rows[code];
-    struct exit e = {.kind = row->kind,
-                     .insn_length = length_until(vmcb, vmcb->next_rip),
-                     .detail = vmcb->exit_info1};
-    return row->decode ? row->decode(vmcb, e) : e;
+    struct exit e = {.kind = row->kind, .detail = vmcb->exit_info1};
+    if (row->decode)
+        return row->decode(vmcb, e);
+    e.insn_length = length(vmcb);
+    return e;
 }

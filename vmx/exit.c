@@ -75,6 +75,11 @@ static struct exit decode_io(struct exit e) {
     return e;
 }
 
+static struct exit decode_call(struct exit e) {
+    e.detail = SEGMENT_DPL(vmcs_read32(GUEST_ATTRIBUTES(BASALT_SS)));
+    return e;
+}
+
 static struct exit decode_ept_violation(struct exit e) {
     u64 q = e.detail;
 
@@ -105,7 +110,7 @@ static const struct exit_row {
     [14] = {BASALT_EXIT_INVLPG, INSN, NULL},
     [15] = {BASALT_EXIT_RDPMC, INSN, NULL},
     [16] = {BASALT_EXIT_RDTSC, INSN, NULL},
-    [18] = {BASALT_EXIT_HYPERCALL, INSN, NULL},
+    [18] = {BASALT_EXIT_HYPERCALL, INSN, decode_call},
     [19 ... 27] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // VMCLEAR to VMXON
     [28] = {BASALT_EXIT_CR_ACCESS, INSN, decode_cr},
     [29] = {BASALT_EXIT_DR_ACCESS, INSN, decode_dr},

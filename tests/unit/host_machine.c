@@ -383,6 +383,12 @@ unsigned host_destroy(struct domain *d) {
     return steps;
 }
 
+void host_exit_for_call(struct vcpu *v) {
+    hypercall(v, (struct exit){.kind = BASALT_EXIT_HYPERCALL,
+                               .insn_length = 3,
+                               .detail = host_vcpu(v)->cpl});
+}
+
 // The caller must be the loaded one, as it is when it makes a hypercall.
 i64 host_call(struct vcpu *v, u64 number, const u64 args[6], u64 *second) {
     static const u8 registers[6] = {BASALT_RDI, BASALT_RSI, BASALT_RDX,
@@ -391,7 +397,7 @@ i64 host_call(struct vcpu *v, u64 number, const u64 args[6], u64 *second) {
     for (unsigned i = 0; i < 6; i++)
         v->cpu.gprs[registers[i]] = args[i];
     v->cpu.gprs[BASALT_RAX] = number;
-    hypercall(v, (struct exit){.kind = BASALT_EXIT_HYPERCALL});
+    host_exit_for_call(v);
     if (second)
         *second = v->cpu.gprs[BASALT_RDX];
     return (i64)v->cpu.gprs[BASALT_RAX];

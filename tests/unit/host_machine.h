@@ -53,6 +53,8 @@ struct host_vcpu *host_vcpu(const struct vcpu *v);
 void host_load(struct vcpu *v);
 /// Registers and segments of flat 64-bit, 32-bit or 16-bit code; paging off but in 64-bit mode.
 void host_set_mode(struct vcpu *v, enum cpu_mode mode);
+/// What the backend makes of VMCALL or VMMCALL: the exit of the call that the loaded vCPU's registers say.
+void host_exit_for_call(struct vcpu *v);
 /// A hypercall by a loaded vCPU in 64-bit mode. *second: RDX, may be NULL.
 i64 host_call(struct vcpu *v, u64 number, const u64 args[6], u64 *second);
 #define HOST_CALL(v, number, ...) \

@@ -229,7 +229,7 @@ static i64 call(struct vcpu *v, u64 number, const u64 args[6]) {
     }
     v->cpu.gprs[BASALT_RAX] = number;
     memcpy(before, v->cpu.gprs, sizeof(before));
-    hypercall(v, (struct exit){.kind = BASALT_EXIT_HYPERCALL});
+    host_exit_for_call(v);
     for (unsigned i = 0; quiet && i < 16; i++)
         if (i != BASALT_RAX && i != BASALT_RDX)
             assert_true(v->cpu.gprs[i] == before[i]);
@@ -448,11 +448,11 @@ static void test_dispatch(void **state unused) {
     // 32-bit code: other registers, low halves.
     host_set_mode(v, MODE_32);
     v->cpu.gprs[BASALT_RAX] = BASALT_HC_VERSION | BIT(40);
-    hypercall(v, (struct exit){.kind = BASALT_EXIT_HYPERCALL});
+    host_exit_for_call(v);
     assert_true((u32)v->cpu.gprs[BASALT_RAX] == (u32)(BASALT_VERSION_MAGIC | BASALT_ABI_VERSION));
     v->cpu.gprs[BASALT_RAX] = BASALT_HC_DOMAIN_INFO;
     v->cpu.gprs[BASALT_RBX] = 77;
-    hypercall(v, (struct exit){.kind = BASALT_EXIT_HYPERCALL});
+    host_exit_for_call(v);
     assert_true((u32)v->cpu.gprs[BASALT_RAX] == (u32)-BASALT_EBADF);
     host_set_mode(v, MODE_64);
 }

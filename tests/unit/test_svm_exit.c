@@ -94,6 +94,17 @@ static void test_unknown(void **state) {
     assert_int_equal(decode(0xffffffff, 0, 0, &rich).kind, BASALT_EXIT_BAD_STATE);
 }
 
+static void test_calls(void **state) {
+    (void)state;
+    for (u8 cpl = 0; cpl < 4; cpl++) {
+        v.cpl = cpl;
+        struct exit e = decode(0x81, 0x77, 0, cpl & 1 ? &rich : &plain);
+        assert_int_equal(e.kind, BASALT_EXIT_HYPERCALL);
+        assert_int_equal(e.detail, cpl);
+        assert_int_equal(e.insn_length, 3);
+    }
+}
+
 static void test_control_registers(void **state) {
     (void)state;
     for (u8 cr = 0; cr < 16; cr++) {
@@ -264,6 +275,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_kinds_and_lengths, fresh),
         cmocka_unit_test_setup(test_unknown, fresh),
+        cmocka_unit_test_setup(test_calls, fresh),
         cmocka_unit_test_setup(test_control_registers, fresh),
         cmocka_unit_test_setup(test_debug_registers, fresh),
         cmocka_unit_test_setup(test_exceptions, fresh),

@@ -69,6 +69,19 @@ static void test_kinds(void **state) {
     }
 }
 
+static void test_calls(void **state) {
+    (void)state;
+    for (u32 cpl = 0; cpl < 4; cpl++) {
+        model_new();
+        vmcs_write32(GUEST_ATTRIBUTES(BASALT_SS), 0xc093 | cpl << 5);
+        vmcs_write32(EXIT_INSN_LENGTH, 3);
+        struct exit e = decode(18, 0x77);
+        assert_int_equal(e.kind, BASALT_EXIT_HYPERCALL);
+        assert_int_equal(e.detail, cpl);
+        assert_int_equal(e.insn_length, 3);
+    }
+}
+
 static void test_entry_failures(void **state) {
     (void)state;
     model_new();
@@ -334,6 +347,7 @@ static void test_queue_in_shadow(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_calls),
         cmocka_unit_test(test_entry_failures),
         cmocka_unit_test(test_refused_instruction),
         cmocka_unit_test(test_exceptions),
