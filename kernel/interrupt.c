@@ -36,9 +36,13 @@ static struct pci_function *owned(const struct domain *d, u64 bdf) {
     return fn && fn->owner == d ? fn : NULL;
 }
 
-// Whether the page holds a part of the function's MSI-X table, which only the kernel writes.
-static bool holds_msix_table(const struct pci_function *fn, u64 page) {
-    return page < fn->msix_address + fn->msix_count * 16u && page + PAGE_SIZE > fn->msix_address;
+// Whether the page holds a part of any function's MSI-X table, which only the kernel writes: functions may share a page.
+static bool holds_msix_table(u64 page) {
+    for (const struct pci_function *fn = pci_functions; fn < pci_functions + pci_function_count;
+         fn++)
+        if (page < fn->msix_address + fn->msix_count * 16u && page + PAGE_SIZE > fn->msix_address)
+            return true;
+    return false;
 }
 
 int device_assign(struct domain *d, struct pci_function *fn) {
@@ -51,7 +55,7 @@ int device_assign(struct domain *d, struct pci_function *fn) {
         if (!bar->size || bar->io || !bar->base)
             continue;
         for (; base < end; base += PAGE_SIZE) { // BARs may share a page with another function's
-            u32 write = holds_msix_table(fn, base) ? 0 : EPT_WRITE;
+            u32 write = holds_msix_table(base) ? 0 : EPT_WRITE;
             int error =
                 memory_map_identity(d, HPA(base), PAGE_SIZE, EPT_READ | write | EPT_UNCACHED);
             if (error && error != -BASALT_EEXIST)

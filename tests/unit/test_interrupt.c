@@ -225,6 +225,12 @@ static void the_table_is_read_only(void **state unused) {
     pci_functions[1].msix_count = 32; // ends where the page does
     assert_int_equal(device_assign(&driver, &pci_functions[1]), 0);
     assert_int_equal(page_flags[5], both);
+    // A function whose small BAR shares the table's page, and is mapped first.
+    memset(page_flags, 0, sizeof(page_flags));
+    pci_functions[1].owner = pci_functions[0].owner = NULL;
+    pci_functions[0].bars[0] = (struct pci_bar){BAR_BASE + 4 * PAGE_SIZE, 0x100, false};
+    assert_int_equal(device_assign(&driver, &pci_functions[0]), 0);
+    assert_int_equal(page_flags[4], read);
 }
 
 int main(void) {
