@@ -1,27 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Machine checks. A report that leaves the processor's context intact is logged; any other is the
-// end of the machine. Follows the SDM, "Machine-Check Architecture", and "Interpreting
-// Machine-Check Error Codes".
+// end of the machine. Follows the SDM, "Machine-Check Architecture"; docs/debugging.md has what the status means.
 
 #include "arch/cpu.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
-
-// What a compound error code says, by its highest set bit.
-static const char *error_name(u64 status) {
-    static const struct {
-        u32 bits;
-        const char *name;
-    } kinds[] = {
-        {0x800, "bus or interconnect"}, {0x400, "internal"}, {0x100, "cache hierarchy"},
-        {0x080, "memory controller"},   {0x010, "TLB"},      {0x00c, "generic cache hierarchy"},
-    };
-    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
-        if (status & kinds[i].bits)
-            return kinds[i].name;
-    return "unclassified";
-}
 
 static u64 capabilities(void) { return cpu_features.mca ? rdmsr(MSR_MCG_CAP) : 0; }
 
@@ -35,10 +19,8 @@ static u64 report_banks(void) {
             continue;
         if (status & MC_STATUS_ADDRV && !rdmsr_safe(msr + 2, &address))
             address = 0;
-        log_err(
-            "basalt: machine check: CPU %u bank %u: %s error, %scorrected, status 0x%lx, address 0x%lx",
-            this_cpu()->id, bank, error_name(status), status & MC_STATUS_UC ? "un" : "", status,
-            address);
+        log_err("basalt: machine check: CPU %u bank %u: %scorrected, status 0x%lx, address 0x%lx",
+                this_cpu()->id, bank, status & MC_STATUS_UC ? "un" : "", status, address);
         all |= status;
         wrmsr_safe(msr + 1, 0);
     }

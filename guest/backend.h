@@ -10,11 +10,11 @@
 #define CPU_GPR(n)     (8 * (n)) // enum basalt_gpr
 #define CPU_RIP        0x80
 #define CPU_RFLAGS     0x88
-#define CPU_PAGES      0x90
-#define CPU_HOST_RSP   0xa0 // VMX
-#define CPU_LAUNCHED   0xa8
-#define CPU_VMCB       0xa0 // SVM
-#define CPU_HOST_STATE 0xa8
+#define CPU_PAGE       0x90
+#define CPU_HOST_RSP   0x98 // VMX
+#define CPU_LAUNCHED   0xa0
+#define CPU_VMCB       0x98 // SVM
+#define CPU_HOST_STATE 0xa0
 
 #ifndef __ASSEMBLER__
 
@@ -88,29 +88,35 @@ struct exit {
 };
 SIZE_ASSERT(struct exit, 16);
 
+// MSRs that the VMCS doesn't switch: the guest's values are in the processor from load to unload.
+#define VMX_LIVE_MSRS 5
+
 enum cr_op { CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW, CR_OP_SMSW };
 
 // What the next entry must be told; the other bits are the backend's
-#define CPU_DIRTY_RSP     0x10000u // gprs[RSP] changed by the kernel
-#define CPU_DIRTY_RFLAGS  0x20000u // rflags changed by the kernel
-
-#define BACKEND_PAGES_MAX 2 // frames that one vCPU needs for control structures
+#define CPU_DIRTY_RSP    0x10000u // gprs[RSP] changed by the kernel
+#define CPU_DIRTY_RFLAGS 0x20000u // rflags changed by the kernel
 
 // What a backend knows of one virtual processor. gprs, rip and rflags are valid between exit and entry; RIP is written
 // back at each entry, RSP and RFLAGS when marked in `dirty`.
 struct cpu_state {
     u64 gprs[16]; // enum basalt_gpr
     u64 rip, rflags;
-    void *pages
-        [BACKEND_PAGES_MAX]; // kernel addresses of zeroed frames, from the caller of state_init
+    void *page; // the control block: a zeroed frame's kernel address, from the caller of state_init
     union {
         struct {
-            u64 host_rsp;  // the kernel's stack while the guest runs
-            bool launched; // VMLAUNCH was done on this CPU
+            u64 host_rsp;            // the kernel's stack while the guest runs
+            bool launched;           // VMLAUNCH was done on this CPU
+            const void *host;        // the CPU whose host state is in the VMCS; NULL: a fresh frame
+            u64 live[VMX_LIVE_MSRS]; // KERNEL_GS_BASE, the first, while not loaded
         } vmx;
         struct {
             hpa_t vmcb;       // the guest's
             hpa_t host_state; // the page with what VMLOAD restores of this CPU
+            u64 iret_rip;     // with NMI_IRET: where the IRET is
+            u8 nmi;           // enum nmi_state
+            u8 flush;         // TLB_CONTROL_* wanted at the next entry
+            u32 cpu;          // on which the state ran last: the processor's cached copy is there
         } svm;
     };
     u32 dirty;
@@ -136,7 +142,7 @@ struct cpu_state {
 CPU_STATE_AT(gprs, CPU_GPR(0));
 CPU_STATE_AT(rip, CPU_RIP);
 CPU_STATE_AT(rflags, CPU_RFLAGS);
-CPU_STATE_AT(pages, CPU_PAGES);
+CPU_STATE_AT(page, CPU_PAGE);
 CPU_STATE_AT(vmx.host_rsp, CPU_HOST_RSP);
 CPU_STATE_AT(vmx.launched, CPU_LAUNCHED);
 CPU_STATE_AT(svm.vmcb, CPU_VMCB);
@@ -168,7 +174,6 @@ struct backend_features {
 
 struct backend {
     const char *name; // "VMX", "SVM"
-    unsigned pages;   // frames wanted in cpu_state.pages
     bool vmx;         // VMCALL and EPT's tables, not VMMCALL and nested paging's
 
     /// Looks at this CPU, changing nothing; refuses a machine that can't be used.
@@ -177,7 +182,7 @@ struct backend {
     void (*cpu_on)(void *page);
 
     /// Puts what is not in *cpu of the architectural state after INIT into the control block, and what the caller filled:
-    /// pages, second_level, io_bitmap, tag.
+    /// page, second_level, io_bitmap, tag.
     void (*state_init)(struct cpu_state *cpu);
     /// Makes the state current on this CPU (VMPTRLD, VMLOAD of the syscall MSRs, ...).
     void (*load)(struct cpu_state *cpu);

@@ -9,8 +9,6 @@
 #include "kernel/domain.h"
 #include "kernel/request.h"
 
-#include <basalt/error.h>
-
 u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high) {
     return (v->cpu.gprs[number] >> (high ? 8 : 0)) & insn_mask(bytes);
 }

@@ -9,8 +9,6 @@
 #include "kernel/schedule.h"
 #include "kernel/trace.h"
 
-#include <basalt/error.h>
-
 // Where the guest's IOAPIC takes the end of a level-triggered interrupt.
 #define IOAPIC_EOI_REGISTER 0xfec00040ull
 

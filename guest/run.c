@@ -4,12 +4,10 @@
 // for both vendors. Handlers change the vCPU's state or queue an event; the loop enters again until the vCPU blocks
 // or the scheduler wants the CPU.
 
-#include "arch/cpu.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
 #include "kernel/hypercall.h"
 #include "kernel/log.h"
-#include "kernel/panic.h"
 #include "kernel/schedule.h"
 #include "kernel/trace.h"
 

@@ -10,8 +10,6 @@
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
 
-#include <basalt/error.h>
-
 #define VPIDS 65536u
 
 // Cached translations have the root of the nested tables as a tag too: within a domain VPIDs must differ, between
@@ -21,17 +19,9 @@ static u16 vpid_of(const struct domain *d, u64 index) {
 }
 
 static void free_pages(struct domain *d, struct vcpu *v) {
-    for (unsigned i = 0; i < BACKEND_PAGES_MAX; i++)
-        domain_page_free(d, v->cpu.pages[i]);
+    domain_page_free(d, v->cpu.page);
     domain_page_free(d, v->lapic.page);
     domain_page_free(d, v);
-}
-
-static bool alloc_pages(struct domain *d, struct vcpu *v) {
-    for (unsigned i = 0; i < backend->pages; i++)
-        if (!(v->cpu.pages[i] = domain_page_alloc(d)))
-            return false;
-    return (v->lapic.page = domain_page_alloc(d));
 }
 
 static void lapic_timer_expired(struct timer *timer) {
@@ -86,7 +76,9 @@ int vcpu_create(struct domain *d, u64 index) {
     struct vcpu *v = domain_page_alloc(d);
     if (!v)
         return -BASALT_ENOSPC;
-    if (!alloc_pages(d, v)) {
+    v->cpu.page = domain_page_alloc(d);
+    v->lapic.page = domain_page_alloc(d);
+    if (!v->cpu.page || !v->lapic.page) {
         free_pages(d, v);
         return -BASALT_ENOSPC;
     }

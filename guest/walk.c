@@ -5,7 +5,6 @@
 // faults. What the guest has taken away meanwhile is not found; then it is entered again, and faults by itself. Follows the
 // SDM, "Paging".
 
-#include "arch/cpu.h"
 #include "arch/paging.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"

@@ -27,7 +27,7 @@
         .if     \guarded
         spec_entry
         .endif
-        movq    CPU_PAGES(%rdi), %rsi
+        movq    CPU_PAGE(%rdi), %rsi
         movq    CPU_GPR(0)(%rdi), %rax
         movq    %rax, RAX(%rsi)
         movq    CPU_RIP(%rdi), %rax
@@ -64,7 +64,7 @@
         .endif
         cli
         stgi
-        movq    CPU_PAGES(%rdi), %rsi
+        movq    CPU_PAGE(%rdi), %rsi
         movq    RFLAGS(%rsi), %rax
         movq    %rax, CPU_RFLAGS(%rdi)
         movq    RIP(%rsi), %rax

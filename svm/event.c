@@ -12,7 +12,7 @@
 #define V_DUMMY (V_IRQ | V_PRIORITY | V_IGNORE_TPR)
 
 static void set_nmi(struct cpu_state *cpu, enum nmi_state state) {
-    vmcb_of(cpu)->host.nmi = (u8)state;
+    cpu->svm.nmi = (u8)state;
     vmcb_intercept(cpu, EXIT_IRET, state == NMI_BLOCKED);
 }
 
@@ -47,18 +47,18 @@ void svm_events_after_exit(struct cpu_state *cpu) {
         set_nmi(cpu, NMI_OPEN); // it was not delivered
     } else if (vmcb->exit_code == EXIT_IRET) {
         set_nmi(cpu, NMI_IRET);
-        vmcb->host.iret_rip = vmcb->rip;
+        cpu->svm.iret_rip = vmcb->rip;
     }
 }
 
 bool svm_can_take(struct cpu_state *cpu, bool nmi) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
-    if (vmcb->host.nmi == NMI_IRET && vmcb->rip != vmcb->host.iret_rip)
+    if (cpu->svm.nmi == NMI_IRET && vmcb->rip != cpu->svm.iret_rip)
         set_nmi(cpu, NMI_OPEN);
     if (vmcb->int_state & INT_STATE_SHADOW)
         return false;
-    return nmi ? vmcb->host.nmi == NMI_OPEN : cpu->rflags & RFLAGS_IF;
+    return nmi ? cpu->svm.nmi == NMI_OPEN : cpu->rflags & RFLAGS_IF;
 }
 
 // A virtual interrupt of the highest priority, which is never delivered: its intercept comes first. The IRET intercept is

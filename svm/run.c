@@ -29,9 +29,9 @@ void svm_load(struct cpu_state *cpu) {
     vmcb->nested_cr3 = cpu->second_level.v;
     vmcb->tsc_offset = cpu->tsc_offset;
     cpu->dirty |= VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_NESTED | VMCB_CLEAN_ASID;
-    if (vmcb->host.cpu != id || !cpu->svm.host_state.v) {
+    if (cpu->svm.cpu != id || !cpu->svm.host_state.v) {
         cpu->dirty |= VMCB_CLEAN_KNOWN;
-        vmcb->host.cpu = id;
+        cpu->svm.cpu = id;
         cpu->svm.vmcb = pool_hpa(vmcb);
         cpu->svm.host_state = kernel_virt_to_hpa(&host_state[id]); // walks the kernel's tables
     }
@@ -56,9 +56,9 @@ static __attribute__((noinline)) void prepare(struct cpu_state *cpu) {
         vmcb->rsp = cpu->gprs[BASALT_RSP];
     if (cpu->dirty & CPU_DIRTY_RFLAGS)
         vmcb->rflags = cpu->rflags;
-    u8 flush = asid_assign(&asids[vmcb->host.cpu], cpu);
-    vmcb->tlb_control = flush ? flush : vmcb->host.flush;
-    vmcb->host.flush = TLB_CONTROL_NOTHING;
+    u8 flush = asid_assign(&asids[cpu->svm.cpu], cpu);
+    vmcb->tlb_control = flush ? flush : cpu->svm.flush;
+    cpu->svm.flush = TLB_CONTROL_NOTHING;
     vmcb->asid = cpu->tag;
     vmcb->clean = backend_features.clean_bits ? VMCB_CLEAN_KNOWN & ~cpu->dirty : 0;
     cpu->dirty = again ? VMCB_TOLD : 0;

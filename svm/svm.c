@@ -8,7 +8,6 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
-#include "arch/x86.h"
 #include "kernel/panic.h"
 #include "svm/svm.h"
 
@@ -82,6 +81,7 @@ static void svm_state_init(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
 
     memset(vmcb, 0, sizeof(*vmcb)); // an exit by shutdown leaves it undefined
+    cpu->svm.nmi = NMI_OPEN;
     svm_reset_registers(cpu);
     set_intercepts(cpu, vmcb);
     vmcb->iopm = cpu->io_bitmap ? cpu->io_bitmap : kernel_virt_to_hpa(all_ports_exit).v;
@@ -98,7 +98,7 @@ static void svm_state_init(struct cpu_state *cpu) {
 // flush of the old one.
 static void svm_flush(struct cpu_state *cpu) {
     if (backend_features.flush_by_asid)
-        vmcb_of(cpu)->host.flush = TLB_CONTROL_FLUSH_ASID;
+        cpu->svm.flush = TLB_CONTROL_FLUSH_ASID;
     else
         cpu->tag = 0;
     cpu->dirty |= VMCB_CLEAN_ASID;
@@ -116,7 +116,6 @@ static bool svm_control_field(struct cpu_state *cpu, u64 field, u64 *value) {
 
 const struct backend svm_backend = {
     .name = "SVM",
-    .pages = 1,
     .probe = svm_probe,
     .cpu_on = svm_cpu_on,
     .state_init = svm_state_init,

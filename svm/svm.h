@@ -17,7 +17,7 @@ struct asid_pool {
     u32 count; // ASIDs that the processor has, 0 (the host's) included
 };
 
-static inline struct vmcb *vmcb_of(const struct cpu_state *cpu) { return cpu->pages[0]; }
+static inline struct vmcb *vmcb_of(const struct cpu_state *cpu) { return cpu->page; }
 
 /// Whether exit code `code` (below 0xc0) is to happen.
 static inline void vmcb_intercept(struct cpu_state *cpu, u32 code, bool on) {

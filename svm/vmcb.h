@@ -23,16 +23,6 @@ enum nmi_state {
     NMI_IRET,    // that IRET was seen, but not yet that it was executed
 };
 
-struct vmcb_host {
-    u64 iret_rip; // with NMI_IRET: where the IRET is
-    u8 nmi;       // enum nmi_state
-    u8 flush;     // TLB_CONTROL_* wanted at the next entry
-    u8 reserved0a[2];
-    u32 cpu; // on which the state ran last: the processor's cached copy is there
-    u64 reserved10[2];
-};
-SIZE_ASSERT(struct vmcb_host, 32);
-
 struct vmcb {
     // Control area.
     u32 intercepts[6]; // one bit per exit code: bit n % 32 of word n / 32 for code n
@@ -62,8 +52,7 @@ struct vmcb {
     u64 next_rip; // with NRIP save; 0: not known
     u8 fetched;   // with decode assists: bytes of `instruction` that are valid
     u8 instruction[15];
-    u8 reserved0e0[0x300];
-    struct vmcb_host host;
+    u8 reserved0e0[0x320];
 
     // State save area.
     union {
@@ -95,7 +84,6 @@ SIZE_ASSERT(struct vmcb, 4096);
 #define VMCB_AT(field, offset) \
     _Static_assert(offsetof(struct vmcb, field) == (offset), #field " has a fixed place")
 VMCB_AT(event_inject, 0x0a8);
-VMCB_AT(host, 0x3e0);
 VMCB_AT(cr4, 0x548);
 VMCB_AT(rip, 0x578); // enter.S has these too
 VMCB_AT(rflags, 0x570);

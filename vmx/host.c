@@ -11,7 +11,6 @@
 #include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/spec.h"
-#include "arch/x86.h"
 #include "kernel/panic.h"
 
 struct vmx_caps vmx_caps;

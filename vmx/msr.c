@@ -10,7 +10,6 @@
 #include "vmx/vmx.h"
 
 #include "arch/cpu.h"
-#include "arch/x86.h"
 
 #define BITMAP_HIGH  0x400u // bytes to the part for MSRs from 0xc0000000 on
 #define BITMAP_WRITE 0x800u
@@ -23,7 +22,7 @@
 #define X2APIC_READ  0x41fd01ffffffa50cull
 #define X2APIC_WRITE (BIT(0x08) | BIT(0x0b) | BIT(0x3f))
 
-// The live ones, in the order of struct vmx_area, have no field.
+// The live ones, in the order of cpu_state.vmx.live, have no field.
 static const struct guest_msr {
     u32 msr, field;
     bool write_exits;
@@ -66,20 +65,20 @@ void vmx_msrs_init(void) {
         in_processor[this_cpu()->id][i] = rdmsr(msrs[i].msr);
 }
 
-void vmx_msrs_load(const struct vmx_area *area) {
+void vmx_msrs_load(const struct cpu_state *cpu) {
     u64 *now = in_processor[this_cpu()->id];
 
     for (unsigned i = 0; i < VMX_LIVE_MSRS; i++)
-        if (now[i] != area->live[i])
-            wrmsr(msrs[i].msr, now[i] = area->live[i]);
+        if (now[i] != cpu->vmx.live[i])
+            wrmsr(msrs[i].msr, now[i] = cpu->vmx.live[i]);
 }
 
-void vmx_msrs_save(struct vmx_area *area) {
-    in_processor[this_cpu()->id][0] = area->live[0] = rdmsr(MSR_KERNEL_GS_BASE);
+void vmx_msrs_save(struct cpu_state *cpu) {
+    in_processor[this_cpu()->id][0] = cpu->vmx.live[0] = rdmsr(MSR_KERNEL_GS_BASE);
 }
 
 static void write_live(struct cpu_state *cpu, unsigned i, u64 value) {
-    in_processor[this_cpu()->id][i] = vmx_area(cpu)->live[i] = value;
+    in_processor[this_cpu()->id][i] = cpu->vmx.live[i] = value;
     wrmsr(msrs[i].msr, value);
 }
 

@@ -12,7 +12,6 @@
 #include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/spec.h"
-#include "arch/x86.h"
 #include "kernel/panic.h"
 
 #include <basalt/hypercall.h>
@@ -26,7 +25,7 @@ static void vmx_flush_second_level(struct cpu_state *cpu unused) {
 
 // On another CPU than before: what that one cached for this state when it was there last is out of date.
 static void move_to_this_cpu(struct cpu_state *cpu) {
-    vmx_area(cpu)->host = this_cpu();
+    cpu->vmx.host = this_cpu();
     vmx_init_host(this_cpu());
     vmx_flush_second_level(cpu);
 }
@@ -40,29 +39,29 @@ static void load_debug(const struct cpu_state *cpu) {
 // The kernel survives no page fault and no debug exception of its own: CR2, and the debug registers of a guest that uses
 // them, stay the guest's from load to unload, as the live MSRs do.
 static void vmx_load(struct cpu_state *cpu) {
-    hpa_t vmcs = pool_hpa(cpu->pages[0]);
+    hpa_t vmcs = pool_hpa(cpu->page);
 
-    if (!vmx_area(cpu)->host) { // a fresh frame
-        *(u32 *)cpu->pages[0] = vmx_caps.revision;
+    if (!cpu->vmx.host) {
+        *(u32 *)cpu->page = vmx_caps.revision;
         assert(vmclear(vmcs), "the frame is aligned and in memory");
     }
     assert(vmptrld(vmcs), "it has the processor's revision");
-    if (vmx_area(cpu)->host != this_cpu())
+    if (cpu->vmx.host != this_cpu())
         move_to_this_cpu(cpu);
-    vmx_msrs_load(vmx_area(cpu));
+    vmx_msrs_load(cpu);
     write_cr2(cpu->cr2);
     if (cpu->debug_active)
         load_debug(cpu);
 }
 
 static void vmx_unload(struct cpu_state *cpu) {
-    vmx_msrs_save(vmx_area(cpu));
+    vmx_msrs_save(cpu);
     cpu->cr2 = read_cr2();
     if (cpu->debug_active) {
         read_breakpoints(cpu->dr);
         cpu->dr6 = read_dr6();
     }
-    vmclear(pool_hpa(cpu->pages[0]));
+    vmclear(pool_hpa(cpu->page));
     cpu->vmx.launched = false;
 }
 
@@ -134,7 +133,6 @@ static bool vmx_control_field(struct cpu_state *cpu unused, u64 field, u64 *valu
 
 const struct backend vmx_backend = {
     .name = "VMX",
-    .pages = 2, // VMCS, struct vmx_area
     .vmx = true,
     .probe = vmx_probe,
     .cpu_on = vmx_cpu_on,

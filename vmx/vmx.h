@@ -49,17 +49,6 @@ void vmx_caps_read(u64 (*read_msr)(u32 msr), bool cpuid_vmx, struct vmx_caps *ca
 // APIC virtualization; the first only while the guest's APIC is in x2APIC mode
 #define SECONDARY_APICV (SECONDARY_X2APIC | SECONDARY_APIC_REGISTERS | SECONDARY_VIRTUAL_IRQ)
 
-// MSRs that the VMCS doesn't switch: the guest's values are in the processor from load to unload.
-#define VMX_LIVE_MSRS 5
-
-// The second page of a virtual processor.
-struct vmx_area {
-    u64 live[VMX_LIVE_MSRS]; // KERNEL_GS_BASE, the first, while not loaded
-    const void *host;        // the CPU whose host state is in the VMCS
-};
-
-static inline struct vmx_area *vmx_area(struct cpu_state *cpu) { return cpu->pages[1]; }
-
 extern struct vmx_caps vmx_caps;
 
 /// Runs the guest until its next exit, and returns what vmx_exit() says of that. RSP and RFLAGS are in the VMCS; the
@@ -104,7 +93,7 @@ bool vmx_access_msr(struct cpu_state *cpu, u32 msr, bool write, u64 *value);
 /// Opens the guest's own MSRs in bitmaps that are all ones, and in the second one those that the processor virtualizes
 /// in x2APIC mode.
 void vmx_msr_bitmaps_fill(u8 *bitmap, u8 *x2apic_bitmap);
-/// Exchange the live MSRs of the guest with its area. Before the first guest vmx_msrs_init() reads what this CPU has.
+/// Exchange the live MSRs of the guest with its state. Before the first guest vmx_msrs_init() reads what this CPU has.
 void vmx_msrs_init(void);
-void vmx_msrs_load(const struct vmx_area *area);
-void vmx_msrs_save(struct vmx_area *area);
+void vmx_msrs_load(const struct cpu_state *cpu);
+void vmx_msrs_save(struct cpu_state *cpu);

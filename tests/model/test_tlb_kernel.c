@@ -40,8 +40,8 @@ static void forget(const void *tag, bool linear_only) {
         else
             i++;
 }
-static void flush_second_level(struct cpu_state *cpu) { forget(cpu->pages[0], false); }
-static void flush_linear(struct cpu_state *cpu) { forget(cpu->pages[0], true); }
+static void flush_second_level(struct cpu_state *cpu) { forget(cpu->page, false); }
+static void flush_linear(struct cpu_state *cpu) { forget(cpu->page, true); }
 
 static struct domain *domain_of(const struct cpu_state *cpu) {
     return container_of(cpu, struct vcpu, cpu)->domain;
@@ -53,7 +53,7 @@ static void remember(const struct cpu_state *cpu, u64 gpa) {
     if (!leaf.present)
         return;
     unsigned at = remembered < REMEMBERED ? remembered++ : slots++ % REMEMBERED;
-    tlb[at] = (struct translation){cpu->pages[0], gpa, leaf.hpa.v + (gpa - leaf.gpa),
+    tlb[at] = (struct translation){cpu->page, gpa, leaf.hpa.v + (gpa - leaf.gpa),
                                    leaf.flags & EPT_WRITE, host_random() & 1};
 }
 
@@ -70,7 +70,7 @@ static void check(const struct cpu_state *cpu, const struct translation *t) {
 // The guest between entry and exit.
 static struct exit enter(struct cpu_state *cpu) {
     for (unsigned i = 0; i < remembered; i++)
-        if (tlb[i].tag == cpu->pages[0])
+        if (tlb[i].tag == cpu->page)
             check(cpu, &tlb[i]);
     for (unsigned i = 0; i < 8; i++)
         remember(cpu, host_random() % GUEST_PAGES * PAGE_SIZE);
@@ -183,7 +183,7 @@ static void test_init(void **state unused) {
     assert_int_equal(memory_populate(d, GPA(0), 4, 0), 4);
     run(v);
     remembered = 0;
-    tlb[remembered++] = (struct translation){v->cpu.pages[0], 0, 0, false, true};
+    tlb[remembered++] = (struct translation){v->cpu.page, 0, 0, false, true};
     vcpu_init_ipi(v);
     assert_int_equal(remembered, 0);
     host_destroy(d);

@@ -106,8 +106,8 @@ void vmx_state_init(struct cpu_state *cpu) {
     vmcs_write16(VPID, cpu->tag);
 }
 
-void vmx_msrs_load(const struct vmx_area *area unused) {}
-void vmx_msrs_save(struct vmx_area *area unused) {}
+void vmx_msrs_load(const struct cpu_state *cpu unused) {}
+void vmx_msrs_save(struct cpu_state *cpu unused) {}
 void vmx_init_host(const struct cpu *host unused) {}
 
 struct spec spec; // nothing is needed

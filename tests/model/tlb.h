@@ -210,8 +210,7 @@ static void model_create(struct model_domain *d, bool vpids) {
         v->domain = d;
         v->loaded_on = -1;
         v->exists = true;
-        for (unsigned page = 0; page < backend->pages; page++)
-            v->cpu.pages[page] = ept_page_alloc(NULL);
+        v->cpu.page = ept_page_alloc(NULL);
         v->cpu.second_level = page_hpa(d->ept.root);
         v->cpu.tag = vpids ? tag_alloc() : 0;
         running = v;
@@ -232,8 +231,7 @@ static void model_destroy(struct model_domain *d, bool vpids) {
         model_unload(v);
         if (vpids)
             tags_used[v->cpu.tag] = false;
-        for (unsigned page = 0; page < backend->pages; page++)
-            ept_page_free(NULL, v->cpu.pages[page]);
+        ept_page_free(NULL, v->cpu.page);
     }
     while (ept_pop(&d->ept, &leaf, &budget) > 0)
         ;

@@ -173,7 +173,7 @@ struct basalt_log *log_ring(void) {
 
 static struct cpu_state *loaded;
 
-static struct host_vcpu *state_of(const struct cpu_state *cpu) { return cpu->pages[0]; }
+static struct host_vcpu *state_of(const struct cpu_state *cpu) { return cpu->page; }
 
 static struct host_vcpu *only_loaded(const struct cpu_state *cpu) {
     if (cpu != loaded)
@@ -184,7 +184,7 @@ static struct host_vcpu *only_loaded(const struct cpu_state *cpu) {
 static void fake_state_init(struct cpu_state *cpu) {
     struct host_vcpu *s = only_loaded(cpu);
 
-    assert_non_null(cpu->pages[1]);
+    assert_non_null(cpu->page);
     *s = (struct host_vcpu){.registers[REG_DR7] = 0x400};
     cpu->cr0_guest = 0x60000010;
     cpu->cr4_guest = cpu->efer_guest = 0;
@@ -272,7 +272,6 @@ static bool fake_control_field(struct cpu_state *cpu, u64 field, u64 *value) {
 
 static const struct backend fake_backend = {
     .name = "fake",
-    .pages = 2,
     .vmx = true,
     .state_init = fake_state_init,
     .load = fake_load,

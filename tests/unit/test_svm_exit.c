@@ -23,7 +23,7 @@ static const struct backend_features plain = {0};
 static const struct backend_features rich = {.nrip_save = true, .decode_assists = true};
 struct backend_features backend_features;
 static struct vmcb v;
-static struct cpu_state cpu = {.pages = {&v}};
+static struct cpu_state cpu = {.page = &v};
 
 static struct exit decode(u64 code, u64 info1, u64 info2, const struct backend_features *features) {
     v.exit_code = code;
@@ -227,9 +227,9 @@ static void test_vectoring(void **state) {
     assert_int_equal(e.type, EVENT_EXCEPTION);
     assert_true(e.has_error);
     assert_int_equal(e.error, 0xabcd);
-    v.host.nmi = NMI_BLOCKED;
+    cpu.svm.nmi = NMI_BLOCKED;
     assert_true(vectoring(EVENT_NMI, 2, EVENT_VALID).valid);
-    assert_int_equal(v.host.nmi, NMI_OPEN); // it was not delivered
+    assert_int_equal(cpu.svm.nmi, NMI_OPEN); // it was not delivered
     assert_false(vectoring(EVENT_INTERRUPT, 0x33, 0).valid);
     // These are executed again.
     assert_false(vectoring(EVENT_SOFT_INTERRUPT, 0x80, EVENT_VALID).valid);

@@ -24,7 +24,7 @@ static int fresh(void **state) {
     (void)state;
     memset(&v, 0, sizeof(v));
     memset(&cpu, 0, sizeof(cpu));
-    cpu.pages[0] = &v;
+    cpu.page = &v;
     cpu.efer_guest = EFER_LME; // from before INIT
     svm_reset_registers(&cpu);
     cpu.dirty = 0;

@@ -67,7 +67,6 @@ unused static struct check check = {.read = read_model, .physical_bits = 40, .li
 // Names the rule that the VMCS violates.
 #define vmx_check() check_vmx(&check)
 
-unused static unsigned char model_area[PAGE_SIZE];
 unused static struct cpu_state model_cpu;
 
 // A test of what is refused returns to where it set this up.
@@ -93,9 +92,7 @@ unused static struct cpu_state *model_new(void) {
     vmx_caps_read(model_rdmsr, true, &vmx_caps, &features);
     memset(vmcs_model, 0, sizeof(vmcs_model));
     memset(vmcs_model_written, 0, sizeof(vmcs_model_written));
-    memset(model_area, 0, sizeof(model_area));
-    model_cpu =
-        (struct cpu_state){.pages = {NULL, model_area}, .second_level = HPA(0x123000), .tag = 7};
+    model_cpu = (struct cpu_state){.second_level = HPA(0x123000), .tag = 7};
     vmx_init_controls(&model_cpu);
     vmx_init_guest(&model_cpu);
     vmcs_writenat(GUEST_RIP, 0xfff0);

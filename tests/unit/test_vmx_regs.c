@@ -189,16 +189,15 @@ u64 *host_msr(u32 msr) {
 
 // Random switches between virtual processors, whose MSRs change as guests may change them: each finds its own.
 static void test_live_msrs(void **state) {
-    static struct vmx_area areas[3];
+    static struct cpu_state states[3];
     static u64 expected[3][5];
     unsigned loaded = 0;
 
     (void)state;
     msrs[2] = 0x1234; // from before
     vmx_msrs_init();
-    vmx_msrs_load(&areas[0]);
+    vmx_msrs_load(&states[0]);
     for (unsigned step = 0; step < 20000; step++) {
-        struct cpu_state cpu = {.pages = {NULL, &areas[loaded]}};
         unsigned i = (unsigned)rand() % 5;
 
         assert_memory_equal(msrs, expected[loaded], sizeof(msrs));
@@ -206,15 +205,16 @@ static void test_live_msrs(void **state) {
             msrs[0] = expected[loaded][0] = (u64)rand(); // SWAPGS
         } else {
             expected[loaded][i] = (u64)rand() % 3;
-            assert_true(vmx_access_msr(&cpu, MSR_STAR + i - 1, true, &expected[loaded][i]));
+            assert_true(
+                vmx_access_msr(&states[loaded], MSR_STAR + i - 1, true, &expected[loaded][i]));
         }
-        vmx_msrs_save(&areas[loaded]);
+        vmx_msrs_save(&states[loaded]);
         loaded = (unsigned)rand() % 3;
-        vmx_msrs_load(&areas[loaded]);
+        vmx_msrs_load(&states[loaded]);
     }
     accesses = 0; // and what has not changed costs nothing but KERNEL_GS_BASE
-    vmx_msrs_save(&areas[loaded]);
-    vmx_msrs_load(&areas[loaded]);
+    vmx_msrs_save(&states[loaded]);
+    vmx_msrs_load(&states[loaded]);
     assert_int_equal(accesses, 1);
 }
 
