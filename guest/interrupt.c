@@ -17,7 +17,7 @@ static void deliver_to(struct vcpu *v, const struct apic_message *m) {
     case APIC_FIXED:
     case APIC_LOWEST:
         v->stats.injections++;
-        trace(BASALT_TRACE_INJECT, v->domain->id, v->index, m->vector, m->level);
+        trace(BASALT_TRACE_INJECT, v->domain->info.id, v->index, m->vector, m->level);
         if (vlapic_accept(&v->lapic, m->vector, m->level))
             vcpu_unblock(v, BLOCK_HALT);
         break;

@@ -89,9 +89,9 @@ static void handle_bad_state(struct vcpu *v, struct exit e) {
     struct cpu_state *c = &v->cpu;
 
     // Whoever watches the domain can ask for the whole control block.
-    log_warn("guest: '%s' vCPU %u: the processor refuses its state (%s 0x%lx): rip 0x%lx "
+    log_warn("guest: domain %u vCPU %u: the processor refuses its state (%s 0x%lx): rip 0x%lx "
              "rflags 0x%lx cr0 0x%lx cr4 0x%lx efer 0x%lx cs 0x%x ss 0x%x",
-             v->domain->info.name, v->index, backend->name, e.detail, c->rip, c->rflags,
+             v->domain->info.id, v->index, backend->name, e.detail, c->rip, c->rflags,
              backend->read(c, REG_CR0), backend->read(c, REG_CR4), backend->read(c, REG_EFER),
              backend->read_segment(c, BASALT_CS).attributes,
              backend->read_segment(c, BASALT_SS).attributes);
@@ -99,7 +99,7 @@ static void handle_bad_state(struct vcpu *v, struct exit e) {
 }
 
 static void handle_unsupported(struct vcpu *v, struct exit e) {
-    log_warn("guest: '%s' vCPU %u: unsupported exit: kind %u, 0x%lx", v->domain->info.name,
+    log_warn("guest: domain %u vCPU %u: unsupported exit: kind %u, 0x%lx", v->domain->info.id,
              v->index, e.kind, e.detail);
     domain_end(v->domain, BASALT_END_EMULATION, v->index, e.detail);
 }
@@ -165,7 +165,7 @@ static __attribute__((noinline)) bool prepare(struct vcpu *v) {
 }
 
 static __attribute__((cold, noinline)) void trace_exit(const struct vcpu *v, struct exit e) {
-    trace(BASALT_TRACE_EXIT + e.kind, v->domain->id, v->index, v->cpu.rip,
+    trace(BASALT_TRACE_EXIT + e.kind, v->domain->info.id, v->index, v->cpu.rip,
           e.kind == BASALT_EXIT_HYPERCALL ? v->cpu.gprs[BASALT_RAX] : e.detail);
 }
 

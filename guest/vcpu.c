@@ -15,7 +15,7 @@
 // Cached translations have the root of the nested tables as a tag too: within a domain VPIDs must differ, between
 // domains it is only better that they do. 0 is the host's.
 static u16 vpid_of(const struct domain *d, u64 index) {
-    return (u16)(1 + ((u64)d->id * BASALT_VCPUS_MAX + index) % (VPIDS - 1));
+    return (u16)(1 + ((u64)d->info.id * BASALT_VCPUS_MAX + index) % (VPIDS - 1));
 }
 
 static void free_pages(struct domain *d, struct vcpu *v) {
@@ -68,7 +68,7 @@ static void init_state(struct vcpu *v) {
 }
 
 int vcpu_create(struct domain *d, u64 index) {
-    if (index >= BASALT_VCPUS_MAX || d->status == BASALT_STATUS_ENDED ||
+    if (index >= BASALT_VCPUS_MAX || d->info.status == BASALT_STATUS_ENDED ||
         sizeof(struct vcpu) + xstate_area_size > PAGE_SIZE)
         return -BASALT_EINVAL;
     if (d->vcpus[index])
@@ -86,10 +86,10 @@ int vcpu_create(struct domain *d, u64 index) {
     v->index = (u16)index;
     v->io.route = v->io.bell = d->claims + 1;
     v->blocked = BLOCK_PAUSED | (index ? BLOCK_SIPI : BLOCK_NEW);
-    if (d->status == BASALT_STATUS_RUNNING)
+    if (d->info.status == BASALT_STATUS_RUNNING)
         v->blocked &= ~BLOCK_PAUSED;
     v->sched.weight = d->info.weight;
-    v->sched.cap = d->cap;
+    v->sched.cap = d->info.cap;
     v->cpu.second_level = pool_hpa(d->ept.root);
     v->cpu.io_bitmap = d->io_bitmap;
     v->cpu.tsc_offset = d->info.tsc_offset;
@@ -102,7 +102,7 @@ int vcpu_create(struct domain *d, u64 index) {
     xstate_init(v->xstate);
     init_state(v);
     d->vcpus[index] = v;
-    d->vcpu_count++;
+    d->info.vcpus++;
     return 0;
 }
 
@@ -111,7 +111,7 @@ void vcpu_destroy(struct vcpu *v) {
 
     schedule_forget(v);
     d->vcpus[v->index] = NULL;
-    d->vcpu_count--;
+    d->info.vcpus--;
     free_pages(d, v);
 }
 

@@ -160,6 +160,7 @@ static int furnish(struct domain *d, const struct boot_params *boot, const struc
         !handle_create(d, NULL, BASALT_RIGHTS_MACHINE))
         return -1;
     fill_info(&info, d, plan, base.v, size);
+    info.memory_total = boot->ram_bytes;
     format(info.cmdline, sizeof(info.cmdline), "%s", boot->modules[0].cmdline);
     give_devices(d);
     if (give_modules(d, boot, &info) || vcpu_create(d, 0))
@@ -172,8 +173,6 @@ static int furnish(struct domain *d, const struct boot_params *boot, const struc
 }
 
 void dom0_build(const struct boot_params *boot) {
-    struct basalt_domain_config config = {
-        .name = "dom0", .weight = DOM0_WEIGHT, .memory_quota = frames_count().total};
     const struct boot_module *image = &boot->modules[0];
     struct elf_plan plan;
     struct domain *d;
@@ -188,13 +187,14 @@ void dom0_build(const struct boot_params *boot) {
                "the first module (\"%.32s\") is no usable dom0: %s", image->cmdline, wrong);
     u64 size = options.dom0_mem ? options.dom0_mem : DOM0_MEMORY_DEFAULT;
     size = ALIGN_UP(MAX(size, MAX(DOM0_MEMORY_MIN, plan.size + 4 * MIB)), SUPERPAGE_SIZE);
-    if (domain_create(&config, &d))
+    if (domain_create(boot->ram_bytes, &d))
         refuse("give the machine more memory", "there is too little memory for dom0's structures");
     hpa_t base = frame_alloc_run(d->owner, size, 4 * GIB);
     if (base.v == HPA_NONE.v)
         refuse("give the machine more memory, or dom0 less with dom0_mem=",
                "there are no %lu MiB of contiguous memory below 4 GiB for dom0", size / MIB);
     d->identity = true;
+    domain_schedule(d, DOM0_WEIGHT, 0);
     d->info.tsc_offset = 0;  // dom0's clock is the machine's
     memory_zero(base, size); // nothing of former owners shows
     copy_to_physical(base.v, image->base + plan.offset, plan.bytes);

@@ -22,15 +22,15 @@ static u32 next_id;
 static u64 charged_total;
 
 bool domain_charge(struct domain *d, u64 bytes) {
-    if (bytes > d->info.memory_quota - d->charged)
+    if (bytes > d->info.memory_quota - d->info.memory_bytes)
         return false;
-    d->charged += bytes;
+    d->info.memory_bytes += bytes;
     charged_total += bytes;
     return true;
 }
 
 void domain_uncharge(struct domain *d, u64 bytes) {
-    d->charged -= bytes;
+    d->info.memory_bytes -= bytes;
     charged_total -= bytes;
 }
 
@@ -61,11 +61,11 @@ void ept_page_free(struct ept *ept, void *page) {
 }
 
 static void free_domain(struct domain *d) {
-    domain_uncharge(d, d->charged);
+    domain_uncharge(d, d->info.memory_bytes);
     frame_kernel_free(d);
 }
 
-int domain_create(const struct basalt_domain_config *config, struct domain **out) {
+int domain_create(u64 quota, struct domain **out) {
     struct domain *d = frame_kernel_alloc();
     unsigned max_shift = backend_features.second_level_1g   ? 30
                          : backend_features.second_level_2m ? SUPERPAGE_SHIFT
@@ -73,11 +73,9 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
 
     if (!d)
         return -BASALT_ENOMEM;
-    memcpy(d->info.name, config->name, sizeof(d->info.name) - 1);
-    d->info.memory_quota = config->memory_quota;
-    d->info.weight = config->weight;
-    d->cap = config->cap;
-    d->status = BASALT_STATUS_PAUSED;
+    d->info.memory_quota = quota;
+    d->info.weight = SCHED_WEIGHT_DEFAULT;
+    d->info.status = BASALT_STATUS_PAUSED;
     d->info.tsc_offset = -rdtsc(); // the guest's TSC begins at 0
     d->self = (struct handle){.target = d, .holder = d};
     d->handles_used = BASALT_HANDLE_SELF + 1;
@@ -94,9 +92,9 @@ int domain_create(const struct basalt_domain_config *config, struct domain **out
         free_domain(d);
         return error;
     }
-    d->id = next_id++;
-    d->owner = (u16)(FRAME_OWNER_DOMAIN + d->id % (FRAME_OWNERS - FRAME_OWNER_DOMAIN));
-    trace(BASALT_TRACE_DOMAIN, d->id, 0, 1, 0);
+    d->info.id = next_id++;
+    d->owner = (u16)(FRAME_OWNER_DOMAIN + d->info.id % (FRAME_OWNERS - FRAME_OWNER_DOMAIN));
+    trace(BASALT_TRACE_DOMAIN, d->info.id, 0, 1, 0);
     *out = d;
     return 0;
 }
@@ -109,9 +107,9 @@ static void each_vcpu(struct domain *d, void (*act)(struct vcpu *, u32), u32 rea
 }
 
 void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 detail) {
-    if (d->status == BASALT_STATUS_ENDED)
+    if (d->info.status == BASALT_STATUS_ENDED)
         return;
-    d->status = BASALT_STATUS_ENDED;
+    d->info.status = BASALT_STATUS_ENDED;
     d->info.end_reason = reason;
     d->info.end_vcpu = vcpu;
     d->info.end_detail = detail;
@@ -120,24 +118,24 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
         d->info.end_insn_length = guest_fetch(d->vcpus[vcpu], d->info.end_insn);
     each_vcpu(d, vcpu_block, BLOCK_ENDED);
     console_release(d, 0);
-    trace(BASALT_TRACE_DOMAIN, d->id, vcpu, 2, reason);
+    trace(BASALT_TRACE_DOMAIN, d->info.id, vcpu, 2, reason);
     if (d->end_watcher.domain)
         event_ring(d->end_watcher.domain, d->end_watcher.port);
     else if (vcpu < BASALT_VCPUS_MAX && d->vcpus[vcpu] && reason != BASALT_END_CONTROL)
-        log_err("basalt: domain '%s' ended unwatched: reason %u at RIP 0x%lx, detail 0x%lx",
-                d->info.name, reason, d->vcpus[vcpu]->cpu.rip, detail);
+        log_err("basalt: domain %u ended unwatched: reason %u at RIP 0x%lx, detail 0x%lx",
+                d->info.id, reason, d->vcpus[vcpu]->cpu.rip, detail);
 }
 
 int domain_control(struct domain *d, u64 op) {
-    if (d->status == BASALT_STATUS_ENDED)
+    if (d->info.status == BASALT_STATUS_ENDED)
         return -BASALT_EINVAL;
     switch (op) {
     case BASALT_OP_PAUSE:
-        d->status = BASALT_STATUS_PAUSED;
+        d->info.status = BASALT_STATUS_PAUSED;
         each_vcpu(d, vcpu_block, BLOCK_PAUSED);
         return 0;
     case BASALT_OP_RESUME:
-        d->status = BASALT_STATUS_RUNNING;
+        d->info.status = BASALT_STATUS_RUNNING;
         each_vcpu(d, vcpu_unblock, BLOCK_PAUSED);
         return 0;
     case BASALT_OP_END: domain_end(d, BASALT_END_CONTROL, 0, 0); return 0;
@@ -149,25 +147,10 @@ void domain_schedule(struct domain *d, u32 weight, u32 cap) {
     struct vcpu *v;
 
     d->info.weight = weight;
-    d->cap = cap;
+    d->info.cap = cap;
     for_each_vcpu (v, d) {
         v->sched.weight = weight;
         v->sched.cap = cap;
-    }
-}
-
-void domain_info(const struct domain *d, struct basalt_domain_info *out) {
-    const struct vcpu *v;
-
-    *out = d->info;
-    out->id = d->id;
-    out->status = d->status;
-    out->memory_bytes = d->charged;
-    out->vcpus = d->vcpu_count;
-    for_each_vcpu (v, d) {
-        out->run_tsc += v->stats.run_tsc;
-        for (unsigned k = 0; k < BASALT_EXIT_COUNT; k++)
-            out->exits += v->stats.exits[k];
     }
 }
 
@@ -196,10 +179,10 @@ int domain_destroy(struct domain *d) {
     if (handles_teardown(d, &budget))
         return -BASALT_EINTR;
     free_tables(d);
-    trace(BASALT_TRACE_DOMAIN, d->id, 0, 3, d->charged);
-    if (d->charged != PAGE_SIZE)
-        log_err("domain: '%s' is gone but %llu bytes were still charged to it", d->info.name,
-                (unsigned long long)(d->charged - PAGE_SIZE));
+    trace(BASALT_TRACE_DOMAIN, d->info.id, 0, 3, d->info.memory_bytes);
+    if (d->info.memory_bytes != PAGE_SIZE)
+        log_err("domain: %u is gone but %llu bytes were still charged to it", d->info.id,
+                (unsigned long long)(d->info.memory_bytes - PAGE_SIZE));
     free_domain(d);
     return 0;
 }

@@ -46,12 +46,12 @@ struct handle {
 };
 SIZE_ASSERT(struct handle, 64);
 
-enum port_kind { PORT_FREE, PORT_ALLOCATED, PORT_OPEN, PORT_IRQ };
+enum port_kind { PORT_FREE, PORT_ALLOCATED, PORT_IRQ };
 
 struct port {
     u8 kind;   // enum port_kind
     u8 vector; // host vector of a PORT_IRQ
-    u32 value; // PORT_OPEN: id of the domain that may ring it; PORT_FREE: the next free port
+    u32 next;  // of a PORT_FREE: the next free port
 };
 SIZE_ASSERT(struct port, 8);
 
@@ -85,22 +85,16 @@ struct request_server {
 };
 
 struct domain {
-    // What there is to tell of it: name, quota, end. Id, status, bytes and counts are filled in when someone asks.
-    struct basalt_domain_info info;
-    u32 id;        // unique in this boot
-    u16 owner;     // of its frames, from the low bits of its id
-    u8 status;     // enum basalt_domain_status
-    bool identity; // its physical addresses are the machine's
+    struct basalt_domain_info info; // what there is to tell of it
+    u16 owner;                      // of its frames, from the low bits of its id
+    bool identity;                  // its physical addresses are the machine's
     bool has_devices;
 
     struct ept ept;
-    u64 charged;   // bytes
 
     struct basalt_cpuid *cpuid, *cpuid_end; // one page of rows; NULL: the processor's
     u64 io_bitmap; // physical address of its I/O permission bitmap, 0: none
 
-    u32 cap;
-    u32 vcpu_count;
     struct vcpu *vcpus[BASALT_VCPUS_MAX];
 
     struct handle self; // handle 0, without rights
@@ -111,7 +105,7 @@ struct domain {
 
     struct basalt_event_page *events; // NULL: none
     struct port *port_pages[PORT_PAGES];
-    u32 free_port;  // first port that was used before and is free, 0: none; linked by `value`
+    u32 free_port;  // first port that was used before and is free, 0: none; linked by `next`
     u32 ports_used; // ports from 0 on that were ever used; 0 is never given out
     u32 timer_port;
     struct watcher end_watcher;
@@ -130,11 +124,11 @@ _Static_assert(sizeof(struct domain) <= 4096, "a domain fits its page");
 
 /// For each of the domain's vCPUs.
 #define for_each_vcpu(v, d)                                     \
-    for (unsigned i_ = 0, left_ = (d)->vcpu_count; left_; i_++) \
+    for (unsigned i_ = 0, left_ = (d)->info.vcpus; left_; i_++) \
         if (((v) = (d)->vcpus[i_]) && left_--)
 
-/// Creates a domain in status paused. -BASALT_ENOSPC when the table is full, -BASALT_ENOMEM.
-must_check int domain_create(const struct basalt_domain_config *config, struct domain **out);
+/// Creates a paused domain that may hold `quota` bytes of frames. -BASALT_ENOSPC when that is too little, -BASALT_ENOMEM.
+must_check int domain_create(u64 quota, struct domain **out);
 /// Takes a bounded step of tearing an ended domain down. 0 when it is gone, -BASALT_EINTR to be called again.
 int domain_destroy(struct domain *d);
 /// Stops all vCPUs for good and rings whoever watches. `detail` depends on the reason.
@@ -143,7 +137,6 @@ void domain_end(struct domain *d, enum basalt_end_reason reason, u32 vcpu, u64 d
 void domain_schedule(struct domain *d, u32 weight, u32 cap);
 /// Carries out an enum basalt_domain_op; -BASALT_EINVAL if it is none, or the domain has ended.
 int domain_control(struct domain *d, u64 op);
-void domain_info(const struct domain *d, struct basalt_domain_info *out);
 u64 domains_charged(void);
 
 /// Charges `bytes` of frames; false when the quota does not allow it.

@@ -53,7 +53,7 @@ i64 port_alloc(struct domain *d) {
     if (!d->events)
         return -BASALT_EINVAL;
     if (port) {
-        d->free_port = port_at(d, port)->value;
+        d->free_port = port_at(d, port)->next;
     } else {
         port = MAX(d->ports_used, 1u); // 0 means "no port" to those that keep numbers
         if (port == BASALT_PORTS)
@@ -75,14 +75,14 @@ void port_free(struct domain *d, u32 port) {
     if (d->timer_port == port)
         event_timer(d, 0, 0);
     __atomic_fetch_and(&d->events->pending[port / 64], ~BIT(port % 64), __ATOMIC_SEQ_CST);
-    *p = (struct port){.value = d->free_port};
+    *p = (struct port){.next = d->free_port};
     d->free_port = port;
 }
 
 static void timer_expired(struct timer *timer) {
     struct vcpu *v = container_of(timer, struct vcpu, event_timer);
 
-    trace(BASALT_TRACE_TIMER, v->domain->id, 0, timer->deadline, 0);
+    trace(BASALT_TRACE_TIMER, v->domain->info.id, 0, timer->deadline, 0);
     event_ring(v->domain, v->domain->timer_port);
 }
 

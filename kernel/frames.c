@@ -40,8 +40,7 @@ static struct chunk *const chunk_table = (struct chunk *)CHUNK_TABLE_BASE;
 static struct spinlock frames_lock;
 static struct list lists[CHUNK_USES];
 static u32 chunk_count;
-static u64 domain_free;  // free frames, but those of kernel chunks
-static u64 total_frames; // of RAM
+static u64 domain_free; // free frames, but those of kernel chunks
 
 static struct frame *frame_of(hpa_t hpa) { return &frame_table[hpa.v >> PAGE_SHIFT]; }
 static struct chunk *chunk_of(hpa_t hpa) { return &chunk_table[hpa.v >> SUPERPAGE_SHIFT]; }
@@ -234,10 +233,7 @@ void frames_put(hpa_t hpa, unsigned count) {
     }
 }
 
-struct frames_count frames_count(void) {
-    return (struct frames_count){.total = total_frames * PAGE_SIZE,
-                                 .free = domain_free * PAGE_SIZE};
-}
+u64 frames_free(void) { return domain_free * PAGE_SIZE; }
 
 static void map_table(const void *table, u64 bytes) {
     for (u64 va = (u64)table & PAGE_MASK; va < (u64)table + bytes; va += PAGE_SIZE)
@@ -288,7 +284,6 @@ static void add_early_rest(void) {
 void frames_init(const struct boot_params *boot) {
     for (unsigned use = 0; use < CHUNK_USES; use++)
         list_init(&lists[use]);
-    total_frames = boot->ram_bytes >> PAGE_SHIFT;
     chunk_count = (u32)(ALIGN_UP(boot->ram_end, SUPERPAGE_SIZE) >> SUPERPAGE_SHIFT);
     map_table(chunk_table, chunk_count * sizeof(struct chunk));
     for (u32 i = 0; i < boot->memory_count; i++)

@@ -25,10 +25,6 @@ struct frame {
 };
 SIZE_ASSERT(struct frame, 4);
 
-struct frames_count {
-    u64 total, free; // bytes
-};
-
 /// Builds the frame table from the boot memory map; called once, before any other function here.
 void frames_init(const struct boot_params *boot);
 
@@ -54,4 +50,5 @@ void frames_get(hpa_t hpa, unsigned count);
 void frames_put(hpa_t hpa, unsigned count);
 u32 frame_references(hpa_t hpa);
 
-struct frames_count frames_count(void);
+/// Bytes that no one holds.
+u64 frames_free(void);

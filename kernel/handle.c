@@ -68,7 +68,7 @@ i64 handle_delegate(struct handle *from, u64 rights, struct domain *to) {
     unsigned count = 0;
 
     if (!from->target || rights & ~(u64)(from->rights & ~BASALT_RIGHT_DELEGATE) || !rights ||
-        to->status == BASALT_STATUS_ENDED) // its table is being taken apart
+        to->info.status == BASALT_STATUS_ENDED) // its table is being taken apart
         return -BASALT_EINVAL;
     list_for_each (l, &from->target->handles)
         count++;

@@ -31,9 +31,7 @@ struct call {
     struct share *share;
     u64 second; // goes to RDX if the row says so
     union {
-        struct basalt_domain_config config;
         struct basalt_domain_info info;
-        struct basalt_memory_info memory;
         struct basalt_vcpu_state state;
         struct basalt_vcpu_stats stats;
         struct basalt_completion completion;
@@ -62,12 +60,8 @@ HANDLER(yield) {
 HANDLER(bind_console) { return console_bind(c->caller, (u32)c->a[1], c->a[2]); }
 
 HANDLER(memory_info) {
-    struct frames_count f = frames_count();
-    u64 domains = domains_charged();
-
-    c->data.memory = (struct basalt_memory_info){
-        .total = f.total, .free = f.free, .kernel = f.total - f.free - domains, .domains = domains};
-    return 0;
+    c->second = domains_charged();
+    return (i64)frames_free();
 }
 
 HANDLER(choose_trace) {
@@ -82,27 +76,14 @@ HANDLER(choose_trace) {
 HANDLER(reset) {
     if (c->a[1] > BASALT_RESET_WARM)
         return -BASALT_EINVAL;
-    log_info("machine: reset asked for by '%s'", c->caller->info.name);
+    log_info("machine: reset asked for by domain %u", c->caller->info.id);
     console_take();
     machine_reset(c->a[1] == BASALT_RESET_WARM);
 }
 
-static bool share_of_time_ok(u64 weight, u64 cap) {
-    return weight && weight <= SCHED_WEIGHT_MAX && cap <= CAP_MAX;
-}
-
-static bool config_ok(const struct basalt_domain_config *config) {
-    if (config->name[sizeof(config->name) - 1] || !config->name[0] || config->flags)
-        return false;
-    for (const char *p = config->name; *p; p++)
-        if (*p <= ' ' || *p > '~')
-            return false;
-    return share_of_time_ok(config->weight, config->cap);
-}
-
 HANDLER(create) {
     struct domain *d;
-    int error = config_ok(&c->data.config) ? domain_create(&c->data.config, &d) : -BASALT_EINVAL;
+    int error = domain_create(c->a[1], &d);
 
     if (error)
         return error;
@@ -121,19 +102,19 @@ HANDLER(control) {
 }
 
 HANDLER(info) {
-    domain_info(c->target, &c->data.info);
+    c->data.info = c->target->info;
     return 0;
 }
 
 HANDLER(watch) {
     c->target->end_watcher = (struct watcher){c->caller, (u32)c->a[1]};
-    if (c->target->status == BASALT_STATUS_ENDED)
+    if (c->target->info.status == BASALT_STATUS_ENDED)
         event_ring(c->caller, (u32)c->a[1]);
     return 0;
 }
 
 HANDLER(schedule) {
-    if (!share_of_time_ok(c->a[1], c->a[2]))
+    if (!c->a[1] || c->a[1] > SCHED_WEIGHT_MAX || c->a[2] > CAP_MAX)
         return -BASALT_EINVAL;
     domain_schedule(c->target, (u32)c->a[1], (u32)c->a[2]);
     return 0;
@@ -165,12 +146,12 @@ HANDLER(state_address) { return state_map(c->target, c->caller, c->a[1]); }
 HANDLER(create_vcpu) { return vcpu_create(c->target, c->a[1]); }
 
 HANDLER(set_vcpu) {
-    return c->target->status == BASALT_STATUS_PAUSED ? vcpu_set_state(c->vcpu, &c->data.state)
-                                                     : -BASALT_EBUSY;
+    return c->target->info.status == BASALT_STATUS_PAUSED ? vcpu_set_state(c->vcpu, &c->data.state)
+                                                          : -BASALT_EBUSY;
 }
 
 HANDLER(get_vcpu) {
-    if (c->target->status == BASALT_STATUS_RUNNING && !(c->vcpu->blocked & BLOCK_REQUEST))
+    if (c->target->info.status == BASALT_STATUS_RUNNING && !(c->vcpu->blocked & BLOCK_REQUEST))
         return -BASALT_EBUSY;
     vcpu_get_state(c->vcpu, &c->data.state);
     return 0;
@@ -182,7 +163,7 @@ HANDLER(stats) {
 }
 
 HANDLER(control_field) {
-    if (c->target->status == BASALT_STATUS_RUNNING)
+    if (c->target->info.status == BASALT_STATUS_RUNNING)
         return -BASALT_EBUSY;
     return vcpu_control_field(c->vcpu, c->a[2], &c->second) ? 0 : -BASALT_EINVAL;
 }
@@ -191,24 +172,6 @@ HANDLER(alloc_port) { return port_alloc(c->caller); }
 
 HANDLER(free_port) {
     port_free(c->caller, (u32)c->a[0]);
-    return 0;
-}
-
-HANDLER(send) {
-    const struct port *p = port_find(c->target, c->a[1]);
-
-    if (!p || p->kind != PORT_OPEN || p->value != c->caller->id)
-        return -BASALT_EPERM;
-    event_ring(c->target, (u32)c->a[1]);
-    return 0;
-}
-
-HANDLER(open_port) {
-    struct port *p = port_find(c->caller, c->a[0]);
-
-    if (p->kind != PORT_ALLOCATED)
-        return -BASALT_EBUSY;
-    *p = (struct port){.kind = PORT_OPEN, .value = c->other->id};
     return 0;
 }
 
@@ -251,7 +214,7 @@ HANDLER(inject) { return guest_msi(c->target, c->a[1], c->a[2]); }
 
 HANDLER(read_pci) { return device_config_read(c->caller, c->a[1], c->a[2], c->a[3]); }
 
-HANDLER(write_pci) { return device_config_write(c->caller, c->a[1], c->a[2], c->a[3], c->a[4]); }
+HANDLER(command_pci) { return device_command(c->caller, c->a[1], c->a[2]); }
 
 HANDLER(bind_msi) { return interrupt_bind_message(c->caller, c->a[1], c->a[2], c->a[3]); }
 
@@ -303,9 +266,9 @@ static const struct row rows[] = {
     ROW(YIELD, yield, 0, ALONE),
     ROW(CONSOLE_BIND, bind_console, BASALT_RIGHT_CONSOLE, PORT(1)),
     ROW(TRACE, choose_trace, BASALT_RIGHT_CONSOLE),
-    ROW(MEMORY_INFO, memory_info, BASALT_RIGHT_CONSOLE, OUT(1, memory)),
+    ROW(MEMORY_INFO, memory_info, BASALT_RIGHT_CONSOLE, SECOND),
     ROW(RESET, reset, BASALT_RIGHT_POWER),
-    ROW(DOMAIN_CREATE, create, BASALT_RIGHT_CREATE, IN(1, config)),
+    ROW(DOMAIN_CREATE, create, BASALT_RIGHT_CREATE),
     ROW(DOMAIN_DESTROY, destroy, BASALT_RIGHT_LIFE, ENDED),
     ROW(DOMAIN_CONTROL, control, BASALT_RIGHT_LIFE),
     ROW(DOMAIN_INFO, info, BASALT_RIGHT_LIFE, SELF | ENDED, OUT(1, info)),
@@ -325,15 +288,13 @@ static const struct row rows[] = {
     ROW(VCPU_FIELD, control_field, BASALT_RIGHT_LIFE, VCPU | ENDED | SECOND),
     ROW(PORT_ALLOC, alloc_port, 0, ALONE),
     ROW(PORT_FREE, free_port, PORT(0)),
-    ROW(PORT_SEND, send, BASALT_RIGHT_IO),
-    ROW(PORT_OPEN, open_port, PORT(0), DOMAIN(1)),
     ROW(TIMER_SET, set_timer, PORT(1)),
     ROW(REQUEST_SERVE, serve, BASALT_RIGHT_IO, SECOND, PORT(1)),
     ROW(REQUEST_ROUTE, route, BASALT_RIGHT_IO, ENDED),
     ROW(REQUEST_ANSWER, answer, BASALT_RIGHT_IO, ENDED),
     ROW(INJECT_MSI, inject, BASALT_RIGHT_IO),
     ROW(PCI_READ, read_pci, BASALT_RIGHT_PCI),
-    ROW(PCI_WRITE, write_pci, BASALT_RIGHT_PCI),
+    ROW(PCI_COMMAND, command_pci, BASALT_RIGHT_PCI),
     ROW(IRQ_BIND_MSI, bind_msi, BASALT_RIGHT_PCI),
     ROW(IRQ_BIND_LINE, bind_line, BASALT_RIGHT_PCI),
     ROW(IRQ_ACK, ack),
@@ -358,7 +319,7 @@ static int find_target(struct call *c, const struct row *row) {
     c->target = h->target;
     if ((h->rights & row->rights) != row->rights && !(row->flags & SELF && c->target == c->caller))
         return -BASALT_EPERM;
-    if (c->target && c->target->status == BASALT_STATUS_ENDED && !(row->flags & ENDED))
+    if (c->target && c->target->info.status == BASALT_STATUS_ENDED && !(row->flags & ENDED))
         return -BASALT_EINVAL;
     return 0;
 }

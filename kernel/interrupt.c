@@ -170,34 +170,28 @@ void interrupts_release(struct domain *d) {
     d->has_devices = false;
 }
 
-static bool config_access_ok(const struct pci_function *fn, u64 offset, u64 bytes) {
-    return (bytes == 1 || bytes == 2 || bytes == 4) && !(offset & (bytes - 1)) &&
-           offset < pci_config_size(fn->bdf);
-}
-
 i64 device_config_read(struct domain *d, u64 bdf, u64 offset, u64 bytes) {
     struct pci_function *fn = owned(d, bdf);
 
     if (!fn)
         return bytes >= 4 ? 0xffffffff : (i64)(BIT(bytes * 8) - 1);
-    if (!config_access_ok(fn, offset, bytes))
+    if ((bytes != 1 && bytes != 2 && bytes != 4) || offset & (bytes - 1) ||
+        offset >= pci_config_size(fn->bdf))
         return -BASALT_EINVAL;
     return pci_read(fn->bdf, offset & ~3u) >> offset % 4 * 8 & (BIT(bytes * 8) - 1);
 }
 
-int device_config_write(struct domain *d, u64 bdf, u64 offset, u64 bytes, u64 value) {
+// All else is the kernel's: which addresses a device takes is told not only by BARs and bridge windows but by SR-IOV,
+// Enhanced Allocation and others still to come, and MSI and MSI-X are where it sends its interrupts.
+int device_command(struct domain *d, u64 bdf, u64 value) {
     struct pci_function *fn = owned(d, bdf);
-    const u32 command_bits = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER |
-                             PCI_COMMAND_INTX_OFF;
+    const u32 bits = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER |
+                     PCI_COMMAND_INTX_OFF;
 
     if (!fn)
         return -BASALT_ENODEV;
-    if (!config_access_ok(fn, offset, bytes) || value & ~(BIT(bytes * 8) - 1))
+    if (value > 0xffff)
         return -BASALT_EINVAL;
-    // All else is the kernel's: which addresses a device takes is told not only by BARs and bridge windows but by SR-IOV,
-    // Enhanced Allocation and others still to come, and MSI and MSI-X are where it sends its interrupts.
-    if (offset != PCI_COMMAND || bytes != 2)
-        return -BASALT_EPERM;
-    pci_change(fn->bdf, PCI_COMMAND, PCI_STATUS | command_bits, (u32)value & command_bits);
+    pci_change(fn->bdf, PCI_COMMAND, PCI_STATUS | bits, (u32)value & bits);
     return 0;
 }

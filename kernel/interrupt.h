@@ -24,4 +24,5 @@ must_check int interrupt_ack(struct domain *d, u64 port);
 void interrupts_release(struct domain *d);
 /// Configuration space as the domain may see it.
 i64 device_config_read(struct domain *d, u64 bdf, u64 offset, u64 bytes);
-must_check int device_config_write(struct domain *d, u64 bdf, u64 offset, u64 bytes, u64 value);
+/// Writes the command register, as far as a domain may.
+must_check int device_command(struct domain *d, u64 bdf, u64 value);

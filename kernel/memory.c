@@ -145,7 +145,7 @@ static __attribute__((noinline)) bool find_page(struct domain *d, gpa_t gpa, str
     *w = (struct window){.page = gpa.v >> PAGE_SHIFT,
                          .generation = d->ept.generation,
                          .frame = HPA((leaf.hpa.v + (gpa.v - leaf.gpa)) & PAGE_MASK),
-                         .domain = d->id,
+                         .domain = d->info.id,
                          .writable = leaf.flags & EPT_WRITE};
     return true;
 }
@@ -154,7 +154,7 @@ void *memory_window(struct domain *d, gpa_t gpa, bool write, unsigned level) {
     u64 page = gpa.v >> PAGE_SHIFT;
     unsigned slot = level ? 6 + level * 2 + (page & 1) : page % 8;
     struct window *w = &windows[this_cpu()->id][slot];
-    bool known = w->page == page && w->domain == d->id && w->generation == d->ept.generation;
+    bool known = w->page == page && w->domain == d->info.id && w->generation == d->ept.generation;
 
     if ((unlikely(!known) && !find_page(d, gpa, w)) || (write && !w->writable))
         return NULL;

@@ -120,7 +120,7 @@ static __attribute__((noinline)) bool send(struct vcpu *v, const struct claim *r
     };
     vcpu_block(v, BLOCK_REQUEST);
     v->stats.requests++;
-    trace(BASALT_TRACE_REQUEST, d->id, v->index, address, *data);
+    trace(BASALT_TRACE_REQUEST, d->info.id, v->index, address, *data);
     __atomic_fetch_or(&s->page->pending, BIT(v->index), __ATOMIC_SEQ_CST);
     event_ring(s->domain, s->port);
     return true;
@@ -188,7 +188,8 @@ static bool ring(struct vcpu *v, const struct claim *bell, unsigned bytes) {
     if (bell->last - bell->first + 1 != bytes)
         return false;
     v->stats.doorbells++;
-    trace(BASALT_TRACE_DOORBELL, v->domain->id, v->index, bell->first & (BIT(56) - 1), bell->id);
+    trace(BASALT_TRACE_DOORBELL, v->domain->info.id, v->index, bell->first & (BIT(56) - 1),
+          bell->id);
     event_ring(bell->server, bell->id);
     return true;
 }

@@ -59,7 +59,7 @@ void vcpu_unblock(struct vcpu *v, u32 reason) {
     if (!(v->blocked & reason))
         return;
     v->blocked &= ~reason;
-    trace(BASALT_TRACE_WAKE, v->domain->id, v->index, reason, v->blocked);
+    trace(BASALT_TRACE_WAKE, v->domain->info.id, v->index, reason, v->blocked);
     if (v->blocked)
         return;
     if (q->current == v) {
@@ -111,7 +111,7 @@ static void load(struct runqueue *q, struct vcpu *v) {
     xstate_restore(v->xstate, v->xcr0);
     q->loaded = v;
     this_cpu()->vcpu = v;
-    trace(BASALT_TRACE_SWITCH, v->domain->id, v->index, v->sched.vtime, 0);
+    trace(BASALT_TRACE_SWITCH, v->domain->info.id, v->index, v->sched.vtime, 0);
 }
 
 void schedule_forget(struct vcpu *v) {

@@ -14,7 +14,7 @@ i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions, str
                 const struct domain *granter) {
     if (!memory_range_ok(gpa, pages) || !(permissions & BASALT_SHARE_READ) ||
         permissions & ~(u64)(BASALT_SHARE_READ | BASALT_SHARE_WRITE) || owner == grantee ||
-        owner->status == BASALT_STATUS_ENDED)
+        owner->info.status == BASALT_STATUS_ENDED)
         return -BASALT_EINVAL;
     if (!owner->share_page && !(owner->share_page = domain_page_alloc(owner)))
         return -BASALT_ENOSPC;

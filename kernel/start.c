@@ -84,7 +84,6 @@ noreturn void basalt_start(const struct boot_params *boot) {
     cpuid_setup();
     interrupts_init();
     dom0_build(boot);
-    struct frames_count f = frames_count();
-    log_info("basalt: memory: %lu KiB free of %lu KiB", f.free / KIB, f.total / KIB);
+    log_info("basalt: memory: %lu KiB free of %lu KiB", frames_free() / KIB, boot->ram_bytes / KIB);
     schedule_loop();
 }

@@ -61,7 +61,7 @@ class Machine:
 
     # A line that means that all is lost: an expectation that meets it before what it waits for fails at once. A test that
     # goes on after a panic or after dom0's end sets it to None.
-    fatal = re.compile(r"^.*\b(?:panic|PANIC): .*$|^.*domain 'dom0' ended unwatched: .*$", re.M)
+    fatal = re.compile(r"^.*\b(?:panic|PANIC): .*$|^.*domain 0 ended unwatched: .*$", re.M)
 
     def __init__(self, name, timeout=120):
         self.name = name

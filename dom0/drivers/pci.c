@@ -59,10 +59,6 @@ u32 pci_read(const struct pci_device *d, u32 offset, u32 bytes) {
     return hc_pci_read(d->bdf, offset, bytes);
 }
 
-i64 pci_write(const struct pci_device *d, u32 offset, u32 bytes, u32 value) {
-    return hc_pci_write(d->bdf, offset, bytes, value);
-}
-
 u32 pci_capability(const struct pci_device *d, u8 id, u32 from) {
     if (!(pci_read(d, PCI_STATUS, 2) & PCI_STATUS_CAPS))
         return 0;
@@ -141,12 +137,12 @@ volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 byte
 
 void pci_enable(const struct pci_device *d) {
     u32 command = pci_read(d, PCI_COMMAND, 2);
-    pci_write(d, PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    (void)hc_pci_command(d->bdf, command | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
 void pci_disable(const struct pci_device *d) {
     u32 command = pci_read(d, PCI_COMMAND, 2);
-    pci_write(d, PCI_COMMAND, 2, command & ~(u32)PCI_COMMAND_MASTER);
+    (void)hc_pci_command(d->bdf, command & ~(u32)PCI_COMMAND_MASTER);
 }
 
 // Allocates a port with its handler and ties it by `bind`.

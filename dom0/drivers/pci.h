@@ -30,7 +30,6 @@ u32 pci_count(void);
 struct pci_device *pci_at(u32 index);
 
 u32 pci_read(const struct pci_device *d, u32 offset, u32 bytes);
-i64 pci_write(const struct pci_device *d, u32 offset, u32 bytes, u32 value);
 
 /// Offset of the first capability `id` at or after `from` (0: from the start of the list); 0 if
 /// there is none.

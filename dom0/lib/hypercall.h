@@ -55,8 +55,11 @@ static inline void hc_yield(void) { (void)HC0(BASALT_HC_YIELD); }
 static inline i64 hc_console_bind(u32 port, u64 shown) {
     return HC3(BASALT_HC_CONSOLE_BIND, BASALT_HANDLE_MACHINE, port, shown);
 }
-static inline i64 hc_memory_info(struct basalt_memory_info *info) {
-    return HC2(BASALT_HC_MEMORY_INFO, BASALT_HANDLE_MACHINE, phys_of(info));
+/// Bytes of RAM that no one holds, or a negative error.
+static inline i64 hc_memory_free(void) { return HC1(BASALT_HC_MEMORY_INFO, BASALT_HANDLE_MACHINE); }
+/// Bytes that are charged to domains.
+static inline u64 hc_memory_charged(void) {
+    return hypercall_raw(BASALT_HC_MEMORY_INFO, BASALT_HANDLE_MACHINE, 0, 0, 0, 0, 0).second;
 }
 /// Chooses what the kernel's trace records: a bit for each enum basalt_trace_event.
 static inline i64 hc_trace(u64 events) {
@@ -68,8 +71,8 @@ static inline i64 hc_reset(enum basalt_reset how) {
 
 // ---- domains ----
 
-static inline i64 hc_domain_create(const struct basalt_domain_config *config) {
-    return HC2(BASALT_HC_DOMAIN_CREATE, BASALT_HANDLE_MACHINE, phys_of(config));
+static inline i64 hc_domain_create(u64 memory_quota) {
+    return HC2(BASALT_HC_DOMAIN_CREATE, BASALT_HANDLE_MACHINE, memory_quota);
 }
 /// One step: -EINTR means call again (from a later pass of the event loop, for a big domain).
 static inline i64 hc_domain_destroy_step(u32 handle) {
@@ -176,12 +179,6 @@ static inline i64 hc_vcpu_field(u32 handle, u32 vcpu, u32 field, u64 *value) {
 
 static inline i64 hc_port_alloc(void) { return HC0(BASALT_HC_PORT_ALLOC); }
 static inline i64 hc_port_free(u32 port) { return HC1(BASALT_HC_PORT_FREE, port); }
-static inline i64 hc_port_send(u32 handle, u32 port) {
-    return HC2(BASALT_HC_PORT_SEND, handle, port);
-}
-static inline i64 hc_port_open(u32 port, u32 handle) {
-    return HC2(BASALT_HC_PORT_OPEN, port, handle);
-}
 static inline i64 hc_timer_set(u64 deadline_tsc, u32 port) {
     return HC2(BASALT_HC_TIMER_SET, deadline_tsc, port);
 }
@@ -215,8 +212,8 @@ static inline i64 hc_request_apic(u32 handle, u32 vcpu, u64 number, u64 address,
 static inline u32 hc_pci_read(u32 bdf, u32 offset, u32 bytes) {
     return (u32)HC4(BASALT_HC_PCI_READ, BASALT_HANDLE_MACHINE, bdf, offset, bytes);
 }
-static inline i64 hc_pci_write(u32 bdf, u32 offset, u32 bytes, u32 value) {
-    return HC5(BASALT_HC_PCI_WRITE, BASALT_HANDLE_MACHINE, bdf, offset, bytes, value);
+static inline i64 hc_pci_command(u32 bdf, u32 value) {
+    return HC3(BASALT_HC_PCI_COMMAND, BASALT_HANDLE_MACHINE, bdf, value);
 }
 static inline i64 hc_irq_bind_msi(u32 bdf, u32 entry, u32 port) {
     return HC4(BASALT_HC_IRQ_BIND_MSI, BASALT_HANDLE_MACHINE, bdf, entry, port);

@@ -21,6 +21,8 @@
 #include "toolstack/source.h"
 #include "toolstack/text.h"
 
+#include <basalt/trace.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,14 +81,15 @@ static void begin_events(struct domain *d) {
 
 // ---- count ----
 
-// Doorbells and injections of the domain's first vCPU, and all its exits.
+// Doorbells, injections and all exits of the domain's only vCPU.
 static void rung_to_count(void *context) {
     const struct domain *d = context;
     struct basalt_vcpu_stats stats = {0};
-    struct basalt_domain_info info = {0};
+    u64 exits = 0;
     hc_vcpu_stats(d->handle, 0, &stats);
-    hc_domain_info(d->handle, &info);
-    print("counters", stats.doorbells, stats.injections, info.exits);
+    for (u32 i = 0; i < BASALT_EXIT_COUNT; i++)
+        exits += stats.exits[i];
+    print("counters", stats.doorbells, stats.injections, exits);
 }
 
 static void begin_count(struct domain *d) {

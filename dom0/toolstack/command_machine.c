@@ -31,19 +31,19 @@ static void mem_row(struct table *t, const char *name, u64 bytes) {
 enum shell_result command_mem(const struct shell_call *call) {
     static const struct table_column columns[] = {
         {"what", "WHAT", false}, {"bytes", "BYTES", true}, {NULL, "ABOUT", true}};
-    struct basalt_memory_info info = {0};
     struct basalt_domain_info self = {0};
     struct table t;
-    i64 r = hc_memory_info(&info);
+    i64 r = hc_memory_free();
     if (r < 0)
         return shell_error("the kernel does not tell: %s", error_text(r));
+    u64 total = boot_info->memory_total, charged = hc_memory_charged();
     hc_domain_info(BASALT_HANDLE_SELF, &self);
     table_begin(&t, columns, ARRAY_SIZE(columns), call->json);
-    mem_row(&t, "total", info.total);
-    mem_row(&t, "free", info.free);
-    mem_row(&t, "kernel", info.kernel);
+    mem_row(&t, "total", total);
+    mem_row(&t, "free", (u64)r);
+    mem_row(&t, "kernel", total - (u64)r - charged);
     mem_row(&t, "dom0", self.memory_bytes);
-    mem_row(&t, "domains", info.domains - MIN(info.domains, self.memory_bytes));
+    mem_row(&t, "domains", charged - MIN(charged, self.memory_bytes));
     for (struct domain *d = domain_first(); d; d = d->next) {
         struct basalt_domain_info of = {0};
         if (d->handle && hc_domain_info(d->handle, &of) == 0)

@@ -26,6 +26,26 @@ static struct basalt_domain_info info_of(const struct domain *d) {
     return info;
 }
 
+// What its vCPUs did, all together.
+static struct basalt_vcpu_stats stats_of(u32 handle, u32 vcpus) {
+    struct basalt_vcpu_stats all = {0}, stats;
+    for (u32 v = 0; v < vcpus; v++) {
+        if (hc_vcpu_stats(handle, v, &stats) < 0)
+            continue;
+        all.run_tsc += stats.run_tsc;
+        for (u32 i = 0; i < BASALT_EXIT_COUNT; i++)
+            all.exits[i] += stats.exits[i];
+    }
+    return all;
+}
+
+static u64 exits_of(const struct basalt_vcpu_stats *stats) {
+    u64 exits = 0;
+    for (u32 i = 0; i < BASALT_EXIT_COUNT; i++)
+        exits += stats->exits[i];
+    return exits;
+}
+
 static void size_cell(struct table *t, u64 bytes) {
     char text[TEXT_SIZE_MAX];
     table_value(t, (double)bytes, text_of_size(text, bytes));
@@ -57,14 +77,13 @@ enum shell_result command_list(const struct shell_call *call) {
     struct table t;
     table_begin(&t, columns, ARRAY_SIZE(columns), call->json);
     for (struct domain *d = domain_first(); d; d = d->next) {
-        struct basalt_domain_info info = info_of(d);
         table_number(&t, d->number);
         table_text(&t, d->config.name);
         table_text(&t, domain_state_name(d));
         table_number(&t, d->config.vcpus);
         size_cell(&t, d->config.memory);
         if (d->handle) {
-            seconds_cell(&t, time_ns_of_ticks(info.run_tsc));
+            seconds_cell(&t, time_ns_of_ticks(stats_of(d->handle, d->config.vcpus).run_tsc));
             uptime_cell(&t, d);
         } else {
             table_empty(&t);
@@ -151,39 +170,33 @@ static void disk_line(const struct domain *d, u32 index) {
          (ull)s.flushes, (ull)s.errors, s.broken ? ", stopped: its ring was malformed" : "");
 }
 
+// Exits by kind, those that happened.
+static void exit_lines(const struct basalt_vcpu_stats *stats) {
+#define EXIT_NAME(kind, name) name,
+    static const char *const names[] = {BASALT_EXITS(EXIT_NAME)};
+#undef EXIT_NAME
+    for (u32 i = 0; i < ARRAY_SIZE(names); i++) {
+        char key[40], title[40];
+        if (!stats->exits[i])
+            continue;
+        snprintf(key, sizeof(key), "exits_%s", names[i]);
+        snprintf(title, sizeof(title), "  %s", names[i]);
+        number_line(key, title, stats->exits[i]);
+    }
+}
+
 static void kernel_lines(const struct domain *d) {
     struct basalt_domain_info info = info_of(d);
     if (!d->handle)
         return;
+    struct basalt_vcpu_stats stats = stats_of(d->handle, d->config.vcpus);
     number_line("id", "id", info.id);
     size_line("memory_charged", "charged", info.memory_bytes);
     size_line("memory_quota", "quota", info.memory_quota);
     number_line("state_pages", "state pages", info.state_pages);
-    number_line("run_ms", "ran (ms)", time_ns_of_ticks(info.run_tsc) / NS_PER_MS);
-    number_line("exits", "exits", info.exits);
-}
-
-// Exits of all its vCPUs by kind, those that happened.
-static void exit_lines(const struct domain *d) {
-#define EXIT_NAME(kind, name) name,
-    static const char *const names[] = {BASALT_EXITS(EXIT_NAME)};
-#undef EXIT_NAME
-    u64 counts[BASALT_EXIT_KINDS] = {0};
-    static struct basalt_vcpu_stats stats;
-    for (u32 v = 0; d->handle && v < d->config.vcpus; v++) {
-        if (hc_vcpu_stats(d->handle, v, &stats) < 0)
-            continue;
-        for (u32 i = 0; i < ARRAY_SIZE(names); i++)
-            counts[i] += stats.exits[i];
-    }
-    for (u32 i = 0; i < ARRAY_SIZE(names); i++) {
-        char key[40], title[40];
-        if (!counts[i])
-            continue;
-        snprintf(key, sizeof(key), "exits_%s", names[i]);
-        snprintf(title, sizeof(title), "  %s", names[i]);
-        number_line(key, title, counts[i]);
-    }
+    number_line("run_ms", "ran (ms)", time_ns_of_ticks(stats.run_tsc) / NS_PER_MS);
+    number_line("exits", "exits", exits_of(&stats));
+    exit_lines(&stats);
 }
 
 enum shell_result command_info(const struct shell_call *call) {
@@ -195,7 +208,6 @@ enum shell_result command_info(const struct shell_call *call) {
     for (u32 i = 0; i < d->config.disk_count; i++)
         disk_line(d, i);
     kernel_lines(d);
-    exit_lines(d);
     char *text = object ? cJSON_PrintUnformatted(object) : NULL;
     if (text)
         shell_print_line(text);
@@ -212,28 +224,26 @@ static u64 top_begun;
 static bool top_json;
 static struct top_sample dom0_sample;
 
-static struct top_sample sample(const struct basalt_domain_info *info) {
-    return (struct top_sample){info->run_tsc, info->exits};
+static struct top_sample sample(u32 handle, u32 vcpus) {
+    struct basalt_vcpu_stats stats = stats_of(handle, vcpus);
+    return (struct top_sample){stats.run_tsc, exits_of(&stats)};
 }
 
-static struct basalt_domain_info dom0_info(void) {
-    struct basalt_domain_info info = {0};
-    hc_domain_info(BASALT_HANDLE_SELF, &info);
-    return info;
-}
-
-static void top_row(struct table *t, const char *name, const char *state,
-                    const struct basalt_domain_info *now, const struct top_sample *before, u64 ns) {
+static void top_row(struct table *t, const char *name, const char *state, u32 handle, u32 vcpus,
+                    const struct top_sample *before, u64 ns) {
     char text[TEXT_SIZE_MAX];
-    u64 ran = time_ns_of_ticks(now->run_tsc - MIN(now->run_tsc, before->run_tsc));
-    u64 exits = now->exits - MIN(now->exits, before->exits);
+    struct basalt_domain_info info = {0};
+    struct top_sample now = sample(handle, vcpus);
+    u64 ran = time_ns_of_ticks(now.run_tsc - MIN(now.run_tsc, before->run_tsc));
+    u64 exits = now.exits - MIN(now.exits, before->exits);
+    hc_domain_info(handle, &info);
     u64 permille = ran * 1000 / ns;
     table_text(t, name);
     table_text(t, state);
     snprintf(text, sizeof(text), "%llu.%llu%%", (ull)(permille / 10), (ull)(permille % 10));
     table_value(t, (double)permille / 10, text);
     table_number(t, exits * NS_PER_S / ns);
-    size_cell(t, now->memory_bytes);
+    size_cell(t, info.memory_bytes);
 }
 
 static void top_print(void *context) {
@@ -246,13 +256,11 @@ static void top_print(void *context) {
     u64 ns = MAX(time_ns() - top_begun, 1);
     (void)context;
     table_begin(&t, columns, ARRAY_SIZE(columns), top_json);
-    struct basalt_domain_info info = dom0_info();
-    top_row(&t, "dom0", "running", &info, &dom0_sample, ns);
-    for (struct domain *d = domain_first(); d; d = d->next) {
-        info = info_of(d);
+    top_row(&t, "dom0", "running", BASALT_HANDLE_SELF, 1, &dom0_sample, ns);
+    for (struct domain *d = domain_first(); d; d = d->next)
         if (d->handle)
-            top_row(&t, d->config.name, domain_state_name(d), &info, &d->top, ns);
-    }
+            top_row(&t, d->config.name, domain_state_name(d), d->handle, d->config.vcpus, &d->top,
+                    ns);
     table_end(&t, shell_print_line);
     shell_done();
 }
@@ -263,12 +271,9 @@ enum shell_result command_top(const struct shell_call *call) {
     u64 seconds = 1;
     if (call->count && (!text_number(call->words[0], 3600, &seconds) || seconds == 0))
         return shell_error("expected seconds (1 to 3600), found \"%s\"", call->words[0]);
-    struct basalt_domain_info info = dom0_info();
-    dom0_sample = sample(&info);
-    for (struct domain *d = domain_first(); d; d = d->next) {
-        info = info_of(d);
-        d->top = sample(&info);
-    }
+    dom0_sample = sample(BASALT_HANDLE_SELF, 1);
+    for (struct domain *d = domain_first(); d; d = d->next)
+        d->top = d->handle ? sample(d->handle, d->config.vcpus) : (struct top_sample){0};
     top_json = call->json;
     top_begun = time_ns();
     top_timer.handler = top_print;

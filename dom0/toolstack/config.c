@@ -28,7 +28,7 @@ const char *config_protocol_name(enum config_protocol protocol) { return protoco
 #define TEXT_MAX   (CONFIG_TEXT_SIZE - 1)
 
 static const struct config_key keys[] = {
-    KEY(name, name, ONE(name), FROM(1, BASALT_NAME_SIZE - 1), .required = true),
+    KEY(name, name, ONE(name), FROM(1, CONFIG_NAME_SIZE - 1), .required = true),
     KEY(memory, size, ONE(memory), FROM(MIB, MIB << 20), .required = true),
     KEY(vcpus, number, ONE(vcpus), FROM(1, BASALT_VCPUS_MAX)),
     KEY(kernel, text, ONE(kernel), FROM(1, TEXT_MAX), .required = true),

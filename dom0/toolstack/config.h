@@ -15,6 +15,7 @@
 #define CONFIG_FILE_MAX     65536u // bytes of a file
 #define CONFIG_LINE_MAX     4095u  // bytes of a line
 #define CONFIG_CMDLINE_SIZE 2048u  // with the NUL
+#define CONFIG_NAME_SIZE    32u    // with the NUL
 #define CONFIG_TEXT_SIZE    112u   // names of modules and partitions, with the NUL
 #define CONFIG_DISKS_MAX    16u
 #define CONFIG_MODULES_MAX  8u
@@ -48,7 +49,7 @@ struct config_module {
 };
 
 struct domain_config {
-    char name[BASALT_NAME_SIZE];
+    char name[CONFIG_NAME_SIZE];
     u64 memory; // bytes, a multiple of 4 KiB
     u32 vcpus;
     u32 weight, cap; // of BASALT_HC_DOMAIN_SCHEDULE

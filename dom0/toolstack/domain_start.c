@@ -78,37 +78,34 @@ u64 domain_quota(const struct domain_config *config) {
 }
 
 static int out_of_memory(const struct domain *d, i64 code, char *error) {
-    struct basalt_memory_info info = {0};
     char wanted[TEXT_SIZE_MAX], most[TEXT_SIZE_MAX], left[TEXT_SIZE_MAX];
-    hc_memory_info(&info);
     u64 quota = domain_quota(&d->config);
     return domain_fail(
         code, error,
         "not enough memory: it takes %s, and up to %s for its tables and devices; %s are free. Lower "
         "`memory`, or end another domain",
         text_of_size(wanted, d->config.memory), text_of_size(most, quota - d->config.memory),
-        text_of_size(left, info.free));
+        text_of_size(left, (u64)hc_memory_free()));
 }
 
 static int check_memory(const struct domain *d, char *error) {
-    struct basalt_memory_info info = {0};
-    i64 r = hc_memory_info(&info);
+    i64 r = hc_memory_free();
     if (r < 0)
         return domain_fail(r, error, "the kernel does not tell how much memory is free: %s",
                            error_text(r));
-    return info.free < domain_quota(&d->config) ? out_of_memory(d, -BASALT_ENOMEM, error) : 0;
+    return (u64)r < domain_quota(&d->config) ? out_of_memory(d, -BASALT_ENOMEM, error) : 0;
 }
 
 // ---- the domain and its machine ----
 
 static int create_domain(struct domain *d, char *error) {
-    struct basalt_domain_config config = {
-        .memory_quota = domain_quota(&d->config), .weight = d->config.weight, .cap = d->config.cap};
-    snprintf(config.name, sizeof(config.name), "%s", d->config.name);
-    i64 r = hc_domain_create(&config);
+    i64 r = hc_domain_create(domain_quota(&d->config));
     if (r < 0)
         return domain_fail(r, error, "the kernel does not create it: %s", error_text(r));
     d->handle = (u32)r;
+    r = hc_domain_schedule(d->handle, d->config.weight, d->config.cap);
+    if (r < 0)
+        return domain_fail(r, error, "the kernel does not schedule it so: %s", error_text(r));
     d->port = event_port_alloc(domain_rung, d);
     r = d->port < 0 ? d->port : hc_domain_bind(d->handle, (u32)d->port);
     return r < 0 ? domain_fail(r, error, "no event port for it: %s", error_text(r)) : 0;

@@ -23,7 +23,7 @@ static bool exit_when_idle, any_tried, script_waits;
 static char script[OPTION_SIZE];
 static struct work idle_work, start_work;
 static struct domain *next_to_start;         // of those that start by themselves; NULL: all were
-static char first_console[BASALT_NAME_SIZE]; // to be shown as soon as it is there
+static char first_console[CONFIG_NAME_SIZE]; // to be shown as soon as it is there
 
 static bool all_over(void) {
     for (struct domain *d = domain_first(); d; d = d->next)

@@ -43,7 +43,8 @@ struct basalt_boot_info {
     uint32_t module_count;
     uint32_t console_port; // of a 16550 that dom0 may drive, 0: none
     uint32_t console_baud; // 0: as it is set
-    uint64_t reserved[8];
+    uint64_t memory_total; // bytes of RAM that the kernel manages
+    uint64_t reserved[7];
     char cmdline[BASALT_BOOT_CMDLINE];
     struct basalt_boot_module modules[BASALT_BOOT_MODULES];
 };

@@ -6,8 +6,7 @@
 
 #include <stdint.h>
 
-#define BASALT_NAME_SIZE 32
-#define BASALT_VCPUS_MAX 63u
+#define BASALT_VCPUS_MAX         63u
 
 #define BASALT_PHYSICAL_BITS_MAX 46u // of guests: their MAXPHYADDR is that of the machine, or this
 
@@ -21,16 +20,6 @@ struct basalt_cpuid {
 };
 _Static_assert(sizeof(struct basalt_cpuid) == 24, "ABI");
 #define BASALT_CPUID_ANY 0xffffffffu
-
-struct basalt_domain_config {
-    char name[BASALT_NAME_SIZE]; // NUL-terminated, printable
-    uint64_t memory_quota;       // bytes of frames it may hold, tables and state pages included
-    uint32_t weight;             // scheduling weight, 1..10000; 256 is usual
-    uint32_t cap;                // percent of one CPU, 0: none
-    uint32_t flags;              // 0
-    uint32_t reserved[3];
-};
-_Static_assert(sizeof(struct basalt_domain_config) == 64, "ABI");
 
 enum basalt_domain_op { BASALT_OP_PAUSE = 0, BASALT_OP_RESUME = 1, BASALT_OP_END = 2 };
 
@@ -51,7 +40,6 @@ enum basalt_end_reason {
 };
 
 struct basalt_domain_info {
-    char name[BASALT_NAME_SIZE];
     uint32_t id;         // unique in this boot
     uint32_t status;     // enum basalt_domain_status
     uint32_t end_reason; // enum basalt_end_reason
@@ -59,17 +47,16 @@ struct basalt_domain_info {
     uint64_t end_detail;   // emulation: faulting guest-physical address
     uint64_t memory_bytes; // frames held now, all charged
     uint64_t memory_quota;
-    uint64_t run_tsc; // TSC ticks that its vCPUs ran
-    uint64_t exits;
+    uint64_t tsc_offset; // its TSC is the machine's plus this
     uint32_t vcpus;
     uint32_t weight;
+    uint32_t cap; // percent of one CPU, 0: none
     uint32_t state_pages;
-    uint32_t end_insn_length; // valid bytes of end_insn
     uint8_t end_insn[16];     // the instruction at the end, if it could be fetched
-    uint64_t tsc_offset;      // its TSC is the machine's plus this
-    uint64_t reserved[3];
+    uint32_t end_insn_length; // valid bytes of end_insn
+    uint32_t reserved[3];
 };
-_Static_assert(sizeof(struct basalt_domain_info) == 152, "ABI");
+_Static_assert(sizeof(struct basalt_domain_info) == 96, "ABI");
 
 // Segment attributes are in the VMX format: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16.
 struct basalt_segment {
@@ -132,12 +119,3 @@ struct basalt_vcpu_stats {
     uint64_t requests, doorbells, injections, wakeups;
 };
 _Static_assert(sizeof(struct basalt_vcpu_stats) == 8 * 53, "ABI");
-
-struct basalt_memory_info {
-    uint64_t total;   // bytes of RAM that the frame allocator manages
-    uint64_t free;    // bytes that no one holds
-    uint64_t kernel;  // bytes that the kernel keeps for itself, image and frame table included
-    uint64_t domains; // bytes charged to domains
-    uint64_t reserved[4];
-};
-_Static_assert(sizeof(struct basalt_memory_info) == 64, "ABI");

@@ -30,12 +30,13 @@ enum basalt_hypercall {
     BASALT_HC_CONSOLE_BIND,
     // (machine, events): chooses which events the trace ring records, a bit each (enum basalt_trace_event) -> the choice before
     BASALT_HC_TRACE,
-    // (machine, struct basalt_memory_info *)
+    // (machine) -> bytes of RAM that no one holds; RDX: bytes charged to domains
     BASALT_HC_MEMORY_INFO,
     // (machine, how: enum basalt_reset): does not return on success
     BASALT_HC_RESET,
 
-    // (machine, struct basalt_domain_config *) -> handle with all rights; the domain is paused
+    // (machine, quota: bytes of frames that it may hold, tables and state pages included) -> handle with all rights; the
+    // domain is paused, its weight 256, without a cap
     BASALT_HC_DOMAIN_CREATE,
     // (handle): ends the domain and gives every frame back; the handle and every delegated one die. May return
     // -EINTR: call again until 0
@@ -83,10 +84,6 @@ enum basalt_hypercall {
     // (port): unbinds its interrupt, timer and console; doorbells, servers and watchers that ring it are to be
     // unbound before
     BASALT_HC_PORT_FREE,
-    // (handle, port): rings a port of another domain which that domain has opened with PORT_OPEN
-    BASALT_HC_PORT_SEND,
-    // (port, handle): lets the handle's domain ring `port`
-    BASALT_HC_PORT_OPEN,
     // (deadline in TSC ticks, 0 = off; port): one timer per calling domain, from vCPU 0
     BASALT_HC_TIMER_SET,
 
@@ -106,9 +103,8 @@ enum basalt_hypercall {
 
     // (machine, bdf, offset, bytes 1/2/4) -> value; all ones where there is no function of the caller's
     BASALT_HC_PCI_READ,
-    // (machine, bdf, offset, bytes, value): command register and device-specific bytes; -EPERM for what the kernel
-    // keeps (BARs, MSI, MSI-X, bridges' windows)
-    BASALT_HC_PCI_WRITE,
+    // (machine, bdf, value): writes the command register, of which four bits are taken: I/O, memory, bus master, INTx off
+    BASALT_HC_PCI_COMMAND,
     // (machine, bdf, entry, port): MSI-X entry or MSI message `entry` of the function rings `port`
     BASALT_HC_IRQ_BIND_MSI,
     // (machine, bdf, port): the function's INTx line rings `port`; stays masked until IRQ_ACK. With BASALT_IRQ_ISA + n

@@ -89,7 +89,7 @@ static void run(struct vcpu *v) {
 }
 
 static struct domain *create(void) {
-    struct domain *d = host_domain("guest", 12 * MIB);
+    struct domain *d = host_domain(12 * MIB);
 
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(vcpu_create(d, i), 0);

@@ -109,7 +109,7 @@ def illegal_state(machine, rule):
     machine.expect(rf"^illegal:   the rule: {rule}")
     machine.expect(r"^illegal:   rip 00000000001[0-9a-f]{5}")
     machine.expect(PROMPT)
-    assert re.search(r"guest: 'illegal' vCPU 0: the processor refuses its state", shell(machine, "log"))
+    assert re.search(r"guest: domain \d+ vCPU 0: the processor refuses its state", shell(machine, "log"))
 
 
 def illegal_image(image, hello):

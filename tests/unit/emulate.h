@@ -55,7 +55,7 @@ static inline int begin(void **state unused) {
     u64 page;
 
     empty = host_account();
-    d = host_domain("guest", 8 * MIB);
+    d = host_domain(8 * MIB);
     for (u64 i = 0; i < 16; i++)
         assert_int_equal(memory_populate(d, GPA(PAGES(i ^ 3)), 1, 0), 1);
     assert_int_equal(vcpu_create(d, 0), 0);
@@ -71,7 +71,7 @@ static inline int begin(void **state unused) {
     entry(PAGES(3), DEVICE >> 21, PAGES(4) | 7);
     for (u64 i = 0; i < AREA_PAGES; i++)
         entry(PAGES(4), i, frame(DEVICE + PAGES(i)) | 7);
-    server = host_domain("server", 2 * MIB);
+    server = host_domain(2 * MIB);
     server->identity = true;
     assert_int_equal(events_init(server), 0);
     assert_non_null(handle_create(server, d, BASALT_RIGHTS_DOMAIN));

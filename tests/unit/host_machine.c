@@ -342,18 +342,16 @@ void host_set_mode(struct vcpu *v, enum cpu_mode mode) {
     v->cpu.efer_guest = mode == MODE_64 ? EFER_LME | EFER_LMA | EFER_NXE : 0;
 }
 
-struct domain *host_domain(const char *name, u64 quota) {
-    struct basalt_domain_config config = {.memory_quota = quota, .weight = 256};
+struct domain *host_domain(u64 quota) {
     struct domain *d = NULL;
 
-    strncpy(config.name, name, sizeof(config.name) - 1);
-    assert_int_equal(domain_create(&config, &d), 0);
+    assert_int_equal(domain_create(quota, &d), 0);
     assert_non_null(d);
     return d;
 }
 
 struct domain *host_dom0(u64 bytes, u64 *ram) {
-    struct domain *d = host_domain("dom0", HOST_RAM);
+    struct domain *d = host_domain(HOST_RAM);
     hpa_t base = frame_alloc_run(d->owner, bytes, HOST_RAM);
 
     assert_true(base.v != HPA_NONE.v);

@@ -42,7 +42,7 @@ extern u64 host_timer;      // what the local APIC's timer is set to
 /// Frame allocator, CPU, scheduler and backend; once per program.
 void host_machine_init(void);
 /// A domain, paused, with `quota` bytes; asserts that it works.
-struct domain *host_domain(const char *name, u64 quota);
+struct domain *host_domain(u64 quota);
 /// One like dom0: identity-mapped, with an event page, the machine handle and `bytes` of RAM of its own, whose
 /// address is returned in *ram. Its vCPU 0 runs 64-bit code.
 struct domain *host_dom0(u64 bytes, u64 *ram);

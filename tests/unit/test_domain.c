@@ -52,28 +52,25 @@ static void check_charges(void) {
 }
 
 static void test_create_and_destroy(void **state unused) {
-    struct domain *d = host_domain("one", 64 * KIB);
-    struct basalt_domain_info info;
+    struct domain *d = host_domain(64 * KIB);
 
     check_charges();
-    assert_int_equal(d->status, BASALT_STATUS_PAUSED);
-    domain_info(d, &info);
-    assert_string_equal(info.name, "one");
-    assert_int_equal(info.memory_quota, 64 * KIB);
-    assert_int_equal(info.memory_bytes, d->charged);
-    u32 id = d->id;
+    assert_int_equal(d->info.status, BASALT_STATUS_PAUSED);
+    assert_int_equal(d->info.memory_quota, 64 * KIB);
+    assert_int_equal(d->info.weight, 256);
+    assert_int_equal(d->info.cap, 0);
+    u32 id = d->info.id;
     assert_int_equal(host_destroy(d), 1);
-    d = host_domain("two", 64 * KIB);
-    assert_int_not_equal(d->id, id);
+    d = host_domain(64 * KIB);
+    assert_int_not_equal(d->info.id, id);
     host_destroy(d);
     host_assert_same(empty);
 }
 
 static void test_too_little_quota(void **state unused) {
     for (u64 quota = 0; quota < 2 * PAGE_SIZE; quota += 1000) {
-        struct basalt_domain_config config = {.name = "poor", .memory_quota = quota, .weight = 1};
         struct domain *d = NULL;
-        int error = domain_create(&config, &d);
+        int error = domain_create(quota, &d);
         assert_true(error == -BASALT_ENOSPC || error == -BASALT_ENOMEM);
         assert_null(d);
         host_assert_same(empty);
@@ -81,7 +78,7 @@ static void test_too_little_quota(void **state unused) {
 }
 
 static void test_populate_arguments(void **state unused) {
-    struct domain *d = host_domain("d", 8 * MIB);
+    struct domain *d = host_domain(8 * MIB);
 
     assert_int_equal(memory_populate(d, GPA(1), 1, 0), -BASALT_EINVAL);
     assert_int_equal(memory_populate(d, GPA(0), 0, 0), -BASALT_EINVAL);
@@ -101,7 +98,7 @@ static void test_populate_arguments(void **state unused) {
 
 // Frames that others filled before come zeroed.
 static void dirty_all_frames(void) {
-    struct domain *d = host_domain("dirt", HOST_RAM);
+    struct domain *d = host_domain(HOST_RAM);
 
     for (u64 gpa = 0; memory_populate(d, GPA(gpa), 1, 0) == 1; gpa += PAGE_SIZE)
         memset(host_memory(d, gpa), 0xa5, PAGE_SIZE);
@@ -119,7 +116,7 @@ static void assert_zero(struct domain *d, u64 gpa, u64 bytes) {
 
 static void test_populate_and_release(void **state unused) {
     dirty_all_frames();
-    struct domain *d = host_domain("d", 16 * MIB);
+    struct domain *d = host_domain(16 * MIB);
 
     assert_int_equal(memory_populate(d, GPA(0), 1024, 0), 512); // a superpage per call
     assert_int_equal(ept_walk(&d->ept, GPA(0x1234)).shift, 21);
@@ -149,7 +146,7 @@ static void test_populate_and_release(void **state unused) {
 }
 
 static void test_release_a_superpage(void **state unused) {
-    struct domain *d = host_domain("d", 16 * MIB);
+    struct domain *d = host_domain(16 * MIB);
 
     assert_int_equal(memory_populate(d, GPA(0), 512, 0), 512);
     assert_int_equal(memory_release(d, GPA(0), 512), 512);
@@ -164,16 +161,16 @@ static void test_release_a_superpage(void **state unused) {
 }
 
 static void test_lazy(void **state unused) {
-    struct domain *d = host_domain("d", 16 * MIB);
+    struct domain *d = host_domain(16 * MIB);
     u64 value = 0x1122334455667788, out = 0;
 
     dirty_all_frames();
     assert_int_equal(memory_populate(d, GPA(0x1ff000), 1025, BASALT_POPULATE_LAZY), 1025);
-    u64 charged = d->charged;
+    u64 charged = d->info.memory_bytes;
     assert_false(memory_fault(d, GPA(0x1fe000)));
     assert_false(memory_fault(d, GPA(0x600000)));
     assert_int_equal(memory_read(d, GPA(0x1fe000), &out, 8), -BASALT_EFAULT);
-    assert_true(d->charged == charged);
+    assert_true(d->info.memory_bytes == charged);
     assert_int_equal(memory_write(d, GPA(0x1ffffc), &value, 8),
                      0); // a page and a superpage at once
     assert_int_equal(memory_read(d, GPA(0x1ffffc), &out, 8), 0);
@@ -194,7 +191,7 @@ static void test_lazy(void **state unused) {
 
 // A hole stays a hole whatever stood there before.
 static void test_lazy_after_release(void **state unused) {
-    struct domain *d = host_domain("d", 16 * MIB);
+    struct domain *d = host_domain(16 * MIB);
 
     assert_int_equal(memory_populate(d, GPA(0x200000), 4, 0), 4);
     assert_int_equal(memory_release(d, GPA(0x200000), 4), 4);
@@ -211,7 +208,7 @@ static void test_lazy_after_release(void **state unused) {
 }
 
 static void test_copy(void **state unused) {
-    struct domain *d = host_domain("d", 1 * MIB), *other = host_domain("other", 1 * MIB);
+    struct domain *d = host_domain(1 * MIB), *other = host_domain(1 * MIB);
     u8 in[9000], out[9000];
 
     for (unsigned i = 0; i < sizeof(in); i++)
@@ -266,7 +263,7 @@ static void test_identity(void **state unused) {
 }
 
 static void test_vcpus(void **state unused) {
-    struct domain *d = host_domain("d", 4 * MIB);
+    struct domain *d = host_domain(4 * MIB);
 
     for (unsigned i = 0; i < BASALT_VCPUS_MAX; i++) {
         assert_int_equal(vcpu_create(d, i), 0);
@@ -283,7 +280,7 @@ static void test_vcpus(void **state unused) {
 }
 
 static void test_tags_come_back(void **state unused) {
-    struct domain *d = host_domain("d", 4 * MIB);
+    struct domain *d = host_domain(4 * MIB);
 
     for (unsigned i = 0; i < 70000; i++) {
         assert_int_equal(vcpu_create(d, 0), 0);
@@ -295,7 +292,7 @@ static void test_tags_come_back(void **state unused) {
 }
 
 static void test_vcpu_state(void **state unused) {
-    struct domain *d = host_domain("d", 4 * MIB);
+    struct domain *d = host_domain(4 * MIB);
     struct basalt_vcpu_state in = {.rip = 0x100000,
                                    .rflags = 2,
                                    .cr0 = CR0_PE | CR0_ET,
@@ -348,7 +345,7 @@ static void test_vcpu_state(void **state unused) {
 // INIT takes an application processor out of whatever it waits for; the start-up IPI lets it run.
 static void test_init_and_startup(void **state unused) {
     static const u32 reasons[] = {0, BLOCK_HALT, BLOCK_REQUEST};
-    struct domain *d = host_domain("d", 4 * MIB);
+    struct domain *d = host_domain(4 * MIB);
 
     assert_int_equal(vcpu_create(d, 0), 0);
     assert_int_equal(vcpu_create(d, 1), 0);
@@ -378,9 +375,8 @@ static void test_init_and_startup(void **state unused) {
 
 static void test_end_rings_the_watcher(void **state unused) {
     u64 ram;
-    struct domain *dom0 = host_dom0(2 * MIB, &ram), *d = host_domain("d", 4 * MIB);
+    struct domain *dom0 = host_dom0(2 * MIB, &ram), *d = host_domain(4 * MIB);
     i64 port = port_alloc(dom0);
-    struct basalt_domain_info info;
 
     assert_int_equal(vcpu_create(d, 0), 0);
     d->end_watcher.domain = dom0;
@@ -392,9 +388,8 @@ static void test_end_rings_the_watcher(void **state unused) {
     dom0->events->pending[0] = dom0->events->summary = 0;
     domain_end(d, BASALT_END_CONTROL, 0, 0); // only the first end counts
     assert_false(events_pending(dom0));
-    domain_info(d, &info);
-    assert_int_equal(info.end_reason, BASALT_END_TRIPLE_FAULT);
-    assert_int_equal(info.end_detail, 42);
+    assert_int_equal(d->info.end_reason, BASALT_END_TRIPLE_FAULT);
+    assert_int_equal(d->info.end_detail, 42);
     assert_int_equal(domain_control(d, BASALT_OP_RESUME), -BASALT_EINVAL);
     assert_int_not_equal(vcpu_create(d, 1), 0);
     host_destroy(d);
@@ -406,7 +401,7 @@ static void test_end_rings_the_watcher(void **state unused) {
 // ---- Destruction in steps ----
 
 static void test_destroy_is_bounded(void **state unused) {
-    struct domain *d = host_domain("big", HOST_RAM);
+    struct domain *d = host_domain(HOST_RAM);
     u64 pages = 0;
 
     // Superpages, single pages close together and far apart.
@@ -416,16 +411,16 @@ static void test_destroy_is_bounded(void **state unused) {
         assert_int_equal(memory_populate(d, GPA(4 * GIB + i * PAGE_SIZE), 50, 0), 50);
     for (u64 i = 1; i < 100; i++)
         assert_int_equal(memory_populate(d, GPA(i << 32 | 0x1234000), 1, 0), 1);
-    pages = d->charged / PAGE_SIZE;
+    pages = d->info.memory_bytes / PAGE_SIZE;
     check_charges();
     for (unsigned steps = 0;; steps++) {
         int error = domain_destroy(d);
         if (!error)
             break;
         assert_int_equal(error, -BASALT_EINTR);
-        assert_int_equal(d->status, BASALT_STATUS_ENDED);
-        assert_true(pages - d->charged / PAGE_SIZE <= 10 * 512 + 1024 + 100);
-        pages = d->charged / PAGE_SIZE;
+        assert_int_equal(d->info.status, BASALT_STATUS_ENDED);
+        assert_true(pages - d->info.memory_bytes / PAGE_SIZE <= 10 * 512 + 1024 + 100);
+        pages = d->info.memory_bytes / PAGE_SIZE;
         check_charges();
         assert_true(steps < 1000);
     }
@@ -436,9 +431,8 @@ static void test_destroy_is_bounded(void **state unused) {
 static void test_many_domains(void **state unused) {
     static struct domain *all[HOST_RAM / (2 * PAGE_SIZE)];
     unsigned count = 0;
-    struct basalt_domain_config config = {.name = "many", .memory_quota = 64 * KIB, .weight = 1};
 
-    while (count < ARRAY_SIZE(all) && !domain_create(&config, &all[count]))
+    while (count < ARRAY_SIZE(all) && !domain_create(64 * KIB, &all[count]))
         count++;
     assert_true(count > 4000 && count < ARRAY_SIZE(all));
     check_charges();
@@ -454,12 +448,11 @@ static void test_many_domains(void **state unused) {
 
 // Everything that makes a domain hold something. Errors are allowed; dom0 is a holder of handles, server and so on.
 static void live(struct domain *dom0, u64 quota) {
-    struct basalt_domain_config config = {.name = "d", .memory_quota = quota, .weight = 256};
     struct domain *d = NULL, *helper = NULL;
     u64 page = 0, value = 1;
     i64 port = port_alloc(dom0);
 
-    if (!domain_create(&config, &d)) {
+    if (!domain_create(quota, &d)) {
         struct handle *h = handle_create(dom0, d, BASALT_RIGHTS_DOMAIN);
         (void)memory_populate(d, GPA(0), 512, 0);
         (void)memory_populate(d, GPA(0x40000000), 5, 0);
@@ -481,10 +474,10 @@ static void live(struct domain *dom0, u64 quota) {
             }
             (void)!request_route(d, dom0, (u64)port, BASALT_SPACE_IO_DOORBELL, 0x70, 0x70);
         }
-        if (h && !domain_create(&config, &helper))
+        if (h && !domain_create(quota, &helper))
             (void)handle_delegate(h, BASALT_RIGHT_IO, helper);
         check_charges();
-        assert_true(d->charged <= d->info.memory_quota);
+        assert_true(d->info.memory_bytes <= d->info.memory_quota);
         // Either may go first.
         if (helper && (quota ^ host_allocations) & 1)
             host_destroy(helper), helper = NULL;

@@ -34,7 +34,7 @@ static void compare(const struct form *f, struct sample *s) {
     exit_at(s->target, f->access & W);
     finish();
     execute_natively(&n, s->bytes, s->length);
-    if (d->status == BASALT_STATUS_ENDED)
+    if (d->info.status == BASALT_STATUS_ENDED)
         fail_with(f, s, "the domain ended", 0, 0);
     if (v->cpu.queued.valid)
         fail_with(f, s, "an exception is queued", v->cpu.queued.vector, 0);
@@ -175,7 +175,7 @@ static void expect_end(const char *bytes, unsigned length, u64 gpa) {
 
     assert_int_equal(begin(&state), 0);
     emulate_one(bytes, length, gpa, true);
-    assert_int_equal(d->status, BASALT_STATUS_ENDED);
+    assert_int_equal(d->info.status, BASALT_STATUS_ENDED);
     assert_int_equal(d->info.end_reason, BASALT_END_EMULATION);
     assert_true(d->info.end_detail == gpa);
     assert_true(d->info.end_insn_length >= length &&
@@ -207,7 +207,7 @@ static void test_fetch_and_delivery_from_a_device(void **state) {
         kinds[i].gpa = GPA(DEVICE_GPA);
         v->cpu.queued.valid = i == 2; // being delivered
         handle_device_memory(v, kinds[i]);
-        assert_int_equal(d->status, BASALT_STATUS_ENDED);
+        assert_int_equal(d->info.status, BASALT_STATUS_ENDED);
         assert_int_equal(end(state), 0);
     }
 }

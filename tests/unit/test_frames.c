@@ -57,7 +57,7 @@ static void test_single_frames(void **state) {
     static u8 seen[HOST_RAM / 4096];
     static hpa_t all[HOST_RAM / 4096];
     unsigned count = 0;
-    u64 before = frames_count().free;
+    u64 before = frames_free();
 
     for (;;) {
         hpa_t hpa = frame_alloc(OWNER);
@@ -71,11 +71,11 @@ static void test_single_frames(void **state) {
         all[count++] = hpa;
     }
     assert_true(before == count * 4096ull);
-    assert_true(frames_count().free == 0);
+    assert_true(frames_free() == 0);
     assert_true(frame_alloc_chunk(OWNER).v == HPA_NONE.v);
     for (unsigned i = 0; i < count; i++)
         frames_put(all[i], 1);
-    assert_true(frames_count().free == before);
+    assert_true(frames_free() == before);
 }
 
 static void test_reserved_is_not_managed(void **state) {
@@ -89,19 +89,19 @@ static void test_reserved_is_not_managed(void **state) {
 static void test_references(void **state) {
     (void)state;
     hpa_t hpa = frame_alloc(OWNER);
-    u64 free_now = frames_count().free;
+    u64 free_now = frames_free();
 
     frames_get(hpa, 1);
     assert_int_equal(frame_references(hpa), 2);
     frames_put(hpa, 1);
-    assert_true(frames_count().free == free_now);
+    assert_true(frames_free() == free_now);
     frames_put(hpa, 1);
     assert_int_equal(host_frame_owner(hpa.v), FRAME_OWNER_NONE);
 }
 
 static void test_chunks(void **state) {
     (void)state;
-    u64 before = frames_count().free;
+    u64 before = frames_free();
     hpa_t a = frame_alloc_chunk(OWNER), b = frame_alloc_chunk(OWNER);
 
     assert_true(a.v != HPA_NONE.v && b.v != HPA_NONE.v && a.v != b.v);
@@ -109,15 +109,15 @@ static void test_chunks(void **state) {
     for (unsigned i = 0; i < 512; i++)
         assert_int_equal(host_frame_owner(a.v + i * 4096ull), OWNER);
     frames_put(HPA(a.v + 4096), 511); // a part: single frames can be taken from it
-    assert_true(frames_count().free == before - 1024 * 4096 + 511 * 4096);
+    assert_true(frames_free() == before - 1024 * 4096 + 511 * 4096);
     frames_put(a, 1);
     frames_put(b, 512);
-    assert_true(frames_count().free == before);
+    assert_true(frames_free() == before);
 }
 
 static void test_run(void **state) {
     (void)state;
-    u64 before = frames_count().free;
+    u64 before = frames_free();
 
     assert_true(frame_alloc_run(OWNER, 62 * MIB, 4 * GIB).v == HPA_NONE.v);
     assert_true(frame_alloc_run(OWNER, 8 * MIB, 4 * MIB).v == HPA_NONE.v); // not below the limit
@@ -126,13 +126,13 @@ static void test_run(void **state) {
     for (u64 pa = base.v; pa < base.v + 8 * MIB; pa += 4096)
         assert_false(is_reserved(pa));
     frames_put(base, 2048);
-    assert_true(frames_count().free == before);
+    assert_true(frames_free() == before);
 }
 
 static void test_kernel_pool(void **state) {
     (void)state;
     static void *pages[1200];
-    u64 before = frames_count().free;
+    u64 before = frames_free();
 
     for (unsigned round = 0; round < 2; round++) { // in the second one the pages come back dirty
         for (unsigned i = 0; i < 1200; i++) {
@@ -143,20 +143,20 @@ static void test_kernel_pool(void **state) {
             memset(pages[i], 0xaa, 4096);
             assert_int_equal(host_frame_owner(pool_hpa(pages[i]).v), FRAME_OWNER_KERNEL);
         }
-        assert_true(frames_count().free < before);
+        assert_true(frames_free() < before);
         for (unsigned i = 0; i < 1200; i++)
             frame_kernel_free(pages[i]);
-        assert_true(frames_count().free == before);
+        assert_true(frames_free() == before);
     }
 }
 
 static void test_early_rest(void **state) {
     (void)state;
-    u64 before = frames_count().free;
+    u64 before = frames_free();
     void *page = frame_kernel_alloc();
 
     assert_true(pool_hpa(page).v >= 0x9f0000 && pool_hpa(page).v < 0xa00000);
-    assert_true(frames_count().free == before); // the kernel's before
+    assert_true(frames_free() == before); // the kernel's before
     frame_kernel_free(page);
     assert_int_equal(host_frame_owner(0x9ef000), FRAME_OWNER_RESERVED);
 }
@@ -164,7 +164,7 @@ static void test_early_rest(void **state) {
 static void test_pool_mapping_fails(void **state) {
     (void)state;
     static void *pages[2000];
-    u64 before = frames_count().free;
+    u64 before = frames_free();
     unsigned count = 0;
 
     host_map_failures = 1;
@@ -174,7 +174,7 @@ static void test_pool_mapping_fails(void **state) {
     host_map_failures = 0;
     while (count)
         frame_kernel_free(pages[--count]);
-    assert_true(frames_count().free == before);
+    assert_true(frames_free() == before);
 }
 
 static void test_random(void **state) {
@@ -185,7 +185,7 @@ static void test_random(void **state) {
         void *kernel;
     } held[600];
     unsigned count = 0, seed = (unsigned)time(NULL);
-    u64 before = frames_count().free;
+    u64 before = frames_free();
 
     print_message("seed %u\n", seed);
     srand(seed);
@@ -213,7 +213,7 @@ static void test_random(void **state) {
             frame_kernel_free(held[count].kernel);
         else
             frames_put(held[count].hpa, held[count].frames);
-    assert_true(frames_count().free == before);
+    assert_true(frames_free() == before);
 }
 
 int main(void) {

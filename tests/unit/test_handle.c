@@ -45,7 +45,7 @@ static int begin(void **state unused) {
 
 // A domain with an event page, so that it can be a server.
 static struct domain *server_domain(void) {
-    struct domain *d = host_domain("server", 2 * MIB);
+    struct domain *d = host_domain(2 * MIB);
 
     d->identity = true;
     assert_int_equal(events_init(d), 0);
@@ -116,7 +116,7 @@ static void check_all(struct domain *const *all, unsigned count) {
 }
 
 static void test_find_and_next(void **state unused) {
-    struct domain *a = host_domain("a", 4 * MIB), *b = host_domain("b", 4 * MIB);
+    struct domain *a = host_domain(4 * MIB), *b = host_domain(4 * MIB);
     u32 cursor = 0;
 
     struct handle *self = handle_find(a, BASALT_HANDLE_SELF);
@@ -142,7 +142,7 @@ static void test_find_and_next(void **state unused) {
 }
 
 static void test_a_full_table(void **state unused) {
-    struct domain *a = host_domain("a", 4 * MIB), *b = host_domain("b", 4 * MIB);
+    struct domain *a = host_domain(4 * MIB), *b = host_domain(4 * MIB);
     unsigned count = 1;
 
     while (handle_create(a, b, ALL))
@@ -153,8 +153,8 @@ static void test_a_full_table(void **state unused) {
     assert_true(list_empty(&b->handles));
     host_destroy(b);
     // A table that can't grow for lack of quota.
-    a = host_domain("a", 4 * PAGE_SIZE);
-    b = host_domain("b", 4 * MIB);
+    a = host_domain(4 * PAGE_SIZE);
+    b = host_domain(4 * MIB);
     for (count = 1; handle_create(a, b, ALL);)
         count++;
     assert_int_equal(count, HANDLES_PER_PAGE);
@@ -164,8 +164,7 @@ static void test_a_full_table(void **state unused) {
 }
 
 static void test_delegation(void **state unused) {
-    struct domain *a = host_domain("a", 4 * MIB), *b = host_domain("b", 4 * MIB),
-                  *c = host_domain("c", 4 * MIB);
+    struct domain *a = host_domain(4 * MIB), *b = host_domain(4 * MIB), *c = host_domain(4 * MIB);
     struct handle *h = handle_create(a, b, ALL),
                   *part = handle_create(a, c, IO | BASALT_RIGHT_DELEGATE);
 
@@ -202,8 +201,7 @@ static void test_delegation(void **state unused) {
 
 // Between two steps of its destruction a holder gets no new handle, which nobody would take back.
 static void test_no_handle_for_a_dying_holder(void **state unused) {
-    struct domain *a = host_domain("a", 4 * MIB), *b = host_domain("b", 4 * MIB),
-                  *c = host_domain("c", 4 * MIB);
+    struct domain *a = host_domain(4 * MIB), *b = host_domain(4 * MIB), *c = host_domain(4 * MIB);
     struct handle *h = handle_create(a, b, ALL);
 
     while (handle_create(c, b, ALL))
@@ -220,15 +218,15 @@ static void test_no_handle_for_a_dying_holder(void **state unused) {
 // Everything that a holder can be to a domain.
 static void engage(struct domain *d, struct domain *server) {
     i64 port = port_alloc(server), id;
-    u64 page, bell = 0x1000u + 4 * server->id;
+    u64 page, bell = 0x1000u + 4 * server->info.id;
 
     if (port < 0)
         return;
     (void)!request_route(d, server, (u64)port, BASALT_SPACE_MEMORY_DOORBELL, bell, bell + 3);
     id = request_serve(d, server, (u32)port, &page);
     if (id >= 0)
-        (void)!request_route(d, server, (u64)id, BASALT_SPACE_IO, server->id % 4096 * 8u,
-                             server->id % 4096 * 8u + 7);
+        (void)!request_route(d, server, (u64)id, BASALT_SPACE_IO, server->info.id % 4096 * 8u,
+                             server->info.id % 4096 * 8u + 7);
     (void)state_alloc(d, 2);
     for (u32 i = 0; i < d->info.state_pages; i++)
         (void)state_map(d, server, i);
@@ -237,9 +235,9 @@ static void engage(struct domain *d, struct domain *server) {
 }
 
 static void test_nothing_stays_of_a_revoked_holder(void **state unused) {
-    struct domain *a = server_domain(), *c = server_domain(), *d = host_domain("d", 4 * MIB);
+    struct domain *a = server_domain(), *c = server_domain(), *d = host_domain(4 * MIB);
     struct handle *h = handle_create(a, d, ALL);
-    u64 charged = d->charged;
+    u64 charged = d->info.memory_bytes;
 
     assert_true(handle_delegate(h, IO | BASALT_RIGHT_MEMORY | BASALT_RIGHT_LIFE, c) > 0);
     engage(d, c);
@@ -253,8 +251,8 @@ static void test_nothing_stays_of_a_revoked_holder(void **state unused) {
     assert_false(ept_walk(&c->ept, GPA(state_page)).present);
     assert_int_equal(d->claim_count, 0);
     assert_null(d->end_watcher.domain);
-    assert_true(d->charged > charged); // state pages are the domain's
-    engage(d, a);                      // someone else takes over
+    assert_true(d->info.memory_bytes > charged); // state pages are the domain's
+    engage(d, a);                                // someone else takes over
     check_all((struct domain *[]){a, c, d}, 3);
     assert_true(ept_walk(&a->ept, GPA(state_page)).present); // the old state pages too
     host_destroy(a);
@@ -266,7 +264,7 @@ static void test_nothing_stays_of_a_revoked_holder(void **state unused) {
 
 // A holder with two handles loses one of them: it is still who it was.
 static void test_one_of_two_handles(void **state unused) {
-    struct domain *a = server_domain(), *c = server_domain(), *d = host_domain("d", 4 * MIB);
+    struct domain *a = server_domain(), *c = server_domain(), *d = host_domain(4 * MIB);
     struct handle *h = handle_create(a, d, ALL);
 
     assert_non_null(handle_create(c, d, ALL));

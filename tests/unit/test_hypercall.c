@@ -88,17 +88,17 @@ static int end(void **state unused) {
 
 // ---- What each argument is ----
 
-// h handle, H grantee, G a driver domain's handle on dom0, M the machine's, b buffer, n count, g page address, p pages, P port, v vCPU, s share, f flags, r rights,
+// h handle, H grantee, M the machine's, b buffer, n count, q quota, g page address, p pages, P port, v vCPU, s share, f flags, r rights,
 // i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data,
 // l 0 or 1, t time, I identity or address
 static const char *const signatures[COUNT] = {
-    "",     "",      "",     "MPi",  "Ma",     "Mb",  "Ml", // VERSION .. RESET
-    "Mb",   "h",     "hi",   "hb",   "hP",     "hnn", "hgpf",
+    "",     "",      "",     "MPi",  "Ma",     "M",   "Ml", // VERSION .. RESET
+    "Mq",   "h",     "hi",   "hb",   "hP",     "hnn", "hgpf",
     "hgp",  "hgpfH", "hsI",  "hs",   "hn",     "hi",  // DOMAIN_CREATE ..
     "hv",   "hvb",   "hvb",  "hvb",  "hvi",           // VCPU_CREATE ..
-    "",     "P",     "hP",   "PG",   "tP",            // PORT_ALLOC ..
+    "",     "P",     "tP",                            // PORT_ALLOC ..
     "hP",   "hikaa", "hvNx", "hmD",                   // REQUEST_SERVE ..
-    "Mdoz", "Mdozx", "MdiP", "MdP",  "P",             // PCI_READ ..
+    "Mdoz", "Mdx",   "MdiP", "MdP",  "P",             // PCI_READ ..
     "hrh",  "h",     "i",    "hvNb", "hvNazx", "hbn", // HANDLE_DELEGATE ..
 };
 
@@ -146,11 +146,11 @@ static u64 typed(const struct domain *caller, char type) {
 
     switch (type) {
     case 'h': return 2 + r % 6;
-    case 'G': return r % 2 ? 1 : 2 + r % 6;
     case 'H': return r % 2 ? 0 : 2 + r % 6;
     case 'M': return BASALT_HANDLE_MACHINE;
     case 'b': return buffer(caller);
     case 'n': return r % 20;
+    case 'q': return r % (12 * MIB) >> (r >> 32) % 10;
     case 'g': return r % 3 ? r % 24 * PAGE_SIZE : r % 4 * SUPERPAGE_SIZE + (r >> 8) % 2 * PAGE_SIZE;
     case 'p': return r % 3 ? 1 + r % 12 : 512 + r % 100;
     case 'P': return (r >> 8) % 3 ? r % 6 : r % 24;
@@ -176,21 +176,16 @@ static u64 typed(const struct domain *caller, char type) {
 
 // Something for hypercalls that read a structure.
 static void fill_buffer(struct domain *caller, u64 gpa) {
-    struct basalt_domain_config config = {
-        .name = "guest", .weight = 256, .cap = (u32)(host_random() % 100)};
     struct basalt_vcpu_state state = {
         .cr0 = CR0_PE | CR0_ET, .rflags = 2, .activity = (u32)(host_random() % 3)};
     u64 garbage[64];
 
-    config.memory_quota = host_random() % (12 * MIB) >> host_random() % 10;
     for (unsigned i = 0; i < ARRAY_SIZE(garbage); i++)
         garbage[i] = host_random();
-    switch (host_random() % 4) {
-    case 0:
-    case 1: (void)!memory_write(caller, GPA(gpa), &config, sizeof(config)); break;
-    case 2: (void)!memory_write(caller, GPA(gpa), &state, sizeof(state)); break;
-    default: (void)!memory_write(caller, GPA(gpa), garbage, sizeof(garbage)); break;
-    }
+    if (host_random() % 2)
+        (void)!memory_write(caller, GPA(gpa), &state, sizeof(state));
+    else
+        (void)!memory_write(caller, GPA(gpa), garbage, sizeof(garbage));
 }
 
 static void check_result(i64 result) {
@@ -241,7 +236,8 @@ static struct vcpu *pick_caller(void) {
     struct handle *h = handle_find(dom0, (u32)(host_random() % 10));
     struct vcpu *v = h && h->target ? h->target->vcpus[host_random() % 2] : NULL;
 
-    return v && !v->blocked && h->target->status == BASALT_STATUS_RUNNING && host_random() % 4 == 0
+    return v && !v->blocked && h->target->info.status == BASALT_STATUS_RUNNING &&
+                   host_random() % 4 == 0
                ? v
                : dom0->vcpus[0];
 }
@@ -326,16 +322,14 @@ static void tend(void) {
     schedule_poll();
     struct handle *h;
     for (u32 cursor = 2; (h = host_next_handle(dom0, &cursor)); cursor++)
-        if (population() > 6 || (h->target && h->target->status == BASALT_STATUS_ENDED))
+        if (population() > 6 || (h->target && h->target->info.status == BASALT_STATUS_ENDED))
             if (host_random() % 2)
                 (void)HOST_CALL(v, DOMAIN_DESTROY, cursor);
     if (population() >= 4)
         return;
-    struct basalt_domain_config config = {.name = "tended", .memory_quota = 6 * MIB, .weight = 100};
     struct basalt_vcpu_state state = {.cr0 = CR0_PE | CR0_ET, .rflags = 2};
     u64 at = ram + 64;
-    assert_int_equal(memory_write(dom0, GPA(at), &config, sizeof(config)), 0);
-    i64 handle = HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_MACHINE, at);
+    i64 handle = HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_MACHINE, 6 * MIB);
     if (handle < 0)
         return;
     struct domain *d = handle_find(dom0, (u32)handle)->target;
@@ -354,8 +348,7 @@ static void tend(void) {
     if (d->events && d->vcpus[0]) {
         host_load(d->vcpus[0]);
         host_set_mode(d->vcpus[0], MODE_64);
-        i64 own = HOST_CALL(d->vcpus[0], PORT_ALLOC, 0);
-        (void)HOST_CALL(d->vcpus[0], PORT_OPEN, (u64)own, 1);
+        (void)HOST_CALL(d->vcpus[0], PORT_ALLOC, 0);
         host_load(v);
     }
     i64 port = HOST_CALL(v, PORT_ALLOC, 0),
@@ -388,7 +381,6 @@ static void test_a_million_calls(void **state unused) {
 // A call with the wait behind it: waits if it succeeds and nothing is pending, and only where BLOCK may.
 static void test_then_block(void **state unused) {
     struct vcpu *v = dom0->vcpus[0];
-    struct basalt_domain_config config = {.name = "g", .memory_quota = MIB, .weight = 256};
     const u64 version = BASALT_HC_VERSION + BASALT_HC_THEN_BLOCK;
     u64 none[6] = {0}, args[6] = {(u64)HOST_CALL(v, PORT_ALLOC, 0)}, port = args[0];
 
@@ -408,8 +400,7 @@ static void test_then_block(void **state unused) {
     assert_int_equal(host_call(v, BASALT_HC_END + BASALT_HC_THEN_BLOCK, none, NULL),
                      -BASALT_ENOSYS);
     // Without an event page, or on another vCPU, the call is not made.
-    assert_int_equal(memory_write(dom0, GPA(ram), &config, sizeof(config)), 0);
-    i64 handle = HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_MACHINE, ram);
+    i64 handle = HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_MACHINE, MIB);
     assert_true(handle > 0);
     assert_int_equal(HOST_CALL(v, VCPU_CREATE, (u64)handle, 0), 0);
     struct vcpu *guest = handle_find(dom0, (u32)handle)->target->vcpus[0];
@@ -487,46 +478,29 @@ static void test_trace(void **state unused) {
     assert_int_equal(t->records[1].sequence, 1);
 }
 
-static u64 make(const char *name, u64 quota) {
-    struct basalt_domain_config config = {.memory_quota = quota, .weight = 256};
+static u64 make(u64 quota) {
+    i64 handle = HOST_CALL(dom0->vcpus[0], DOMAIN_CREATE, BASALT_HANDLE_MACHINE, quota);
 
-    strncpy(config.name, name, sizeof(config.name) - 1);
-    assert_int_equal(memory_write(dom0, GPA(ram), &config, sizeof(config)), 0);
-    i64 handle = HOST_CALL(dom0->vcpus[0], DOMAIN_CREATE, BASALT_HANDLE_MACHINE, ram);
     assert_true(handle > 1);
     return (u64)handle;
 }
 
-static i64 try_config(const struct basalt_domain_config *config) {
-    assert_int_equal(memory_write(dom0, GPA(ram), config, sizeof(*config)), 0);
-    return HOST_CALL(dom0->vcpus[0], DOMAIN_CREATE, BASALT_HANDLE_MACHINE, ram);
-}
+static void test_bad_quotas_and_shares_of_time(void **state unused) {
+    struct vcpu *v = dom0->vcpus[0];
 
-static void test_bad_configurations(void **state unused) {
-    const struct basalt_domain_config good = {.name = "a", .memory_quota = MIB, .weight = 1};
-    struct basalt_domain_config c = good;
-
-    c.name[0] = 0;
-    assert_int_equal(try_config(&c), -BASALT_EINVAL);
-    memset(c.name, 'x', sizeof(c.name));
-    assert_int_equal(try_config(&c), -BASALT_EINVAL);
-    c = good, c.name[0] = '\n';
-    assert_int_equal(try_config(&c), -BASALT_EINVAL);
-    c = good, c.name[0] = (char)0x80;
-    assert_int_equal(try_config(&c), -BASALT_EINVAL);
-    c = good, c.weight = 0;
-    assert_int_equal(try_config(&c), -BASALT_EINVAL);
-    c = good, c.weight = 10001;
-    assert_int_equal(try_config(&c), -BASALT_EINVAL);
-    c = good, c.flags = 1;
-    assert_int_equal(try_config(&c), -BASALT_EINVAL);
-    c = good, c.memory_quota = 0;
-    assert_true(try_config(&c) < 0);
-    assert_int_equal(
-        HOST_CALL(dom0->vcpus[0], DOMAIN_CREATE, BASALT_HANDLE_MACHINE, ram + DOM0_BYTES - 8),
-        -BASALT_EFAULT);
+    for (u64 quota = 0; quota < 2 * PAGE_SIZE; quota += 1000)
+        assert_true(HOST_CALL(v, DOMAIN_CREATE, BASALT_HANDLE_MACHINE, quota) < 0);
     assert_int_equal(population(), 0);
-    assert_true(try_config(&good) > 0);
+    u64 handle = make(MIB);
+    assert_int_equal(HOST_CALL(v, DOMAIN_SCHEDULE, handle, 0, 0), -BASALT_EINVAL);
+    assert_int_equal(HOST_CALL(v, DOMAIN_SCHEDULE, handle, 10001, 0), -BASALT_EINVAL);
+    assert_int_equal(HOST_CALL(v, DOMAIN_SCHEDULE, handle, BIT(32) | 1, 0), -BASALT_EINVAL);
+    assert_int_equal(HOST_CALL(v, DOMAIN_SCHEDULE, handle, 1, 6401), -BASALT_EINVAL);
+    assert_int_equal(HOST_CALL(v, DOMAIN_SCHEDULE, handle, 1, BIT(32)), -BASALT_EINVAL);
+    assert_int_equal(HOST_CALL(v, DOMAIN_SCHEDULE, handle, 10000, 6400), 0);
+    const struct domain *d = handle_find(dom0, handle)->target;
+    assert_int_equal(d->info.weight, 10000);
+    assert_int_equal(d->info.cap, 6400);
 }
 
 // A guest has no right over anybody, itself included, but what the table allows it.
@@ -535,7 +509,7 @@ static void test_a_guest_can_do_little(void **state unused) {
         BASALT_HC_VERSION,        BASALT_HC_YIELD,      BASALT_HC_DOMAIN_INFO,
         BASALT_HC_MEMORY_RELEASE, BASALT_HC_VCPU_STATS, BASALT_HC_HANDLE_INFO,
     };
-    u64 handle = make("guest", 4 * MIB);
+    u64 handle = make(4 * MIB);
     struct domain *d = handle_find(dom0, (u32)handle)->target;
 
     assert_int_equal(HOST_CALL(dom0->vcpus[0], MEMORY_POPULATE, handle, 0, 16), 16);
@@ -569,7 +543,7 @@ static void test_a_guest_can_do_little(void **state unused) {
 // An ended domain is looked at and destroyed, and nothing else.
 static void test_an_ended_domain(void **state unused) {
     struct vcpu *v = dom0->vcpus[0];
-    u64 handle = make("ended", 4 * MIB), other = make("other", 4 * MIB);
+    u64 handle = make(4 * MIB), other = make(4 * MIB);
 
     assert_int_equal(HOST_CALL(v, VCPU_CREATE, handle, 0), 0);
     assert_int_equal(HOST_CALL(v, DOMAIN_CONTROL, handle, BASALT_OP_END), 0);
@@ -589,23 +563,17 @@ static void test_an_ended_domain(void **state unused) {
 }
 
 static void test_memory_info(void **state unused) {
-    struct basalt_memory_info info;
     struct vcpu *v = dom0->vcpus[0];
 
-    u64 handle = make("guest", 4 * MIB);
+    u64 handle = make(4 * MIB);
     assert_int_equal(HOST_CALL(v, MEMORY_POPULATE, handle, 0, 512), 512);
-    assert_int_equal(HOST_CALL(v, MEMORY_INFO, BASALT_HANDLE_MACHINE, ram), 0);
-    assert_int_equal(memory_read(dom0, GPA(ram), &info, sizeof(info)), 0);
-    assert_true(info.domains == domains_charged());
-    assert_true(info.total == info.free + info.kernel + info.domains);
-    assert_true(info.kernel < info.total);
+    u64 free = (u64)HOST_CALL(v, MEMORY_INFO, BASALT_HANDLE_MACHINE);
+    u64 charged = v->cpu.gprs[BASALT_RDX];
+    assert_true(free == frames_free() && charged == domains_charged());
     // What a domain takes is missing from what is free; its tables come from the kernel's pool.
-    u64 free = info.free, domains = info.domains;
     assert_int_equal(HOST_CALL(v, MEMORY_POPULATE, handle, 0x40000000, 3), 3);
-    assert_int_equal(HOST_CALL(v, MEMORY_INFO, BASALT_HANDLE_MACHINE, ram), 0);
-    assert_int_equal(memory_read(dom0, GPA(ram), &info, sizeof(info)), 0);
-    assert_true(info.free == free - 3 * PAGE_SIZE);
-    assert_true(info.domains >= domains + 3 * PAGE_SIZE);
+    assert_int_equal(HOST_CALL(v, MEMORY_INFO, BASALT_HANDLE_MACHINE), free - 3 * PAGE_SIZE);
+    assert_true(v->cpu.gprs[BASALT_RDX] >= charged + 3 * PAGE_SIZE);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -615,7 +583,7 @@ int main(void) {
         TEST(test_dispatch),
         TEST(test_trace),
         TEST(test_then_block),
-        TEST(test_bad_configurations),
+        TEST(test_bad_quotas_and_shares_of_time),
         TEST(test_a_guest_can_do_little),
         TEST(test_an_ended_domain),
         TEST(test_memory_info),

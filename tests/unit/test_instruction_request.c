@@ -124,11 +124,11 @@ static void test_instruction_answers(void **state unused) {
     assert_int_equal(request_answer(d, server, 0, r->number, BASALT_INSTRUCTION_AGAIN), 0);
     vcpu_answered(v);
     assert_int_equal(v->io.stage, IO_IDLE);
-    assert_true(v->cpu.rip == CODE && d->status == BASALT_STATUS_RUNNING);
+    assert_true(v->cpu.rip == CODE && d->info.status == BASALT_STATUS_RUNNING);
     send_instruction();
     assert_int_equal(request_answer(d, server, 0, r->number, BASALT_INSTRUCTION_CANNOT), 0);
     vcpu_answered(v);
-    assert_int_equal(d->status, BASALT_STATUS_ENDED);
+    assert_int_equal(d->info.status, BASALT_STATUS_ENDED);
     assert_int_equal(d->info.end_reason, BASALT_END_EMULATION);
     assert_true(d->info.end_detail == DEVICE_GPA + 0x10);
 }

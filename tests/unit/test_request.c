@@ -37,7 +37,7 @@ static int setup(void **state unused) {
 }
 
 static struct domain *server_domain(struct domain *target) {
-    struct domain *s = host_domain("server", 2 * MIB);
+    struct domain *s = host_domain(2 * MIB);
 
     s->identity = true;
     assert_int_equal(events_init(s), 0);
@@ -47,7 +47,7 @@ static struct domain *server_domain(struct domain *target) {
 
 static int begin(void **state unused) {
     empty = host_account();
-    d = host_domain("guest", 8 * MIB);
+    d = host_domain(8 * MIB);
     a = server_domain(d);
     b = server_domain(d);
     for (unsigned i = 0; i < 3; i++)

@@ -65,7 +65,7 @@ static int setup(void **state unused) {
 }
 
 static void new_guest(void) {
-    d = host_domain("guest", 8 * MIB);
+    d = host_domain(8 * MIB);
     for (u64 i = 0; i < 16; i++)
         assert_int_equal(memory_populate(d, GPA(i * PAGE_SIZE), 1, 0), 1);
     for (unsigned i = 0; i < 2; i++)
@@ -86,7 +86,7 @@ static void new_guest(void) {
 static void new_server(void) {
     u64 page;
 
-    server = host_domain("server", 2 * MIB);
+    server = host_domain(2 * MIB);
     server->identity = true;
     assert_int_equal(events_init(server), 0);
     assert_non_null(handle_create(server, d, BASALT_RIGHTS_DOMAIN));
@@ -278,7 +278,7 @@ static void test_interrupted_delivery(void **state unused) {
     interrupted[0] = injected[1];
     run(2);
     assert_int_equal(runs, 1);
-    assert_int_equal(d->status, BASALT_STATUS_ENDED);
+    assert_int_equal(d->info.status, BASALT_STATUS_ENDED);
     assert_int_equal(d->info.end_reason, BASALT_END_TRIPLE_FAULT);
 }
 
@@ -288,13 +288,13 @@ static void test_lazy_memory(void **state unused) {
     run(1);
     assert_true(ept_walk(&d->ept, GPA(0x40003000)).present);
     assert_true(v->cpu.rip == 0x1000);
-    assert_int_equal(d->status, BASALT_STATUS_RUNNING);
+    assert_int_equal(d->info.status, BASALT_STATUS_RUNNING);
     // A fault that another one has cured meanwhile.
     run(1);
     assert_true(v->cpu.rip == 0x1000);
     // Out of quota: the domain ends, and says why.
     assert_int_equal(memory_populate(d, GPA(0x80000000), 512, BASALT_POPULATE_LAZY), 512);
-    d->info.memory_quota = d->charged;
+    d->info.memory_quota = d->info.memory_bytes;
     script[0].gpa = GPA(0x80000000);
     run(2);
     assert_int_equal(runs, 1);
@@ -392,7 +392,7 @@ static void test_control_registers(void **state unused) {
     assert_true(v->cpu.gprs[BASALT_RDX] == v->cpu.cr0_guest);
     // With an operand in memory it is for the instruction server, which the domain does not have.
     assert_true(v->cpu.rip == 0x1006);
-    assert_int_equal(d->status, BASALT_STATUS_ENDED);
+    assert_int_equal(d->info.status, BASALT_STATUS_ENDED);
     assert_int_equal(d->info.end_reason, BASALT_END_EMULATION);
 }
 
@@ -414,7 +414,7 @@ static void test_msrs_and_cpuid(void **state unused) {
     script[0] = (struct exit){.kind = BASALT_EXIT_RDMSR, .insn_length = 2};
     run(1);
     assert_false(v->cpu.queued.valid);
-    assert_int_equal(d->status, BASALT_STATUS_ENDED);
+    assert_int_equal(d->info.status, BASALT_STATUS_ENDED);
     assert_int_equal(d->info.end_reason, BASALT_END_EMULATION);
     assert_int_equal(d->info.end_detail, 0x12345678);
 }
@@ -536,7 +536,7 @@ static void test_random_exits(void **state unused) {
 
     new_server();
     while (total < wanted) {
-        if (d->status == BASALT_STATUS_ENDED) {
+        if (d->info.status == BASALT_STATUS_ENDED) {
             host_load(NULL);
             host_destroy(d);
             host_destroy(server);
@@ -559,7 +559,7 @@ static void test_random_exits(void **state unused) {
         assert_true(idle < 4 * wanted);
         if (v->blocked & BLOCK_REQUEST && host_random() % 2)
             (void)!request_answer(d, server, 0, v->io.number, host_random());
-        if (d->status == BASALT_STATUS_ENDED)
+        if (d->info.status == BASALT_STATUS_ENDED)
             continue;
         if (v->blocked & BLOCK_SIPI)
             vcpu_startup_ipi(v, 1);

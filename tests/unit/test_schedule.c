@@ -71,11 +71,10 @@ static int end(void **state unused) {
 }
 
 static struct guest *add(enum behaviour behaviour, u32 weight, u32 cap) {
-    struct basalt_domain_config config = {
-        .name = "g", .memory_quota = 256 * KIB, .weight = weight, .cap = cap};
     struct guest *g = &guests[count++];
 
-    assert_int_equal(domain_create(&config, &g->d), 0);
+    assert_int_equal(domain_create(256 * KIB, &g->d), 0);
+    domain_schedule(g->d, weight, cap);
     assert_int_equal(memory_populate(g->d, GPA(0), 1, 0), 1);
     assert_int_equal(vcpu_create(g->d, 0), 0);
     g->v = g->d->vcpus[0];
@@ -274,7 +273,7 @@ static void test_comings_and_goings(void **state unused) {
             }
         }
         for (unsigned i = 1; i < 6; i++)
-            if (guests[i].d && guests[i].d->status == BASALT_STATUS_PAUSED)
+            if (guests[i].d && guests[i].d->info.status == BASALT_STATUS_PAUSED)
                 assert_false(guests[i].v->sched.queued);
     }
     u64 before = guests[0].ran;

@@ -42,8 +42,8 @@ static int begin(void **state unused) {
 }
 
 // A guest with a superpage at 0, 100 pages behind it, and a lazy superpage at 4 MiB.
-static struct domain *guest(const char *name) {
-    struct domain *d = host_domain(name, 16 * MIB);
+static struct domain *guest(void) {
+    struct domain *d = host_domain(16 * MIB);
 
     assert_int_equal(memory_populate(d, GPA(0), 512, 0), 512);
     assert_int_equal(memory_populate(d, GPA(0x200000), 64, 0), 64);
@@ -53,7 +53,7 @@ static struct domain *guest(const char *name) {
 }
 
 static struct domain *identity_domain(void) {
-    struct domain *d = host_domain("dom0", 4 * MIB);
+    struct domain *d = host_domain(4 * MIB);
 
     d->identity = true;
     return d;
@@ -166,7 +166,7 @@ static void check_references(struct domain *const *all, unsigned count) {
 
 // dom0 reaches a guest's memory by shares that it grants itself: the guest can't end them under it.
 static void test_owner_ends_what_it_granted(void **state unused) {
-    struct domain *owner = guest("owner"), *dom0 = identity_domain();
+    struct domain *owner = guest(), *dom0 = identity_domain();
     i64 own = share_grant(owner, GPA(0), 1, READ, dom0, owner);
     i64 reached = share_grant(owner, GPA(PAGE_SIZE), 1, READ, dom0, dom0);
 
@@ -178,7 +178,7 @@ static void test_owner_ends_what_it_granted(void **state unused) {
 }
 
 static void test_grant_arguments(void **state unused) {
-    struct domain *a = guest("a"), *b = guest("b"), *c = guest("c");
+    struct domain *a = guest(), *b = guest(), *c = guest();
 
     assert_int_equal(share_grant(a, GPA(1), 1, READ, b, a), -BASALT_EINVAL);
     assert_int_equal(share_grant(a, GPA(0), 0, READ, b, a), -BASALT_EINVAL);
@@ -225,7 +225,7 @@ static void test_grant_arguments(void **state unused) {
 }
 
 static void test_identity_map(void **state unused) {
-    struct domain *a = guest("a"), *dom0 = identity_domain();
+    struct domain *a = guest(), *dom0 = identity_domain();
     struct share *s = grant(a, 0x10000, 512 + 84, BOTH, dom0),
                  *small = grant(a, 0x1000, 3, READ, dom0);
 
@@ -267,7 +267,7 @@ static void test_identity_map(void **state unused) {
 
 // A step maps what lies behind each other, and no more: the rest is the next one's.
 static void test_steps(void **state unused) {
-    struct domain *a = guest("a"), *dom0 = identity_domain();
+    struct domain *a = guest(), *dom0 = identity_domain();
     struct share *s = grant(a, 0x8000, 504 + 100, READ, dom0);
     u64 pages;
 
@@ -288,7 +288,7 @@ static void test_steps(void **state unused) {
 }
 
 static void test_map_at(void **state unused) {
-    struct domain *a = guest("a"), *b = host_domain("b", 4 * MIB);
+    struct domain *a = guest(), *b = host_domain(4 * MIB);
     struct share *s = grant(a, 0, 520, BOTH, b);
 
     map_all(s, 0x40000000);
@@ -301,7 +301,7 @@ static void test_map_at(void **state unused) {
     assert_int_equal(ept_walk(&b->ept, GPA(0x60001000)).shift, 12);
     check_references((struct domain *[]){a, b}, 2);
     // What b got it can't pass on.
-    struct domain *c = host_domain("c", 4 * MIB);
+    struct domain *c = host_domain(4 * MIB);
     struct share *on = grant(b, 0x40000000, 1, READ, c);
     assert_int_equal(map_error(on, 0x1000), -BASALT_ENOENT);
     // Something is there already: what was mapped before it stays until the end.
@@ -320,7 +320,7 @@ static void test_map_at(void **state unused) {
 }
 
 static void test_holes_and_lazy_memory(void **state unused) {
-    struct domain *a = guest("a"), *b = host_domain("b", 4 * MIB);
+    struct domain *a = guest(), *b = host_domain(4 * MIB);
     struct share *lazy = grant(a, 0x400000, 512, BOTH, b), *hole = grant(a, 0x262000, 4, READ, b);
 
     map_all(lazy, 0x80000000);
@@ -340,8 +340,7 @@ static void test_every_order(void **state unused) {
     for (unsigned variant = 0; variant < 3 * 2 * 6; variant++) {
         unsigned mapped = variant % 3, way = variant / 6;
         bool identity = variant / 3 & 1;
-        struct domain *a = guest("a"),
-                      *b = identity ? identity_domain() : host_domain("b", 4 * MIB);
+        struct domain *a = guest(), *b = identity ? identity_domain() : host_domain(4 * MIB);
         u64 target = identity ? BASALT_SHARE_IDENTITY : 0x10000000;
         struct share *s[3] = {grant(a, 0, 600, BOTH, b), NULL, NULL};
 
@@ -374,12 +373,11 @@ static void test_every_order(void **state unused) {
 }
 
 static void share_something(void) {
-    struct basalt_domain_config config = {.name = "d", .memory_quota = 8 * MIB, .weight = 256};
     struct domain *a = NULL, *b = NULL;
     i64 id = -1;
 
-    (void)!domain_create(&config, &a);
-    (void)!domain_create(&config, &b);
+    (void)!domain_create(8 * MIB, &a);
+    (void)!domain_create(8 * MIB, &b);
     if (a && b) {
         (void)memory_populate(a, GPA(0), 512, 0);
         (void)memory_populate(a, GPA(0x200000), 512, BASALT_POPULATE_LAZY);
@@ -420,7 +418,7 @@ static void random_step(struct domain **all, unsigned count) {
     unsigned budget = 1 + (unsigned)(host_random() % 64);
 
     if (!a) {
-        all[i] = i == 0 ? identity_domain() : guest("x");
+        all[i] = i == 0 ? identity_domain() : guest();
         return;
     }
     struct share *s = a->share_page ? &a->share_page[host_random() % 6] : NULL;
@@ -435,7 +433,7 @@ static void random_step(struct domain **all, unsigned count) {
     case 3:
     case 4:
     case 5: // asked for by the grantee, which therefore runs
-        if (s && s->owner && s->grantee->status != BASALT_STATUS_ENDED)
+        if (s && s->owner && s->grantee->info.status != BASALT_STATUS_ENDED)
             (void)share_map(s,
                             s->mapping             ? s->target
                             : s->grantee->identity ? BASALT_SHARE_IDENTITY
@@ -455,10 +453,10 @@ static void random_step(struct domain **all, unsigned count) {
     default:
         if (host_random() % 6 == 0 && !domain_destroy(a))
             all[i] = NULL;
-        else if (i && a->status != BASALT_STATUS_ENDED)
+        else if (i && a->info.status != BASALT_STATUS_ENDED)
             (void)memory_populate(a, GPA(host_random() % 0x600 * PAGE_SIZE), 1 + host_random() % 20,
                                   0);
-        else if (a->status == BASALT_STATUS_ENDED && !domain_destroy(a))
+        else if (a->info.status == BASALT_STATUS_ENDED && !domain_destroy(a))
             all[i] = NULL;
     }
 }

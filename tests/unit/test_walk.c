@@ -39,7 +39,7 @@ static int setup(void **state unused) {
 
 static int begin_with(u64 pages) {
     empty = host_account();
-    d = host_domain("guest", 8 * MIB);
+    d = host_domain(8 * MIB);
     for (u64 page = 0; page < pages; page++) // in no particular order of frames
         assert_int_equal(memory_populate(d, GPA((page ^ 5) * PAGE_SIZE), 1, 0), 1);
     assert_int_equal(vcpu_create(d, 0), 0);
@@ -219,7 +219,7 @@ static void test_what_is_not_there(void **state unused) {
     memcpy(host_memory(d, 0x7000), "\xa2", 1);
     assert_int_equal(guest_insn_length(v, 2), 3);
     assert_false(v->cpu.queued.valid); // the guest faults by itself
-    assert_int_equal(d->status, BASALT_STATUS_PAUSED);
+    assert_int_equal(d->info.status, BASALT_STATUS_PAUSED);
 }
 
 static void expect_code(u8 first) {
@@ -273,7 +273,7 @@ static void test_code_that_changes(void **state unused) {
     expect_code(7);
     assert_int_equal(memory_release(d, GPA(0x7000), 1), 1); // the memory
     expect_none();
-    assert_int_equal(d->status, BASALT_STATUS_PAUSED);
+    assert_int_equal(d->info.status, BASALT_STATUS_PAUSED);
 }
 
 #define TEST(name)  cmocka_unit_test_setup_teardown(name, begin, end)
