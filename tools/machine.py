@@ -182,6 +182,8 @@ class Machine:
             limit = time.monotonic() + 6 * PATIENCE
             while time.monotonic() < limit and not self.text[before:].rstrip(" ").endswith("\nbasalt>"):
                 time.sleep(0.2)
+            if time.monotonic() >= limit and line == "list":
+                return f"--- dom0's shell does not answer ---\n{self.text[start:]}\n---"
         return f"--- asked, dom0 says ---\n{self.text[start:]}\n---"
 
     def _error(self, what):

@@ -7,7 +7,7 @@ Each test runs with few repetitions under `make test` and with many under `make 
 import os
 
 import pytest
-from hostile import Arena, arena_image, build
+from hostile import COUNTED, Arena, arena_image, build
 
 HASWELL = "corei7_haswell_4770"
 CRASHED = "triple fault|an instruction that can't be emulated|the processor refused its state"
@@ -23,7 +23,7 @@ def elves(tmp_path_factory):
     return build(tmp_path_factory.mktemp("hostile"))
 
 
-def processor(arena, names, few):
+def processor(arena, names, few, virtual_8086=True):
     """Everything that a guest can ask of its processor."""
     for name in names:
         arena.attack(name, f"memory {0x1001000 if few else 0x201000}", timeout=300)
@@ -31,7 +31,7 @@ def processor(arena, names, few):
         arena.attack(name, "cpuids", timeout=120)
         arena.attack(name, f"descriptors {300 if few else 20000}", timeout=300)
         arena.attack(name, "instructions", timeout=300)
-        arena.attack(name, f"realmode {1021 if few else 1}", timeout=300)
+        arena.attack(name, f"realmode {1021 if few else 1} {int(virtual_8086)}", timeout=300)
         arena.attack(name, f"ports {1021 if few else 1}", timeout=600)
         arena.attack(name, f"msrs {200 if few else 5000} {61 if few else 1}", timeout=600)
 
@@ -80,7 +80,7 @@ def test_deaths_on_qemu(qemu, image, elves):
 
 
 def test_storms_on_qemu(qemu, image, elves):
-    arena = Arena(qemu(arena_image(image, elves), memory="256M"))
+    arena = Arena(qemu(arena_image(image, elves), memory="256M", **COUNTED))
     storms(arena, ("h32",), STORMS[::2])
     storms(arena, ("h64",), QEMU64_STORMS[1::2])
 
@@ -90,7 +90,7 @@ CROWDS = [("doorbells", "storm 6"), ("doorbells", "doorbells"), ("storm 7", "sto
 
 
 def test_crowds_on_qemu(qemu, image, elves):
-    arena = Arena(qemu(arena_image(image, elves), memory="256M"))
+    arena = Arena(qemu(arena_image(image, elves), memory="256M", **COUNTED))
     for lines in CROWDS:
         arena.crowd(dict(zip(("h32", "h64"), lines)))
 
@@ -134,7 +134,8 @@ def test_everything_on_qemu(qemu, image, elves):
 @pytest.mark.parametrize("cpu", [HASWELL, "ryzen"])
 def test_everything_on_bochs(bochs, image, elves, cpu):
     arena = Arena(bochs(arena_image(image, elves), cpu=cpu, memory=256), patience=4)
-    processor(arena, ("h32", "h64"), few=True)
+    # Bochs' SVM panics at an exit from virtual-8086 mode (docs/caveats.md).
+    processor(arena, ("h32", "h64"), few=True, virtual_8086=cpu == HASWELL)
     hypercalls(arena, ("h32", "h64"), 20000)
     virtqueues(arena, ("h32", "h64"), 20)
     if cpu == HASWELL:  # Bochs' SVM panics at a guest's triple fault, and some guests keep that processor for themselves
@@ -167,7 +168,8 @@ def one(arena, name, line):
 
 
 def test_one_on_qemu(qemu, image, elves, attack_line):
-    one(Arena(qemu(arena_image(image, elves), memory="256M")), *attack_line)
+    counted = COUNTED if attack_line[1].startswith("storm") else {}
+    one(Arena(qemu(arena_image(image, elves), memory="256M", **counted)), *attack_line)
 
 
 @pytest.mark.bochs

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// realmode [STEP]: what the other attacks do in 32-bit and 64-bit code, in real-address mode, where the kernel decodes
+// realmode [STEP] [0]: what the other attacks do in 32-bit and 64-bit code, in real-address mode, where the kernel decodes
 // 16-bit code and no exception has an error code: every STEPth port, string I/O at the end of a segment and around it,
 // MSRs, instructions that exit with prefixes, across pages and at the end of their segment, devices through a segment of
-// 4 GiB, hypercalls; then in virtual-8086 mode, which has no privileges. 32-bit code only: 64-bit code can't get there.
+// 4 GiB, hypercalls; then (but for 0) in virtual-8086 mode, which has no privileges. 32-bit code only: 64-bit code can't
+// get there.
 
 #include "realmode.h"
 #include "../lib/guest.h"
@@ -269,7 +270,8 @@ ATTACK(realmode) {
     instructions();
     devices();
     hypercalls(300, amd);
-    virtual_8086(amd);
+    if (ARGUMENT(1, 1))
+        virtual_8086(amd);
 }
 
 #else

@@ -140,15 +140,18 @@ static bool debug(struct frame *f) { return f->vector == 1; }
 static void misaligned_stack(void) {
     static const u8 code[] = {0x9c, 0x81, 0x0c, 0x24, 0, 0, 4, 0, 0x9d, // pushf; or $AC, (sp); popf
                               0x83, 0xec, 3,                            // sub $3, %esp
-                              0x50, 0x50, 0xeb, 0xfc};                  // push; push; loop
-    word handler = FINE + USER_PAGE * PAGE + sizeof(code) - 4;
-    set_gate(17, (void *)handler);
+                              0x50, 0x58, 0xeb, 0xfc};                  // push; pop; loop
+    static u8 pages[2 * PAGE] __attribute__((aligned(4096))); // the code's, the stack's
+    u8 *at = fine_map(USER_PAGE, (word)pages, 7);
+    fine_map(USER_PAGE + 1, (word)pages + PAGE, 7);
+    memcpy(pages, code, sizeof(code));
+    set_gate(17, at + sizeof(code) - 4);
     u32 *gate = (u32 *)(idt + 17 * 2 * sizeof(word));
     gate[0] = (gate[0] & 0xffff) | USER_CODE << 16;
     gate[1] |= 0x6000;
     write_cr0(read_cr0() | 1 << 18);
     for (;;)
-        user_call(code, sizeof(code));
+        user_enter(at, at + 2 * PAGE - 64);
 }
 
 static void (*const storms[])(void) = {
