@@ -99,7 +99,8 @@ static void deadline(void) { // where there is none: the same with #GPs
     for (;;)
         wrmsr(0x6e0, rdtsc());
 }
-static void far_deadline(void) { // past the end of the TSC's range; then one behind the other, nearer and nearer
+static void far_deadline(
+    void) { // past the end of the TSC's range; then one behind the other, nearer and nearer
     asm volatile("sti");
     apic_write(0x320, 0x40060);
     for (u64 far = ~0ull;; far = far >> 63 ? far - (far >> 8) : ~0ull) {
@@ -141,7 +142,7 @@ static void misaligned_stack(void) {
     static const u8 code[] = {0x9c, 0x81, 0x0c, 0x24, 0, 0, 4, 0, 0x9d, // pushf; or $AC, (sp); popf
                               0x83, 0xec, 3,                            // sub $3, %esp
                               0x50, 0x58, 0xeb, 0xfc};                  // push; pop; loop
-    static u8 pages[2 * PAGE] __attribute__((aligned(4096))); // the code's, the stack's
+    static u8 pages[2 * PAGE] __attribute__((aligned(4096)));           // the code's, the stack's
     u8 *at = fine_map(USER_PAGE, (word)pages, 7);
     fine_map(USER_PAGE + 1, (word)pages + PAGE, 7);
     memcpy(pages, code, sizeof(code));
