@@ -6,11 +6,11 @@
 //
 // fuzz: -len_control=0 -max_len=2000
 // keep: 65536
-// like: tests/unit/test_hypercall.c
+// like: tests/unit/test_hypercall_random.c
 
 #include "tests/fuzz/unit.h"
 
-#include "tests/unit/test_hypercall.c"
+#include "tests/unit/test_hypercall_random.c"
 
 static struct input input;
 
