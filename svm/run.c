@@ -26,10 +26,8 @@ void svm_load(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     u32 id = this_cpu()->id;
 
-    vmcb->nested_cr3 = cpu->second_level.v;
-    vmcb->tsc_offset = cpu->tsc_offset;
-    cpu->dirty |= VMCB_CLEAN_INTERCEPTS | VMCB_CLEAN_NESTED | VMCB_CLEAN_ASID;
-    if (cpu->svm.cpu != id || !cpu->svm.host_state.v) {
+    // A fresh state, one of another CPU, or one whose ASID is no longer its own.
+    if (cpu->tag_generation != asids[id].generation) {
         cpu->dirty |= VMCB_CLEAN_KNOWN;
         cpu->svm.cpu = id;
         cpu->svm.vmcb = pool_hpa(vmcb);

@@ -88,10 +88,11 @@ static void svm_state_init(struct cpu_state *cpu) {
     vmcb->msrpm = kernel_virt_to_hpa(msr_bitmap).v;
     vmcb->int_control = V_INTR_MASKING;
     vmcb->nested_control = NESTED_PAGING;
-    cpu->tag = 0;   // the next entry takes one,
-    vmcb->asid = 1; // until then any but 0
+    vmcb->nested_cr3 = cpu->second_level.v;
+    vmcb->tsc_offset = cpu->tsc_offset;
+    vmcb->asid = 1;          // any but 0
+    cpu->tag_generation = 0; // the next entry takes one
     svm_load(cpu);
-    cpu->dirty |= VMCB_CLEAN_KNOWN;
 }
 
 // Entries for guest-linear and guest-physical addresses go together. A new ASID does the same as a
