@@ -209,9 +209,9 @@ struct backend {
     void (*window)(struct cpu_state *cpu, bool nmi, bool on);
     /// Where features.apicv, for a state with a virtual_apic: what the processor must know of changes in that page
     /// before the next entry. The mode and the TMR registers (one every 16 bytes); the highest vectors in IRR (bits
-    /// 7:0) and ISR.
+    /// 7:0) and ISR, or unless `all` the highest that was added to IRR. Returns what the highest vectors are then.
     void (*apic_mode)(struct cpu_state *cpu, bool x2apic, const u32 *tmr);
-    void (*apic_status)(struct cpu_state *cpu, u16 status);
+    u16 (*apic_status)(struct cpu_state *cpu, u16 status, bool all);
     /// Ends an STI/MOV-SS shadow (after an emulated instruction).
     void (*clear_shadow)(struct cpu_state *cpu);
     /// Exit on PAUSE, HLT, and so on are always on. This one follows the guest's debug registers.

@@ -94,12 +94,6 @@ void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect) {
         level_eoi(v, effect->eoi_vector);
 }
 
-static void ask_irq_window(struct vcpu *v, bool on) {
-    if (v->irq_window != on)
-        backend->window(&v->cpu, false, on);
-    v->irq_window = on;
-}
-
 static void prepare_nmi(struct vcpu *v) {
     if (backend->can_take(&v->cpu, true)) {
         v->cpu.queued = (struct event){.valid = true, .type = EVENT_NMI, .vector = EXC_NMI};
@@ -110,42 +104,49 @@ static void prepare_nmi(struct vcpu *v) {
     }
 }
 
-// The processor delivers by itself; it has to know what software did to the registers. True: it has something to deliver
-// now.
-static bool update_processor(struct vcpu *v) {
+// The processor delivers by itself; it has to know what software did to the registers, and HLT ends where it has something to
+// deliver now.
+static void update_processor(struct vcpu *v) {
     struct vlapic *apic = &v->lapic;
-    u16 status = vlapic_status(apic);
 
     if (apic->reconfigured)
         backend->apic_mode(&v->cpu, vlapic_x2apic(apic), vlapic_reg(apic, LAPIC_TMR));
-    backend->apic_status(&v->cpu, status);
-    apic->changed = apic->reconfigured = false;
-    return v->halted && vlapic_takes(apic, status) && backend->can_take(&v->cpu, false);
+    if (apic->moved)
+        vlapic_look(apic);
+    u16 status = backend->apic_status(&v->cpu, (u16)(apic->irr | apic->isr << 8), apic->moved);
+    apic->irr = (u8)status;
+    apic->isr = (u8)(status >> 8);
+    if (v->halted && vlapic_pending(apic) >= 0 && backend->can_take(&v->cpu, false))
+        v->halted = false;
+    apic->changed = apic->reconfigured = apic->moved = false;
+    apic->irr = 0;
 }
 
-// Delivers the highest interrupt, and says if there was one. `changed` stays while one has to wait for the guest.
-static bool prepare_interrupt(struct vcpu *v) {
-    bool able = !v->cpu.queued.valid && backend->can_take(&v->cpu, false);
-
-    if (v->irq_window && !able)
-        return false; // it goes on waiting
+// Delivers the highest interrupt. Where that has to wait for the guest, `changed` stays.
+static void prepare_interrupt(struct vcpu *v) {
     int vector = vlapic_pending(&v->lapic);
-    v->lapic.changed = vector >= 0 && !able;
-    ask_irq_window(v, v->lapic.changed);
-    if (vector < 0 || !able)
-        return false;
+    bool wait = vector >= 0 && (v->cpu.queued.valid || !backend->can_take(&v->cpu, false));
+
+    v->lapic.changed = wait;
+    if (v->irq_window != wait)
+        backend->window(&v->cpu, false, wait);
+    v->irq_window = wait;
+    if (vector < 0 || wait)
+        return;
     vlapic_ack(&v->lapic, (u8)vector);
     v->cpu.queued = (struct event){.valid = true, .type = EVENT_INTERRUPT, .vector = (u8)vector};
-    return true;
 }
 
 bool vcpu_prepare_event(struct vcpu *v) {
-    bool awake = !v->halted || v->nmi_pending || v->cpu.queued.valid;
-
     if (unlikely(v->nmi_pending) && !v->cpu.queued.valid)
         prepare_nmi(v);
-    awake |= v->cpu.virtual_apic.v ? update_processor(v) : prepare_interrupt(v);
-    v->halted = !awake;
-    v->lapic.changed |= v->halted || v->nmi_pending;
-    return awake;
+    if (v->cpu.virtual_apic.v)
+        update_processor(v);
+    else
+        prepare_interrupt(v);
+    if (v->nmi_pending || v->cpu.queued.valid)
+        v->halted = false;
+    if (v->halted || v->nmi_pending)
+        v->lapic.changed = true;
+    return !v->halted;
 }

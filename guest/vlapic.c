@@ -12,13 +12,12 @@
 
 #define X2APIC_LDR(id) (((id) >> 4) << 16 | 1u << ((id)&15))
 
-// The highest vector in IRR or ISR; 0: there is none, for no vector below 16 ever gets there.
-static u32 highest(const struct vlapic *v, unsigned reg) {
-#pragma GCC unroll 8
-    for (unsigned i = 8; i-- > 0;) {
+// The highest vector in IRR or ISR, none of which is above `limit`; 0: there is none, for no vector below 16 ever gets there.
+static u8 highest(const struct vlapic *v, unsigned reg, u8 limit) {
+    for (unsigned i = limit / 32u + 1; i-- > 0;) {
         u32 word = *vlapic_reg(v, reg + i);
         if (word)
-            return i * 32 + 31 - (u32)__builtin_clz(word);
+            return (u8)(i * 32 + 31 - (u32)__builtin_clz(word));
     }
     return 0;
 }
@@ -45,7 +44,8 @@ void vlapic_reset(struct vlapic *v) {
     for (unsigned reg = LAPIC_LVT_TIMER; reg <= LAPIC_LVT_ERROR; reg++)
         *vlapic_reg(v, reg) = LVT_MASKED;
     identify(v);
-    v->deadline = 0;
+    v->deadline = v->irr = v->isr = 0;
+    v->moved = true;
 }
 
 void vlapic_init(struct vlapic *v, void *page, u32 id, bool bsp) {
@@ -69,6 +69,7 @@ bool vlapic_accept(struct vlapic *v, u8 vector, bool level) {
     }
     bool fresh = !(*irr & bit);
     *irr |= bit;
+    v->irr = (u8)MAX(v->irr, vector);
     v->changed = true;
     return fresh;
 }
@@ -80,40 +81,39 @@ static u32 priority(const struct vlapic *v, u32 in_service) {
     return (tpr & 0xf0) >= (in_service & 0xf0) ? tpr : in_service & 0xf0;
 }
 
-u32 vlapic_ppr(const struct vlapic *v) { return priority(v, highest(v, LAPIC_ISR)); }
+u32 vlapic_ppr(const struct vlapic *v) { return priority(v, highest(v, LAPIC_ISR, 0xff)); }
 
-u16 vlapic_status(const struct vlapic *v) {
-    return (u16)(highest(v, LAPIC_IRR) | highest(v, LAPIC_ISR) << 8);
-}
-
-bool vlapic_takes(const struct vlapic *v, u16 status) {
-    return (status & 0xf0u) > (priority(v, status >> 8) & 0xf0);
+void vlapic_look(struct vlapic *v) {
+    v->irr = highest(v, LAPIC_IRR, 0xff);
+    v->isr = highest(v, LAPIC_ISR, 0xff);
 }
 
 int vlapic_pending(const struct vlapic *v) {
-    u16 status = vlapic_status(v);
-
-    return vlapic_takes(v, status) ? status & 0xff : -1;
+    return (v->irr & 0xf0) > (priority(v, v->isr) & 0xf0) ? v->irr : -1;
 }
 
 void vlapic_ack(struct vlapic *v, u8 vector) {
     *word_of(v, LAPIC_IRR, vector) &= ~bit_of(vector);
     *word_of(v, LAPIC_ISR, vector) |= bit_of(vector);
+    v->irr = highest(v, LAPIC_IRR, vector);
+    v->isr = vector;
 }
 
 void vlapic_unack(struct vlapic *v, u8 vector) {
     *word_of(v, LAPIC_ISR, vector) &= ~bit_of(vector);
     *word_of(v, LAPIC_IRR, vector) |= bit_of(vector);
-    v->changed = true;
+    vlapic_look(v);
+    v->changed = v->moved = true;
 }
 
 struct vlapic_effect vlapic_eoi(struct vlapic *v) {
-    u8 vector = (u8)highest(v, LAPIC_ISR);
+    u8 vector = highest(v, LAPIC_ISR, 0xff);
 
     if (!vector)
         return (struct vlapic_effect){0};
     *word_of(v, LAPIC_ISR, vector) &= ~bit_of(vector);
-    v->changed = true;
+    v->isr = highest(v, LAPIC_ISR, vector);
+    v->changed = v->moved = true;
     bool level = *word_of(v, LAPIC_TMR, vector) & bit_of(vector);
     return (struct vlapic_effect){.eoi = level, .eoi_vector = vector};
 }

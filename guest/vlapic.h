@@ -51,7 +51,11 @@ struct vlapic {
         u16 attention; // not 0: one of them is to be looked at before the next entry
     };
     bool reconfigured; // the mode or TMR changed, too
-    u64 deadline;      // TSC of the next expiry; 0: not running
+    bool moved;        // and what is in service, other than by vlapic_ack
+    // The highest vectors in IRR and ISR, 0 where there is none. Where the processor virtualizes they tell only what it has
+    // not been told: the highest vector that was accepted since.
+    u8 irr, isr;
+    u64 deadline; // TSC of the next expiry; 0: not running
 };
 
 static inline u32 *vlapic_reg(const struct vlapic *v, unsigned reg) { return &v->page[reg * 4]; }
@@ -101,10 +105,8 @@ void vlapic_ack(struct vlapic *v, u8 vector);
 void vlapic_unack(struct vlapic *v, u8 vector);
 /// An EOI write, in whichever form it came.
 struct vlapic_effect vlapic_eoi(struct vlapic *v);
-/// The highest vector in IRR (bits 7:0) and in ISR (15:8), 0 where there is none: VMX's guest interrupt status.
-u16 vlapic_status(const struct vlapic *v);
-/// Whether the processor may take the pending vector of that status now.
-bool vlapic_takes(const struct vlapic *v, u16 status);
+/// Finds v->irr and v->isr in the page.
+void vlapic_look(struct vlapic *v);
 
 static inline u64 vlapic_get_cr8(const struct vlapic *v) { return *vlapic_reg(v, LAPIC_TPR) >> 4; }
 static inline void vlapic_set_cr8(struct vlapic *v, u64 cr8) {

@@ -99,8 +99,13 @@ static void vmx_window(struct cpu_state *cpu unused, bool nmi, bool on) {
     switch_primary(nmi ? PRIMARY_NMI_WINDOW : PRIMARY_IRQ_WINDOW, on);
 }
 
-static void vmx_apic_status(struct cpu_state *cpu unused, u16 status) {
+static u16 vmx_apic_status(struct cpu_state *cpu unused, u16 status, bool all) {
+    u16 now = vmcs_read16(GUEST_INTERRUPT_STATUS);
+
+    if (!all)
+        status = (u16)((now & 0xff00) | MAX(now & 0xff, status & 0xff));
     vmcs_write16(GUEST_INTERRUPT_STATUS, status);
+    return status;
 }
 
 static void vmx_intercept_dr(struct cpu_state *cpu, bool on) {

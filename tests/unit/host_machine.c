@@ -256,9 +256,12 @@ static void fake_apic_mode(struct cpu_state *cpu, bool x2apic, const u32 *tmr) {
     only_loaded(cpu)->x2apic = x2apic;
     only_loaded(cpu)->level_vectors = tmr[4 * 2]; // 64 to 95
 }
-static void fake_apic_status(struct cpu_state *cpu, u16 status) {
-    only_loaded(cpu)->apic_status = status;
+static u16 fake_apic_status(struct cpu_state *cpu, u16 status, bool all) {
+    u16 *now = &only_loaded(cpu)->apic_status;
+
+    *now = all ? status : (u16)((*now & 0xff00) | MAX(*now & 0xff, status & 0xff));
     only_loaded(cpu)->apic_updates++;
+    return *now;
 }
 static void fake_clear_shadow(struct cpu_state *cpu) { only_loaded(cpu)->no_interrupt = false; }
 static void fake_intercept_dr(struct cpu_state *cpu, bool on) {
