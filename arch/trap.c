@@ -34,16 +34,6 @@ static bool fix_up(struct trap_frame *frame) {
     return false;
 }
 
-noreturn static void page_fault(const struct trap_frame *frame) {
-    const char *what = frame->error & PF_FETCH   ? "execution"
-                       : frame->error & PF_WRITE ? "write"
-                                                 : "read";
-    const char *why = frame->error & PF_RESERVED  ? "reserved bit in a table"
-                      : frame->error & PF_PRESENT ? "not permitted"
-                                                  : "not mapped";
-    panic_trap(frame, "page fault: %s of 0x%lx: %s", what, read_cr2(), why);
-}
-
 void trap_handle(struct trap_frame *frame) {
     switch (frame->vector) {
     case 32 ... 255: irq_record((unsigned)frame->vector); return;
@@ -52,8 +42,6 @@ void trap_handle(struct trap_frame *frame) {
     }
     if (fix_up(frame))
         return;
-    if (frame->vector == EXC_PF)
-        page_fault(frame);
     panic_trap(frame, "exception %s, error code 0x%lx",
                frame->vector < ARRAY_SIZE(names) ? names[frame->vector] : "?", frame->error);
 }

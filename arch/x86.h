@@ -89,11 +89,6 @@ static inline bool exception_has_error(u8 vector) {
     return vector < 32 && (EXC_WITH_ERROR & BIT(vector));
 }
 
-#define PF_PRESENT  BIT(0) // page fault error code: a permission was missing, not the page
-#define PF_WRITE    BIT(1)
-#define PF_RESERVED BIT(3) // a reserved bit is set in a table
-#define PF_FETCH    BIT(4)
-
 // MSRs.
 #define MSR_TSC                     0x10u
 #define MSR_APIC_BASE               0x1bu

@@ -79,7 +79,7 @@ struct exit {
     bool write; // IO: OUT; CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
     union {
         u16 port; // IO
-        u16 lmsw; // CR_ACCESS by LMSW, SMSW: the operand
+        u16 lmsw; // CR_ACCESS by LMSW: the operand
     };
     union {
         u64 detail; // EXCEPTION: the error code, of #DB the DR6 bits; HYPERCALL: CPL; else what the vendor tells
@@ -91,7 +91,7 @@ SIZE_ASSERT(struct exit, 16);
 // MSRs that the VMCS doesn't switch: the guest's values are in the processor from load to unload.
 #define VMX_LIVE_MSRS 5
 
-enum cr_op { CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW, CR_OP_SMSW };
+enum cr_op { CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW };
 
 // What the next entry must be told; the other bits are the backend's
 #define CPU_DIRTY_RSP    0x10000u // gprs[RSP] changed by the kernel

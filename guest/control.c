@@ -26,22 +26,17 @@ static u64 read_cr(struct vcpu *v, unsigned cr) {
     }
 }
 
-// What the instruction is, where the processor did not say. Of SMSW nothing is left to be done then.
+// What the instruction is, where the processor did not say. False: it is for the instruction server, or no longer what exited:
+// whether it may write was asked of that.
 static bool complete_cr(struct vcpu *v, struct exit *e) {
     struct insn i;
 
-    if (!guest_decode(v, &i) || i.op == OP_MOV)
+    if (!guest_decode(v, &i) || i.op == OP_MOV || i.write != e->write)
         return false;
     e->insn_length = i.length;
     e->gpr = i.rm;
     e->cr = i.reg;
-    e->write = i.write;
-    e->lmsw = (u16)v->cpu.gprs[i.rm];
-    e->cr_op = i.op == OP_CLTS ? CR_OP_CLTS : i.op == OP_MOV_CR ? CR_OP_MOV : CR_OP_LMSW;
-    if (i.op == OP_SMSW) {
-        e->cr_op = CR_OP_SMSW;
-        gpr_write(v, i.rm, i.reg_bytes, false, read_cr(v, 0));
-    }
+    e->cr_op = i.op == OP_CLTS ? CR_OP_CLTS : CR_OP_MOV;
     return true;
 }
 
@@ -57,9 +52,9 @@ void handle_cr(struct vcpu *v, struct exit e) {
         legal = vcpu_write_cr0(v, backend->read(&v->cpu, REG_CR0) & ~CR0_TS);
     else if (e.cr_op == CR_OP_LMSW)
         legal = vcpu_lmsw(v, e.lmsw);
-    else if (e.cr_op == CR_OP_MOV && e.write)
+    else if (e.write)
         legal = write_cr(v, e.cr, v->cpu.gprs[e.gpr] & mask);
-    else if (e.cr_op == CR_OP_MOV)
+    else
         gpr_write(v, e.gpr, wide ? 8 : 4, false, read_cr(v, e.cr));
     if (legal)
         vcpu_skip(v, e.insn_length);

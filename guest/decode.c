@@ -135,15 +135,13 @@ static bool move_control(struct cursor *c, bool write, struct insn *out) {
 }
 
 static bool two_byte(struct cursor *c, struct insn *out) {
-    u8 byte = next(c), modrm;
+    u8 byte = next(c);
 
     switch (byte) {
-    case 0x01:
-        modrm = next(c);
-        out->op = modrm >> 3 & 2 ? OP_LMSW : OP_SMSW;
-        out->rm = extended(c, REX_B, modrm);
-        return (modrm & 0xe8) == 0xe0; // registers, /4 and /6
-    case 0x06: out->op = OP_CLTS; return true;
+    case 0x06:
+        out->op = OP_CLTS;
+        out->write = true;
+        return true;
     case 0x20:
     case 0x22: return move_control(c, byte & 2, out);
     case 0xb6:

@@ -20,8 +20,6 @@ enum insn_op {
     OP_MOV,    ///< between memory and `reg`, or an immediate to memory; MOVZX from memory
     OP_MOV_CR, ///< between control register `reg` and general register `rm`
     OP_CLTS,
-    OP_LMSW, ///< of register `rm`
-    OP_SMSW, ///< to register `rm`
 };
 
 /// A decoded instruction. General registers are numbered as hardware does.

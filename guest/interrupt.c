@@ -98,9 +98,8 @@ static void prepare_nmi(struct vcpu *v) {
     if (backend->can_take(&v->cpu, true)) {
         v->cpu.queued = (struct event){.valid = true, .type = EVENT_NMI, .vector = EXC_NMI};
         v->nmi_pending = false;
-    } else if (!v->nmi_window) {
+    } else {
         backend->window(&v->cpu, true, true);
-        v->nmi_window = true;
     }
 }
 

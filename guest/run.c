@@ -46,7 +46,6 @@ static void handle_irq_window(struct vcpu *v, struct exit e unused) {
 
 static void handle_nmi_window(struct vcpu *v, struct exit e unused) {
     backend->window(&v->cpu, true, false);
-    v->nmi_window = false;
 }
 
 static void handle_hlt(struct vcpu *v, struct exit e) {
@@ -126,7 +125,6 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     INSN_ROW(INVD, handle_skip, 2),   // memory is write-back and coherent: nothing to do
     INSN_ROW(WBINVD, handle_skip, 2), // the same
     EXIT_ROW(RDPMC, handle_gp),       // no performance monitoring
-    EXIT_ROW(RDTSCP, handle_ud),      // not in CPUID
     EXIT_ROW(HYPERCALL, hypercall),
     EXIT_ROW(VIRT_INSN, handle_ud), // no nested virtualization
     EXIT_ROW(CR_ACCESS, handle_cr),
@@ -144,12 +142,8 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(PREEMPTION, handle_interrupt),
     INSN_ROW(XSETBV, handle_xsetbv, 3),
     EXIT_ROW(TRIPLE_FAULT, handle_triple_fault),
-    // Not intercepted, or nothing that a guest may do:
+    // Nothing that a guest may do:
     EXIT_ROW(TASK_SWITCH, handle_unsupported),
-    EXIT_ROW(INVLPG, handle_unsupported),
-    EXIT_ROW(RDTSC, handle_unsupported),
-    [BASALT_EXIT_TPR... BASALT_EXIT_APIC_WRITE] = {handle_unsupported, 0},
-    EXIT_ROW(PML_FULL, handle_unsupported),
     EXIT_ROW(UNKNOWN, handle_unsupported),
 };
 

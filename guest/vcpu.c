@@ -229,7 +229,7 @@ void vcpu_init_ipi(struct vcpu *v) {
     v->cpu.queued.valid = false;
     v->io.stage = IO_IDLE;
     vcpu_unblock(v, BLOCK_HALT | BLOCK_REQUEST | BLOCK_EVENT);
-    v->halted = v->nmi_pending = v->irq_window = v->nmi_window = false;
+    v->halted = v->nmi_pending = v->irq_window = false;
     init_state(v);
     gprs[BASALT_RDX] = 0x600; // the processor signature after INIT: any will do
 }

@@ -107,9 +107,7 @@ static const struct exit_row {
     [11] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // GETSEC
     [12] = {BASALT_EXIT_HLT, INSN, NULL},
     [13] = {BASALT_EXIT_INVD, INSN, NULL},
-    [14] = {BASALT_EXIT_INVLPG, INSN, NULL},
     [15] = {BASALT_EXIT_RDPMC, INSN, NULL},
-    [16] = {BASALT_EXIT_RDTSC, INSN, NULL},
     [18] = {BASALT_EXIT_HYPERCALL, INSN, decode_call},
     [19 ... 27] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // VMCLEAR to VMXON
     [28] = {BASALT_EXIT_CR_ACCESS, INSN, decode_cr},
@@ -127,7 +125,6 @@ static const struct exit_row {
     [48] = {BASALT_EXIT_MEMORY, false, decode_ept_violation},
     [49] = {BASALT_EXIT_BAD_STATE, false, decode_ept_violation}, // misconfiguration: our mistake
     [50] = {BASALT_EXIT_VIRT_INSN, INSN, NULL},                  // INVEPT
-    [51] = {BASALT_EXIT_RDTSCP, INSN, NULL},
     [52] = {BASALT_EXIT_PREEMPTION, false, NULL},
     [53] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // INVVPID
     [54] = {BASALT_EXIT_WBINVD, INSN, NULL},

@@ -227,13 +227,18 @@ static bool machine_status_word(struct emulator *e) {
     const struct insn *i = &e->insn;
     bool store = i->op == OP_SMSW;
     u16 value = (u16)e->state.cr0;
-    u64 linear, offset = insn_offset(i, e->completion.gprs, e->state.rip + i->length);
+    u64 linear, offset;
 
-    if (!i->memory) // the kernel does it
-        return emulator_fail(e, EMULATOR_AGAIN);
-    if (!emulator_linear(e, i->segment, offset, sizeof(value), store, &linear) ||
-        !emulator_copy(e, linear, &value, sizeof(value), store ? PF_WRITE : 0))
-        return false;
+    if (i->memory) {
+        offset = insn_offset(i, e->completion.gprs, e->state.rip + i->length);
+        if (!emulator_linear(e, i->segment, offset, sizeof(value), store, &linear) ||
+            !emulator_copy(e, linear, &value, sizeof(value), store ? PF_WRITE : 0))
+            return false;
+    } else if (store) {
+        gpr_write(e, i->rm, i->operand_size, false, e->state.cr0);
+    } else {
+        value = (u16)gpr_read(e, i->rm, sizeof(value), false);
+    }
     if (!store) {
         e->completion.action = BASALT_COMPLETE_LMSW;
         e->completion.operand = value;
@@ -255,7 +260,7 @@ static bool expected(struct emulator *e) {
         return port && !IS(i->op, r->write ? READS_PORT : WRITES_PORT) && i->rm_size == r->bytes;
     if (r->data == BASALT_EXIT_MEMORY)
         return i->op <= OP_OUTS && !port;
-    return status_word;
+    return status_word && r->write == (i->op == OP_LMSW); // the privilege was that exit's
 }
 
 static bool carry_out(struct emulator *e) {

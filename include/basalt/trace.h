@@ -53,22 +53,17 @@ enum basalt_trace_event {
 // It never ends moving these:
 // clang-format off
 // One row per kind of VM exit, the same for both vendors: X(kind, name).
-#define BASALT_EXITS(X)                                                                           \
-    X(EXCEPTION, "exception")                                                                     \
-    X(INTERRUPT, "interrupt")                                                                     \
-    X(NMI, "nmi") X(SMI, "smi") X(INIT, "init") X(IRQ_WINDOW, "irq-window")                       \
-        X(NMI_WINDOW, "nmi-window") X(TASK_SWITCH, "task-switch") X(CPUID, "cpuid") X(HLT, "hlt") \
-            X(INVD, "invd") X(WBINVD, "wbinvd") X(INVLPG, "invlpg") X(RDPMC, "rdpmc")             \
-                X(RDTSC, "rdtsc") X(RDTSCP, "rdtscp") X(HYPERCALL, "hypercall")                   \
-                    X(VIRT_INSN, "virt-insn") X(CR_ACCESS, "cr-access") X(DR_ACCESS, "dr-access") \
-                        X(IO, "io") X(RDMSR, "rdmsr") X(WRMSR, "wrmsr") X(BAD_STATE, "bad-state") \
-                            X(MWAIT, "mwait") X(MONITOR, "monitor") X(PAUSE, "pause")             \
-                                X(MACHINE_CHECK, "machine-check") X(TPR, "tpr")                   \
-                                    X(APIC_ACCESS, "apic-access") X(APIC_WRITE, "apic-write")     \
-                                        X(APIC_EOI, "apic-eoi") X(MEMORY, "memory")               \
-                                            X(PREEMPTION, "preemption-timer") X(XSETBV, "xsetbv") \
-                                                X(TRIPLE_FAULT, "triple-fault")                   \
-                                                    X(PML_FULL, "pml-full") X(UNKNOWN, "unknown")
+#define BASALT_EXITS(X)                                                                   \
+    X(EXCEPTION, "exception") X(INTERRUPT, "interrupt") X(NMI, "nmi") X(SMI, "smi")       \
+    X(INIT, "init") X(IRQ_WINDOW, "irq-window") X(NMI_WINDOW, "nmi-window")               \
+    X(TASK_SWITCH, "task-switch") X(CPUID, "cpuid") X(HLT, "hlt") X(INVD, "invd")         \
+    X(WBINVD, "wbinvd") X(RDPMC, "rdpmc") X(HYPERCALL, "hypercall")                       \
+    X(VIRT_INSN, "virt-insn") X(CR_ACCESS, "cr-access") X(DR_ACCESS, "dr-access")         \
+    X(IO, "io") X(RDMSR, "rdmsr") X(WRMSR, "wrmsr") X(BAD_STATE, "bad-state")             \
+    X(MWAIT, "mwait") X(MONITOR, "monitor") X(PAUSE, "pause")                             \
+    X(MACHINE_CHECK, "machine-check") X(APIC_EOI, "apic-eoi") X(MEMORY, "memory")         \
+    X(PREEMPTION, "preemption-timer") X(XSETBV, "xsetbv") X(TRIPLE_FAULT, "triple-fault") \
+    X(UNKNOWN, "unknown")
 // clang-format on
 
 enum basalt_exit_kind {

@@ -470,9 +470,12 @@ static void test_what_faults(void **state unused) {
     assert_true(raised(EXC_PF) && e.completion.error == 3 && e.completion.operand == DEVICE + 8);
 }
 
-// LMSW and SMSW with a memory operand.
+// LMSW and SMSW. The exit tells which of the two it was.
 static void test_machine_status_word(void **state unused) {
     struct basalt_request cr = {.space = BASALT_SPACE_INSTRUCTION, .data = BASALT_EXIT_CR_ACCESS};
+    struct basalt_request load = cr;
+
+    load.write = 1;
 
     e.state.gprs[BASALT_RBX] = RAM + 6;
     load_code((const u8 *)"\x0f\x01\x23", 3); // SMSW [RBX]
@@ -480,13 +483,34 @@ static void test_machine_status_word(void **state unused) {
     assert_true(done() && e.state.rip == CODE + 3);
     assert_int_equal(ram[PAGES(ram_pages[0]) + 6], CR0_PE);
     ram[PAGES(ram_pages[0]) + 6] = 0x0b;
+    load_code((const u8 *)"\x0f\x01\x23", 3); // SMSW [RBX]
+    carry_out(load);
+    assert_int_equal(outcome, EMULATOR_AGAIN);
     load_code((const u8 *)"\x0f\x01\x33", 3); // LMSW [RBX]
     carry_out(cr);
+    assert_int_equal(outcome, EMULATOR_AGAIN);
+    carry_out(load);
     assert_int_equal(outcome, EMULATOR_COMPLETE);
     assert_int_equal(e.completion.action, BASALT_COMPLETE_LMSW);
     assert_true(e.completion.operand == 0x0b && e.completion.length == 3);
-    load_code((const u8 *)"\x0f\x01\xf0", 3); // of a register: the kernel does it
+    load_code((const u8 *)"\x0f\x01\xf0", 3); // LMSW AX
+    e.state.gprs[BASALT_RAX] = 0x7777000a;
     carry_out(cr);
+    assert_int_equal(outcome, EMULATOR_AGAIN);
+    carry_out(load);
+    assert_int_equal(outcome, EMULATOR_COMPLETE);
+    assert_int_equal(e.completion.action, BASALT_COMPLETE_LMSW);
+    assert_true(e.completion.operand == 0x000a && e.completion.length == 3);
+    load_code((const u8 *)"\x0f\x01\xe2", 3); // SMSW EDX
+    e.state.gprs[BASALT_RDX] = ~0ull;
+    carry_out(cr);
+    assert_true(done() && e.state.gprs[BASALT_RDX] == (u32)e.state.cr0);
+    load_code((const u8 *)"\x66\x0f\x01\xe2", 4); // SMSW DX
+    e.state.gprs[BASALT_RDX] = ~0ull;
+    carry_out(cr);
+    assert_true(done() && e.state.gprs[BASALT_RDX] == (~0xffffull | (u16)e.state.cr0));
+    load_code((const u8 *)"\x0f\x22\xc0", 3); // MOV CR0, RAX: the kernel does it
+    carry_out(load);
     assert_int_equal(outcome, EMULATOR_AGAIN);
 }
 

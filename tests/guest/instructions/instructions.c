@@ -189,12 +189,19 @@ static void exchanged(const u8 fetched[3], const u8 found[3]) {
 static void exchanged_for_more_rights(void) {
     static const u8 movzx[] = {0x0f, 0xb6, 0x03},
                     lmsw[] = {0x0f, 0x01, 0x36}, // of (%ebx), of (%esi)
-        load[] = {0x8b, 0x43, 0x00}, store[] = {0x89, 0x43, 0x00};
+        load[] = {0x8b, 0x43, 0x00}, store[] = {0x89, 0x43, 0x00}, smsw[] = {0x0f, 0x01, 0xe0},
+                    lmsw_ax[] = {0x0f, 0x01, 0xf0};
 
     data[0] = (u8)(read_cr0() | 8); // TS
     exchanged(movzx, lmsw);
     if (read_cr0() & 8)
         fail("LMSW at CPL 3, found where MOVZX was");
+    // With CD SMSW exits where it can; AX, an address | 7, would set EM.
+    write_cr0(read_cr0() | 1u << 30);
+    exchanged(smsw, lmsw_ax);
+    if (read_cr0() & 4)
+        fail("LMSW at CPL 3, found where SMSW was");
+    write_cr0(read_cr0() & ~(word)(1u << 30));
     apic_write(0x80, 0x20);
     exchanged(load, store);
     if (apic_read(0x80) != 0x20)
