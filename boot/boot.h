@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the boot loader hands over, as facts: memory map, modules, command line, RSDP, framebuffer; and where
+// What the boot loader hands over, as facts: memory map, modules, command line, RSDP; and where
 // boot/ hands over to the kernel. The parser is a pure function of untrusted bytes. Follows the Multiboot2
 // specification, "Boot information format".
 
 #pragma once
 
 #include "arch/types.h"
+
+#include <basalt/boot_info.h>
 
 #define MULTIBOOT2_MAGIC 0x36d76289u // in EAX at the entry
 
@@ -34,18 +36,10 @@ struct boot_module {
     char cmdline[BOOT_NAME_MAX];
 };
 
-struct boot_framebuffer {
-    u64 address;
-    u32 pitch, width,
-        height;    // bytes; pixels, or characters of EGA text. Width 0: the loader told of none
-    u8 bits, type; // per pixel; 1: direct colour, 2: EGA text
-};
-
 struct boot_params {
     u32 memory_count, module_count;
     u32 rsdp_size; // 0: no copy
     u64 ram_end, ram_bytes;
-    struct boot_framebuffer framebuffer;
     struct boot_memory memory[BOOT_MEMORY_MAX]; // sorted, disjoint; RAM page aligned inwards
     struct boot_module modules[BOOT_MODULES_MAX];
     char cmdline[BOOT_CMDLINE_MAX];
@@ -80,5 +74,7 @@ noreturn void kernel_main(u32 magic, u64 multiboot_info);
 /// The kernel proper: probes the backend, builds dom0 and enters the scheduler. Everything in
 /// boot/main.c's list is up.
 noreturn void basalt_start(const struct boot_params *params);
+/// What is wrong with dom0's file of `file_size` bytes, which has `image` at BASALT_IMAGE_OFFSET if it is that long; or NULL.
+must_check const char *image_check(const struct basalt_image *image, u64 file_size);
 /// Builds dom0 and makes its vCPU runnable, or refuses to.
 void dom0_build(const struct boot_params *boot);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Building dom0: its memory is one contiguous range below 4 GiB with the ELF image at the start and the boot
+// Building dom0: its memory is one contiguous range below 4 GiB with the image at the start and the boot
 // information at the end; around it, in the same identity map, the boot modules, its devices' BARs, the firmware's
 // tables and the kernel's log and trace rings, the last two read-only. The image stays where the boot loader put it,
 // for a later restart.
@@ -14,7 +14,6 @@
 #include "kernel/cmdline.h"
 #include "kernel/console.h"
 #include "kernel/domain.h"
-#include "kernel/elf.h"
 #include "kernel/event.h"
 #include "kernel/interrupt.h"
 #include "kernel/log.h"
@@ -22,7 +21,6 @@
 #include "kernel/schedule.h"
 #include "kernel/trace.h"
 
-#include <basalt/boot_info.h>
 #define DOM0_MEMORY_DEFAULT (64 * MIB)
 #define DOM0_MEMORY_MIN     (8 * MIB)
 #define DOM0_WEIGHT         1024u
@@ -108,7 +106,7 @@ static void give_devices(struct domain *d) {
 }
 
 static void fill_info(struct basalt_boot_info *info, const struct domain *d,
-                      const struct elf_plan *plan, u64 base, u64 size) {
+                      const struct basalt_image *image, u64 base, u64 size) {
     *info = (struct basalt_boot_info){
         .magic = BASALT_BOOT_MAGIC,
         .abi_version = BASALT_ABI_VERSION,
@@ -116,7 +114,7 @@ static void fill_info(struct basalt_boot_info *info, const struct domain *d,
         .call_insn = backend->vmx ? BASALT_VMCALL : BASALT_VMMCALL,
         .ram_base = base,
         .ram_size = size - INFO_BYTES,
-        .image_size = ALIGN_UP(plan->size, PAGE_SIZE),
+        .image_size = ALIGN_UP(image->size, PAGE_SIZE),
         .event_page = pool_hpa(d->events).v,
         .log_base = kernel_virt_to_hpa(log_ring()).v,
         .log_size = ALIGN_UP(sizeof(struct basalt_log) + log_ring()->bytes, PAGE_SIZE),
@@ -133,9 +131,9 @@ static void fill_info(struct basalt_boot_info *info, const struct domain *d,
 #define DATA_SEGMENT \
     { .limit = 0xffffffff, .selector = 0x10, .attributes = 0xc093 }
 
-static int enter(struct domain *d, u64 base, u64 entry, u64 info) {
+static int enter(struct domain *d, u64 base, u64 info) {
     const struct basalt_vcpu_state state = {
-        .rip = base + entry,
+        .rip = base + sizeof(struct basalt_image),
         .rflags = 2,
         .cr0 = CR0_PE | CR0_ET | CR0_NE,
         .gprs = {[BASALT_RAX] = BASALT_BOOT_MAGIC, [BASALT_RBX] = info, [BASALT_RDX] = base},
@@ -151,15 +149,15 @@ static int enter(struct domain *d, u64 base, u64 entry, u64 info) {
 }
 
 // Everything that is charged to dom0 and given to it, once its memory is there.
-static int furnish(struct domain *d, const struct boot_params *boot, const struct elf_plan *plan,
-                   hpa_t base, u64 size) {
+static int furnish(struct domain *d, const struct boot_params *boot,
+                   const struct basalt_image *image, hpa_t base, u64 size) {
     static struct basalt_boot_info info; // too big for the stack
     u64 info_address = base.v + size - INFO_BYTES;
 
     if (memory_give(d, base, size) || events_init(d) ||
         !handle_create(d, NULL, BASALT_RIGHTS_MACHINE))
         return -1;
-    fill_info(&info, d, plan, base.v, size);
+    fill_info(&info, d, image, base.v, size);
     info.memory_total = boot->ram_bytes;
     format(info.cmdline, sizeof(info.cmdline), "%s", boot->modules[0].cmdline);
     give_devices(d);
@@ -169,24 +167,24 @@ static int furnish(struct domain *d, const struct boot_params *boot, const struc
     map_read_only(d, info.log_base, info.log_size);
     map_read_only(d, info.trace_base, info.trace_size);
     copy_to_physical(info_address, kernel_virt_to_hpa(&info).v, sizeof(info));
-    return enter(d, base.v, plan->entry, info_address);
+    return enter(d, base.v, info_address);
 }
 
 void dom0_build(const struct boot_params *boot) {
-    const struct boot_module *image = &boot->modules[0];
-    struct elf_plan plan;
+    const struct boot_module *file = &boot->modules[0];
+    struct basalt_image image;
     struct domain *d;
 
     if (!boot->module_count)
         refuse("add `module2 /boot/dom0.elf dom0` to the boot entry",
                "there is no dom0: the boot loader gave no module");
-    const char *wrong =
-        elf_read(slot_map(0, HPA(image->base)), MIN(image->size, PAGE_SIZE), image->size, &plan);
+    memcpy(&image, slot_map(0, HPA(file->base + BASALT_IMAGE_OFFSET)), sizeof(image));
+    const char *wrong = image_check(&image, file->size);
     if (wrong)
         refuse("make dom0.elf the first module, and copy it again if it was damaged",
-               "the first module (\"%.32s\") is no usable dom0: %s", image->cmdline, wrong);
+               "the first module (\"%.32s\") is no usable dom0: %s", file->cmdline, wrong);
     u64 size = options.dom0_mem ? options.dom0_mem : DOM0_MEMORY_DEFAULT;
-    size = ALIGN_UP(MAX(size, MAX(DOM0_MEMORY_MIN, plan.size + 4 * MIB)), SUPERPAGE_SIZE);
+    size = ALIGN_UP(MAX(size, MAX(DOM0_MEMORY_MIN, image.size + 4 * MIB)), SUPERPAGE_SIZE);
     if (domain_create(boot->ram_bytes, &d))
         refuse("give the machine more memory", "there is too little memory for dom0's structures");
     hpa_t base = frame_alloc_run(d->owner, size, 4 * GIB);
@@ -197,11 +195,11 @@ void dom0_build(const struct boot_params *boot) {
     domain_schedule(d, DOM0_WEIGHT, 0);
     d->info.tsc_offset = 0;  // dom0's clock is the machine's
     memory_zero(base, size); // nothing of former owners shows
-    copy_to_physical(base.v, image->base + plan.offset, plan.bytes);
-    if (furnish(d, boot, &plan, base, size))
+    copy_to_physical(base.v, file->base + BASALT_IMAGE_OFFSET, image.bytes);
+    if (furnish(d, boot, &image, base, size))
         refuse("give the machine more memory",
                "there is too little memory for dom0's tables and modules");
     log_info("basalt: dom0: %lu MiB at 0x%lx, image %lu KiB, %u modules", size / MIB, base.v,
-             plan.size / KIB, boot->module_count - 1);
+             image.size / KIB, boot->module_count - 1);
     (void)domain_control(d, BASALT_OP_RESUME);
 }

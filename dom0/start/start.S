@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // dom0's first instructions, entered as <basalt/boot_info.h> says: 32-bit protected mode, paging
-// off, at offset 0 of an image that is linked for the top 2 GiB and loaded anywhere below 4 GiB.
+// off, at the start of an image that is linked for the top 2 GiB and loaded anywhere below 4 GiB.
 // Builds the simplest tables that reach both (first 4 GiB one to one, the image's first 32 MiB at
 // its link address, all writable and executable), enters long mode with SSE on and goes to C, where
 // lib/paging.c takes the excess permissions away again before anything else runs.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What dom0 finds at its entry. dom0 is an ELF whose segments' physical addresses count from 0 and which lie in the
-// file in the order and at the distances that they have in memory, with what is to be zero at the end; the kernel loads it
-// at a 2 MiB aligned address below 4 GiB and enters it in 32-bit protected mode with paging off, flat segments and
-// interrupts off: EIP = load address + entry's physical address, EAX = BASALT_BOOT_MAGIC, EBX = address of this
-// structure, EDX = load address. All addresses are the machine's, which are dom0's own: its second-level table is
-// an identity map of what it may touch. dom0 has one vCPU, no local APIC and takes no interrupts: it scans its event
-// page and calls BASALT_HC_BLOCK.
+// What dom0 finds at its entry, and how the kernel finds dom0. From its second page on (the first is left to whatever
+// kind of file it is; ours is an ELF) dom0's file is the image as it lies in memory, without zeros at its end, and begins
+// with struct basalt_image. The kernel loads it at a 2 MiB aligned address below 4 GiB and enters it behind that structure, in
+// 32-bit protected mode with paging off, flat segments and interrupts off: EAX = BASALT_BOOT_MAGIC, EBX = address of
+// struct basalt_boot_info, EDX = load address. All addresses are the machine's, which are dom0's own: its second-level
+// table is an identity map of what it may touch. dom0 has one vCPU, no local APIC and takes no interrupts: it scans its
+// event page and calls BASALT_HC_BLOCK.
 
 #pragma once
 
@@ -15,6 +15,16 @@
 #define BASALT_BOOT_MAGIC   0xba5a1700u
 #define BASALT_BOOT_MODULES 32
 #define BASALT_BOOT_CMDLINE 1024
+
+#define BASALT_IMAGE_MAGIC  0x306d6f64746c6173ull
+#define BASALT_IMAGE_OFFSET 4096u // in the file
+
+struct basalt_image {
+    uint64_t magic; // BASALT_IMAGE_MAGIC
+    uint32_t bytes; // in the file, from this structure on
+    uint32_t size;  // in memory; zeros behind what is in the file
+};
+_Static_assert(sizeof(struct basalt_image) == 16, "ABI");
 
 enum basalt_call_insn { BASALT_VMCALL = 0, BASALT_VMMCALL = 1 };
 

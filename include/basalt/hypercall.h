@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define BASALT_ABI_VERSION   6u
+#define BASALT_ABI_VERSION   7u
 #define BASALT_HC_BASE       0xba5a0000u
 #define BASALT_HC_THEN_BLOCK 0x1000u
 
