@@ -53,7 +53,6 @@ SIZE_ASSERT(struct tss, 104);
 
 #define SLOTS_MAX          17u
 
-struct vcpu;
 struct basalt_trace;
 
 struct cpu {
@@ -62,7 +61,6 @@ struct cpu {
     u64 pending[4];             // interrupt vectors that came and were not taken
     bool nmi_pending;           // an NMI came and was not reported yet
     bool news;                  // one of these two may be
-    struct vcpu *vcpu;          // loaded now, the kernel's business
     struct basalt_trace *trace; // the kernel's trace ring of this CPU
     void *scheduler;            // the kernel's business
     // Paging of this CPU
@@ -104,7 +102,7 @@ static inline void irq_pend(unsigned vector) {
     cpu->news = true;
 }
 /// The next pending vector (highest first), which is then no longer pending, or -1. Reports NMIs
-/// that came meanwhile.
+/// that came meanwhile. To be called where `news` says that there may be something.
 int cpu_take_vector(void);
 /// Called before the acknowledgement for vectors in irq_level_vectors: masks the line, else it
 /// would come at once again.

@@ -65,8 +65,7 @@ static void report_nmi(struct cpu *cpu) {
 
 int cpu_take_vector(void) {
     struct cpu *cpu = this_cpu();
-    if (!cpu->news)
-        return -1;
+
     cpu->news = false;
     asm volatile("" : : : "memory"); // an NMI that comes from here on sets it again
     if (cpu->nmi_pending)

@@ -96,7 +96,6 @@ static void unload(struct runqueue *q) {
     v->xcr0 = xstate_save(v->xstate);
     backend->unload(&v->cpu);
     q->loaded = NULL;
-    this_cpu()->vcpu = NULL;
 }
 
 static void load(struct runqueue *q, struct vcpu *v) {
@@ -110,7 +109,6 @@ static void load(struct runqueue *q, struct vcpu *v) {
     backend->load(&v->cpu);
     xstate_restore(v->xstate, v->xcr0);
     q->loaded = v;
-    this_cpu()->vcpu = v;
     trace(BASALT_TRACE_SWITCH, v->domain->info.id, v->index, v->sched.vtime, 0);
 }
 
@@ -134,7 +132,7 @@ void schedule_poll(void) {
     int vector;
 
     irq_window(); // Bochs does not exit for what is pending while a guest runs with IF=0
-    while ((vector = cpu_take_vector()) >= 0) {
+    while (unlikely(this_cpu()->news) && (vector = cpu_take_vector()) >= 0) {
         trace(BASALT_TRACE_IRQ, 0, 0, (u64)vector, 0);
         if (vector == VECTOR_TIMER) {
             q->armed = ~0ull;

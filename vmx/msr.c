@@ -68,6 +68,7 @@ void vmx_msrs_init(void) {
 void vmx_msrs_load(const struct cpu_state *cpu) {
     u64 *now = in_processor[this_cpu()->id];
 
+#pragma GCC unroll 5
     for (unsigned i = 0; i < VMX_LIVE_MSRS; i++)
         if (now[i] != cpu->vmx.live[i])
             wrmsr(msrs[i].msr, now[i] = cpu->vmx.live[i]);

@@ -56,20 +56,20 @@ void event_port_free(int port) {
     taken[port / 64] &= ~BIT(port % 64);
 }
 
-// Makes the call that was put off, with `then` added to its number. False: there was none.
-static bool finish_call(u64 then) {
+// Makes the call that was put off, with `then` added to its number. Not inline, for there seldom is one but before the wait.
+static __attribute__((noinline)) void make_call(u64 then) {
     u64 number = last_call.number;
-    if (!number)
-        return false;
     last_call.number = 0;
     hypercall_raw(number + then, last_call.a, last_call.b, last_call.c, last_call.d, 0, 0);
-    return true;
 }
 
-void event_finish_call(void) { finish_call(0); }
+void event_finish_call(void) {
+    if (last_call.number)
+        make_call(0);
+}
 
 void event_last_call(u64 number, u64 a, u64 b, u64 c, u64 d) {
-    finish_call(0);
+    event_finish_call();
     last_call.number = number;
     last_call.a = a;
     last_call.b = b;
@@ -118,7 +118,7 @@ static bool serve_ports(void) {
         while (taken[word]) {
             struct handler *h = &handlers[word * 64 + (u64)__builtin_ctzll(taken[word])];
             taken[word] &= taken[word] - 1;
-            finish_call(0);
+            event_finish_call();
             if (h->function)
                 h->function(h->context);
         }
@@ -139,7 +139,7 @@ static bool serve_work(void) {
         if (!work_first)
             work_tail = &work_first;
         work->queued = false;
-        finish_call(0);
+        event_finish_call();
         work->handler(work->context);
     }
     return count > 0;
@@ -155,14 +155,16 @@ static bool serve(void) {
 // The kernel returns at once if a port is pending.
 static void wait_for_port(void) {
     timer_arm();
-    if (!finish_call(BASALT_HC_THEN_BLOCK))
+    if (last_call.number)
+        make_call(BASALT_HC_THEN_BLOCK);
+    else
         hc_block();
 }
 
 bool event_pass(bool may_block) {
     bool any = serve();
     if (any || work_first || !may_block)
-        finish_call(0);
+        event_finish_call();
     else
         wait_for_port();
     return any;

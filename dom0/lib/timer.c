@@ -112,9 +112,7 @@ void timer_set(struct timer *timer, u64 deadline_ns) {
     root = merge(root, timer);
 }
 
-bool timer_run_due(void) {
-    if (!root || (armed && root->deadline == armed)) // the kernel rings when it is due
-        return false;
+static __attribute__((noinline)) bool run_due(void) {
     u64 now = time_ns();
     unsigned count = 0;
     for (; root && root->deadline <= now && count < EVENT_BUDGET; count++) {
@@ -126,13 +124,22 @@ bool timer_run_due(void) {
     return count > 0;
 }
 
+bool timer_run_due(void) {
+    if (!root || (armed && root->deadline == armed)) // the kernel rings when it is due
+        return false;
+    return run_due();
+}
+
+static __attribute__((noinline)) void arm(u64 deadline) {
+    armed = deadline;
+    u64 ticks = deadline ? time_ticks_of_ns(deadline) + 1 : 0;
+    hc_timer_set(ticks, (u32)port);
+}
+
 void timer_arm(void) {
     u64 wanted = root ? root->deadline : 0;
-    if (wanted == armed || port < 0)
-        return;
-    armed = wanted;
-    u64 ticks = wanted ? time_ticks_of_ns(wanted) + 1 : 0;
-    hc_timer_set(ticks, (u32)port);
+    if (wanted != armed && port >= 0)
+        arm(wanted);
 }
 
 // The kernel's timer is off after it rang: the next timer_arm() must set it again.

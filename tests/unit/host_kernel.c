@@ -20,7 +20,7 @@ u16 host_frame_owner(u64 pa);
 u8 host_ram[HOST_RAM] __attribute__((aligned(0x200000)));
 u8 host_tables[32 * MIB] __attribute__((aligned(4096)));
 unsigned host_map_failures;
-struct cpu host_cpu;
+struct cpu host_cpu = {.news = true};
 bool host_log_quiet;
 unsigned host_log_errors;
 u64 host_early_rest[2];

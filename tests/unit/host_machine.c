@@ -326,7 +326,6 @@ void host_load(struct vcpu *v) {
     if (q->loaded)
         backend->unload(&q->loaded->cpu);
     q->loaded = q->current = v;
-    host_cpu.vcpu = v;
     if (v)
         backend->load(&v->cpu);
 }

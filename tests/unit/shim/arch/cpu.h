@@ -22,11 +22,10 @@ struct cpu_features {
 };
 extern struct cpu_features cpu_features;
 
-struct vcpu;
 struct basalt_trace;
 struct cpu {
     u32 id, apic_id;
-    struct vcpu *vcpu;
+    bool news;
     struct basalt_trace *trace;
     void *scheduler;
     u64 slot_changes;
