@@ -147,9 +147,9 @@ void xstate_init(void *area);
 /// Saves all of xstate_mask and takes the guest's XCR0 away: returns what it is (0 without XSAVE), where the processor
 /// lets the guest change it without an exit, and puts xstate_mask in its place.
 u64 xstate_save(void *area);
-/// Restores all of it (XCR0 must be xstate_mask) and gives this CPU the guest's XCR0. An area that holds what the
-/// processor does not accept (reserved bits) is filled by xstate_init() first.
-void xstate_restore(void *area, u64 xcr0);
+/// Restores all of it, as xstate_init() or xstate_save() left it (XCR0 must be xstate_mask), and gives this CPU the guest's
+/// XCR0.
+void xstate_restore(const void *area, u64 xcr0);
 
 /// Resets the machine, from the most to the least polite way. Memory keeps its contents in a warm reset where the
 /// firmware honours the request.

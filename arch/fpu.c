@@ -51,28 +51,11 @@ u64 xstate_save(void *area) {
     return xcr0;
 }
 
-// Restores an area with an instruction that may refuse it; `ok` tells.
-#define RESTORE(insn)                                                            \
-    asm volatile("1: " insn " (%1)\n\tmovl $1, %0\n\t2:\n\t" EXTABLE("1b", "2b") \
-                 : "+r"(ok)                                                      \
-                 : "r"(area), "a"((u32)xstate_mask), "d"(0)                      \
-                 : "memory")
-
-static bool restore(const void *area) {
-    u32 ok = 0;
-
+void xstate_restore(const void *area, u64 xcr0) {
     if (xstate_mask)
-        RESTORE("xrstor64");
+        asm volatile("xrstor64 (%0)" : : "r"(area), "a"((u32)xstate_mask), "d"(0) : "memory");
     else
-        RESTORE("fxrstor64");
-    return ok;
-}
-
-void xstate_restore(void *area, u64 xcr0) {
-    if (!restore(area)) {
-        xstate_init(area);
-        (void)restore(area);
-    }
+        asm volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
     if (xcr0 != xstate_mask)
         xsetbv(0, xcr0);
 }

@@ -9,7 +9,7 @@
 #include "kernel/domain.h"
 #include "kernel/request.h"
 
-u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high) {
+static u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high) {
     return (v->cpu.gprs[number] >> (high ? 8 : 0)) & insn_mask(bytes);
 }
 

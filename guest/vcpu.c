@@ -29,9 +29,7 @@ static void lapic_timer_expired(struct timer *timer) {
 
     if (vlapic_timer_fire(&v->lapic, guest_tsc(v)))
         vcpu_unblock(v, BLOCK_HALT);
-    u64 deadline = vlapic_timer_deadline(&v->lapic); // a periodic timer goes on
-    if (deadline)
-        timer_arm(&this_queue()->timers, timer, deadline - v->cpu.tsc_offset);
+    vcpu_apic_effect(v, &(struct vlapic_effect){.timer = true}); // a periodic timer goes on
 }
 
 // Makes `v` the loaded one for backend calls; returns the one to put back.

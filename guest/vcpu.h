@@ -177,6 +177,5 @@ void vcpu_answered(struct vcpu *v);
 /// Accesses the local APIC's page for the instruction server. The vector of a level-triggered interrupt that ended, or 0;
 /// -BASALT_EINVAL: the page is not there.
 i64 vcpu_apic_access(struct vcpu *v, u64 gpa, u64 bytes, bool write, u64 *value);
-/// A general register's low bytes, and writing them as instructions do (32 bits clear the upper half).
-u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high);
+/// Writes a general register's low bytes as instructions do (32 bits clear the upper half).
 void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, bool high, u64 value);

@@ -89,7 +89,7 @@ u64 xstate_save(void *area) {
     memset(area, 0x55, xstate_area_size);
     return xcr0;
 }
-void xstate_restore(void *area unused, u64 guest_xcr0) { xcr0 = guest_xcr0; }
+void xstate_restore(const void *area unused, u64 guest_xcr0) { xcr0 = guest_xcr0; }
 void irq_record(unsigned vector unused) {}
 static bool timer_rings(void) { return host_tsc && host_timer <= host_tsc; }
 int cpu_take_vector(void) {

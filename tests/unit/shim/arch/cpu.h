@@ -43,7 +43,7 @@ extern u32 xstate_area_size;
 void fpu_init(void);
 void xstate_init(void *area);
 u64 xstate_save(void *area);
-void xstate_restore(void *area, u64 xcr0);
+void xstate_restore(const void *area, u64 xcr0);
 noreturn void machine_reset(bool warm);
 
 void irq_record(unsigned vector);
