@@ -136,7 +136,7 @@ static void prepare_interrupt(struct vcpu *v) {
     v->cpu.queued = (struct event){.valid = true, .type = EVENT_INTERRUPT, .vector = (u8)vector};
 }
 
-bool vcpu_prepare_event(struct vcpu *v) {
+static void prepare_event(struct vcpu *v) {
     if (unlikely(v->nmi_pending) && !v->cpu.queued.valid)
         prepare_nmi(v);
     if (v->cpu.virtual_apic.v)
@@ -145,7 +145,18 @@ bool vcpu_prepare_event(struct vcpu *v) {
         prepare_interrupt(v);
     if (v->nmi_pending || v->cpu.queued.valid)
         v->halted = false;
+    if (v->halted)
+        vcpu_block(v, BLOCK_HALT);
     if (v->halted || v->nmi_pending)
         v->lapic.changed = true;
-    return !v->halted;
+}
+
+bool vcpu_prepare(struct vcpu *v) {
+    if (v->lapic.answered) {
+        v->lapic.answered = false;
+        vcpu_answered(v);
+    }
+    if (v->lapic.changed)
+        prepare_event(v);
+    return !this_queue()->resched;
 }

@@ -147,17 +147,6 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     EXIT_ROW(UNKNOWN, handle_unsupported),
 };
 
-// What seldom lies between an exit and the next entry; v->lapic.attention asks for it. False: the vCPU shall leave the CPU.
-static __attribute__((noinline)) bool prepare(struct vcpu *v) {
-    if (v->lapic.answered) {
-        v->lapic.answered = false;
-        vcpu_answered(v);
-    }
-    if (v->lapic.changed && !vcpu_prepare_event(v))
-        vcpu_block(v, BLOCK_HALT);
-    return !this_queue()->resched;
-}
-
 static __attribute__((cold, noinline)) void trace_exit(const struct vcpu *v, struct exit e) {
     trace(BASALT_TRACE_EXIT + e.kind, v->domain->info.id, v->index, v->cpu.rip,
           e.kind == BASALT_EXIT_HYPERCALL ? v->cpu.gprs[BASALT_RAX] : e.detail);
@@ -168,7 +157,7 @@ void vcpu_run(struct vcpu *v) {
     const struct ept *second_level = &v->domain->ept;
 
     while (!schedule_due(q)) {
-        if (unlikely(v->lapic.attention) && !prepare(v))
+        if (unlikely(v->lapic.attention) && !vcpu_prepare(v))
             continue;
         if (unlikely(v->cpu.flush_generation != second_level->generation)) {
             backend->flush_second_level(&v->cpu);

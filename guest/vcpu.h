@@ -96,9 +96,10 @@ void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect);
 int guest_msi(struct domain *d, u64 address, u64 data);
 /// An EOI that the processor virtualized, of a level-triggered vector.
 void handle_apic_eoi(struct vcpu *v, struct exit e);
-/// Puts the next event to deliver into cpu.queued, or asks for a window. Call right before an entry. False: the vCPU is in
-/// HLT, and nothing is there to end it.
-must_check bool vcpu_prepare_event(struct vcpu *v);
+/// Does what v->lapic.attention asks for, right before an entry: goes on with an access that has its answer, puts the next event
+/// to deliver into cpu.queued or asks for a window, blocks a vCPU that is in HLT with nothing to end it. False: the vCPU
+/// shall leave the CPU.
+must_check bool vcpu_prepare(struct vcpu *v);
 
 // guest/cpuid.c
 /// What guests may do on this machine, whatever CPUID shows them.

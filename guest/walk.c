@@ -89,8 +89,10 @@ static bool translate(struct vcpu *v, u64 linear, struct way *w, gpa_t *gpa) {
 static __attribute__((noinline)) const u8 *find_way(struct vcpu *v, struct way *w, u64 linear) {
     gpa_t gpa;
 
-    *w = (struct way){
-        .page = ~0ull, .levels = paging_levels(v), .cr3 = backend->read(&v->cpu, REG_CR3)};
+    w->page = ~0ull;
+    w->cr3 = backend->read(&v->cpu, REG_CR3);
+    w->levels = paging_levels(v);
+    w->count = 0;
     if (!translate(v, linear, w, &gpa) ||
         !(w->window = memory_window(v->domain, GPA(gpa.v & PAGE_MASK), false, 0)))
         return NULL;
