@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the boot loader hands over, as facts: memory map, modules, command line, RSDP; and where
+// What the boot loader hands over, as facts: memory map, modules, command line, RSDP, framebuffer; and where
 // boot/ hands over to the kernel. The parser is a pure function of untrusted bytes. Follows the Multiboot2
 // specification, "Boot information format".
 
@@ -36,10 +36,18 @@ struct boot_module {
     char cmdline[BOOT_NAME_MAX];
 };
 
+struct boot_framebuffer {
+    u64 address;
+    u32 pitch, width,
+        height;    // bytes; pixels, or characters of EGA text. Width 0: the loader told of none
+    u8 bits, type; // per pixel; 1: direct colour, 2: EGA text
+};
+
 struct boot_params {
     u32 memory_count, module_count;
     u32 rsdp_size; // 0: no copy
     u64 ram_end, ram_bytes;
+    struct boot_framebuffer framebuffer;
     struct boot_memory memory[BOOT_MEMORY_MAX]; // sorted, disjoint; RAM page aligned inwards
     struct boot_module modules[BOOT_MODULES_MAX];
     char cmdline[BOOT_CMDLINE_MAX];

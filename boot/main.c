@@ -27,6 +27,10 @@ static void report(void) {
     for (const struct boot_module *m = params.modules; m < params.modules + params.module_count;
          m++)
         log_info("basalt: module: 0x%lx, %lu KiB: %s", m->base, m->size >> 10, m->cmdline);
+    if (params.framebuffer.width)
+        log_info("basalt: framebuffer: %ux%u%s at 0x%lx (not used)", params.framebuffer.width,
+                 params.framebuffer.height, params.framebuffer.type == 2 ? " characters" : "",
+                 params.framebuffer.address);
     log_info("basalt: loader: %s; command line: %s", params.loader, params.cmdline);
 }
 

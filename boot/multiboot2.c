@@ -7,15 +7,16 @@
 #include "boot/boot.h"
 #include "kernel/log.h"
 
-#define TAG_END        0u
-#define TAG_CMDLINE    1u
-#define TAG_LOADER     2u
-#define TAG_MODULE     3u
-#define TAG_MEMORY_MAP 6u
-#define TAG_RSDP_OLD   14u
-#define TAG_RSDP_NEW   15u
+#define TAG_END         0u
+#define TAG_CMDLINE     1u
+#define TAG_LOADER      2u
+#define TAG_MODULE      3u
+#define TAG_MEMORY_MAP  6u
+#define TAG_FRAMEBUFFER 8u
+#define TAG_RSDP_OLD    14u
+#define TAG_RSDP_NEW    15u
 
-#define ADDRESS_END    BIT(52)
+#define ADDRESS_END     BIT(52)
 
 struct tag {
     u32 type, size;
@@ -89,6 +90,14 @@ static const char *parse_memory_map(const struct tag *tag, struct boot_params *p
     return count > BOOT_MEMORY_MAX / 2 ? "too many entries" : NULL;
 }
 
+static const char *parse_framebuffer(const struct tag *tag, struct boot_params *p) {
+    size_t bytes = offsetof(struct boot_framebuffer, type) + 1; // laid out as in the tag
+    if (tag->size < sizeof(*tag) + bytes)
+        return "too short";
+    memcpy(&p->framebuffer, tag + 1, bytes);
+    return NULL;
+}
+
 static const char *parse_rsdp(const struct tag *tag, struct boot_params *p) {
     u32 size = tag->size - (u32)sizeof(*tag);
     if (size < 20 || size > sizeof(p->rsdp))
@@ -107,6 +116,7 @@ static const char *parse_tag(const struct tag *tag, struct boot_params *p) {
     case TAG_LOADER: return copy_text(p->loader, sizeof(p->loader), tag, sizeof(*tag));
     case TAG_MODULE: return parse_module(tag, p);
     case TAG_MEMORY_MAP: return parse_memory_map(tag, p);
+    case TAG_FRAMEBUFFER: return parse_framebuffer(tag, p);
     case TAG_RSDP_OLD:
     case TAG_RSDP_NEW: return parse_rsdp(tag, p);
     default: return NULL;

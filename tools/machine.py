@@ -83,6 +83,8 @@ class Machine:
     _escape = re.compile(rb"\x1b(?:\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>cM78])")
 
     def _received(self, data):
+        if self._log.closed:  # what a machine says while it is ended
+            return
         self._log.write(data)
         self._log.flush()
         data = self._pending + data

@@ -96,7 +96,13 @@ static void test_good(void **state) {
     map_tag(plain, 3, 24);
     memcpy(tag(15, 8 + 36), "RSD PTR new", 12);
     memcpy(tag(14, 8 + 20), "RSD PTR old", 12);
-    tag(8, 32);
+    u32 *fb = tag(8, 32);
+    fb[0] = 0xe0000000;
+    fb[2] = 4096;
+    fb[3] = 1024;
+    fb[4] = 768;
+    ((u8 *)fb)[20] = 32;
+    ((u8 *)fb)[21] = 1;
     tag(99, 8); // unknown tags are skipped
     assert_int_equal(parse(), 0);
     assert_int_equal(log_lines, 0);
@@ -112,6 +118,10 @@ static void test_good(void **state) {
     assert_int_equal(params.memory[2].end, 0x8000000);
     assert_int_equal(params.ram_end, 0x8000000);
     assert_int_equal(params.ram_bytes, 0x7f9f000);
+    assert_int_equal(params.framebuffer.address, 0xe0000000);
+    assert_int_equal(params.framebuffer.width, 1024);
+    assert_int_equal(params.framebuffer.height, 768);
+    assert_int_equal(params.framebuffer.type, 1);
     assert_int_equal(params.rsdp_size, 36);
     assert_string_equal((char *)params.rsdp, "RSD PTR new");
 }
@@ -163,9 +173,10 @@ static void test_broken_contents(void **state) {
     tag(6, 8);                           // a map without entry size
     map_tag(plain, 3, 16);               // entries too small
     map_tag(plain, 2, 28);               // and misaligned
+    tag(8, 16);                          // half a framebuffer
     memset(tag(1, 8 + 2000), 'a', 2000); // an endless command line
     assert_int_equal(parse(), 0);
-    assert_int_equal(log_lines, 9);
+    assert_int_equal(log_lines, 10);
     assert_int_equal(params.module_count, 1);
     assert_int_equal(params.memory_count, 3);
     assert_int_equal(strlen(params.cmdline), BOOT_CMDLINE_MAX - 1);
