@@ -104,15 +104,15 @@ static void format_of_tables(void) {
 }
 
 // A TSS in SPARE, and a switch to it.
-static void make_task(unsigned type) {
+static void make_task(void) {
     static u8 task[104];
     u32 base = (u32)(word)task, *descriptor = (u32 *)(gdt + SPARE);
     descriptor[0] = base << 16 | 103;
-    descriptor[1] = (base & 0xff000000) | (base >> 16 & 0xff) | 0x8000 | type << 8;
+    descriptor[1] = (base & 0xff000000) | (base >> 16 & 0xff) | 0x8900;
 }
 
 static void task_by_jump(void) {
-    make_task(9);
+    make_task();
     static const struct {
         u32 offset;
         u16 selector;
@@ -120,19 +120,21 @@ static void task_by_jump(void) {
     asm volatile("ljmpl *%0" : : "m"(target));
 }
 
-static void task_by_gate(void) {
-    make_task(9);
-    u32 *gate = (u32 *)(idt + (sizeof(word) == 8 ? 16 : 8) * 0x60);
+// A vector whose gate leads to the task.
+static void task_gate(unsigned vector) {
+    make_task();
+    u32 *gate = (u32 *)(idt + 2 * sizeof(word) * vector);
     gate[0] = SPARE << 16;
     gate[1] = 0x8500;
+}
+
+static void task_by_gate(void) {
+    task_gate(0x60);
     asm volatile("int $0x60");
 }
 
 static void task_by_double_fault(void) {
-    make_task(9);
-    u32 *gate = (u32 *)(idt + (sizeof(word) == 8 ? 16 : 8) * 8);
-    gate[0] = SPARE << 16;
-    gate[1] = 0x8500;
+    task_gate(8);
     stack_not_present();
 }
 

@@ -7,38 +7,10 @@
 // another meanwhile: several must be served. A queue's addresses are written by one REP MOVS. What is sent to the serial
 // port's loopback by one REP OUTS comes back by one REP INS, whole and in order.
 
+#include "../lib/ports.h"
 #include "../lib/virtio.h"
 
 #define COM1 0x3f8
-
-struct outcome {
-    word count, at; // as the instruction left them
-    int vector;
-};
-
-static struct outcome outs(u16 port, unsigned width, const void *from, word count) {
-    word at = (word)from;
-
-    if (width == 1)
-        asm volatile(GUARD("rep outsb") : "+c"(count), "+S"(at) : "d"(port) : "memory");
-    else if (width == 2)
-        asm volatile(GUARD("rep outsw") : "+c"(count), "+S"(at) : "d"(port) : "memory");
-    else
-        asm volatile(GUARD("rep outsl") : "+c"(count), "+S"(at) : "d"(port) : "memory");
-    return (struct outcome){count, at, trap_vector};
-}
-
-static struct outcome ins(u16 port, unsigned width, void *to, word count) {
-    word at = (word)to;
-
-    if (width == 1)
-        asm volatile(GUARD("rep insb") : "+c"(count), "+D"(at) : "d"(port) : "memory");
-    else if (width == 2)
-        asm volatile(GUARD("rep insw") : "+c"(count), "+D"(at) : "d"(port) : "memory");
-    else
-        asm volatile(GUARD("rep insl") : "+c"(count), "+D"(at) : "d"(port) : "memory");
-    return (struct outcome){count, at, trap_vector};
-}
 
 static u8 buffer[3 * PAGE] __attribute__((aligned(4096)));
 
@@ -66,7 +38,7 @@ static void repeated(unsigned width) {
         fail("a write of %u bytes does not ring", width);
     for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         place();
-        struct outcome o = outs(notify, width, buffer, counts[i]);
+        struct string_outcome o = rep_outs(notify, width, buffer, counts[i]);
         if (o.vector >= 0 || o.count || o.at != (word)buffer + counts[i] * width)
             fail("REP OUTS, width %u, count %u: %u left, at %x, vector %u", width, (u32)counts[i],
                  (u32)o.count, (u32)o.at, (u32)o.vector);
@@ -74,7 +46,7 @@ static void repeated(unsigned width) {
             fail("REP OUTS, width %u, count %u, does not ring", width, (u32)counts[i]);
     }
     place();
-    outs(notify, width, buffer, 0);
+    rep_outs(notify, width, buffer, 0);
     if (served())
         fail("REP OUTS, width %u, rings for no element", width);
 }
@@ -99,7 +71,7 @@ static void up_to_a_fault(void) {
     fine_map(1, 0, 0);
     for (word before = 0; before <= 70; before += 35) {
         place();
-        struct outcome o = outs(notify, 2, fine + PAGE - 2 * before, 100);
+        struct string_outcome o = rep_outs(notify, 2, fine + PAGE - 2 * before, 100);
         if (o.vector != 14 || o.count != 100 - before || o.at != (word)fine + PAGE)
             fail("REP OUTSW up to a fault: %u left, at %x, vector %u", (u32)o.count, (u32)o.at,
                  (u32)o.vector);
@@ -114,7 +86,7 @@ static void reads(void) {
         place();
         u32 value = width == 1 ? inb(notify) : width == 2 ? inw(notify) : inl(notify);
         u8 *start = buffer + PAGE - 7, *end = start + 100 * width;
-        struct outcome o = ins(notify, width, start, 100);
+        struct string_outcome o = rep_ins(notify, width, start, 100);
         if (o.vector >= 0 || o.count || o.at != (word)end)
             fail("REP INS, width %u: %u left, at %x, vector %u", width, (u32)o.count, (u32)o.at,
                  (u32)o.vector);
@@ -139,7 +111,7 @@ static void many(void) {
     if (!ap_run(feed))
         fail("there is no second processor");
     for (unsigned i = 0; i < 200 && USED[1] < 3; i++)
-        outs(notify, 2, buffer, sizeof(buffer) / 2);
+        rep_outs(notify, 2, buffer, sizeof(buffer) / 2);
     ap_stop();
     print("kicks: %u requests served\n", USED[1]);
     if (USED[1] < 3 || REGISTER(u8, STATUS) & NEEDS_RESET)
@@ -149,13 +121,13 @@ static void many(void) {
 static void without_ports(u32 slot) {
     config(slot, 4, true, 6); // memory and bus mastering only
     place();
-    outs(notify, 2, buffer, 100);
+    rep_outs(notify, 2, buffer, 100);
     outw(notify, 0);
     if (served())
         fail("a function that decodes no ports is rung");
     config(slot, 4, true, 7);
     place();
-    outs(notify, 2, buffer, 100);
+    rep_outs(notify, 2, buffer, 100);
     if (!served())
         fail("a function that decodes ports again is not rung");
 }
@@ -175,7 +147,7 @@ static void through_the_window(u32 slot) {
     config(slot, at + 8, true, 0);
     config(slot, at + 12, true, 2);
     config(slot, at + 16, false, 0);
-    outs(0xcfc, 2, buffer, 100);
+    rep_outs(0xcfc, 2, buffer, 100);
     if (!served())
         fail("REP OUTSW through the window does not ring");
 }
@@ -202,7 +174,7 @@ static void registers_at_once(void) {
     REGISTER(u16, ENABLE) = 1;
     REGISTER(u8, STATUS) = 15;
     AVAIL[1] = 1;
-    outs(notify, 2, buffer, 3);
+    rep_outs(notify, 2, buffer, 3);
     if (!served())
         fail("a queue whose addresses REP MOVSD wrote does not work");
 }
@@ -214,9 +186,9 @@ static void loopback(void) {
     memset(back, 0xa5, sizeof(back));
     outb(COM1 + 2, 7); // both queues on and empty
     outb(COM1 + 4, modem | 0x10);
-    struct outcome o = outs(COM1, 1, sent, sizeof(sent));
+    struct string_outcome o = rep_outs(COM1, 1, sent, sizeof(sent));
     u8 status = inb(COM1 + 5);
-    struct outcome i = ins(COM1, 1, back + 1, sizeof(sent));
+    struct string_outcome i = rep_ins(COM1, 1, back + 1, sizeof(sent));
     bool empty = !(inb(COM1 + 5) & 1);
     outb(COM1 + 4, modem);
     if (o.count || i.count || !(status & 1) || !empty)

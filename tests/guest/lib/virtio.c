@@ -88,3 +88,9 @@ bool served(void) {
         inb(0x3ff); // dom0 answers, and has then seen the doorbell
     return USED[1] == AVAIL[1] && !ANSWER;
 }
+
+bool ring(void) {
+    AVAIL[1] = 1;
+    outw(notify, 0);
+    return served();
+}

@@ -40,5 +40,7 @@ void reset(void);
 void queue(u32 index, u32 size, u64 desc, u64 avail, u64 used);
 /// Resets the disk; places a proper request in its queue: to read the first sector. AVAIL[1] does not tell of it yet.
 void request(void);
+/// Tells the disk of the request, and rings; whether it was served.
+bool ring(void);
 /// Waits a while for the answer; whether it came and is good.
 bool served(void);

@@ -5,13 +5,7 @@
 // What is not one of the few devices of this guest must read as ones: anything else would be the machine's own port.
 // Left out are only those writes that would end the guest or its console.
 
-#include "../lib/guest.h"
-
-static bool claimed(u32 port) {
-    return (port >= 0x3f8 && port < 0x400) || port == 0x70 || port == 0x71 ||
-           (port >= 0x600 && port < 0x640) || (port >= 0xcf8 && port < 0xd00) || port == 0x60 ||
-           port == 0x64;
-}
+#include "../lib/ports.h"
 
 static bool near(u32 port, u32 first, u32 last) { return port + 3 >= first && port <= last; }
 
@@ -22,7 +16,7 @@ static void access(u32 port) {
     bool free = true;
 
     for (u32 i = 0; i < 4; i++)
-        free = free && !claimed((port + i) & 0xffff);
+        free = free && !port_claimed((port + i) & 0xffff);
     if (free && (byte != 0xff || two != 0xffff || four != 0xffffffff))
         fail("port %x reads as %x, %x, %x", port, byte, two, four);
     if (near(port, 0x3f8, 0x3ff) || near(port, 0xcf9, 0xcf9))
@@ -34,56 +28,36 @@ static void access(u32 port) {
 
 static u8 buffer[3 * PAGE] __attribute__((aligned(4096)));
 
-static void ins(u16 port, void *at, word count, unsigned width) {
-    word c = count, to = (word)at;
-    if (width == 1)
-        asm volatile(GUARD("rep insb") : "+c"(c), "+D"(to) : "d"(port) : "memory");
-    else if (width == 2)
-        asm volatile(GUARD("rep insw") : "+c"(c), "+D"(to) : "d"(port) : "memory");
-    else
-        asm volatile(GUARD("rep insl") : "+c"(c), "+D"(to) : "d"(port) : "memory");
-}
-
-static void outs(u16 port, void *at, word count, unsigned width) {
-    word c = count, from = (word)at;
-    if (width == 1)
-        asm volatile(GUARD("rep outsb") : "+c"(c), "+S"(from) : "d"(port) : "memory");
-    else if (width == 2)
-        asm volatile(GUARD("rep outsw") : "+c"(c), "+S"(from) : "d"(port) : "memory");
-    else
-        asm volatile(GUARD("rep outsl") : "+c"(c), "+S"(from) : "d"(port) : "memory");
-}
-
 static void strings(u16 port) {
     u64 page = (word)buffer;
 
     for (unsigned width = 1; width <= 4; width *= 2) {
         memset(buffer, 0, sizeof(buffer));
-        ins(port, buffer + PAGE - 5, 40, width);
+        rep_ins(port, width, buffer + PAGE - 5, 40);
         if (trap_vector >= 0 || buffer[PAGE - 5] != 0xff ||
             buffer[PAGE - 5 + 40 * width - 1] != 0xff || buffer[PAGE - 6] ||
             buffer[PAGE - 5 + 40 * width])
             fail("REP INS of %u bytes from %x", width, port);
-        outs(port, buffer + PAGE - 5, 40, width);
-        ins(port, (void *)0xd0000000, 8, width); // no memory: dropped
-        outs(port, (void *)0xd0000000, 8, width);
-        ins(port, (void *)(word)(ram - 8), 16, width); // out of the RAM's end
-        outs(port, (void *)(word)(ram - 8), 16, width);
+        rep_outs(port, width, buffer + PAGE - 5, 40);
+        rep_ins(port, width, (void *)0xd0000000, 8); // no memory: dropped
+        rep_outs(port, width, (void *)0xd0000000, 8);
+        rep_ins(port, width, (void *)(word)(ram - 8), 16); // out of the RAM's end
+        rep_outs(port, width, (void *)(word)(ram - 8), 16);
         // Up to a page that is not there, with a count that never ends.
         u8 *fine = fine_map(0, page, 7);
         fine_map(1, 0, 0);
-        ins(port, fine + PAGE - 64, ~(word)0, width);
+        rep_ins(port, width, fine + PAGE - 64, ~(word)0);
         if (trap_vector != 14)
             fail("REP INS into a page that is not present: %u", (u32)trap_vector);
-        outs(port, fine + PAGE - 64, ~(word)0, width);
+        rep_outs(port, width, fine + PAGE - 64, ~(word)0);
         if (trap_vector != 14)
             fail("REP OUTS from a page that is not present: %u", (u32)trap_vector);
         fine_map(0, page, 5);
-        ins(port, fine, 1, width);
+        rep_ins(port, width, fine, 1);
         if (trap_vector != 14 && (read_cr0() & 0x10000))
             fail("REP INS into a page that is read-only: %u", (u32)trap_vector);
-        ins(port, buffer, 0, width); // nothing
-        outs(port, buffer, 0, width);
+        rep_ins(port, width, buffer, 0); // nothing
+        rep_outs(port, width, buffer, 0);
     }
 }
 

@@ -8,6 +8,7 @@
 
 #include "realmode.h"
 #include "../lib/guest.h"
+#include "../lib/ports.h"
 
 #include <basalt/hypercall.h>
 
@@ -65,17 +66,11 @@ static u32 real(const u8 *code, u32 length) { return real_at(0x100, code, length
 
 #define REAL(...) real((const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
 
-static bool claimed(u32 port) {
-    return (port >= 0x3f8 && port < 0x400) || port == 0x70 || port == 0x71 ||
-           (port >= 0x600 && port < 0x640) || (port >= 0xcf8 && port < 0xd00) || port == 0x60 ||
-           port == 0x64;
-}
-
 static void ports(u32 step) {
     for (u32 port = 0; port < 0x10000; port += step) {
         bool free = true;
         for (u32 i = 0; i < 4; i++)
-            free = free && !claimed((port + i) & 0xffff);
+            free = free && !port_claimed((port + i) & 0xffff);
         if (!free)
             continue;
         state->dx = port;

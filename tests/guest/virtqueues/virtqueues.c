@@ -198,9 +198,7 @@ static void outside(void) {
         for (unsigned which = 0; which < 3; which++) {
             request();
             d[which].address = place;
-            AVAIL[1] = 1;
-            outw(notify, 0);
-            if (served())
+            if (ring())
                 fail("the disk reads or writes at %X, buffer %u", place, which);
         }
     }
@@ -208,9 +206,7 @@ static void outside(void) {
 
 static void proper(void) {
     request();
-    AVAIL[1] = 1;
-    outw(notify, 0);
-    if (!served())
+    if (!ring())
         fail("the disk does not read: used %u, device %x, queue enabled %u, size %u", USED[1],
              REGISTER(u8, STATUS), REGISTER(u16, ENABLE), REGISTER(u16, QUEUE_SIZE));
 }
