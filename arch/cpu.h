@@ -104,10 +104,8 @@ static inline void irq_pend(unsigned vector) {
 /// The next pending vector (highest first), which is then no longer pending, or -1. Reports NMIs
 /// that came meanwhile. To be called where `news` says that there may be something.
 int cpu_take_vector(void);
-/// Called before the acknowledgement for vectors in irq_level_vectors: masks the line, else it
-/// would come at once again.
-extern void (*irq_quench)(unsigned vector);
-extern u64 irq_level_vectors[4];
+/// kernel/interrupt.c's; called before the acknowledgement: masks a level-triggered line, else it would come again at once.
+void irq_quench(unsigned vector);
 
 // What traps push; the order is that of arch/traps.S.
 struct trap_frame {

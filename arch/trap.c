@@ -17,9 +17,6 @@ struct fixup {
 };
 extern const struct fixup __extable_start[], __extable_end[];
 
-void (*irq_quench)(unsigned vector);
-u64 irq_level_vectors[4];
-
 static const char names[][4] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM",
                                 "#DF", "?",   "#TS", "#NP", "#SS", "#GP", "#PF", "?",
                                 "#MF", "#AC", "#MC", "#XM", "#VE", "#CP"};
@@ -50,8 +47,7 @@ void irq_record(unsigned vector) {
     if (vector == VECTOR_SPURIOUS)
         return;
     irq_pend(vector);
-    if (irq_level_vectors[vector / 64] & BIT(vector % 64))
-        irq_quench(vector);
+    irq_quench(vector);
     apic_eoi();
 }
 

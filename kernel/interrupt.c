@@ -17,11 +17,13 @@ static struct vector {
     struct watcher user;           // without a domain the vector is free
     const struct pci_function *fn; // whose message it is; NULL: a line
     u32 number;                    // of the message; the line's GSI
+    bool level;                    // a line that comes again until its device has been served
 } vectors[VECTORS];
 
-static void quench(unsigned vector) { ioapic_mask(vectors[vector].number, true); }
-
-void interrupts_init(void) { irq_quench = quench; }
+void irq_quench(unsigned vector) {
+    if (vectors[vector].level)
+        ioapic_mask(vectors[vector].number, true);
+}
 
 void interrupt_deliver(unsigned vector) {
     const struct watcher *user = &vectors[vector].user;
@@ -100,7 +102,7 @@ int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
         return vector;
     if (pci_msi_set(fn, (unsigned)entry, this_cpu()->apic_id, (unsigned)vector))
         return -BASALT_EINVAL;
-    bind(d, port, vector, &(struct vector){{d, (u32)port}, fn, (u32)entry});
+    bind(d, port, vector, &(struct vector){{d, (u32)port}, fn, (u32)entry, false});
     return 0;
 }
 
@@ -123,9 +125,7 @@ int interrupt_bind_line(struct domain *d, u64 source, u64 port) {
         return vector;
     if (ioapic_route(line.gsi, (unsigned)vector, this_cpu()->apic_id, line.level, line.active_low))
         return -BASALT_ENODEV;
-    bind(d, port, vector, &(struct vector){{d, (u32)port}, NULL, line.gsi});
-    if (line.level)
-        irq_level_vectors[vector / 64] |= BIT(vector % 64);
+    bind(d, port, vector, &(struct vector){{d, (u32)port}, NULL, line.gsi, line.level});
     ioapic_mask(line.gsi, false);
     return 0;
 }
@@ -140,7 +140,6 @@ void interrupt_unbind(struct domain *d, u32 port) {
         pci_msi_mask(v->fn, v->number);
     else
         ioapic_mask(v->number, true);
-    irq_level_vectors[p->vector / 64] &= ~BIT(p->vector % 64);
     *v = (struct vector){0};
     p->kind = PORT_ALLOCATED;
 }

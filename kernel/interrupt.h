@@ -8,7 +8,6 @@
 
 #include "kernel/domain.h"
 
-void interrupts_init(void);
 struct pci_function;
 /// Gives the PCI function to `d` and maps its memory BARs into the (identity-mapped) domain.
 must_check int device_assign(struct domain *d, struct pci_function *fn);

@@ -82,7 +82,6 @@ noreturn void basalt_start(const struct boot_params *boot) {
     if (schedule_init())
         panic("no memory for the scheduler");
     cpuid_setup();
-    interrupts_init();
     dom0_build(boot);
     log_info("basalt: memory: %lu KiB free of %lu KiB", frames_free() / KIB, boot->ram_bytes / KIB);
     schedule_loop();

@@ -34,8 +34,6 @@ u64 tsc_khz = 2000000, wall_clock_ns;
 u64 xstate_mask = 7, host_cr4 = CR4_OSXSAVE | CR4_FSGSBASE | CR4_SMEP | CR4_SMAP | CR4_UMIP;
 struct cpu_features cpu_features = {.physical_bits = 40, .pcid = true};
 u32 xstate_area_size = 832;
-void (*irq_quench)(unsigned vector);
-u64 irq_level_vectors[4];
 
 // ---- Randomness and failures ----
 
@@ -313,7 +311,6 @@ void host_machine_init(void) {
     frames_init(&boot);
     assert_int_equal(schedule_init(), 0);
     cpuid_setup();
-    interrupts_init();
 }
 
 struct host_vcpu *host_vcpu(const struct vcpu *v) {

@@ -39,8 +39,6 @@ static unsigned rung[PORTS];
 static bool msi_on;
 
 struct cpu host_cpu;
-void (*irq_quench)(unsigned vector);
-u64 irq_level_vectors[4];
 
 struct pci_function *pci_find(u16 bdf) {
     for (unsigned i = 0; i < pci_function_count; i++)
@@ -154,18 +152,26 @@ static void a_line_rings_one_port(void **state unused) {
     assert_int_equal(interrupt_bind_line(&driver, BDF, 1), 0);
     assert_int_equal(interrupt_bind_line(&driver, OTHER, 2), -BASALT_EBUSY); // the same line
     unsigned vector = line_vector[20];
-    assert_true(irq_level_vectors[vector / 64] & BIT(vector % 64));
+    irq_quench(vector);
+    assert_int_equal(line_vector[20], 0); // masked until it is acknowledged
+    line_vector[20] = vector;
     interrupt_deliver(vector);
     assert_int_equal(rung[1], 1);
     assert_int_equal(rung[2], 0);
     assert_int_equal(interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, 1),
                      -BASALT_EBUSY); // the port
     assert_int_equal(interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, 3), 0);
+    unsigned edge = line_vector[1];
+    irq_quench(edge);
+    assert_true(edge && line_vector[1] == edge);
     interrupt_unbind(&driver, 1);
     interrupt_deliver(vector);
     assert_int_equal(rung[1], 1);
     assert_int_equal(line_vector[20], 0);
-    assert_false(irq_level_vectors[vector / 64] & BIT(vector % 64));
+    line_vector[20] = 99; // somebody else's
+    irq_quench(vector);
+    assert_int_equal(line_vector[20], 99);
+    line_vector[20] = 0;
     assert_int_equal(interrupt_bind_line(&driver, OTHER, 2), 0);
 }
 

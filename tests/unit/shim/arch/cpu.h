@@ -49,5 +49,4 @@ noreturn void machine_reset(bool warm);
 void irq_record(unsigned vector);
 static inline void irq_pend(unsigned vector) { irq_record(vector); }
 int cpu_take_vector(void);
-extern void (*irq_quench)(unsigned vector);
-extern u64 irq_level_vectors[4];
+void irq_quench(unsigned vector);
