@@ -112,18 +112,22 @@ void handle_device_memory(struct vcpu *v, struct exit e) {
         access_memory(v, e.gpa.v);
 }
 
-// An access is done at once, but where it waits for an answer.
+static __attribute__((noinline)) void wait_at_port(struct vcpu *v, struct exit e) {
+    wait_for_answer(v, IO_ACCESS);
+    v->io.insn = (struct insn){
+        .length = e.insn_length, .bytes = e.bytes, .reg_bytes = e.bytes, .write = e.write};
+}
+
+// An access is done at once, but where it waits for an answer. What a write does not cover of RAX request_access() drops.
 void handle_port(struct vcpu *v, struct exit e) {
-    u64 value = v->cpu.gprs[BASALT_RAX] & (BIT(8 * e.bytes) - 1);
+    u64 value = v->cpu.gprs[BASALT_RAX];
 
     if (unlikely(e.string || !e.insn_length)) {
         vcpu_send_instruction(v, e);
         return;
     }
     if (request_access(v, BASALT_SPACE_IO, e.port, e.bytes, e.write, &value)) {
-        wait_for_answer(v, IO_ACCESS);
-        v->io.insn = (struct insn){
-            .length = e.insn_length, .bytes = e.bytes, .reg_bytes = e.bytes, .write = e.write};
+        wait_at_port(v, e);
         return;
     }
     if (!e.write)

@@ -112,7 +112,7 @@ static __attribute__((noinline)) bool send(struct vcpu *v, const struct claim *r
     s->page->slots[v->index] = (struct basalt_request){
         .number = ++v->io.number,
         .address = address,
-        .data = read ? 0 : *data,
+        .data = read ? 0 : *data & insn_mask(bytes ? bytes : 8),
         .space = (u8)space,
         .write = write,
         .bytes = (u8)bytes,

@@ -16,7 +16,8 @@ i64 request_serve(struct domain *d, struct domain *server, u64 port, u64 *page_a
 /// Claims a range of addresses for the server `id` of the caller's, or a doorbell's for its port `id`; or gives up just that.
 must_check int request_route(struct domain *d, struct domain *caller, u64 id, u64 space, u64 first,
                              u64 last);
-/// Carries out an access: rings the doorbell that is tied to it, or sends it to its server as request_send() does.
+/// Carries out an access: rings the doorbell that is tied to it, or sends it to its server as request_send() does, which
+/// gets the low `bytes` bytes of *data.
 must_check bool request_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
                                bool write, u64 *data);
 /// Sends an access to its server and blocks the vCPU. False: it is done, a read with *data: what the server has
