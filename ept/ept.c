@@ -9,7 +9,7 @@
 //                  1 GiB leaf 2 MiB leaf 4 KiB leaf
 //
 // An entry is written once, whole, after what it points to is complete, so that a processor walking the table at
-// the same time sees the old or the new state. Software bits (ignored by both formats): 52-53 fault policy of an
+// the same time sees the old or the new state. Software bits (ignored by all three formats): 52-53 fault policy of an
 // entry that is not present, 54 foreign frame.
 
 #include "ept/ept.h"
@@ -31,7 +31,7 @@ static unsigned index_of(u64 gpa, unsigned level) {
     return (gpa >> level_shift(level)) & (ENTRIES - 1);
 }
 
-// In both formats an entry that is not present has none of these bits.
+// In all formats an entry that is not present has none of these bits.
 static bool is_present(const struct ept *ept, u64 entry) { return entry & ept->format->table; }
 
 static bool is_leaf(const struct ept *ept, u64 entry, unsigned level) {
@@ -59,7 +59,7 @@ static u32 leaf_flags(const struct ept *ept, u64 entry) {
     flags |= f->read ? (entry & f->read ? EPT_READ : 0) : EPT_READ;
     flags |= entry & f->write ? EPT_WRITE : 0;
     flags |= f->no_exec ? (entry & f->no_exec ? 0 : EPT_EXEC) : entry & f->exec ? EPT_EXEC : 0;
-    flags |= (entry & type) == f->uncached ? EPT_UNCACHED : 0;
+    flags |= type && (entry & type) == f->uncached ? EPT_UNCACHED : 0;
     flags |= entry & FOREIGN ? EPT_FOREIGN : 0;
     return flags;
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Second-level page tables: guest-physical to host-physical, in the formats of EPT and AMD nested paging, built by one
-// builder. Invariant: every table frame reachable from the root came from ept_page_alloc() and is reachable once; an
-// entry that is not present may carry a fault policy. Follows "The Extended Page Table Mechanism" (SDM) and "Nested
-// Paging" (APM).
+// Second-level page tables: guest-physical to host-physical, in the formats of EPT, AMD nested paging and VT-d
+// second level, built by one builder. Invariant: every table frame reachable from the root was allocated through
+// this object's allocator and is reachable once; an entry that is not present may carry a fault policy. Follows
+// "The Extended Page Table Mechanism" (SDM), "Nested Paging" (APM) and "Second-Stage Paging Entries" (VT-d).
 
 #pragma once
 
@@ -28,7 +28,7 @@ struct ept_format {
     u64 write_back, uncached; // memory type bits of a leaf
 };
 
-extern const struct ept_format ept_format_ept, ept_format_npt;
+extern const struct ept_format ept_format_ept, ept_format_npt, ept_format_vtd;
 
 struct ept {
     const struct ept_format *format;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The formats of second-level entries as data: EPT ("EPT Paging-Structure Entries", SDM), and AMD nested paging
-// (ordinary long-mode entries, "Nested Paging", APM; every guest access counts as a user access, so U/S is set).
+// The three formats of second-level entries as data: EPT ("EPT Paging-Structure Entries", SDM), AMD nested paging
+// (ordinary long-mode entries, "Nested Paging", APM; every guest access counts as a user access, so U/S is set) and
+// VT-d second stage ("Second-Stage Paging Entries"; snooped, no execute bit).
 
 #include "ept/ept.h"
 
@@ -22,4 +23,11 @@ const struct ept_format ept_format_npt = {
     .leaf = BIT(0) | BIT(2),
     .superpage = BIT(7),
     .uncached = BIT(4) | BIT(3), // PCD, PWT: entry 3 of the host's PAT, which is UC
+};
+
+const struct ept_format ept_format_vtd = {
+    .read = BIT(0),
+    .write = BIT(1),
+    .table = BIT(0) | BIT(1),
+    .superpage = BIT(7),
 };
