@@ -4,8 +4,6 @@
 
 #include "boot/boot.h"
 
-#include "arch/acpi.h"
-#include "arch/cpu.h"
 #include "arch/paging.h"
 #include "arch/spec.h"
 #include "drivers/ioapic.h"

@@ -6,7 +6,6 @@
 
 #include "drivers/pci.h"
 
-#include "arch/acpi.h"
 #include "arch/paging.h"
 #include "arch/x86.h"
 #include "drivers/ioapic.h"

@@ -5,7 +5,6 @@
 #include "kernel/console.h"
 
 #include "arch/acpi.h"
-#include "arch/cpu.h"
 #include "drivers/uart16550.h"
 #include "kernel/cmdline.h"
 #include "kernel/event.h"

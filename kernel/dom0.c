@@ -6,14 +6,11 @@
 // for a later restart.
 
 #include "arch/acpi.h"
-#include "arch/cpu.h"
 #include "arch/paging.h"
 #include "boot/boot.h"
 #include "drivers/pci.h"
-#include "guest/vcpu.h"
 #include "kernel/cmdline.h"
 #include "kernel/console.h"
-#include "kernel/domain.h"
 #include "kernel/event.h"
 #include "kernel/interrupt.h"
 #include "kernel/log.h"

@@ -6,8 +6,6 @@
 
 #include "kernel/domain.h"
 
-#include "arch/paging.h"
-#include "guest/vcpu.h"
 #include "kernel/console.h"
 #include "kernel/event.h"
 #include "kernel/interrupt.h"

@@ -7,7 +7,6 @@
 
 #pragma once
 
-#include "arch/spinlock.h"
 #include "ept/ept.h"
 #include "kernel/frames.h"
 #include "kernel/list.h"

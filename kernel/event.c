@@ -5,8 +5,6 @@
 
 #include "kernel/event.h"
 
-#include "arch/paging.h"
-#include "guest/vcpu.h"
 #include "kernel/console.h"
 #include "kernel/interrupt.h"
 #include "kernel/schedule.h"

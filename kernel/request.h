@@ -7,7 +7,6 @@
 #pragma once
 
 #include "guest/vcpu.h"
-#include "kernel/domain.h"
 
 /// Gives a new domain its page for claims. -BASALT_ENOSPC.
 must_check int requests_init(struct domain *d);

@@ -8,9 +8,7 @@
 
 #include "arch/spec.h"
 #include "arch/paging.h"
-#include "arch/x86.h"
 #include "kernel/console.h"
-#include "kernel/domain.h"
 #include "kernel/interrupt.h"
 #include "kernel/trace.h"
 

@@ -3,12 +3,9 @@
 // The kernel proper's start: choose the backend, bring up what vCPUs need, build dom0, run. When the machine lacks
 // something that Basalt can't do without, it says what and what to do about it, and stops.
 
-#include "arch/cpu.h"
 #include "boot/boot.h"
-#include "guest/vcpu.h"
 #include "kernel/cmdline.h"
 #include "kernel/console.h"
-#include "kernel/frames.h"
 #include "kernel/interrupt.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"

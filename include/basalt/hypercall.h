@@ -10,8 +10,6 @@
 
 #pragma once
 
-#include <stdint.h>
-
 #define BASALT_ABI_VERSION   7u
 #define BASALT_HC_BASE       0xba5a0000u
 #define BASALT_HC_THEN_BLOCK 0x1000u
