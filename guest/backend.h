@@ -83,7 +83,7 @@ struct exit {
     };
     union {
         u64 detail; // EXCEPTION: the error code, of #DB the DR6 bits; HYPERCALL: CPL; else what the vendor tells
-        gpa_t gpa;  // MEMORY
+        gpa_t gpa; // MEMORY
     };
 };
 SIZE_ASSERT(struct exit, 16);

@@ -59,7 +59,7 @@ struct vcpu {
     struct vlapic lapic;
     struct io_state io;
     bool nmi_pending, halted; // in HLT until an interrupt or NMI can be taken; with lapic.changed
-    bool irq_window; // asked of the backend
+    bool irq_window;          // asked of the backend
     u64 xcr0;
     struct basalt_vcpu_stats stats;
     u8 xstate[] __attribute__((aligned(64)));

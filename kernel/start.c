@@ -57,8 +57,7 @@ static void report_features(void) {
             format(line + used, sizeof(text[0]) - used, " %s", features[i].name);
     }
     log_info("basalt: %s with nested paging (%s); in use:%s; not in use:%s", backend->name,
-             vmx ? "EPT" : "NPT", text[1][0] ? text[1] : " none",
-             text[0][0] ? text[0] : " none");
+             vmx ? "EPT" : "NPT", text[1][0] ? text[1] : " none", text[0][0] ? text[0] : " none");
 }
 
 noreturn void basalt_start(const struct boot_params *boot) {

@@ -28,7 +28,7 @@ static struct basalt_domain_info info_of(const struct domain *d) {
 
 // What its vCPUs did, all together.
 static struct basalt_vcpu_stats stats_of(u32 handle, u32 vcpus) {
-    struct basalt_vcpu_stats all = {0}, stats;
+    struct basalt_vcpu_stats all = {0}, stats = {0};
     for (u32 v = 0; v < vcpus; v++) {
         if (hc_vcpu_stats(handle, v, &stats) < 0)
             continue;

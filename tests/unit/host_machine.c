@@ -295,8 +295,7 @@ static const struct backend fake_backend = {
 };
 
 const struct backend *backend = &fake_backend;
-struct backend_features backend_features = {
-    .vpid = true, .second_level_2m = true};
+struct backend_features backend_features = {.vpid = true, .second_level_2m = true};
 
 // ---- The machine ----
 
@@ -380,9 +379,8 @@ unsigned host_destroy(struct domain *d) {
 }
 
 void host_exit_for_call(struct vcpu *v) {
-    hypercall(v, (struct exit){.kind = BASALT_EXIT_HYPERCALL,
-                               .insn_length = 3,
-                               .detail = host_vcpu(v)->cpl});
+    hypercall(v, (struct exit){
+                     .kind = BASALT_EXIT_HYPERCALL, .insn_length = 3, .detail = host_vcpu(v)->cpl});
 }
 
 // The caller must be the loaded one, as it is when it makes a hypercall.
