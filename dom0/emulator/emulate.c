@@ -80,7 +80,7 @@ static bool operand_place(struct emulator *e, bool write, struct place *p) {
 
 static bool find_places(struct emulator *e, struct place *from, struct place *to) {
     const struct insn *i = &e->insn;
-    struct place device, port = {PORT, e->request.address};
+    struct place device = {REGISTERS, 0}, port = {PORT, e->request.address};
 
     *from = *to = (struct place){REGISTERS, 0};
     if (i->op <= OP_CLFLUSH) {

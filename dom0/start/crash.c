@@ -20,7 +20,7 @@ static void write_to(u64 address) {
 static u64 overflow_stack(u64 depth) {
     volatile u8 big[1024];
     big[depth % sizeof(big)] = (u8)depth;
-    return depth == 1000000 ? 0 : overflow_stack(depth + 1) + big[0];
+    return depth == 1000000 ? 0 : overflow_stack(depth + 1) + big[depth % sizeof(big)];
 }
 
 static void run_data(void) {

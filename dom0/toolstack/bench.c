@@ -68,7 +68,7 @@ static void rung(void *context) {
 }
 
 static void begin_events(struct domain *d) {
-    struct basalt_domain_info info;
+    struct basalt_domain_info info = {0};
     size_t length = sizeof(*events.page);
     events.domain = d->handle;
     events.page = host_guest_pin(machine_memory(d->machine), EVENT_PAGE, &length, true);
@@ -163,6 +163,10 @@ static void begin_memory(void) {
         hc_domain_info(d->handle, &info);
         others += info.memory_bytes - d->config.memory;
         count++;
+    }
+    if (!count) {
+        shell_error("bench: there is no domain");
+        return;
     }
     others /= count;
     own = (own_memory() - own) / count;
