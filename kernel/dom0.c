@@ -31,14 +31,6 @@ static void allow_ports(u64 first, u64 count) {
         io_bitmap[port / 8] &= (u8) ~(1u << port % 8);
 }
 
-// Copies between two places in RAM that are not mapped; the source may be the kernel's own memory.
-static void copy_to_physical(u64 to, u64 from, u64 bytes) {
-    for (u64 piece; bytes; bytes -= piece, to += piece, from += piece) {
-        piece = MIN(bytes, PAGE_SIZE - MAX(to % PAGE_SIZE, from % PAGE_SIZE));
-        memcpy(slot_map(0, HPA(to)), slot_map(1, HPA(from)), piece);
-    }
-}
-
 static int give_modules(struct domain *d, const struct boot_params *boot,
                         struct basalt_boot_info *info) {
     for (u32 i = 1; i < boot->module_count && info->module_count < BASALT_BOOT_MODULES; i++) {
@@ -163,7 +155,8 @@ static int furnish(struct domain *d, const struct boot_params *boot,
     give_firmware_tables(d, boot);
     map_read_only(d, info.log_base, info.log_size);
     map_read_only(d, info.trace_base, info.trace_size);
-    copy_to_physical(info_address, kernel_virt_to_hpa(&info).v, sizeof(info));
+    if (memory_write(d, GPA(info_address), &info, sizeof(info)))
+        return -1;
     return enter(d, base.v, info_address);
 }
 
@@ -192,7 +185,9 @@ void dom0_build(const struct boot_params *boot) {
     domain_schedule(d, DOM0_WEIGHT, 0);
     d->info.tsc_offset = 0;  // dom0's clock is the machine's
     memory_zero(base, size); // nothing of former owners shows
-    copy_to_physical(base.v, file->base + BASALT_IMAGE_OFFSET, image.bytes);
+    for (u64 at = 0, from = file->base + BASALT_IMAGE_OFFSET; at < image.bytes; at += PAGE_SIZE)
+        memcpy(slot_map(0, HPA(base.v + at)), slot_map(1, HPA(from + at)),
+               MIN(PAGE_SIZE, image.bytes - at));
     if (furnish(d, boot, &image, base, size))
         refuse("give the machine more memory",
                "there is too little memory for dom0's tables and modules");

@@ -192,15 +192,14 @@ static struct vcpu *pick(struct runqueue *q, u64 now) {
 }
 
 static void idle(struct runqueue *q) {
-    u64 begin = rdtsc(), deadline = timer_next(&q->timers);
+    u64 deadline = timer_next(&q->timers);
 
-    if (deadline > begin) {
+    if (deadline > rdtsc()) {
         if (deadline != q->armed) {
             q->armed = deadline;
             apic_timer_set(deadline);
         }
         cpu_idle();
-        q->idle_tsc += rdtsc() - begin;
     }
     timer_run(&q->timers, rdtsc(), TIMERS_AT_ONCE);
 }

@@ -18,7 +18,6 @@ struct runqueue {
     u64 armed;            // deadline that the hardware timer is set to
     u64 due;      // when the current vCPU is to be looked after, host TSC; 0: before its next entry
     bool resched; // it shall stop
-    u64 idle_tsc;
 };
 
 static inline struct runqueue *this_queue(void) { return this_cpu()->scheduler; }

@@ -127,7 +127,6 @@ const char *error_text(i64 error) {
     case BASALT_EPERM: return "not permitted";
     case BASALT_ENOENT: return "does not exist";
     case BASALT_EINTR: return "interrupted";
-    case BASALT_E2BIG: return "too long";
     case BASALT_EBADF: return "no such handle";
     case BASALT_EAGAIN: return "not now";
     case BASALT_ENOMEM: return "out of memory";

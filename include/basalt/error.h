@@ -8,7 +8,6 @@ enum basalt_error {
     BASALT_EPERM = 1,   // the handle lacks the right, or the caller is not in CPL 0
     BASALT_ENOENT = 2,  // no such object
     BASALT_EINTR = 4,   // stopped half way on purpose: call again with the progress returned
-    BASALT_E2BIG = 7,   // longer than the interface allows
     BASALT_EBADF = 9,   // not a valid handle
     BASALT_EAGAIN = 11, // not now; an event will tell
     BASALT_ENOMEM = 12, // the machine has no more free frames

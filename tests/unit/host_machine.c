@@ -97,10 +97,13 @@ int cpu_take_vector(void) {
     return (int)VECTOR_TIMER;
 }
 void apic_timer_set(u64 deadline) { host_timer = deadline; }
+u64 host_idle_tsc;
 // Sleeps until the timer comes; there is nothing else.
 void host_idle(void) {
     assert_true(host_tsc && host_timer != ~0ull);
+    u64 begun = host_tsc;
     host_tsc = MAX(host_tsc, host_timer);
+    host_idle_tsc += host_tsc - begun;
 }
 noreturn void machine_reset(bool warm unused) {
     if (host_reset)

@@ -121,10 +121,10 @@ static void fill_buffer(struct domain *caller, u64 gpa) {
 }
 
 static void check_result(i64 result) {
-    static const i64 errors[] = {BASALT_EPERM,  BASALT_ENOENT, BASALT_EINTR,  BASALT_E2BIG,
-                                 BASALT_EBADF,  BASALT_EAGAIN, BASALT_ENOMEM, BASALT_EFAULT,
-                                 BASALT_EBUSY,  BASALT_EEXIST, BASALT_ENODEV, BASALT_EINVAL,
-                                 BASALT_ENOSPC, BASALT_ENOSYS, 1000};
+    static const i64 errors[] = {BASALT_EPERM,  BASALT_ENOENT, BASALT_EINTR,  BASALT_EBADF,
+                                 BASALT_EAGAIN, BASALT_ENOMEM, BASALT_EFAULT, BASALT_EBUSY,
+                                 BASALT_EEXIST, BASALT_ENODEV, BASALT_EINVAL, BASALT_ENOSPC,
+                                 BASALT_ENOSYS, 1000};
     bool known = result >= 0;
 
     for (unsigned i = 0; i < ARRAY_SIZE(errors); i++)

@@ -34,6 +34,7 @@ extern struct cpu host_cpu;
 static inline struct cpu *this_cpu(void) { return &host_cpu; }
 static inline void irq_window(void) {}
 void host_idle(void);
+extern u64 host_idle_tsc; // ticks that passed in it
 static inline void cpu_idle(void) { host_idle(); }
 
 void apic_timer_set(u64 deadline);
