@@ -105,7 +105,7 @@ class Arena:
         self.check(f"{name}: {line}", share)
         return text
 
-    def death(self, name, line, says, timeout=30):
+    def death(self, name, line, says, timeout=20):
         """Runs an attack that must end the guest, in the way that `says` (a regular expression) tells."""
         self.start(name)
         machine = self.machine
