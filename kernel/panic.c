@@ -124,6 +124,7 @@ void panic_trap(const struct trap_frame *trap, const char *text, ...) {
     va_start(args, text);
     if (depth++ == 0)
         say(trap, frame, text, args);
+    va_end(args);
     if (depth <= 2) {
         make_record();
         test_exit(1);

@@ -23,6 +23,7 @@ void refuse(const char *remedy, const char *missing, ...) {
 
     va_start(args, missing);
     (void)format_va(text, sizeof(text), missing, args);
+    va_end(args);
     log_err("basalt: can't go on: %s", text);
     log_err("basalt: remedy: %s", remedy);
     console_take();
