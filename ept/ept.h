@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Second-level page tables: guest-physical to host-physical, in the formats of EPT, AMD nested paging and VT-d
-// second level, built by one builder. Invariant: every table frame reachable from the root was allocated through
-// this object's allocator and is reachable once; an entry that is not present may carry a fault policy. Follows
+// second level, built by one builder. Invariant: every table frame reachable from the root came from ept_page_alloc()
+// and is reachable once; an entry that is not present may carry a fault policy. Follows
 // "The Extended Page Table Mechanism" (SDM), "Nested Paging" (APM) and "Second-Stage Paging Entries" (VT-d).
 
 #pragma once

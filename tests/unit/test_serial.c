@@ -129,9 +129,9 @@ static void note_input(void *context, const u8 *data, size_t bytes) {
     strncat(typed, (const char *)data, bytes);
 }
 
-static struct {
+static union {
     struct basalt_log log;
-    char data[64];
+    char room[sizeof(struct basalt_log) + 64];
 } kernel = {.log = {.bytes = 64}};
 
 static void kernel_says(const char *text) {
@@ -183,7 +183,7 @@ static void both_ways(void) {
     console_write(text, 3000);
     assert_true(time_ns() - before < 20 * BYTE_NS);
     for (unsigned i = 0; i < 10; i++) {
-        receive("0123456789" + i);
+        receive(&"0123456789"[i]);
         run(30);
     }
     run(200);

@@ -247,7 +247,7 @@ static void test_bitmap(void **state) {
         assert_true(opened(bitmap, to_read[i], false));
     // Of the x2APIC's MSRs every one may be read that exists, but the current count; three may be written.
     for (u32 msr = 0x800; msr < 0x900; msr++) {
-        u8 bit = 1 << msr % 8;
+        u8 bit = (u8)(1 << msr % 8);
         reads += !(x2apic[msr / 8] & bit);
         writes += !(x2apic[0x800 + msr / 8] & bit);
         x2apic[msr / 8] |= bit;
