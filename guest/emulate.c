@@ -7,7 +7,10 @@
 
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
+#include "kernel/log.h"
 #include "kernel/request.h"
+
+#define MSR_LINES_MAX 64u
 
 static u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high) {
     return (v->cpu.gprs[number] >> (high ? 8 : 0)) & insn_mask(bytes);
@@ -78,6 +81,21 @@ static void access_memory(struct vcpu *v, u64 gpa) {
         finish(v, value);
 }
 
+// There is no instruction server. An MSR that the kernel does not have is then one that nobody has.
+static void nobody_carries_out(struct vcpu *v, struct exit e) {
+    static u64 lines; // of all domains together
+
+    if (e.kind != BASALT_EXIT_RDMSR && e.kind != BASALT_EXIT_WRMSR) {
+        domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.address);
+        return;
+    }
+    if (lines++ < MSR_LINES_MAX)
+        log_info("guest: domain %u vCPU %u: unknown MSR 0x%lx, or a value that it does not take: "
+                 "#GP",
+                 v->domain->info.id, v->index, v->io.address);
+    vcpu_gp(v);
+}
+
 void vcpu_send_instruction(struct vcpu *v, struct exit e) {
     bool cr = e.kind == BASALT_EXIT_CR_ACCESS;
     u64 kind = e.kind;
@@ -86,7 +104,7 @@ void vcpu_send_instruction(struct vcpu *v, struct exit e) {
     if (request_send(v, BASALT_SPACE_INSTRUCTION, v->io.address, cr ? 0 : e.bytes, e.write, &kind))
         wait_for_answer(v, IO_INSTRUCTION);
     else
-        domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.address);
+        nobody_carries_out(v, e);
 }
 
 void vcpu_answered(struct vcpu *v) {

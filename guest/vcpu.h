@@ -171,7 +171,7 @@ static inline unsigned vcpu_cpl(struct vcpu *v) {
 /// Carries out the instruction at RIP that accessed device memory, or a port.
 void handle_device_memory(struct vcpu *v, struct exit e);
 void handle_port(struct vcpu *v, struct exit e);
-/// Leaves the instruction at RIP to the instruction server; without one the domain ends.
+/// Leaves the instruction at RIP to the instruction server; without one RDMSR and WRMSR raise #GP, at all others the domain ends.
 void vcpu_send_instruction(struct vcpu *v, struct exit e);
 /// Goes on with what the answer in v->io is for.
 void vcpu_answered(struct vcpu *v);

@@ -15,6 +15,7 @@
 extern u64 host_early_rest[2];   // first and end
 extern bool host_log_quiet;      // log_line() prints nothing
 extern unsigned host_log_errors; // lines of level LOG_ERROR
+extern unsigned host_log_lines;
 u16 host_frame_owner(u64 pa);
 
 u8 host_ram[HOST_RAM] __attribute__((aligned(0x200000)));
@@ -23,6 +24,7 @@ unsigned host_map_failures;
 struct cpu host_cpu = {.news = true};
 bool host_log_quiet;
 unsigned host_log_errors;
+unsigned host_log_lines;
 u64 host_early_rest[2];
 
 void early_rest(u64 *base, u64 *end) {
@@ -38,6 +40,7 @@ hpa_t early_frame(void) { return HPA(0); }
 void log_line(enum log_level level, const char *text, ...) {
     va_list args;
 
+    host_log_lines++;
     host_log_errors += level == LOG_ERROR;
     if (host_log_quiet)
         return;

@@ -29,6 +29,7 @@ struct host_vcpu {
 
 extern bool host_log_quiet;
 extern unsigned host_log_errors;
+extern unsigned host_log_lines;
 extern u64 host_fail_at;     // the n-th frame allocation from now on fails (1: the next); 0: none
 extern bool host_fail_rest;  // and all after it do too
 extern u64 host_allocations; // count of all

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Instructions that the kernel does not carry out are requests of their own, whose server says what they did: what it says is
-// checked, and without a server the domain ends.
+// checked, and without a server the domain ends, or the MSR faults.
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
 // sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/trace.c kernel/frames.c
@@ -172,6 +172,28 @@ static void test_msrs_are_for_the_server(void **state unused) {
     assert_true(r->address == MSR_EFER && v->blocked == BLOCK_REQUEST && !v->cpu.queued.valid);
 }
 
+// Where nobody carries out instructions, an MSR of nobody's is #GP and a line of a bounded number.
+static void test_msrs_without_a_server(void **state unused) {
+    struct exit e = {.insn_length = 2};
+    unsigned lines = host_log_lines;
+
+    v->cpu.gprs[BASALT_RCX] = 0x12345;
+    v->cpu.gprs[BASALT_RAX] = 7;
+    v->cpu.rip = CODE;
+    for (unsigned n = 0; n < 100; n++) {
+        v->cpu.queued.valid = false;
+        e.kind = n % 2 ? BASALT_EXIT_WRMSR : BASALT_EXIT_RDMSR;
+        (n % 2 ? handle_wrmsr : handle_rdmsr)(v, e);
+        assert_true(v->cpu.queued.valid && v->cpu.queued.type == EVENT_EXCEPTION);
+        assert_true(v->cpu.queued.vector == 13 && v->cpu.queued.has_error && !v->cpu.queued.error);
+        assert_int_equal(host_log_lines, lines + MIN(n + 1, 64u));
+    }
+    assert_true(v->cpu.rip == CODE && v->cpu.gprs[BASALT_RAX] == 7);
+    assert_int_equal(v->io.stage, IO_IDLE);
+    assert_int_equal(v->blocked, 0);
+    assert_int_equal(d->info.status, BASALT_STATUS_RUNNING);
+}
+
 static void test_apic_for_the_server(void **state unused) {
     u64 value = 0x1ff;
 
@@ -202,6 +224,7 @@ int main(void) {
         TEST(test_instruction_answers),
         TEST(test_string_port_is_for_the_server),
         TEST(test_msrs_are_for_the_server),
+        TEST(test_msrs_without_a_server),
         TEST(test_apic_for_the_server),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
