@@ -220,11 +220,11 @@ mutants: all guests disk ## take one check out at a time and show that its test 
 bench: all guests disk ## measure; writes build/bench.tsv (T=exits for some)
 	@$(PYTHON) tests/bench/bench.py --build $(B) $(if $(T),--only "$(T)")
 
-profile: all guests ## list who spends the instructions of a path: T=hypercall_null [MACHINE=svm] [BITS=64]
+profile: all guests ## list who spends the instructions of a path: T=hypercall_null[_nomit] [MACHINE=svm] [BITS=64]
 	@$(PYTHON) tests/bench/profile.py --build $(B) $(if $(MACHINE),--machine $(MACHINE)) $(if $(BITS),--bits $(BITS)) $(T)
 
 C_FILES = $(shell find $(KERNEL_FOLDERS) dom0 include tests -name '*.[ch]' | sort)
-lint: $(CJSON)/cJSON.c $(NEWLIB)/lib/libc.a ## check white space (clang-format) and look for mistakes (clang-tidy, cppcheck)
+lint: $(CJSON)/cJSON.c $(NEWLIB)/lib/libc.a ## check white space (clang-format) and look for mistakes (clang-tidy, cppcheck): a minute
 	@tools/lint.sh "$(KERNEL_FLAGS)" "$(DOM0_FLAGS)" $(C_FILES)
 
 format: ## let clang-format set the white space of all C files
