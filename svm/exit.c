@@ -8,6 +8,8 @@
 #include "arch/x86.h"
 #include "svm/svm.h"
 
+#define VMMCALL_LENGTH 3u // without prefixes
+
 enum exit_row_flag {
     KNOWN = 1,  // a row that is not there has no flags
     ALWAYS = 2, // intercepted in every guest at all times
@@ -60,11 +62,18 @@ static struct exit decode_int1_or_ferr(const struct vmcb *vmcb, struct exit e) {
     return e;
 }
 
-// The interface (docs/abi.md) allows no prefixes.
-static struct exit decode_call(const struct vmcb *vmcb, struct exit e) {
-    e.insn_length = 3;
-    e.detail = vmcb->cpl;
-    return e;
+static struct exit call_of(const struct vmcb *vmcb, unsigned length) {
+    return (struct exit){
+        .kind = BASALT_EXIT_HYPERCALL, .insn_length = (u8)length, .detail = vmcb->cpl};
+}
+
+static __attribute__((noinline)) struct exit measured_call(const struct vmcb *vmcb) {
+    return call_of(vmcb, length(vmcb));
+}
+
+// The interface (docs/abi.md) allows no prefixes: they are not looked for where NRIP save does not count them.
+static struct exit decode_call(const struct vmcb *vmcb, struct exit e unused) {
+    return unlikely(vmcb->next_rip) ? measured_call(vmcb) : call_of(vmcb, VMMCALL_LENGTH);
 }
 
 static struct exit decode_io(const struct vmcb *vmcb, struct exit e) {

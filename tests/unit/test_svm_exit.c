@@ -103,6 +103,10 @@ static void test_calls(void **state) {
         assert_int_equal(e.detail, cpl);
         assert_int_equal(e.insn_length, 3);
     }
+    for (u8 prefixes = 0; prefixes <= 12; prefixes++) {
+        v.next_rip = v.rip + 3 + prefixes;
+        assert_int_equal(decode(0x81, 0, 0, &rich).insn_length, 3 + prefixes);
+    }
 }
 
 static void test_control_registers(void **state) {
