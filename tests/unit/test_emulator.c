@@ -472,46 +472,44 @@ static void test_what_faults(void **state unused) {
 
 // LMSW and SMSW. The exit tells which of the two it was.
 static void test_machine_status_word(void **state unused) {
-    struct basalt_request cr = {.space = BASALT_SPACE_INSTRUCTION, .data = BASALT_EXIT_CR_ACCESS};
-    struct basalt_request load = cr;
+    enum { STORED, LOADED, AGAIN };
+    static const struct {
+        const char *code;
+        u8 length, lmsw, want;
+        u16 loaded, memory; // of which RBX is the address
+        u64 rdx;
+    } rows[] = {
+        {"\x0f\x01\x23", 3, 0, STORED, 0, CR0_PE, ~0ull}, // SMSW [RBX]
+        {"\x0f\x01\x23", 3, 1, AGAIN, 0, 0x0b, ~0ull},
+        {"\x0f\x01\xe2", 3, 0, STORED, 0, 0x0b, CR0_PE | CR0_PG | CR0_WP}, // SMSW EDX
+        {"\x66\x0f\x01\xe2", 4, 0, STORED, 0, 0x0b, ~0xffffull | CR0_PE},  // SMSW DX
+        {"\x0f\x01\x33", 3, 0, AGAIN, 0, 0x0b, ~0ull},                     // LMSW [RBX]
+        {"\x0f\x01\x33", 3, 1, LOADED, 0x0b, 0x0b, ~0ull},
+        {"\x0f\x01\xf0", 3, 0, AGAIN, 0, 0x0b, ~0ull}, // LMSW AX
+        {"\x0f\x01\xf0", 3, 1, LOADED, 0x0a, 0x0b, ~0ull},
+        {"\x0f\x22\xc0", 3, 1, AGAIN, 0, 0x0b, ~0ull}, // MOV CR0, RAX: the kernel does it
+    };
+    u16 *memory = (u16 *)&ram[PAGES(ram_pages[0]) + 6];
 
-    load.write = 1;
-
-    e.state.gprs[BASALT_RBX] = RAM + 6;
-    load_code((const u8 *)"\x0f\x01\x23", 3); // SMSW [RBX]
-    carry_out(cr);
-    assert_true(done() && e.state.rip == CODE + 3);
-    assert_int_equal(ram[PAGES(ram_pages[0]) + 6], CR0_PE);
-    ram[PAGES(ram_pages[0]) + 6] = 0x0b;
-    load_code((const u8 *)"\x0f\x01\x23", 3); // SMSW [RBX]
-    carry_out(load);
-    assert_int_equal(outcome, EMULATOR_AGAIN);
-    load_code((const u8 *)"\x0f\x01\x33", 3); // LMSW [RBX]
-    carry_out(cr);
-    assert_int_equal(outcome, EMULATOR_AGAIN);
-    carry_out(load);
-    assert_int_equal(outcome, EMULATOR_COMPLETE);
-    assert_int_equal(e.completion.action, BASALT_COMPLETE_LMSW);
-    assert_true(e.completion.operand == 0x0b && e.completion.length == 3);
-    load_code((const u8 *)"\x0f\x01\xf0", 3); // LMSW AX
-    e.state.gprs[BASALT_RAX] = 0x7777000a;
-    carry_out(cr);
-    assert_int_equal(outcome, EMULATOR_AGAIN);
-    carry_out(load);
-    assert_int_equal(outcome, EMULATOR_COMPLETE);
-    assert_int_equal(e.completion.action, BASALT_COMPLETE_LMSW);
-    assert_true(e.completion.operand == 0x000a && e.completion.length == 3);
-    load_code((const u8 *)"\x0f\x01\xe2", 3); // SMSW EDX
-    e.state.gprs[BASALT_RDX] = ~0ull;
-    carry_out(cr);
-    assert_true(done() && e.state.gprs[BASALT_RDX] == (u32)e.state.cr0);
-    load_code((const u8 *)"\x66\x0f\x01\xe2", 4); // SMSW DX
-    e.state.gprs[BASALT_RDX] = ~0ull;
-    carry_out(cr);
-    assert_true(done() && e.state.gprs[BASALT_RDX] == (~0xffffull | (u16)e.state.cr0));
-    load_code((const u8 *)"\x0f\x22\xc0", 3); // MOV CR0, RAX: the kernel does it
-    carry_out(load);
-    assert_int_equal(outcome, EMULATOR_AGAIN);
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        *memory = 0x0b;
+        e.state.gprs[BASALT_RAX] = 0x7777000a;
+        e.state.gprs[BASALT_RBX] = RAM + 6;
+        e.state.gprs[BASALT_RDX] = ~0ull;
+        load_code((const u8 *)rows[i].code, rows[i].length);
+        carry_out((struct basalt_request){.space = BASALT_SPACE_INSTRUCTION,
+                                          .data = BASALT_EXIT_CR_ACCESS,
+                                          .write = rows[i].lmsw});
+        assert_int_equal(outcome, rows[i].want == AGAIN ? EMULATOR_AGAIN : EMULATOR_COMPLETE);
+        assert_true(e.state.rip == CODE + (rows[i].want == AGAIN ? 0 : rows[i].length));
+        assert_true(e.state.gprs[BASALT_RDX] == rows[i].rdx);
+        assert_int_equal(*memory, rows[i].memory);
+        if (rows[i].want == AGAIN)
+            continue;
+        assert_int_equal(e.completion.action,
+                         rows[i].want == LOADED ? BASALT_COMPLETE_LMSW : BASALT_COMPLETE_DONE);
+        assert_int_equal(e.completion.operand, rows[i].loaded);
+    }
 }
 
 #define TEST(name) cmocka_unit_test_setup(name, begin)
