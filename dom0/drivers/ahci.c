@@ -110,8 +110,8 @@ static void settle(struct ahci_port *p, u32 open) {
 }
 
 // Ends the commands whose issue bit is clear. The issue bits are read before the status: an error
-// that clears its bit sets the status first.
-static void take_answers(struct ahci_port *p) {
+// that clears its bit sets the status first. Returns the issue bits.
+static u32 take_answers(struct ahci_port *p) {
     u32 open = ahci_get(p, PORT_CI), done = p->issued & ~open;
     u32 status = ahci_get(p, PORT_IS);
     ahci_put(p, PORT_IS, status);
@@ -121,24 +121,25 @@ static void take_answers(struct ahci_port *p) {
             recover(p, "the disk reports an error", false, 0, BLOCK_EIO);
         else if (!p->settling)
             settle(p, open);
-        return;
+        return open;
     }
     if (status & PORT_IS_ERRORS) {
         if (alone && !fatal_error && p->issued)
             p->recoveries = 0; // a sector that can't be read is an answer
         recover(p, fatal_error ? "the adapter reports an error" : "the disk reports an error",
                 fatal_error, alone ? p->issued : 0, BLOCK_EIO);
-        return;
+        return open;
     }
     if (done)
         p->recoveries = 0;
     finish_all(p, done, BLOCK_OK);
     issue(p);
+    return open;
 }
 
 void ahci_port_interrupt(struct ahci_port *p) {
     if (!p->disk.failed)
-        take_answers(p);
+        (void)take_answers(p);
 }
 
 static u32 late_slots(const struct ahci_port *p, u64 now) {
@@ -156,11 +157,11 @@ static u64 watch_interval(const struct ahci_port *p) {
 static void watch(void *context) {
     struct ahci_port *p = context;
     u64 now = time_ns();
-    take_answers(p);
-    u32 open = ahci_get(p, PORT_CI);
-    if (p->settling && open != p->open)
+    bool settling = p->settling; // else an error that is seen only now begins to settle
+    u32 open = take_answers(p);
+    if (settling && p->settling && open != p->open)
         settle(p, open);
-    else if (p->settling)
+    else if (settling && p->settling)
         recover(p, "the disk reports an error", false, 0, BLOCK_EIO);
     u32 late = p->disk.failed ? 0 : late_slots(p, now);
     if (late)
