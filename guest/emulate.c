@@ -107,14 +107,22 @@ void vcpu_send_instruction(struct vcpu *v, struct exit e) {
         nobody_carries_out(v, e);
 }
 
+// What is not the answer to an access.
+static __attribute__((noinline)) void answered_otherwise(struct vcpu *v, unsigned stage) {
+    if (stage == IO_INSTRUCTION && v->io.data != BASALT_INSTRUCTION_AGAIN)
+        domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.address);
+    else if (stage & IO_AGAIN && request_again(v))
+        wait_for_answer(v, (enum io_stage)(stage & ~IO_AGAIN));
+}
+
 void vcpu_answered(struct vcpu *v) {
-    enum io_stage stage = v->io.stage;
+    unsigned stage = v->io.stage;
 
     v->io.stage = IO_IDLE;
-    if (stage == IO_ACCESS)
+    if (likely(stage == IO_ACCESS))
         finish(v, v->io.data);
-    else if (stage == IO_INSTRUCTION && v->io.data != BASALT_INSTRUCTION_AGAIN)
-        domain_end(v->domain, BASALT_END_EMULATION, v->index, v->io.address);
+    else
+        answered_otherwise(v, stage);
 }
 
 void handle_device_memory(struct vcpu *v, struct exit e) {

@@ -35,11 +35,16 @@ enum io_stage {
     IO_ACCESS,      // the access in `insn`
     IO_INSTRUCTION, // the instruction at RIP
 };
+#define IO_AGAIN 4u // with one of them: the server has gone, the request is sent again first
 
 // An access to a device: it waits for its answer while the vCPU is blocked by BLOCK_REQUEST.
 struct io_state {
-    u8 stage;    // enum io_stage
+    u8 stage;    // enum io_stage, IO_AGAIN
     u8 server;   // of the last request, index in the domain's servers
+    u8 bytes;    // of the last request, as request_send() was told
+    bool write;  // the same
+    u64 place;   // the same, space and address
+    u64 sent;    // the same, what was to be written
     u64 number;  // of the last request
     u64 data;    // of the last answer: what the device gave
     u64 address; // of the instruction's operand, or its port
@@ -173,7 +178,7 @@ void handle_device_memory(struct vcpu *v, struct exit e);
 void handle_port(struct vcpu *v, struct exit e);
 /// Leaves the instruction at RIP to the instruction server; without one RDMSR and WRMSR raise #GP, at all others the domain ends.
 void vcpu_send_instruction(struct vcpu *v, struct exit e);
-/// Goes on with what the answer in v->io is for.
+/// Goes on with what the answer in v->io is for, or sends the request to the next server.
 void vcpu_answered(struct vcpu *v);
 /// Accesses the local APIC's page for the instruction server. The vector of a level-triggered interrupt that ended, or 0;
 /// -BASALT_EINVAL: the page is not there.

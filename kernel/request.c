@@ -109,6 +109,10 @@ static __attribute__((noinline)) bool send(struct vcpu *v, const struct claim *r
     if (read && bytes == 1 && space == BASALT_SPACE_IO && published(s->page, address, data))
         return false;
     v->io.server = (u8)route->id;
+    v->io.place = place;
+    v->io.bytes = (u8)bytes;
+    v->io.write = write;
+    v->io.sent = *data;
     s->page->slots[v->index] = (struct basalt_request){
         .number = ++v->io.number,
         .address = address,
@@ -136,6 +140,20 @@ bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned
     return route->first <= place && send(v, route, place, bytes, write, data);
 }
 
+bool request_again(struct vcpu *v) {
+    struct io_state *io = &v->io;
+    const struct claim *route = find(v->domain, io->place);
+    u64 data = io->sent, number = io->number;
+
+    if (route->first > io->place)
+        return false;
+    io->number--; // it is the same one
+    if (send(v, route, io->place, io->bytes, io->write, &data))
+        return true;
+    io->number = number;
+    return false;
+}
+
 struct vcpu *request_find(struct domain *d, const struct domain *caller, u64 vcpu, u64 number) {
     struct vcpu *v = vcpu < BASALT_VCPUS_MAX ? d->vcpus[vcpu] : NULL;
 
@@ -155,14 +173,15 @@ int request_answer(struct domain *d, const struct domain *caller, u64 vcpu, u64 
     return 0;
 }
 
-// Who waits for the server tries again, and then gets the answer that nobody gives.
+// Who waits for the server asks the next one, or gets the answer that nobody gives.
 static void close_server(struct domain *d, struct request_server *s) {
     struct vcpu *v;
 
     for_each_vcpu (v, d) {
         if (!(v->blocked & BLOCK_REQUEST) || &d->servers[v->io.server] != s)
             continue;
-        v->io.stage = IO_IDLE; // the instruction is tried again
+        v->io.stage |= IO_AGAIN;
+        v->lapic.answered = true;
         vcpu_unblock(v, BLOCK_REQUEST);
     }
     memory_unmap_identity(s->domain, pool_hpa(s->page), PAGE_SIZE);

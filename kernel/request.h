@@ -23,6 +23,9 @@ must_check bool request_access(struct vcpu *v, enum basalt_space space, u64 addr
 /// published, or all ones where nobody claims it.
 must_check bool request_send(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
                              bool write, u64 *data);
+/// Sends the last request once more, with the same number, as its server has gone. False: nobody claims the address, or has
+/// published what is there; the instruction can be tried again.
+must_check bool request_again(struct vcpu *v);
 /// The vCPU that waits for `caller` to answer this request; NULL: none does.
 struct vcpu *request_find(struct domain *d, const struct domain *caller, u64 vcpu, u64 number);
 /// Lets the vCPU go on.

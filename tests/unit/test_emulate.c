@@ -139,6 +139,81 @@ static void test_end_of_level_interrupt(void **state unused) {
     assert_int_equal(v->stats.requests, 2);
 }
 
+// The server goes while the guest waits, and is there again before the guest runs: the same request comes once more, before an
+// interrupt could make another. Without it nothing waits.
+static void next_server(bool comes) {
+    u64 page;
+
+    assert_int_equal(v->blocked, BLOCK_REQUEST);
+    assert_int_equal(domain_control(d, BASALT_OP_PAUSE), 0);
+    requests_forget(d, server);
+    if (comes) {
+        assert_int_equal(request_serve(d, server, port, &page), 0);
+        assert_int_equal(request_route(d, server, 0, BASALT_SPACE_MEMORY, 0, BIT(46) - 1), 0);
+        assert_int_equal(request_route(d, server, 0, BASALT_SPACE_INSTRUCTION, 0, BIT(46) - 1), 0);
+    }
+    assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
+    (void)!vcpu_prepare(v);
+    assert_int_equal(v->blocked, comes ? BLOCK_REQUEST : 0);
+}
+
+static void test_another_server(void **state unused) {
+    writes = 0;
+    v->cpu.gprs[BASALT_RAX] = 0x1234;
+    emulate_one("\x89\x03", 2, DEVICE_GPA + 8, true);
+    u64 number = d->servers[0].page->slots[0].number;
+    vlapic_write(&v->lapic, 0xf0, 4, 0x1ff, 0);
+    assert_int_equal(guest_msi(d, 0xfee00000, 0x52), 0);
+    next_server(true);
+    const struct basalt_request *r = &d->servers[0].page->slots[0];
+    assert_true(r->number == number && r->address == DEVICE_GPA + 8 && r->data == 0x1234);
+    assert_true(r->write && r->bytes == 4 && v->cpu.rip == CODE);
+    answer();
+    (void)!vcpu_prepare(v);
+    assert_true(v->cpu.rip == CODE + 2 && v->io.stage == IO_IDLE && writes == 1);
+    v->cpu.queued.valid = false;
+    emulate_one("\x8b\x03", 2, DEVICE_GPA + 8, false);
+    next_server(false);
+    assert_true(v->cpu.rip == CODE && v->io.stage == IO_IDLE);
+    handle_device_memory(v, (struct exit){.gpa = GPA(DEVICE_GPA + 8)}); // as the guest tries again
+    assert_true(v->cpu.rip == CODE + 2 && v->cpu.gprs[BASALT_RAX] == 0xffffffff);
+}
+
+static void test_another_server_for_what_ends(void **state unused) {
+    vlapic_write(&v->lapic, 0xf0, 4, 0x1ff, 0);
+    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_MEMORY, 0xfec00000, 0xfec00fff), 0);
+    assert_int_equal(guest_msi(d, 0xfee00000, 0xc052), 0);
+    take_interrupt(0x52);
+    emulate_one("\x89\x03", 2, 0xfee000b0, true);
+    next_server(true);
+    const struct basalt_request *r = &d->servers[0].page->slots[0];
+    assert_true(r->number == 1 && r->address == 0xfec00040 && r->data == 0x52);
+    assert_true(r->write && r->bytes == 4 && v->cpu.rip == CODE + 2);
+    assert_int_equal(request_answer(d, server, 0, 1, 0), 0);
+    (void)!vcpu_prepare(v);
+    assert_true(v->cpu.rip == CODE + 2 && !v->blocked && v->io.stage == IO_IDLE);
+}
+
+static void test_another_server_for_an_instruction(void **state unused) {
+    struct basalt_completion c = {.length = 4};
+
+    assert_int_equal(request_route(d, server, 0, BASALT_SPACE_INSTRUCTION, 0, BIT(46) - 1), 0);
+    emulate_one("\xf0\x0f\xc1\x03", 4, DEVICE_GPA + 0x10, true); // LOCK XADD [RBX], EAX
+    next_server(true);
+    const struct basalt_request *r = &d->servers[0].page->slots[0];
+    assert_true(r->number == 1 && r->space == BASALT_SPACE_INSTRUCTION && r->write);
+    assert_true(r->address == DEVICE_GPA + 0x10 && !r->bytes && v->io.stage == IO_INSTRUCTION);
+    assert_int_equal(vcpu_complete(v, &c), 0);
+    assert_true(v->cpu.rip == CODE + 4 && !v->blocked);
+    emulate_one("\xf0\x0f\xc1\x03", 4, DEVICE_GPA + 0x10, true);
+    requests_forget(d, server);
+    vcpu_init_ipi(v); // nothing is left of it
+    vcpu_startup_ipi(v, 1);
+    (void)!vcpu_prepare(v);
+    assert_true(!v->blocked && v->io.stage == IO_IDLE);
+    assert_int_equal(d->info.status, BASALT_STATUS_RUNNING);
+}
+
 static void test_messages(void **state unused) {
     vlapic_write(&v->lapic, 0xf0, 4, 0x1ff, 0);
     assert_int_equal(guest_msi(d, 0xfee05000, 0x4041), 0); // for another
@@ -279,6 +354,9 @@ int main(void) {
         TEST(test_doorbells),
         TEST(test_local_apic),
         TEST(test_end_of_level_interrupt),
+        TEST(test_another_server),
+        TEST(test_another_server_for_what_ends),
+        TEST(test_another_server_for_an_instruction),
         TEST(test_messages),
         TEST(test_single_step),
         TEST(test_interrupt_shadow),

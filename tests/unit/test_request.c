@@ -200,7 +200,8 @@ static void test_published_registers(void **state unused) {
     }
 }
 
-// The server goes: its virtual processors wait for nobody, nobody else may answer, its routes are free.
+// The server goes: its virtual processors wait for nobody, nobody else may answer, its routes are free. Who claims the
+// address gets the same request.
 static void test_server_goes(void **state unused) {
     u32 pa, pb;
     struct vcpu *v = d->vcpus[0];
@@ -212,12 +213,38 @@ static void test_server_goes(void **state unused) {
     host_destroy(a);
     a = NULL;
     assert_int_equal(v->blocked & BLOCK_REQUEST, 0);
-    assert_int_equal(v->io.stage, IO_IDLE);
     u64 ib = (u64)serve(b, &pb);
     assert_int_equal(ib, ia); // the same place
     assert_int_equal(request_answer(d, b, 0, number, 5), -BASALT_ENOENT);
-    assert_false(send(v, IO, 0x64, 1, false, 0));                 // it did not ask for these ports
+    assert_false(request_again(v)); // it did not ask for these ports
+    assert_true(v->io.number == number && !v->blocked);
     assert_int_equal(request_route(d, b, ib, IO, 0x62, 0x6f), 0); // but can
+    assert_true(request_again(v));
+    const struct basalt_request *r = &d->servers[ib].page->slots[0];
+    assert_true(rung(b, pb) && v->blocked == BLOCK_REQUEST);
+    assert_true(r->number == number && r->address == 0x64 && r->data == 0xfe && r->space == IO);
+    assert_true(r->write == 1 && r->bytes == 1);
+    assert_int_equal(request_answer(d, b, 0, number, 5), 0);
+    assert_true(send(v, IO, 0x64, 1, false, 0));
+    assert_true(r->number == number + 1);
+}
+
+// A register that the next server has published is read at once; the number that is not sent again is not that of another.
+static void test_published_by_the_next(void **state unused) {
+    u32 pa, pb;
+    struct vcpu *v = d->vcpus[0];
+    u64 ia = (u64)serve(a, &pa);
+
+    assert_int_equal(request_route(d, a, ia, IO, 0x3f8, 0x3ff), 0);
+    assert_true(send(v, IO, 0x3fd, 1, false, 0));
+    host_destroy(a);
+    a = NULL;
+    u64 ib = (u64)serve(b, &pb);
+    assert_int_equal(request_route(d, b, ib, IO, 0x3f8, 0x3ff), 0);
+    d->servers[ib].page->registers[5] = BASALT_REGISTER_VALID | 0x600000 | 0x3fd;
+    assert_false(request_again(v));
+    assert_true(send(v, IO, 0x3fc, 1, true, 0));
+    assert_true(d->servers[ib].page->slots[0].number == 2);
 }
 
 // Two servers; the one at the higher index outlives the other and takes its range.
@@ -480,6 +507,7 @@ int main(void) {
         TEST(test_request_and_answer),
         TEST(test_published_registers),
         TEST(test_server_goes),
+        TEST(test_published_by_the_next),
         TEST(test_routes_of_the_dead),
         TEST(test_route_arguments),
         TEST(test_routes_model),
