@@ -106,6 +106,8 @@ static inline void irq_pend(unsigned vector) {
 int cpu_take_vector(void);
 /// kernel/interrupt.c's; called before the acknowledgement: masks a level-triggered line, else it would come again at once.
 void irq_quench(unsigned vector);
+/// kernel/schedule.c's: an interrupt was recorded, which shall be looked at before the next entry into a guest.
+void irq_notice(void);
 
 // What traps push; the order is that of arch/traps.S.
 struct trap_frame {

@@ -48,6 +48,7 @@ void irq_record(unsigned vector) {
         return;
     irq_pend(vector);
     irq_quench(vector);
+    irq_notice();
     apic_eoi();
 }
 

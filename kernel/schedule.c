@@ -125,6 +125,8 @@ void schedule_forget(struct vcpu *v) {
 
 void schedule_yield(void) { leave(this_queue()); }
 
+void irq_notice(void) { this_queue()->due = 0; }
+
 void schedule_poll(void) {
     struct runqueue *q = this_queue();
     int vector;
@@ -161,8 +163,10 @@ static u64 next_deadline(const struct runqueue *q) {
 
 bool schedule_catch_up(u64 now) {
     struct runqueue *q = this_queue();
-    u64 deadline = next_deadline(q);
 
+    if (unlikely(this_cpu()->news)) // came while the kernel worked for the vCPU
+        schedule_poll();
+    u64 deadline = next_deadline(q);
     if (deadline <= now || q->armed <= now) {
         timer_run(&q->timers, now, TIMERS_AT_ONCE);
         q->resched |= q->slice_end <= now;

@@ -22,6 +22,7 @@ u8 host_ram[HOST_RAM] __attribute__((aligned(0x200000)));
 u8 host_tables[32 * MIB] __attribute__((aligned(4096)));
 unsigned host_map_failures;
 struct cpu host_cpu = {.news = true};
+void (*host_window)(void);
 bool host_log_quiet;
 unsigned host_log_errors;
 unsigned host_log_lines;

@@ -89,10 +89,24 @@ u64 xstate_save(void *area) {
 }
 void xstate_restore(const void *area unused, u64 guest_xcr0) { xcr0 = guest_xcr0; }
 void irq_record(unsigned vector unused) {}
+static int to_come = -1, recorded = -1; // vectors
+static void let_interrupt_in(void) {
+    recorded = to_come;
+    host_window = NULL;
+    host_cpu.news = true;
+    irq_notice();
+}
+void host_interrupt(unsigned vector) {
+    to_come = (int)vector;
+    host_window = let_interrupt_in;
+}
 static bool timer_rings(void) { return host_tsc && host_timer <= host_tsc; }
 int cpu_take_vector(void) {
-    if (!timer_rings())
-        return -1;
+    int vector = recorded;
+
+    recorded = -1;
+    if (vector >= 0 || !timer_rings())
+        return vector;
     host_timer = ~0ull;
     return (int)VECTOR_TIMER;
 }

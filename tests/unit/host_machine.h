@@ -40,6 +40,8 @@ extern struct exit (*host_run)(
 extern u64 host_tsc;        // the clock; 0: the real one
 extern u64 host_timer;      // what the local APIC's timer is set to
 
+/// An interrupt of a device comes at the next irq_window().
+void host_interrupt(unsigned vector);
 /// Frame allocator, CPU, scheduler and backend; once per program.
 void host_machine_init(void);
 /// A domain, paused, with `quota` bytes; asserts that it works.

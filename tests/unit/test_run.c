@@ -17,6 +17,7 @@
 
 #include "arch/paging.h"
 #include "kernel/event.h"
+#include "kernel/interrupt.h"
 #include "kernel/request.h"
 
 #include <basalt/error.h>
@@ -34,12 +35,17 @@ static struct vcpu *v;
 static struct host_vcpu *cpu;
 static struct exit script[8];
 static struct event injected[8], interrupted[8]; // at the entry; by the exit
+static bool server_rung[8];                      // at the entry
+static unsigned device_irq; // vector of an interrupt that comes in at the first exit; 0: none
 static unsigned runs, script_length;
 
 // Takes the queued event as an entry does, and gives the next exit; at the end of the script the scheduler wants the CPU.
 static struct exit play(struct cpu_state *c) {
     assert_true(runs < script_length);
     injected[runs] = c->queued;
+    server_rung[runs] = server && events_pending(server);
+    if (device_irq && !runs)
+        host_interrupt(device_irq);
     c->queued = interrupted[runs];
     if (runs + 1 == script_length)
         schedule_yield();
@@ -280,6 +286,21 @@ static void test_interrupted_delivery(void **state unused) {
     assert_int_equal(runs, 1);
     assert_int_equal(d->info.status, BASALT_STATUS_ENDED);
     assert_int_equal(d->info.end_reason, BASALT_END_TRIPLE_FAULT);
+}
+
+// A device's interrupt that comes in while the kernel works for a guest rings its port before that guest goes on.
+static void test_interrupt_while_the_kernel_works(void **state unused) {
+    new_server();
+    i64 port = port_alloc(server);
+    assert_int_equal(interrupt_bind_line(server, BASALT_IRQ_ISA + 3, (u64)port), 0);
+    assert_int_equal(memory_populate(d, GPA(0x40000000), 512, BASALT_POPULATE_LAZY), 512);
+    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0x40000000)};
+    script[1] = (struct exit){.kind = BASALT_EXIT_CPUID, .insn_length = 2};
+    device_irq = port_find(server, (u64)port)->vector;
+    run(2);
+    device_irq = 0;
+    assert_false(server_rung[0]);
+    assert_true(server_rung[1]);
 }
 
 static void test_lazy_memory(void **state unused) {
@@ -581,6 +602,7 @@ int main(void) {
         TEST(test_interrupt_window),
         TEST(test_nmi),
         TEST(test_interrupted_delivery),
+        TEST(test_interrupt_while_the_kernel_works),
         TEST(test_lazy_memory),
         TEST(test_flush_after_release),
         TEST(test_server_goes_while_waiting),

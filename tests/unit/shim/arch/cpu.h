@@ -32,7 +32,11 @@ struct cpu {
 };
 extern struct cpu host_cpu;
 static inline struct cpu *this_cpu(void) { return &host_cpu; }
-static inline void irq_window(void) {}
+extern void (*host_window)(void); // what an interrupt does that comes in here; NULL: none comes
+static inline void irq_window(void) {
+    if (host_window)
+        host_window();
+}
 void host_idle(void);
 extern u64 host_idle_tsc; // ticks that passed in it
 static inline void cpu_idle(void) { host_idle(); }
@@ -51,3 +55,4 @@ void irq_record(unsigned vector);
 static inline void irq_pend(unsigned vector) { irq_record(vector); }
 int cpu_take_vector(void);
 void irq_quench(unsigned vector);
+void irq_notice(void);
