@@ -51,6 +51,12 @@ static struct exit decode_exception(const struct vmcb *vmcb, struct exit e) {
     return e;
 }
 
+// The exit took the exception; what it reports is the host's.
+static struct exit decode_machine_check(const struct vmcb *vmcb, struct exit e) {
+    svm_machine_check();
+    return decode_exception(vmcb, e);
+}
+
 // INT1 traps: that its length is known tells the caller to move RIP over it before the exception is
 // delivered. The x87 error that would freeze a PC/AT's processor until its IRQ 13 was handled is told
 // to the guest as #MF.
@@ -120,7 +126,7 @@ static const struct exit_row exit_rows[] = {
     CODES(EXIT_DR_READ, EXIT_EXCEPTION - 1) = ROW(DR_ACCESS, INSTRUCTION, decode_register),
     [EXC(EXC_DB)] = ROW(EXCEPTION, ALWAYS, decode_exception), // see EXC_AC
     [EXC(EXC_AC)] = ROW(EXCEPTION, ALWAYS, decode_exception), // its delivery may raise it
-    [EXC(EXC_MC)] = ROW(MACHINE_CHECK, ALWAYS, decode_exception),
+    [EXC(EXC_MC)] = ROW(MACHINE_CHECK, ALWAYS, decode_machine_check),
     [0x60] = ROW(INTERRUPT, ALWAYS, NULL),
     [0x61] = ROW(NMI, ALWAYS, NULL),
     [0x62] = ROW(SMI, ALWAYS, NULL),

@@ -59,6 +59,8 @@ static void svm_cpu_on(void *page) {
     svm_run_init(backend_features.tags);
 }
 
+void svm_machine_check(void) { asm volatile("int $18" : : : "memory"); }
+
 static void svm_intercept_dr(struct cpu_state *cpu, bool on) {
     if (!on)
         svm_load(cpu); // now with the breakpoints

@@ -45,6 +45,10 @@ void svm_intercept_always(struct cpu_state *cpu);
 /// What the VMCB says about the exit that it holds. The world switch ends here.
 struct exit svm_exit(struct cpu_state *cpu);
 
+// svm.c
+/// Lets the host's handler see a machine check that ended a guest's run, as if it had come now.
+void svm_machine_check(void);
+
 // registers.c
 /// Makes the bitmap that lets a guest touch what VMLOAD and VMSAVE switch, and no other MSR.
 void svm_fill_msr_bitmap(u8 bitmap[MSRPM_BYTES]);

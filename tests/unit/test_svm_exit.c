@@ -24,6 +24,9 @@ static const struct backend_features rich = {.nrip_save = true, .decode_assists 
 struct backend_features backend_features;
 static struct vmcb v;
 static struct cpu_state cpu = {.page = &v};
+static unsigned machine_checks;
+
+void svm_machine_check(void) { machine_checks++; }
 
 static struct exit decode(u64 code, u64 info1, u64 info2, const struct backend_features *features) {
     v.exit_code = code;
@@ -158,6 +161,7 @@ static void test_exceptions(void **state) {
         }
         assert_int_equal(e.kind, machine_check ? BASALT_EXIT_MACHINE_CHECK : BASALT_EXIT_EXCEPTION);
         assert_int_equal(e.vector, vector);
+        assert_int_equal(machine_checks, vector >= EXC_MC); // the host has seen it
         if (EXC_WITH_ERROR >> vector & 1)
             assert_int_equal(e.detail, 0x1234);
         assert_int_equal(e.insn_length, 0);
