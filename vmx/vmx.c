@@ -132,8 +132,7 @@ static bool vmx_control_field(struct cpu_state *cpu unused, u64 field, u64 *valu
         return rdmsr_safe((u32)msr, value);
     if (field >= VMCS_FIELDS || (field & VMCS_TYPE) == VMCS_TYPE_HOST)
         return false;
-    *value = vmcs_read_raw((u32)field);
-    return true;
+    return vmcs_try_read((u32)field, value);
 }
 
 const struct backend vmx_backend = {

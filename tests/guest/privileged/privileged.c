@@ -294,6 +294,19 @@ static void race(void) {
     print("\r\nprivileged: requests answered in a race: ", RACES);
 }
 
+// ---- a control block's fields that no processor has ----
+
+static void missing_fields(void) {
+    u64 guest = (u64)call2(BASALT_HC_DOMAIN_CREATE, BASALT_HANDLE_MACHINE, 0x20 * PAGE), value = 0;
+
+    call2(BASALT_HC_VCPU_CREATE, guest, 0);
+    for (u64 field = 0x11f0; field < 0x8000; field += 0x1000) { // of controls
+        const u64 args[6] = {guest, 0, field};
+        if (call(BASALT_HC_VCPU_FIELD, args, &value) != -BASALT_EINVAL)
+            print("\r\nprivileged: FAILED: there is a field ", field);
+    }
+}
+
 // ---- giving back ----
 
 static void until_done(u64 number, u64 first, u64 second) {
@@ -359,6 +372,7 @@ void dom0_entry(struct basalt_boot_info *info, u64 load_address) {
     seed = seed ? seed : __builtin_ia32_rdtsc() | 1;
     print("\r\nprivileged: seed ", seed);
     race();
+    missing_fields();
     for (u64 round = 0; round < rounds; round++) {
         u64 succeeded = 0;
         for (u64 i = 0; i < calls; i++)

@@ -14,6 +14,11 @@ extern bool vmcs_model_written[VMCS_MODEL_FIELDS];
 
 static inline u64 vmcs_read_raw(u32 field) { return vmcs_model[field]; }
 
+static inline bool vmcs_try_read(u32 field, u64 *value) {
+    *value = vmcs_model[field];
+    return true;
+}
+
 static inline void vmcs_write_raw(u32 field, u64 value) {
     vmcs_model[field] = value;
     vmcs_model_written[field] = true;
