@@ -39,15 +39,17 @@ void xstate_init(void *area) {
         a->xstate_bv = xstate_mask;
 }
 
+// FNINIT clears the x87's pointers to its last instruction and operand, which AMD's processors restore only while an
+// exception is pending: else the next guest would see them.
 u64 xstate_save(void *area) {
     if (!xstate_mask) {
-        asm volatile("fxsave64 (%0)" : : "r"(area) : "memory");
+        asm volatile("fxsave64 (%0); fninit" : : "r"(area) : "memory");
         return 0;
     }
     u64 xcr0 = xgetbv(0);
     if (xcr0 != xstate_mask)
         xsetbv(0, xstate_mask);
-    asm volatile("xsave64 (%0)" : : "r"(area), "a"((u32)xstate_mask), "d"(0) : "memory");
+    asm volatile("xsave64 (%0); fninit" : : "r"(area), "a"((u32)xstate_mask), "d"(0) : "memory");
     return xcr0;
 }
 

@@ -18,7 +18,7 @@ enum cpu_vendor { VENDOR_OTHER, VENDOR_INTEL, VENDOR_AMD };
 struct cpu_features {
     enum cpu_vendor vendor;
     u32 max_leaf, max_extended_leaf, physical_bits;
-    bool hypervisor, invariant_tsc, pcid;
+    bool hypervisor, invariant_tsc, pcid, xsave;
 };
 extern struct cpu_features cpu_features;
 
