@@ -10,7 +10,8 @@
 //
 // An entry is written once, whole, after what it points to is complete, so that a processor walking the table at
 // the same time sees the old or the new state. Software bits (ignored by all three formats): 52-53 fault policy of an
-// entry that is not present, 54 foreign frame.
+// entry that is not present, 54 foreign frame, 55 an entry that leads somewhere; a leaf without any rights has it,
+// too, which to a processor is not present.
 
 #include "ept/ept.h"
 
@@ -24,6 +25,7 @@
 #define POLICY_SHIFT 52
 #define POLICY_MASK  (3ull << POLICY_SHIFT)
 #define FOREIGN      BIT(54)
+#define PRESENT      BIT(55)
 
 static unsigned level_shift(unsigned level) { return PAGE_SHIFT + 9 * (level - 1); }
 static unsigned shift_level(unsigned shift) { return (shift - PAGE_SHIFT) / 9 + 1; }
@@ -31,8 +33,7 @@ static unsigned index_of(u64 gpa, unsigned level) {
     return (gpa >> level_shift(level)) & (ENTRIES - 1);
 }
 
-// In all formats an entry that is not present has none of these bits.
-static bool is_present(const struct ept *ept, u64 entry) { return entry & ept->format->table; }
+static bool is_present(u64 entry) { return entry & PRESENT; }
 
 static bool is_leaf(const struct ept *ept, u64 entry, unsigned level) {
     return level == 1 || (entry & ept->format->superpage);
@@ -40,7 +41,7 @@ static bool is_leaf(const struct ept *ept, u64 entry, unsigned level) {
 
 static u64 leaf_entry(const struct ept *ept, hpa_t hpa, unsigned level, u32 flags) {
     const struct ept_format *f = ept->format;
-    u64 entry = hpa.v | f->leaf;
+    u64 entry = hpa.v | PRESENT;
 
     entry |= flags & EPT_READ ? f->read : 0;
     entry |= flags & EPT_WRITE ? f->write : 0;
@@ -56,7 +57,7 @@ static u32 leaf_flags(const struct ept *ept, u64 entry) {
     u64 type = f->uncached | f->write_back;
     u32 flags = 0;
 
-    flags |= f->read ? (entry & f->read ? EPT_READ : 0) : EPT_READ;
+    flags |= entry & f->read ? EPT_READ : 0;
     flags |= entry & f->write ? EPT_WRITE : 0;
     flags |= f->no_exec ? (entry & f->no_exec ? 0 : EPT_EXEC) : entry & f->exec ? EPT_EXEC : 0;
     flags |= type && (entry & type) == f->uncached ? EPT_UNCACHED : 0;
@@ -85,7 +86,7 @@ static int split(struct ept *ept, u64 *slot, unsigned level) {
         return -BASALT_ENOMEM;
     for (unsigned i = 0; i < ENTRIES; i++, hpa.v += step)
         table[i] = leaf_entry(ept, hpa, level - 1, flags);
-    write_entry(slot, pool_hpa(table).v | ept->format->table);
+    write_entry(slot, pool_hpa(table).v | ept->format->table | PRESENT);
     ept->generation++;
     return 0;
 }
@@ -99,7 +100,7 @@ static int grow(struct ept *ept, u64 *slot) {
     if (*slot & POLICY_MASK)
         for (unsigned i = 0; i < ENTRIES; i++)
             table[i] = *slot & POLICY_MASK;
-    write_entry(slot, pool_hpa(table).v | ept->format->table);
+    write_entry(slot, pool_hpa(table).v | ept->format->table | PRESENT);
     return 0;
 }
 
@@ -114,7 +115,7 @@ static int find_slot(struct ept *ept, u64 gpa, unsigned shift, bool may_grow, u6
         u64 *slot = &table[index_of(gpa, level)];
         int error = 0;
 
-        if (!is_present(ept, *slot))
+        if (!is_present(*slot))
             error = may_grow ? grow(ept, slot) : -BASALT_ENOENT;
         else if (is_leaf(ept, *slot, level))
             error = may_grow ? -BASALT_EEXIST : split(ept, slot, level);
@@ -130,18 +131,18 @@ int ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, unsigned shift, u32 flags) {
     unsigned level = shift_level(shift);
     u64 *slot, *empty = NULL;
 
-    if (hpa.v & ((BIT(shift) - 1) | ~ADDRESS_MASK) || !(flags & EPT_RWX))
+    if (hpa.v & ((BIT(shift) - 1) | ~ADDRESS_MASK))
         return -BASALT_EINVAL;
     int error = find_slot(ept, gpa.v, shift, true, &slot);
     if (error)
         return error;
-    if (is_present(ept, *slot)) {
+    if (is_present(*slot)) {
         if (is_leaf(ept, *slot, level))
             return -BASALT_EEXIST;
         // An empty table may stand where a superpage fits: tables are freed by ept_pop only.
         empty = table_of(*slot);
         for (unsigned i = 0; i < ENTRIES; i++)
-            if (is_present(ept, empty[i]))
+            if (is_present(empty[i]))
                 return -BASALT_EEXIST;
     }
     write_entry(slot, leaf_entry(ept, hpa, level, flags));
@@ -154,7 +155,7 @@ int ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, unsigned shift, u32 flags) {
 
 static struct ept_leaf describe(const struct ept *ept, u64 gpa, u64 entry, unsigned level) {
     u64 size = BIT(level_shift(level));
-    bool present = is_present(ept, entry);
+    bool present = is_present(entry);
 
     return (struct ept_leaf){
         .present = present,
@@ -172,7 +173,7 @@ int ept_unmap(struct ept *ept, gpa_t gpa, unsigned shift, struct ept_leaf *old) 
 
     if (error)
         return error;
-    if (!is_present(ept, *slot) || !is_leaf(ept, *slot, shift_level(shift)))
+    if (!is_present(*slot) || !is_leaf(ept, *slot, shift_level(shift)))
         return -BASALT_ENOENT;
     *old = describe(ept, gpa.v, *slot, shift_level(shift));
     write_entry(slot, 0);
@@ -186,7 +187,7 @@ int ept_set_policy(struct ept *ept, gpa_t gpa, unsigned shift, enum ept_policy p
 
     if (error)
         return error;
-    if (is_present(ept, *slot))
+    if (is_present(*slot))
         return -BASALT_EEXIST;
     write_entry(slot, (u64)policy << POLICY_SHIFT);
     return 0;
@@ -199,7 +200,7 @@ struct ept_leaf ept_walk(const struct ept *ept, gpa_t gpa) {
         return (struct ept_leaf){.shift = 12, .gpa = gpa.v & PAGE_MASK, .hpa = HPA_NONE};
     for (unsigned level = LEVELS;; level--) {
         u64 entry = table[index_of(gpa.v, level)];
-        if (!is_present(ept, entry) || is_leaf(ept, entry, level))
+        if (!is_present(entry) || is_leaf(ept, entry, level))
             return describe(ept, gpa.v, entry, level);
         table = table_of(entry);
     }
@@ -212,7 +213,7 @@ int ept_pop(struct ept *ept, struct ept_leaf *out, unsigned *budget) {
         u64 *parent = NULL, *table = ept->root, *slot = &table[index_of(ept->cursor, level)];
 
         for (; *budget; --*budget) {
-            bool present = is_present(ept, *slot);
+            bool present = is_present(*slot);
             if (present && is_leaf(ept, *slot, level)) {
                 *out = describe(ept, ept->cursor, *slot, level);
                 write_entry(slot, 0);

@@ -9,7 +9,7 @@
 
 #include "arch/types.h"
 
-// Permissions and memory type of a leaf.
+// Permissions and memory type of a leaf. Without any permission it is memory that the domain holds but can't touch.
 #define EPT_READ     0x1u
 #define EPT_WRITE    0x2u
 #define EPT_EXEC     0x4u
@@ -22,10 +22,9 @@ enum ept_policy { EPT_POLICY_TRAP, EPT_POLICY_POPULATE, EPT_POLICY_COPY, EPT_POL
 
 struct ept_format {
     u64 read, write, exec, no_exec; // permission bits; no_exec is set where EXEC is absent
-    u64 table;     // bits of an entry that points to a table: one of them is in every present entry
-    u64 leaf;      // set in every leaf
-    u64 superpage; // marks a leaf above the last level
-    u64 write_back, uncached; // memory type bits of a leaf
+    u64 table;                      // bits of an entry that points to a table
+    u64 superpage;                  // marks a leaf above the last level
+    u64 write_back, uncached;       // memory type bits of a leaf
 };
 
 extern const struct ept_format ept_format_ept, ept_format_npt, ept_format_vtd;

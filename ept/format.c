@@ -17,10 +17,10 @@ const struct ept_format ept_format_ept = {
 };
 
 const struct ept_format ept_format_npt = {
+    .read = BIT(0) | BIT(2),
     .write = BIT(1),
     .no_exec = BIT(63),
     .table = BIT(0) | BIT(1) | BIT(2),
-    .leaf = BIT(0) | BIT(2),
     .superpage = BIT(7),
     .uncached = BIT(4) | BIT(3), // PCD, PWT: entry 3 of the host's PAT, which is UC
 };

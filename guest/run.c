@@ -75,7 +75,8 @@ static void handle_memory(struct vcpu *v, struct exit e) {
             domain_end(v->domain, BASALT_END_MEMORY, v->index, e.gpa.v);
         return; // the access is tried again, with the event that it interrupted
     }
-    if (leaf.present && (!e.write || leaf.flags & EPT_WRITE) && (!e.fetch || leaf.flags & EPT_EXEC))
+    if (leaf.flags & EPT_READ && (!e.write || leaf.flags & EPT_WRITE) &&
+        (!e.fetch || leaf.flags & EPT_EXEC))
         return; // mapped meanwhile
     handle_device_memory(v, e);
 }

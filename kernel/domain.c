@@ -159,7 +159,6 @@ static void free_tables(struct domain *d) {
     domain_page_free(d, d->claims);
     domain_page_free(d, d->cpuid);
     domain_page_free(d, d->share_page);
-    domain_page_free(d, d->state_pages);
 }
 
 int domain_destroy(struct domain *d) {
@@ -173,7 +172,6 @@ int domain_destroy(struct domain *d) {
     for_each_vcpu (v, d)
         vcpu_destroy(v);
     requests_forget(d, NULL);
-    state_trim(d, 0);
     if (handles_teardown(d, &budget))
         return -BASALT_EINTR;
     free_tables(d);

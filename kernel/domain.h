@@ -19,7 +19,6 @@
 
 #define HANDLES_PER_PAGE 64u
 #define HANDLE_PAGES     64u
-#define STATE_PAGES_MAX  512u
 #define SERVERS_MAX      4u
 #define PORTS_PER_PAGE   512u
 #define PORT_PAGES       (BASALT_PORTS / PORTS_PER_PAGE)
@@ -109,9 +108,6 @@ struct domain {
     u32 timer_port;
     struct watcher end_watcher;
 
-    u64 *state_pages;            // one page of physical addresses
-    struct domain *state_holder; // into whose identity map the state pages are mapped
-
     struct claim *claims; // one page: one of zeros, then those that there are, sorted, then of ones
     u32 claim_count;
     struct request_server servers[SERVERS_MAX];
@@ -148,7 +144,7 @@ void domain_page_free(struct domain *d, void *page);
 // kernel/memory.c: a domain's physical memory.
 /// Whether there are pages from `gpa` on, `gpa` is page aligned, and none lies beyond what a table can map.
 bool memory_range_ok(gpa_t gpa, u64 pages);
-/// Populates up to `pages` frames from `gpa` on, zeroed; returns the number done (one chunk or 64 frames at most).
+/// Populates up to `pages` frames from `gpa` on, zeroed, as BASALT_POPULATE_* says; returns the number done (one chunk or 64 frames at most).
 i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags);
 i64 memory_release(struct domain *d, gpa_t gpa, u64 pages);
 /// Handles a lazily populated hole. True when the access may be tried again.
@@ -170,15 +166,6 @@ void memory_zero(hpa_t base, u64 bytes);
 int memory_teardown(struct domain *d, unsigned *budget);
 /// A zeroed page charged to `d` and mapped, writable, in identity-mapped `holder`. NULL: out of memory or quota.
 must_check void *memory_share_page(struct domain *d, struct domain *holder);
-/// Frees state pages, which nobody has mapped, until `count` are left.
-void state_trim(struct domain *d, u32 count);
-/// Unmaps the state pages from their holder, who is losing its handle.
-void state_forget(struct domain *d);
-/// Gives the domain more state pages; returns the first one's index, -BASALT_EINVAL or -BASALT_ENOSPC.
-i64 state_alloc(struct domain *d, u64 pages);
-/// Maps one into an identity-mapped domain, which holds them all from now on; returns its address, -BASALT_ENOENT,
-/// -BASALT_EINVAL if another one does, or -BASALT_ENOMEM.
-i64 state_map(struct domain *d, struct domain *holder, u64 index);
 
 // kernel/handle.c: capabilities over a domain or the machine, in the holder's own table, charged to it. The kernel asks for
 // a right, never for an identity. Invariant: a handle on a domain, but its own, is in that domain's list; delegated handles

@@ -139,10 +139,6 @@ HANDLER(end_share) {
     return share_end(c->share, &budget);
 }
 
-HANDLER(more_state) { return state_alloc(c->target, c->a[1]); }
-
-HANDLER(state_address) { return state_map(c->target, c->caller, c->a[1]); }
-
 HANDLER(create_vcpu) { return vcpu_create(c->target, c->a[1]); }
 
 HANDLER(set_vcpu) {
@@ -279,8 +275,6 @@ static const struct row rows[] = {
     ROW(SHARE_GRANT, grant, BASALT_RIGHT_MEMORY, SELF, DOMAIN(4)),
     ROW(SHARE_MAP, map_share, 0, SHARE | SECOND, DOMAIN(0)),
     ROW(SHARE_END, end_share, 0, SHARE, DOMAIN(0)),
-    ROW(STATE_ALLOC, more_state, BASALT_RIGHT_MEMORY),
-    ROW(STATE_ADDRESS, state_address, BASALT_RIGHT_MEMORY, ENDED),
     ROW(VCPU_CREATE, create_vcpu, BASALT_RIGHT_LIFE),
     ROW(VCPU_SET, set_vcpu, BASALT_RIGHT_LIFE, VCPU, IN(2, state)),
     ROW(VCPU_GET, get_vcpu, BASALT_RIGHT_LIFE, VCPU | ENDED, OUT(2, state)),

@@ -80,12 +80,15 @@ bool memory_range_ok(gpa_t gpa, u64 pages) {
 }
 
 i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags) {
-    if (!memory_range_ok(gpa, pages) || flags & ~(u64)BASALT_POPULATE_LAZY || d->identity)
+    if (!memory_range_ok(gpa, pages) || flags > BASALT_POPULATE_HIDDEN || d->identity)
         return -BASALT_EINVAL;
-    if (flags & BASALT_POPULATE_LAZY)
+    if (flags == BASALT_POPULATE_LAZY)
         return some_pieces(d, gpa, pages, promise, 0);
     bool big = !(gpa.v & (SUPERPAGE_SIZE - 1)) && pages >= PAGES_ZEROED;
-    return some_pieces(d, gpa, big ? PAGES_ZEROED : pages, populate, EPT_RWX);
+    bool hidden = flags == BASALT_POPULATE_HIDDEN;
+    if (hidden && !d->info.hidden)
+        d->info.hidden = gpa.v;
+    return some_pieces(d, gpa, big ? PAGES_ZEROED : pages, populate, hidden ? 0 : EPT_RWX);
 }
 
 bool memory_fault(struct domain *d, gpa_t gpa) {
@@ -109,7 +112,7 @@ static int release(struct domain *d, gpa_t gpa, unsigned shift, u32 flags unused
     struct ept_leaf leaf = ept_walk(&d->ept, gpa);
     unsigned frames = (unsigned)BIT(shift - PAGE_SHIFT);
 
-    if (!leaf.present || leaf.flags & EPT_FOREIGN || leaf.shift < shift)
+    if (!(leaf.flags & EPT_READ) || leaf.flags & EPT_FOREIGN || leaf.shift < shift)
         return -BASALT_ENOENT;
     if (shared(HPA(leaf.hpa.v + (gpa.v - leaf.gpa)), frames))
         return -BASALT_EBUSY;
@@ -140,7 +143,7 @@ static __attribute__((noinline)) bool find_page(struct domain *d, gpa_t gpa, str
 
     if (!leaf.present && memory_fault(d, gpa))
         leaf = ept_walk(&d->ept, gpa);
-    if (!leaf.present || leaf.flags & EPT_UNCACHED)
+    if (!(leaf.flags & EPT_READ) || leaf.flags & EPT_UNCACHED)
         return false;
     *w = (struct window){.page = gpa.v >> PAGE_SHIFT,
                          .generation = d->ept.generation,
@@ -248,46 +251,4 @@ void *memory_share_page(struct domain *d, struct domain *holder) {
         return NULL;
     }
     return page;
-}
-
-void state_trim(struct domain *d, u32 count) {
-    while (d->info.state_pages > count)
-        domain_page_free(d, pool_ptr(HPA(d->state_pages[--d->info.state_pages])));
-}
-
-void state_forget(struct domain *d) {
-    for (u32 i = 0; d->state_holder && i < d->info.state_pages; i++)
-        memory_unmap_identity(d->state_holder, HPA(d->state_pages[i]), PAGE_SIZE);
-    d->state_holder = NULL;
-}
-
-i64 state_alloc(struct domain *d, u64 pages) {
-    u32 first = d->info.state_pages;
-
-    if (pages > STATE_PAGES_MAX - first)
-        return -BASALT_EINVAL;
-    if (!d->state_pages && !(d->state_pages = domain_page_alloc(d)))
-        return -BASALT_ENOSPC;
-    while (d->info.state_pages < first + pages) {
-        void *page = domain_page_alloc(d);
-        if (!page) {
-            state_trim(d, first);
-            return -BASALT_ENOSPC;
-        }
-        d->state_pages[d->info.state_pages++] = pool_hpa(page).v;
-    }
-    return first;
-}
-
-i64 state_map(struct domain *d, struct domain *holder, u64 index) {
-    if (index >= d->info.state_pages)
-        return -BASALT_ENOENT;
-    if (!holder->identity || (d->state_holder && d->state_holder != holder))
-        return -BASALT_EINVAL;
-    hpa_t hpa = HPA(d->state_pages[index]);
-    int error = memory_map_identity(holder, hpa, PAGE_SIZE, EPT_READ | EPT_WRITE);
-    if (error && error != -BASALT_EEXIST) // that is the page itself, mapped before
-        return error;
-    d->state_holder = holder;
-    return (i64)hpa.v;
 }

@@ -198,8 +198,6 @@ void requests_forget(struct domain *d, const struct domain *holder) {
             close_server(d, s);
     if (d->end_watcher.domain == holder)
         d->end_watcher.domain = NULL;
-    if (!holder || d->state_holder == holder)
-        state_forget(d);
 }
 
 // Rings the doorbell if the write is as wide.

@@ -54,7 +54,7 @@ static int map_piece(struct share *s, u64 *next) {
 
     if (!leaf.present && memory_fault(s->owner, at))
         leaf = ept_walk(&s->owner->ept, at);
-    if (!leaf.present || leaf.flags & EPT_FOREIGN)
+    if (!leaf.present || leaf.flags & EPT_FOREIGN || (s->by_owner && !(leaf.flags & EPT_READ)))
         return -BASALT_ENOENT;
     hpa_t hpa = HPA(leaf.hpa.v + (at.v - leaf.gpa));
     u64 target = target_of(s, s->mapped, hpa), big = SUPERPAGE_SIZE / PAGE_SIZE;

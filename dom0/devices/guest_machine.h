@@ -31,7 +31,7 @@ struct guest_machine {
     char name[32];
     struct machine_state *state;
     void *pages[1 + MACHINE_FUNCTIONS]; // state pages
-    struct guest_memory *memory;
+    struct guest_memory *memory, *state_memory;
     struct host_server server;
     struct vpci_bus pci;
     struct vpci_function host_bridge;

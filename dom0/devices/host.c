@@ -44,16 +44,21 @@ bool host_guest_write(struct guest_memory *memory, uint64_t gpa, const void *byt
     return guest_write(memory, gpa, bytes, length);
 }
 
-int host_guest_memory_add(struct guest_memory **memory, uint32_t domain, uint64_t gpa,
-                          uint64_t pages) {
+static int add_memory(struct guest_memory **memory, uint32_t domain, uint64_t gpa, uint64_t pages,
+                      u32 flags) {
     if (!*memory) {
         *memory = calloc(1, sizeof(**memory));
         if (!*memory)
             return -BASALT_ENOMEM;
         guest_memory_init(*memory, domain);
     }
-    i64 error = hc_memory_populate(domain, gpa, pages, 0);
+    i64 error = hc_memory_populate(domain, gpa, pages, flags);
     return error < 0 ? (int)error : guest_memory_add(*memory, gpa, pages, GUEST_READ | GUEST_WRITE);
+}
+
+int host_guest_memory_add(struct guest_memory **memory, uint32_t domain, uint64_t gpa,
+                          uint64_t pages) {
+    return add_memory(memory, domain, gpa, pages, 0);
 }
 
 void host_guest_memory_free(struct guest_memory *memory) {
@@ -63,17 +68,17 @@ void host_guest_memory_free(struct guest_memory *memory) {
         free(memory);
 }
 
-int host_state_alloc(uint32_t domain, unsigned count, void **pages) {
-    i64 first = hc_state_alloc(domain, count);
-    for (unsigned i = 0; first >= 0 && i < count; i++) {
-        i64 address = hc_state_address(domain, (u64)first + i);
-        if (address < 0)
-            return (int)address;
-        pages[i] = phys_map((u64)address, PAGE_SIZE);
-        if (!pages[i])
-            return -BASALT_ENOMEM;
-    }
-    return first < 0 ? (int)first : 0;
+int host_state_alloc(struct guest_memory **memory, uint32_t domain, uint64_t gpa, unsigned count,
+                     void **pages) {
+    int error = add_memory(memory, domain, gpa, count, BASALT_POPULATE_HIDDEN);
+    for (unsigned i = 0; error == 0 && i < count; i++)
+        pages[i] = guest_access(*memory, gpa + i * PAGE_SIZE, PAGE_SIZE, GUEST_WRITE, NULL);
+    return error;
+}
+
+void host_state_free(struct guest_memory *memory, unsigned count) {
+    guest_release(memory, count);
+    host_guest_memory_free(memory);
 }
 
 // ---- requests, doorbells, interrupts ----

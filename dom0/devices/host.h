@@ -22,14 +22,18 @@ void host_guest_unpin(struct guest_memory *memory);
 
 /// Populates and maps `pages` pages at `gpa` of the domain; several ranges make one guest_memory,
 /// which the first call (*memory == NULL) makes. Returns 0 or a negative error; the domain's own
-/// memory is the domain's to free.
+/// memory is the domain's to free, when all pins are gone.
 int host_guest_memory_add(struct guest_memory **memory, uint32_t domain, uint64_t gpa,
                           uint64_t pages);
 void host_guest_memory_free(struct guest_memory *memory);
 bool host_guest_write(struct guest_memory *memory, uint64_t gpa, const void *bytes, size_t length);
 
-/// Allocates `count` zeroed state pages. Returns 0 or a negative error.
-int host_state_alloc(uint32_t domain, unsigned count, void **pages);
+/// The same for zeroed pages that the domain itself can't touch: state pages, in a guest_memory of
+/// their own, where no address that a guest gives leads to them. Each stays pinned.
+int host_state_alloc(struct guest_memory **memory, uint32_t domain, uint64_t gpa, unsigned count,
+                     void **pages);
+/// Gives back their pins, and the guest_memory.
+void host_state_free(struct guest_memory *memory, unsigned count);
 
 /// Serves requests of the domain: `handler(context)` is called when some are pending in *page.
 /// Returns 0 or a negative error.

@@ -67,8 +67,12 @@ static void header(struct state_header *h, enum state_kind kind, size_t size, un
     *h = (struct state_header){STATE_MAGIC, STATE_VERSION, (uint16_t)kind, (uint32_t)size, slot};
 }
 
+// The state pages lie behind the guest's RAM.
 static int make_state(struct guest_machine *m) {
-    int error = host_state_alloc(m->config.domain, 1 + functions(&m->config), m->pages);
+    uint64_t low = machine_low_memory(m), high = m->config.memory - low;
+    uint64_t gpa = low < MACHINE_HOLE ? low : MACHINE_HIGH + high;
+    int error = host_state_alloc(&m->state_memory, m->config.domain, gpa, 1 + functions(&m->config),
+                                 m->pages);
     if (error < 0)
         return error;
     m->state = m->pages[0];
@@ -97,6 +101,8 @@ static void free_all(struct guest_machine *m) {
         virtio_blk_free(&m->disks[i]);
     if (m->memory)
         host_guest_memory_free(m->memory);
+    if (m->state_memory)
+        host_state_free(m->state_memory, 1 + functions(&m->config));
     host_free(m);
 }
 

@@ -148,12 +148,6 @@ static inline i64 hc_share_end(u32 owner, u64 share) {
         continue;
     return r;
 }
-static inline i64 hc_state_alloc(u32 handle, u64 pages) {
-    return HC2(BASALT_HC_STATE_ALLOC, handle, pages);
-}
-static inline i64 hc_state_address(u32 handle, u64 index) {
-    return HC2(BASALT_HC_STATE_ADDRESS, handle, index);
-}
 
 // ---- vCPUs ----
 

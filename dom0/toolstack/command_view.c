@@ -193,7 +193,6 @@ static void kernel_lines(const struct domain *d) {
     number_line("id", "id", info.id);
     size_line("memory_charged", "charged", info.memory_bytes);
     size_line("memory_quota", "quota", info.memory_quota);
-    number_line("state_pages", "state pages", info.state_pages);
     number_line("run_ms", "ran (ms)", time_ns_of_ticks(stats.run_tsc) / NS_PER_MS);
     number_line("exits", "exits", exits_of(&stats));
     exit_lines(&stats);

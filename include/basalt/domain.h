@@ -51,10 +51,11 @@ struct basalt_domain_info {
     uint32_t vcpus;
     uint32_t weight;
     uint32_t cap; // percent of one CPU, 0: none
-    uint32_t state_pages;
+    uint32_t reserved;
     uint8_t end_insn[16];     // the instruction at the end, if it could be fetched
     uint32_t end_insn_length; // valid bytes of end_insn
-    uint32_t reserved[3];
+    uint32_t reserved2;
+    uint64_t hidden; // guest-physical address of what was populated hidden first; 0: nothing was
 };
 _Static_assert(sizeof(struct basalt_domain_info) == 96, "ABI");
 

@@ -10,7 +10,7 @@
 
 #pragma once
 
-#define BASALT_ABI_VERSION   7u
+#define BASALT_ABI_VERSION   8u
 #define BASALT_HC_BASE       0xba5a0000u
 #define BASALT_HC_THEN_BLOCK 0x1000u
 
@@ -33,7 +33,7 @@ enum basalt_hypercall {
     // (machine, how: enum basalt_reset): does not return on success
     BASALT_HC_RESET,
 
-    // (machine, quota: bytes of frames that it may hold, tables and state pages included) -> handle with all rights; the
+    // (machine, quota: bytes of frames that it may hold, tables included) -> handle with all rights; the
     // domain is paused, its weight 256, without a cap
     BASALT_HC_DOMAIN_CREATE,
     // (handle): ends the domain and gives every frame back; the handle and every delegated one die. May return
@@ -58,11 +58,6 @@ enum basalt_hypercall {
     BASALT_HC_SHARE_MAP,
     // (handle on the owner, share): grantee unmaps, or owner revokes; either way the share is gone. May return -EINTR
     BASALT_HC_SHARE_END,
-    // (handle, pages): gives the domain that many more (or 0) zeroed state pages (kept by the kernel, invisible to the
-    // domain itself, charged to it); -> index of the first
-    BASALT_HC_STATE_ALLOC,
-    // (handle, index) -> address of the state page in the (identity-mapped) caller, who becomes the holder of them all
-    BASALT_HC_STATE_ADDRESS,
 
     // (handle, vcpu index) creates one vCPU, waiting for INIT/SIPI; vCPU 0 waits for VCPU_SET
     BASALT_HC_VCPU_CREATE,
@@ -132,7 +127,7 @@ enum basalt_hypercall {
 };
 
 // Rights of a domain handle, each of them control over one aspect of the domain.
-#define BASALT_RIGHT_MEMORY   0x01u // populate, release, share, state pages
+#define BASALT_RIGHT_MEMORY   0x01u // populate, release, share
 #define BASALT_RIGHT_IO       0x02u // requests, doorbells, injection
 #define BASALT_RIGHT_LIFE     0x04u // control, destroy, vCPUs
 #define BASALT_RIGHT_DEVICES  0x08u // assign devices to it
@@ -150,7 +145,8 @@ enum basalt_hypercall {
 #define BASALT_HANDLE_MACHINE     1u // where the kernel gave one
 
 #define BASALT_IRQ_ISA            0x10000u // + 0..15
-#define BASALT_POPULATE_LAZY      0x1u     // frames come at the first touch
+#define BASALT_POPULATE_LAZY      1u       // frames come at the first touch
+#define BASALT_POPULATE_HIDDEN    2u // the domain itself can neither touch nor release nor share it
 #define BASALT_SHARE_READ         0x1u
 #define BASALT_SHARE_WRITE        0x2u
 #define BASALT_SHARE_IDENTITY     (~0ull)

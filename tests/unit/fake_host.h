@@ -120,11 +120,19 @@ void host_guest_memory_free(struct guest_memory *memory) {
 static void *fake_state[64];
 static unsigned fake_state_count;
 
-int host_state_alloc(uint32_t domain, unsigned count, void **pages) {
+int host_state_alloc(struct guest_memory **memory, uint32_t domain, uint64_t gpa, unsigned count,
+                     void **pages) {
+    (void)memory;
     (void)domain;
+    (void)gpa;
     for (unsigned i = 0; i < count; i++)
         pages[i] = fake_state[fake_state_count++] = calloc(1, FAKE_PAGE);
     return 0;
+}
+
+void host_state_free(struct guest_memory *memory, unsigned count) {
+    (void)memory;
+    (void)count;
 }
 
 static inline void fake_state_end(void) {

@@ -86,7 +86,7 @@ static void test_populate_arguments(void **state unused) {
     assert_int_equal(memory_populate(d, GPA(EPT_LIMIT - PAGE_SIZE), 2, 0), -BASALT_EINVAL);
     assert_int_equal(memory_populate(d, GPA(PAGE_SIZE), ~0ull, 0), -BASALT_EINVAL);
     assert_int_equal(memory_populate(d, GPA(~0ull & PAGE_MASK), 1, 0), -BASALT_EINVAL);
-    assert_int_equal(memory_populate(d, GPA(0), 1, 2), -BASALT_EINVAL);
+    assert_int_equal(memory_populate(d, GPA(0), 1, 3), -BASALT_EINVAL);
     assert_int_equal(memory_release(d, GPA(0), 0), -BASALT_EINVAL);
     assert_int_equal(memory_release(d, GPA(1), 1), -BASALT_EINVAL);
     assert_int_equal(memory_release(d, GPA(0), 1), -BASALT_ENOENT);
@@ -462,10 +462,12 @@ static void live(struct domain *dom0, u64 quota) {
         (void)memory_release(d, GPA(0x3000), 2); // splits
         for (unsigned i = 0; i < 3; i++)
             (void)!vcpu_create(d, i);
-        (void)state_alloc(d, 3);
-        (void)state_alloc(d, 2);
-        for (u64 i = 0; i < 6; i++)
-            (void)state_map(d, dom0, i);
+        u64 pages;
+        (void)memory_populate(d, GPA(0x90000000), 3, BASALT_POPULATE_HIDDEN);
+        i64 index =
+            share_grant(d, GPA(0x90000000), 3, BASALT_SHARE_READ | BASALT_SHARE_WRITE, dom0, dom0);
+        if (index >= 0)
+            (void)share_map(share_find(d, (u64)index, dom0), BASALT_SHARE_IDENTITY, &pages);
         if (port > 0) {
             i64 id = request_serve(d, dom0, (u32)port, &page);
             if (id >= 0) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Handles: rights only shrink, what was delegated can be taken back, and nothing dangles: whoever loses its handle on a
-// domain, or dies, is no server, doorbell, watcher or holder of state pages of it any more. A random run keeps checking
+// domain, or dies, is no server, doorbell or watcher of it any more. A random run keeps checking
 // every pointer.
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
@@ -106,7 +106,6 @@ static void check_domain(struct domain *const *all, unsigned count, struct domai
         assert_int_equal(!d->servers[i].domain, !d->servers[i].page);
     }
     check_pointer(all, count, d, d->end_watcher.domain);
-    check_pointer(all, count, d, d->state_holder);
 }
 
 static void check_all(struct domain *const *all, unsigned count) {
@@ -227,9 +226,6 @@ static void engage(struct domain *d, struct domain *server) {
     if (id >= 0)
         (void)!request_route(d, server, (u64)id, BASALT_SPACE_IO, server->info.id % 4096 * 8u,
                              server->info.id % 4096 * 8u + 7);
-    (void)state_alloc(d, 2);
-    for (u32 i = 0; i < d->info.state_pages; i++)
-        (void)state_map(d, server, i);
     d->end_watcher.domain = server;
     d->end_watcher.port = (u32)port;
 }
@@ -242,19 +238,16 @@ static void test_nothing_stays_of_a_revoked_holder(void **state unused) {
     assert_true(handle_delegate(h, IO | BASALT_RIGHT_MEMORY | BASALT_RIGHT_LIFE, c) > 0);
     engage(d, c);
     check_all((struct domain *[]){a, c, d}, 3);
-    u64 page = pool_hpa(d->servers[0].page).v, state_page = d->state_pages[0];
+    u64 page = pool_hpa(d->servers[0].page).v;
     assert_true(ept_walk(&c->ept, GPA(page)).present);
-    assert_true(ept_walk(&c->ept, GPA(state_page)).present);
     handle_revoke(h);
     check_all((struct domain *[]){a, c, d}, 3);
     assert_false(ept_walk(&c->ept, GPA(page)).present);
-    assert_false(ept_walk(&c->ept, GPA(state_page)).present);
     assert_int_equal(d->claim_count, 0);
     assert_null(d->end_watcher.domain);
-    assert_true(d->info.memory_bytes > charged); // state pages are the domain's
-    engage(d, a);                                // someone else takes over
+    assert_int_equal(d->info.memory_bytes, charged);
+    engage(d, a); // someone else takes over
     check_all((struct domain *[]){a, c, d}, 3);
-    assert_true(ept_walk(&a->ept, GPA(state_page)).present); // the old state pages too
     host_destroy(a);
     check_all((struct domain *[]){c, d}, 2);
     host_destroy(d);

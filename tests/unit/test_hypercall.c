@@ -186,7 +186,6 @@ static void test_an_ended_domain(void **state unused) {
     assert_true(HOST_CALL(v, VCPU_CREATE, handle, 1) < 0);
     assert_true(HOST_CALL(v, DOMAIN_CONTROL, handle, BASALT_OP_RESUME) < 0);
     assert_true(HOST_CALL(v, SHARE_GRANT, handle, 0, 1, 1, other) < 0);
-    assert_true(HOST_CALL(v, STATE_ALLOC, handle, 1) < 0);
     assert_true(HOST_CALL(v, HANDLE_DELEGATE, handle, BASALT_RIGHT_IO, other) < 0);
     assert_int_equal(HOST_CALL(v, DOMAIN_INFO, handle, ram), 0);
     assert_int_equal(HOST_CALL(v, VCPU_GET, handle, 0, ram), 0);

@@ -26,7 +26,7 @@ static void check_charges(void) {
 static const char *const signatures[COUNT] = {
     "",     "",      "",     "MPi",  "Ma",     "M",   "Ml", // VERSION .. RESET
     "Mq",   "h",     "hi",   "hb",   "hP",     "hnn", "hgpf",
-    "hgp",  "hgpfH", "hsI",  "hs",   "hn",     "hi",  // DOMAIN_CREATE ..
+    "hgp",  "hgpfH", "hsI",  "hs",                    // DOMAIN_CREATE ..
     "hv",   "hvb",   "hvb",  "hvb",  "hvi",           // VCPU_CREATE ..
     "",     "P",     "tP",                            // PORT_ALLOC ..
     "hP",   "hikaa", "hvNx", "hmD",                   // REQUEST_SERVE ..

@@ -325,6 +325,15 @@ static void test_lazy_memory(void **state unused) {
     d->info.memory_quota = 8 * MIB;
 }
 
+// Memory that the domain can't touch is as none: a device that nobody answers for.
+static void test_hidden_memory(void **state unused) {
+    assert_int_equal(memory_populate(d, GPA(0x40000000), 1, BASALT_POPULATE_HIDDEN), 1);
+    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0x40000010)};
+    run(1);
+    assert_int_equal(d->info.end_reason, BASALT_END_EMULATION);
+    assert_true(d->info.end_detail == 0x40000010);
+}
+
 static void test_flush_after_release(void **state unused) {
     script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
     run(1);
@@ -604,6 +613,7 @@ int main(void) {
         TEST(test_interrupted_delivery),
         TEST(test_interrupt_while_the_kernel_works),
         TEST(test_lazy_memory),
+        TEST(test_hidden_memory),
         TEST(test_flush_after_release),
         TEST(test_server_goes_while_waiting),
         TEST(test_init_while_waiting),

@@ -335,6 +335,42 @@ static void test_holes_and_lazy_memory(void **state unused) {
     host_assert_same(empty);
 }
 
+// What a domain holds but can't touch: whoever has the right to its memory may share it, itself may not.
+static void test_hidden_memory(void **state unused) {
+    struct domain *a = guest(), *b = identity_domain(), *c = host_domain(4 * MIB);
+    u64 at = 0x300000, pages, word = 0;
+
+    assert_int_equal(memory_populate(a, GPA(at), 3, 3), -BASALT_EINVAL);
+    assert_int_equal(memory_populate(a, GPA(at), 3, BASALT_POPULATE_HIDDEN), 3);
+    assert_int_equal(memory_populate(a, GPA(at), 3, 0), -BASALT_EEXIST);
+    assert_int_equal(a->info.hidden, at);
+    assert_int_equal(memory_read(a, GPA(at), &word, 8), -BASALT_EFAULT);
+    assert_int_equal(memory_write(a, GPA(at), &word, 8), -BASALT_EFAULT);
+    assert_int_equal(memory_release(a, GPA(at), 1), -BASALT_ENOENT);
+    struct share *own = grant(a, at, 3, READ, c);
+    assert_int_equal(map_until_error(own, 0x1000), -BASALT_ENOENT);
+    assert_int_equal(own->mapped, 0);
+    i64 id = share_grant(a, GPA(at), 3, BOTH, b, b);
+    assert_true(id >= 0);
+    struct share *s = share_find(a, (u64)id, b);
+    i64 address = share_map(s, BASALT_SHARE_IDENTITY, &pages);
+    assert_int_equal(address, frame_at(a, at).v);
+    assert_int_equal(pages, 3);
+    word = 0x1234;
+    assert_int_equal(memory_write(b, GPA((u64)address), &word, 8), 0);
+    check_references((struct domain *[]){a, b, c}, 3);
+    end_all(s); // the contents stay for the next one
+    s = share_find(a, (u64)share_grant(a, GPA(at), 3, BOTH, b, b), b);
+    assert_int_equal(share_map(s, BASALT_SHARE_IDENTITY, &pages), address);
+    assert_int_equal(memory_read(b, GPA((u64)address), &word, 8), 0);
+    assert_int_equal(word, 0x1234);
+    host_destroy(a);
+    assert_false(ept_walk(&b->ept, GPA((u64)address)).present);
+    host_destroy(b);
+    host_destroy(c);
+    host_assert_same(empty);
+}
+
 // Either side ends the share, or is destroyed, with nothing, a part or all of it mapped.
 static void test_every_order(void **state unused) {
     for (unsigned variant = 0; variant < 3 * 2 * 6; variant++) {
@@ -486,8 +522,8 @@ int main(void) {
         TEST(test_grant_arguments), TEST(test_owner_ends_what_it_granted),
         TEST(test_identity_map),    TEST(test_steps),
         TEST(test_map_at),          TEST(test_holes_and_lazy_memory),
-        TEST(test_every_order),     TEST(test_memory_runs_out),
-        TEST(test_random),
+        TEST(test_hidden_memory),   TEST(test_every_order),
+        TEST(test_memory_runs_out), TEST(test_random),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
