@@ -117,7 +117,7 @@ static inline void vlapic_set_cr8(struct vlapic *v, u64 cr8) {
 /// TSC at which vlapic_timer_fire shall be called; 0: none.
 u64 vlapic_timer_deadline(const struct vlapic *v);
 /// Lets the timer expire if it is due; true if an interrupt became pending. A periodic timer that is late by several
-/// periods fires once and stays in phase.
+/// periods fires once and stays in phase; one whose last interrupt is still pending rests for some.
 bool vlapic_timer_fire(struct vlapic *v, u64 now);
 /// 0 once it has passed, and in the other modes.
 u64 vlapic_get_tsc_deadline(const struct vlapic *v, u64 now);

@@ -8,6 +8,8 @@
 
 // 100 us: a period too short for the machine must not cost other domains their time.
 #define PERIOD_MIN_COUNTS 100000u
+// 4 ms: how long a periodic timer rests whose last interrupt was not taken. Its vCPU may sleep, and is charged nothing.
+#define UNTAKEN_COUNTS 4000000u
 
 /// The divider as a shift: encodings 0..6 divide by 2..128, 7 by 1.
 static unsigned divide_shift(const struct vlapic *v) {
@@ -35,12 +37,14 @@ u32 vlapic_timer_count(const struct vlapic *v, u64 now) {
 
     if (!v->deadline || mode(v) == LVT_TIMER_DEADLINE)
         return 0;
-    if (now < v->deadline)
-        left = v->deadline - now;
-    else if (mode(v) == LVT_TIMER_PERIODIC)
-        left = period(v) - (now - v->deadline) % period(v);
-    else
+    if (now >= v->deadline && mode(v) != LVT_TIMER_PERIODIC)
         return 0;
+    if (now >= v->deadline)
+        left = period(v) - (now - v->deadline) % period(v);
+    else if (mode(v) == LVT_TIMER_PERIODIC)
+        left = (v->deadline - now - 1) % period(v) + 1;
+    else
+        left = v->deadline - now;
     u64 full = tsc_to_ns(left) >> divide_shift(v);
     return (u32)MIN(full + 1, *vlapic_reg(v, LAPIC_INITIAL)); // and the one that is running
 }
@@ -75,12 +79,14 @@ u64 vlapic_timer_deadline(const struct vlapic *v) {
 bool vlapic_timer_fire(struct vlapic *v, u64 now) {
     if (!v->deadline || now < v->deadline)
         return false;
+    u32 entry = *vlapic_reg(v, LAPIC_LVT_TIMER);
+    bool masked = entry & LVT_MASKED, fresh = !masked && vlapic_accept(v, (u8)entry, false);
+    u64 rest = masked || fresh ? 0 : ns_to_tsc(UNTAKEN_COUNTS);
     if (mode(v) == LVT_TIMER_PERIODIC)
-        v->deadline += ((now - v->deadline) / period(v) + 1) * period(v);
+        v->deadline += ((now - v->deadline + rest) / period(v) + 1) * period(v);
     else
         v->deadline = 0;
-    u32 entry = *vlapic_reg(v, LAPIC_LVT_TIMER);
-    return !(entry & LVT_MASKED) && vlapic_accept(v, (u8)entry, false);
+    return fresh;
 }
 
 u64 vlapic_get_tsc_deadline(const struct vlapic *v, u64 now) {

@@ -108,6 +108,37 @@ static void short_periods_are_stretched(void **state) {
     assert_int_equal(get(0x390, due), 1);
 }
 
+// A processor that does not take its ticks, as one that sleeps with IF clear, does not cost the others their time.
+static void ticks_that_nobody_takes(void **state) {
+    static const u32 entries[] = {0x20040, 0x20008}; // the second: a vector that none can take
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        u64 period, due, ticks = 0;
+        put(0x3e0, 0xb, 0);
+        put(0x320, entries[i], 0);
+        put(0x380, 100000, 0);
+        due = period = vlapic_timer_deadline(&v);
+        for (u64 end = tsc_khz * 1000; due < end; due = vlapic_timer_deadline(&v)) { // a second
+            assert_int_equal(vlapic_timer_fire(&v, due), i == 0 && ticks == 0);
+            assert_int_equal(vlapic_timer_deadline(&v) % period, 0);
+            assert_in_range(get(0x390, due), 99999, 100000);
+            assert_in_range(get(0x390, due + period / 2), 49999, 50001);
+            ticks++;
+        }
+        assert_in_range(ticks, 200, 260);
+    }
+    put(0x320, 0x20040, 0);
+    put(0x380, 100000, 0);
+    vlapic_ack(&v, 0x40);
+    u64 due = vlapic_timer_deadline(&v), period = due;
+    assert_true(vlapic_timer_fire(&v, due));
+    assert_int_equal(vlapic_timer_deadline(&v), due + period);
+    put(0x320, 0x30040, due); // masked it goes on
+    put(0x320, 0x20040, due + 3 * period);
+    assert_int_equal(vlapic_timer_deadline(&v), due + 4 * period);
+}
+
 static void timer_mask_and_mode_changes(void **state) {
     (void)state;
     put(0x3e0, 0xb, 0);
@@ -191,6 +222,7 @@ int main(void) {
         cmocka_unit_test_setup(one_shot, fresh),
         cmocka_unit_test_setup(periodic_stays_in_phase, fresh),
         cmocka_unit_test_setup(short_periods_are_stretched, fresh),
+        cmocka_unit_test_setup(ticks_that_nobody_takes, fresh),
         cmocka_unit_test_setup(timer_mask_and_mode_changes, fresh),
         cmocka_unit_test_setup(divider_change_keeps_the_count, fresh),
         cmocka_unit_test_setup(tsc_deadline, fresh),
