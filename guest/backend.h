@@ -181,8 +181,8 @@ struct backend {
     /// Turns virtualization on for this CPU, or refuses; `page` is a zeroed frame for VMXON region or host save area.
     void (*cpu_on)(void *page);
 
-    /// Puts what is not in *cpu of the architectural state after INIT into the control block, and what the caller filled:
-    /// page, second_level, io_bitmap, tag.
+    /// Makes a new control block of what the caller filled: page, second_level, io_bitmap, tag. Registers and segments
+    /// are then to be written.
     void (*state_init)(struct cpu_state *cpu);
     /// Makes the state current on this CPU (VMPTRLD, VMLOAD of the syscall MSRs, ...).
     void (*load)(struct cpu_state *cpu);

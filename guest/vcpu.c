@@ -10,7 +10,8 @@
 #include "kernel/domain.h"
 #include "kernel/schedule.h"
 
-#define VPIDS 65536u
+#define VPIDS     65536u
+#define PAT_RESET 0x0007040600070406ull
 
 // Cached translations have the root of the nested tables as a tag too: within a domain VPIDs must differ, between
 // domains it is only better that they do. 0 is the host's.
@@ -52,15 +53,50 @@ static void return_cpu(struct vcpu *v, struct vcpu *loaded) {
         backend->load(&loaded->cpu);
 }
 
+static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
+    struct cpu_state *c = &v->cpu;
+
+    backend->write(c, REG_EFER, s->efer & ~(u64)EFER_LMA);
+    backend->write(c, REG_CR4, s->cr4);
+    backend->write(c, REG_CR3, s->cr3);
+    backend->write(c, REG_CR0, s->cr0);
+    backend->write(c, REG_EFER,
+                   s->cr0 & CR0_PG && s->efer & EFER_LME ? s->efer | EFER_LMA
+                                                         : s->efer & ~(u64)EFER_LMA);
+    backend->write(c, REG_DR7, s->dr7 ? s->dr7 : 0x400);
+    for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
+        backend->write_segment(c, i, &s->segments[i]);
+    memcpy(c->gprs, s->gprs, sizeof(c->gprs));
+    c->rip = s->rip;
+    c->rflags = s->rflags | 2;
+    backend->write(c, REG_CR2, s->cr2);
+    c->dirty |= CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
+}
+
+// Of RDX, which tells the processor's signature, any value will do. Follows the SDM, "IA-32 and Intel 64 Processor States
+// Following Power-up, Reset, or INIT".
+static const struct basalt_vcpu_state after_init = {
+    .gprs = {[BASALT_RDX] = 0x600},
+    .rip = 0xfff0,
+    .cr0 = CR0_ET | CR0_CD | CR0_NW,
+    .segments = {[BASALT_ES] = {.limit = 0xffff, .attributes = 0x93},
+                 [BASALT_CS] = {0xffff0000, 0xffff, .selector = 0xf000, .attributes = 0x9b},
+                 [BASALT_SS... BASALT_GS] = {.limit = 0xffff, .attributes = 0x93},
+                 [BASALT_LDTR] = {.limit = 0xffff, .attributes = 0x82},
+                 [BASALT_TR] = {.limit = 0xffff, .attributes = 0x8b},
+                 [BASALT_GDTR... BASALT_IDTR] = {.limit = 0xffff}},
+};
+
 static void init_state(struct vcpu *v) {
     struct vcpu *loaded = borrow_cpu(v);
+    u64 pat = PAT_RESET;
 
-    v->cpu.rip = 0xfff0;
-    v->cpu.rflags = RFLAGS_FIXED;
-    v->cpu.dirty = CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
     v->cpu.debug_active = false;
     memset(v->cpu.dr, 0, sizeof(v->cpu.dr));
     backend->state_init(&v->cpu);
+    write_state(v, &after_init);
+    backend->write(&v->cpu, REG_DR6, DR6_FIXED);
+    (void)backend->access_msr(&v->cpu, MSR_PAT, true, &pat);
     backend->flush_linear(&v->cpu); // what its tag translated before INIT, or for another vCPU
     return_cpu(v, loaded);
 }
@@ -120,26 +156,6 @@ static bool state_legal(const struct basalt_vcpu_state *s) {
            !(s->cr0 >> 32) && !(s->cr4 & ~guest_cpuid.cr4) && !(s->efer & ~EFER_GUEST) &&
            s->cr8 <= 15 && s->activity <= 2 && (!paging || s->cr0 & CR0_PE) &&
            (!(paging && long_mode) || s->cr4 & CR4_PAE);
-}
-
-static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
-    struct cpu_state *c = &v->cpu;
-
-    backend->write(c, REG_EFER, s->efer & ~(u64)EFER_LMA);
-    backend->write(c, REG_CR4, s->cr4);
-    backend->write(c, REG_CR3, s->cr3);
-    backend->write(c, REG_CR0, s->cr0);
-    backend->write(c, REG_EFER,
-                   s->cr0 & CR0_PG && s->efer & EFER_LME ? s->efer | EFER_LMA
-                                                         : s->efer & ~(u64)EFER_LMA);
-    backend->write(c, REG_DR7, s->dr7 ? s->dr7 : 0x400);
-    for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
-        backend->write_segment(c, i, &s->segments[i]);
-    memcpy(c->gprs, s->gprs, sizeof(c->gprs));
-    c->rip = s->rip;
-    c->rflags = s->rflags | 2;
-    backend->write(c, REG_CR2, s->cr2);
-    c->dirty |= CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
 }
 
 int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
@@ -219,17 +235,13 @@ bool vcpu_control_field(struct vcpu *v, u64 field, u64 *value) {
 }
 
 void vcpu_init_ipi(struct vcpu *v) {
-    u64 *gprs = v->cpu.gprs;
-
     vlapic_reset(&v->lapic);
     vcpu_block(v, BLOCK_SIPI);
-    memset(gprs, 0, sizeof(v->cpu.gprs));
     v->cpu.queued.valid = false;
     v->io.stage = IO_IDLE;
     vcpu_unblock(v, BLOCK_HALT | BLOCK_REQUEST | BLOCK_EVENT);
     v->halted = v->nmi_pending = v->irq_window = false;
     init_state(v);
-    gprs[BASALT_RDX] = 0x600; // the processor signature after INIT: any will do
 }
 
 void vcpu_startup_ipi(struct vcpu *v, u8 vector) {

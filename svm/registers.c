@@ -10,7 +10,6 @@
 #include "svm/svm.h"
 
 #define CR0_UNWATCHED (CR0_TS | CR0_MP) // the guest changes these without an exit
-#define PAT_RESET     0x0007040600070406ull
 
 static void set_efer(struct cpu_state *cpu, u64 value) {
     bool active = (value & EFER_LME) && (cpu->cr0_guest & CR0_PG);
@@ -167,21 +166,4 @@ bool svm_access_msr(struct cpu_state *cpu, u32 msr, bool write, u64 *value) {
         return true;
     }
     return false;
-}
-
-void svm_reset_registers(struct cpu_state *cpu) {
-    struct vmcb *vmcb = vmcb_of(cpu);
-    const struct vmcb_segment data = {.attributes = 0x93, .limit = 0xffff};
-
-    vmcb->es = vmcb->ss = vmcb->ds = vmcb->fs = vmcb->gs = data;
-    vmcb->cs = (struct vmcb_segment){0xf000, 0x9b, 0xffff, 0xffff0000};
-    vmcb->ldtr = (struct vmcb_segment){.attributes = 0x82, .limit = 0xffff};
-    vmcb->tr = (struct vmcb_segment){.attributes = 0x8b, .limit = 0xffff};
-    vmcb->gdtr = vmcb->idtr = (struct vmcb_segment){.limit = 0xffff};
-    vmcb->dr7 = DR7_FIXED;
-    vmcb->pat = PAT_RESET;
-    vmcb->dr6 = DR6_FIXED;
-    cpu->efer_guest = 0;
-    set_cr0(cpu, CR0_CD | CR0_NW | CR0_ET);
-    set_cr4(cpu, 0);
 }

@@ -84,7 +84,6 @@ static void svm_state_init(struct cpu_state *cpu) {
 
     memset(vmcb, 0, sizeof(*vmcb)); // an exit by shutdown leaves it undefined
     cpu->svm.nmi = NMI_OPEN;
-    svm_reset_registers(cpu);
     set_intercepts(cpu, vmcb);
     vmcb->iopm = cpu->io_bitmap ? cpu->io_bitmap : kernel_virt_to_hpa(all_ports_exit).v;
     vmcb->msrpm = kernel_virt_to_hpa(msr_bitmap).v;

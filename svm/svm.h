@@ -52,8 +52,6 @@ void svm_machine_check(void);
 // registers.c
 /// Makes the bitmap that lets a guest touch what VMLOAD and VMSAVE switch, and no other MSR.
 void svm_fill_msr_bitmap(u8 bitmap[MSRPM_BYTES]);
-/// Puts the architectural values after INIT into the VMCB and into *cpu.
-void svm_reset_registers(struct cpu_state *cpu);
 u64 svm_read(struct cpu_state *cpu, enum backend_register reg);
 void svm_write(struct cpu_state *cpu, enum backend_register reg, u64 value);
 struct basalt_segment svm_read_segment(struct cpu_state *cpu, unsigned index);

@@ -63,7 +63,7 @@ void vmx_host_event(unsigned vector) {
 
 void vmx_state_init(struct cpu_state *cpu) {
     vmx_init_controls(cpu);
-    vmx_init_guest(cpu);
+    vmx_init_guest();
     vmcs_writenat(HOST_RSP, (u64)cpu); // see enter.S
 }
 

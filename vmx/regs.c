@@ -120,39 +120,17 @@ void vmx_write_segment(struct cpu_state *cpu unused, unsigned index,
     vmcs_write32(GUEST_ATTRIBUTES(index), complete_attributes(index, segment->attributes, limit));
 }
 
-static void init_segments(void) {
-    // Read/write data, and code, accessed; LDT; busy TSS
-    static const u8 attributes[] = {0x93, 0x9b, 0x93, 0x93, 0x93, 0x93, 0x82, 0x8b, 0, 0};
-
-    for (unsigned i = BASALT_ES; i <= BASALT_IDTR; i++) {
-        struct basalt_segment s = {.limit = 0xffff, .attributes = attributes[i]};
-
-        if (i == BASALT_CS) {
-            s.selector = 0xf000;
-            s.base = 0xffff0000;
-        }
-        vmx_write_segment(NULL, i, &s);
-    }
-}
-
-// The values after INIT: SDM, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT".
-void vmx_init_guest(struct cpu_state *cpu) {
+// What callers don't write: the rest of the state after INIT.
+void vmx_init_guest(void) {
     static const u32 zero[] = {
-        GUEST_CR3,          GUEST_DEBUGCTL,      GUEST_SYSENTER_CS,      GUEST_SYSENTER_ESP,
-        GUEST_SYSENTER_EIP, GUEST_PENDING_DEBUG, GUEST_INTERRUPTIBILITY, GUEST_ACTIVITY,
-        GUEST_PDPTE(0),     GUEST_PDPTE(1),      GUEST_PDPTE(2),         GUEST_PDPTE(3),
+        GUEST_DEBUGCTL,      GUEST_SYSENTER_CS,      GUEST_SYSENTER_ESP, GUEST_SYSENTER_EIP,
+        GUEST_PENDING_DEBUG, GUEST_INTERRUPTIBILITY, GUEST_ACTIVITY,     GUEST_PDPTE(0),
+        GUEST_PDPTE(1),      GUEST_PDPTE(2),         GUEST_PDPTE(3),
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
         vmcs_write_raw(zero[i], 0);
     vmcs_writenat(CR0_MASK, ~CR0_GUEST_OWNED);
     vmcs_writenat(CR4_MASK, ~CR4_GUEST_OWNED);
-    set_cr0(cpu, CR0_ET | CR0_CD | CR0_NW);
-    set_cr4(cpu, 0);
-    vmx_write(cpu, REG_EFER, 0);
-    vmx_write(cpu, REG_DR7, DR7_FIXED);
-    init_segments();
-    cpu->dr6 = DR6_FIXED;
-    vmcs_write64(GUEST_PAT, 0x0007040600070406ull);
     vmcs_write64(VMCS_LINK_POINTER, ~0ull);
 }

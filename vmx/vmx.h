@@ -62,12 +62,12 @@ extern const char vmx_exit_entry[], vmx_exit_entry_guarded[];
 extern hpa_t vmx_msr_bitmaps, // two pages: while the APIC is in xAPIC mode, in x2APIC mode
     vmx_io_bitmap;            // two pages: every port exits
 
-/// Fill the current VMCS: controls, the host state of a CPU, the guest's INIT state.
+/// Fill the current VMCS: controls, the host state of a CPU, what a guest has after INIT but for registers that callers write.
 void vmx_init_controls(struct cpu_state *cpu);
 void vmx_apic_mode(struct cpu_state *cpu, bool x2apic, const u32 *tmr);
 struct cpu;
 void vmx_init_host(const struct cpu *host);
-void vmx_init_guest(struct cpu_state *cpu);
+void vmx_init_guest(void);
 
 /// An exit of the host's kind `vector`: 2 is an NMI, 18 a machine check.
 void vmx_host_event(unsigned vector);

@@ -12,6 +12,7 @@
 
 #include "ept/ept.c" // on the model's own arch/paging.h
 #include "guest/backend.h"
+#include "tests/unit/init_state.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -219,6 +220,8 @@ static void model_create(struct model_domain *d, bool vpids) {
         v->cpu.rflags = RFLAGS_FIXED; // as guest/vcpu.c makes it after INIT
         v->cpu.dirty = CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
         backend->state_init(&v->cpu);
+        if (backend->write_segment) // the whole backend is there
+            write_init_state(backend, &v->cpu);
     }
 }
 

@@ -197,15 +197,8 @@ static struct host_vcpu *only_loaded(const struct cpu_state *cpu) {
 }
 
 static void fake_state_init(struct cpu_state *cpu) {
-    struct host_vcpu *s = only_loaded(cpu);
-
     assert_non_null(cpu->page);
-    *s = (struct host_vcpu){.registers[REG_DR7] = 0x400};
-    cpu->cr0_guest = 0x60000010;
-    cpu->cr4_guest = cpu->efer_guest = 0;
-    for (unsigned i = 0; i < 8; i++)
-        s->segments[i] = (struct basalt_segment){.limit = 0xffff, .attributes = 0x93};
-    s->segments[BASALT_CS].attributes = 0x9b;
+    *only_loaded(cpu) = (struct host_vcpu){0};
 }
 static void fake_load(struct cpu_state *cpu) {
     assert_null(loaded);
@@ -255,8 +248,12 @@ static bool fake_access_msr(struct cpu_state *cpu, u32 msr, bool write, u64 *val
     only_loaded(cpu);
     if (msr != MSR_PAT && (msr < MSR_STAR || msr > MSR_KERNEL_GS_BASE))
         return false;
-    if (!write)
+    if (msr != MSR_PAT)
         *value = 0;
+    else if (write)
+        only_loaded(cpu)->pat = *value;
+    else
+        *value = only_loaded(cpu)->pat;
     return true;
 }
 static bool fake_can_take(struct cpu_state *cpu, bool nmi) {

@@ -15,6 +15,7 @@
 
 // What the fake backend keeps of one virtual processor.
 struct host_vcpu {
+    u64 pat;
     u64 registers[REG_PDPTE3 + 1]; // CR0, CR4 and EFER are in struct cpu_state
     struct basalt_segment segments[BASALT_IDTR + 1];
     u32 cpl;

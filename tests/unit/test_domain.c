@@ -342,6 +342,32 @@ static void test_vcpu_state(void **state unused) {
     host_assert_same(empty);
 }
 
+// The SDM's table of processor states, column INIT.
+static void check_after_init(struct vcpu *v) {
+    const struct host_vcpu *s = host_vcpu(v);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(v->cpu.gprs); i++)
+        assert_true(v->cpu.gprs[i] == 0 || i == BASALT_RDX);
+    assert_int_equal(v->cpu.rip, 0xfff0);
+    assert_int_equal(v->cpu.rflags, 2);
+    assert_int_equal(v->cpu.cr0_guest, 0x60000010);
+    assert_int_equal(v->cpu.cr4_guest, 0);
+    assert_int_equal(v->cpu.efer_guest, 0);
+    assert_int_equal(s->registers[REG_CR2], 0);
+    assert_int_equal(s->registers[REG_CR3], 0);
+    assert_int_equal(s->registers[REG_DR6], 0xffff0ff0);
+    assert_int_equal(s->registers[REG_DR7], 0x400);
+    assert_int_equal(v->cpu.dr[2], 0);
+    assert_int_equal(s->pat, 0x0007040600070406);
+    for (unsigned i = 0; i < BASALT_SEGMENTS; i++) {
+        static const u32 attributes[] = {0x93, 0x9b, 0x93, 0x93, 0x93, 0x93, 0x82, 0x8b, 0, 0};
+        assert_int_equal(s->segments[i].base, i == BASALT_CS ? 0xffff0000 : 0);
+        assert_int_equal(s->segments[i].limit, 0xffff);
+        assert_int_equal(s->segments[i].selector, i == BASALT_CS ? 0xf000 : 0);
+        assert_int_equal(s->segments[i].attributes, attributes[i]);
+    }
+}
+
 // INIT takes an application processor out of whatever it waits for; the start-up IPI lets it run.
 static void test_init_and_startup(void **state unused) {
     static const u32 reasons[] = {0, BLOCK_HALT, BLOCK_REQUEST};
@@ -352,8 +378,12 @@ static void test_init_and_startup(void **state unused) {
     assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
     struct vcpu *v = d->vcpus[1];
     assert_int_equal(v->blocked, BLOCK_SIPI);
+    check_after_init(d->vcpus[0]);
     for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++) {
+        v->cpu.gprs[BASALT_RBX] = v->cpu.dr[2] = host_vcpu(v)->registers[REG_DR6] = 5;
+        host_vcpu(v)->pat = 0;
         assert_int_equal(guest_msi(d, 0xfee00000 | 1 << 12, 0x500), 0); // INIT
+        check_after_init(v);
         vcpu_startup_ipi(v, 0x9a);
         assert_int_equal(v->blocked, 0);
         assert_int_equal(v->cpu.rip, 0);

@@ -16,6 +16,7 @@
 
 #include "arch/x86.h"
 #include "svm/svm.h"
+#include "tests/unit/init_state.h"
 
 static struct vmcb v;
 static struct cpu_state cpu;
@@ -26,7 +27,9 @@ static int fresh(void **state) {
     memset(&cpu, 0, sizeof(cpu));
     cpu.page = &v;
     cpu.efer_guest = EFER_LME; // from before INIT
-    svm_reset_registers(&cpu);
+    write_init_state(&(struct backend){.write = svm_write, .write_segment = svm_write_segment},
+                     &cpu);
+    (void)svm_access_msr(&cpu, MSR_PAT, true, &(u64){0x0007040600070406});
     cpu.dirty = 0;
     return 0;
 }

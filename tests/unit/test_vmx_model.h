@@ -17,6 +17,7 @@
 
 #include "arch/x86.h"
 #include "kernel/panic.h"
+#include "tests/unit/init_state.h"
 #include "toolstack/check.h"
 #include "vmx/vmcs.h"
 #include "vmx/vmx.h"
@@ -94,7 +95,10 @@ unused static struct cpu_state *model_new(void) {
     memset(vmcs_model_written, 0, sizeof(vmcs_model_written));
     model_cpu = (struct cpu_state){.second_level = HPA(0x123000), .tag = 7};
     vmx_init_controls(&model_cpu);
-    vmx_init_guest(&model_cpu);
+    vmx_init_guest();
+    write_init_state(&(struct backend){.write = vmx_write, .write_segment = vmx_write_segment},
+                     &model_cpu);
+    vmcs_write64(GUEST_PAT, 0x0007040600070406);
     vmcs_writenat(GUEST_RIP, 0xfff0);
     vmcs_writenat(GUEST_RFLAGS, RFLAGS_FIXED);
     return &model_cpu;
