@@ -93,7 +93,7 @@ hpa_t kernel_virt_to_hpa(const void *p) {
 
 void *device_map(hpa_t pa, u64 bytes, unsigned flags) {
     u64 base = ALIGN_DOWN(pa.v, PAGE_SIZE), end = ALIGN_UP(pa.v + bytes, PAGE_SIZE);
-    if (!bytes || end <= base || end > BIT(cpu_features.physical_bits))
+    if (!bytes || end <= base || end > BIT(cpu_features.physical_bits) || boot_is_ram(base, end))
         return NULL;
     if (bytes >= SUPERPAGE_SIZE) // congruent, so that large pages can be used
         device_next = ALIGN_UP(device_next, SUPERPAGE_SIZE) + base % SUPERPAGE_SIZE;

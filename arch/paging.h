@@ -58,7 +58,7 @@ void map_at_boot(u64 va, hpa_t pa, u64 bytes, unsigned flags);
 /// Unmaps what map_kernel() mapped, in the same pieces. Tables stay.
 void unmap_kernel(u64 va, u64 bytes);
 /// Maps device registers or firmware memory at a fresh address in the device window, never
-/// unmapped. `pa` need not be aligned. NULL when out of frames.
+/// unmapped. `pa` need not be aligned. NULL when out of frames, and where there is RAM.
 void *device_map(hpa_t pa, u64 bytes, unsigned flags);
 /// Where a kernel address (any window) is in physical memory; HPA_NONE if it is not mapped.
 hpa_t kernel_virt_to_hpa(const void *va);

@@ -65,14 +65,22 @@ must_check int multiboot2_parse(const u8 *info, u64 size, struct boot_params *pa
 /// from the end, and the log says so. Returns the new count.
 u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max);
 
+/// Whether any of [base, end) is RAM, in use or not.
+bool memory_map_has_ram(const struct boot_params *params, u64 base, u64 end);
+/// Whether all of [base, end) is RAM that nobody has taken.
+bool memory_map_is_free(const struct boot_params *params, u64 base, u64 end);
+
 /// Makes what RAM there is in the pages of [base, end) MEMORY_TAKEN. Returns -1 if the map has no room for it.
 must_check int memory_map_take(struct boot_params *params, u64 base, u64 end);
 
 // Memory before there is a frame allocator. Frames that are handed out and what is in use otherwise never overlap.
-/// Takes the first MiB, the image and modules out of the map, as later what early_frame() needs.
+/// Takes the first MiB, the image and modules out of the map, as later what early_frame() needs. A module that does not lie
+/// in free memory becomes empty.
 void early_init(struct boot_params *params);
 /// Takes one zeroed frame of RAM below 4 GiB, in the pool window. Panics when there is none.
 hpa_t early_frame(void);
+/// Whether any of [base, end) is RAM: neither registers nor firmware's tables can be there, whatever a table or a device says.
+bool boot_is_ram(u64 base, u64 end);
 /// The frames that are left of the chunk that frames come from, all mapped in the pool window. None may be taken after.
 void early_rest(u64 *base, u64 *end);
 

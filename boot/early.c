@@ -7,6 +7,7 @@
 #include "boot/boot.h"
 
 #include "arch/paging.h"
+#include "kernel/log.h"
 #include "kernel/panic.h"
 
 #define LOW_END 0x100000ull // firmware data, panic record, start-up code of other CPUs
@@ -28,9 +29,17 @@ void early_init(struct boot_params *params) {
     early_reserve(0, LOW_END);
     early_reserve((u64)__boot_start, (u64)__boot_end);
     early_reserve((u64)__kernel_start - KERNEL_BASE, (u64)__kernel_end - KERNEL_BASE);
-    for (unsigned i = 0; i < params->module_count; i++)
-        early_reserve(params->modules[i].base, params->modules[i].base + params->modules[i].size);
+    for (struct boot_module *m = params->modules; m < params->modules + params->module_count; m++) {
+        if (m->size &&
+            !memory_map_is_free(params, m->base, ALIGN_UP(m->base + m->size, PAGE_SIZE))) {
+            log_warn("basalt: module: 0x%lx ignored: not in free memory", m->base);
+            m->size = 0;
+        }
+        early_reserve(m->base, m->base + m->size);
+    }
 }
+
+bool boot_is_ram(u64 base, u64 end) { return memory_map_has_ram(boot, base, end); }
 
 static u64 find_chunk(void) {
     for (unsigned i = 0; i < boot->memory_count; i++) {

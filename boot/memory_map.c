@@ -55,6 +55,22 @@ u32 memory_map_normalize(struct boot_memory *map, u32 count, u32 max) {
     return kept;
 }
 
+bool memory_map_has_ram(const struct boot_params *params, u64 base, u64 end) {
+    for (const struct boot_memory *m = params->memory; m < params->memory + params->memory_count;
+         m++)
+        if (m->kind <= MEMORY_TAKEN && m->base < end && m->end > base)
+            return true;
+    return false;
+}
+
+bool memory_map_is_free(const struct boot_params *params, u64 base, u64 end) {
+    for (const struct boot_memory *m = params->memory; m < params->memory + params->memory_count;
+         m++)
+        if (m->kind == MEMORY_RAM && m->base <= base && m->end >= end)
+            return true;
+    return false;
+}
+
 int memory_map_take(struct boot_params *params, u64 base, u64 end) {
     struct boot_memory *map = params->memory;
     u32 count = params->memory_count;

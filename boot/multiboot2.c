@@ -16,7 +16,7 @@
 #define TAG_RSDP_OLD    14u
 #define TAG_RSDP_NEW    15u
 
-#define ADDRESS_END     BIT(52)
+#define ADDRESS_END     BIT(44) // that of the kernel's windows on memory
 
 struct tag {
     u32 type, size;

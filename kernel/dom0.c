@@ -22,13 +22,17 @@
 #define DOM0_MEMORY_MIN     (8 * MIB)
 #define DOM0_WEIGHT         1024u
 #define RTC_PORT            0x70u // index and data
+#define KERNEL_PORT         0xcf8u
+#define KERNEL_PORTS        8u
 #define INFO_BYTES          ALIGN_UP(sizeof(struct basalt_boot_info), PAGE_SIZE)
 
 static u8 io_bitmap[3 * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 
+// The kernel's own, configuration space and the reset, are no one's, whatever a table or a BAR says.
 static void allow_ports(u64 first, u64 count) {
     for (u64 port = first; first && port < first + count && port < 0x10000; port++)
-        io_bitmap[port / 8] &= (u8) ~(1u << port % 8);
+        if (port - KERNEL_PORT >= KERNEL_PORTS)
+            io_bitmap[port / 8] &= (u8) ~(1u << port % 8);
 }
 
 static int give_modules(struct domain *d, const struct boot_params *boot,
@@ -58,15 +62,22 @@ static void map_read_only(struct domain *d, u64 base, u64 bytes) {
     }
 }
 
+// Firmware's memory, as far as it is no RAM.
+static void map_firmware(struct domain *d, u64 base, u64 bytes) {
+    for (u64 at = ALIGN_DOWN(base, PAGE_SIZE); at < base + bytes; at += PAGE_SIZE)
+        if (!boot_is_ram(at, at + PAGE_SIZE))
+            map_read_only(d, at, PAGE_SIZE);
+}
+
 static void give_firmware_tables(struct domain *d, const struct boot_params *boot) {
-    map_read_only(d, 0xe0000, 0x20000); // where some BIOS keeps them
+    map_firmware(d, 0xe0000, 0x20000); // where some BIOS keeps them
     for (u32 i = 0; i < boot->memory_count; i++) {
         const struct boot_memory *m = &boot->memory[i];
         if (m->kind == MEMORY_ACPI_RECLAIM || m->kind == MEMORY_ACPI_NVS)
-            map_read_only(d, m->base, m->end - m->base);
+            map_firmware(d, m->base, m->end - m->base);
     }
     if (acpi.dsdt) // some firmware keeps it in plain reserved memory
-        map_read_only(d, acpi.dsdt, 64 * KIB);
+        map_firmware(d, acpi.dsdt, 64 * KIB);
 }
 
 static void give_function(struct domain *d, struct pci_function *fn) {

@@ -6,6 +6,7 @@
 #include "kernel/interrupt.h"
 
 #include "arch/cpu.h"
+#include "boot/boot.h"
 #include "drivers/ioapic.h"
 #include "drivers/pci.h"
 #include "kernel/event.h"
@@ -56,6 +57,8 @@ int device_assign(struct domain *d, struct pci_function *fn) {
             end = ALIGN_UP(bar->base + bar->size, PAGE_SIZE);
         if (!bar->size || bar->io || !bar->base)
             continue;
+        if (boot_is_ram(base, end))
+            return -BASALT_EINVAL;
         for (; base < end; base += PAGE_SIZE) { // BARs may share a page with another function's
             u32 write = holds_msix_table(base) ? 0 : EPT_WRITE;
             int error =

@@ -56,6 +56,16 @@ def test_nothing_is_writable_and_executable(qemu, image):
     assert not re.search(r"^0000", text, re.M), "the low half is unmapped"
 
 
+def test_devices_in_memory(qemu, image, tmp_path):
+    """An ACPI table that says that an I/O APIC lies where the kernel's image does: nothing is written there."""
+    table = tmp_path / "madt"
+    table.write_bytes(struct.pack("<IIBBBBII", 0xfee00000, 0, 1, 12, 7, 0, 0x200000, 100))
+    machine = qemu(image(linux=False), memory="256M", extra=["-acpitable", f"sig=APIC,rev=1,data={table}"])
+    machine.expect(DOM0)
+    assert re.search(r"^basalt: ioapic: lines 0 to 23", machine.text, re.M)
+    assert not re.search(r"^basalt: ioapic: lines 100 to", machine.text, re.M)
+
+
 def refusal(machine, missing, remedy):
     machine.expect(rf"^basalt: can't go on: .*{missing}")
     machine.expect(rf"^basalt: remedy: .*{remedy}")

@@ -3,6 +3,7 @@
 be lost."""
 
 import re
+import struct
 import subprocess
 
 import pytest
@@ -35,6 +36,15 @@ def check(machine, timeout):
 
 def test_privileged_on_qemu(qemu, start):
     check(start(qemu, "calls=10000 rounds=10", memory="256M"), timeout=100)
+
+
+def test_ports_of_the_kernel(qemu, start, tmp_path):
+    """An ACPI table says that the power management registers are where configuration space and the reset are."""
+    table = bytearray(244 - 36)
+    struct.pack_into("<IIIII", table, 64 - 36, 0xcf8, 0xcfa, 0, 0x608, 0)  # PM1a, PM1b, the timer
+    table[91 - 36] = 4
+    (tmp_path / "fadt").write_bytes(table)
+    check(start(qemu, "calls=1000 rounds=1", memory="256M", extra=["-acpitable", f"sig=FACP,rev=1,data={tmp_path}/fadt"]), timeout=100)
 
 
 @pytest.mark.bochs

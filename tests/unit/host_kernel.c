@@ -36,6 +36,7 @@ u16 host_frame_owner(u64 pa) {
     return pa < HOST_RAM ? ((struct frame *)FRAME_TABLE_BASE)[pa / PAGE_SIZE].owner
                          : FRAME_OWNER_RESERVED;
 }
+bool boot_is_ram(u64 base, u64 end unused) { return base < HOST_RAM; }
 hpa_t early_frame(void) { return HPA(0); }
 
 void log_line(enum log_level level, const char *text, ...) {

@@ -40,6 +40,8 @@ static bool msi_on;
 
 struct cpu host_cpu;
 
+bool boot_is_ram(u64 base, u64 end unused) { return base < BAR_BASE; }
+
 struct pci_function *pci_find(u16 bdf) {
     for (unsigned i = 0; i < pci_function_count; i++)
         if (pci_functions[i].bdf == bdf)
@@ -235,6 +237,14 @@ static void the_table_is_read_only(void **state unused) {
     assert_int_equal(page_flags[4], read);
 }
 
+// One that says that its registers are where memory is.
+static void a_bar_in_memory(void **state unused) {
+    pci_functions[1] =
+        (struct pci_function){.bdf = OTHER, .bars = {[3] = {BAR_BASE - PAGE_SIZE, 0x100, false}}};
+    assert_int_equal(device_assign(&driver, &pci_functions[1]), -BASALT_EINVAL);
+    assert_null(pci_functions[1].owner);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_message_rings_its_port, fresh),
@@ -244,6 +254,7 @@ int main(void) {
         cmocka_unit_test_setup(a_released_domain_is_silent, fresh),
         cmocka_unit_test_setup(what_an_owner_may_write, fresh),
         cmocka_unit_test_setup(the_table_is_read_only, fresh),
+        cmocka_unit_test_setup(a_bar_in_memory, fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -254,6 +254,14 @@ static void test_take(void **state) {
         assert_int_equal(params.memory[i].end, expected[i].end);
         assert_int_equal(params.memory[i].kind, expected[i].kind);
     }
+    assert_true(memory_map_is_free(&params, 0x102000, 0x8000000));
+    assert_false(memory_map_is_free(&params, 0x102000, 0x8001000)); // beyond
+    assert_false(memory_map_is_free(&params, 0x101000, 0x103000));  // partly taken
+    assert_false(memory_map_is_free(&params, 0x9f000, 0x9f001));    // none
+    assert_true(memory_map_has_ram(&params, 0x9efff, 0xa0000));
+    assert_true(memory_map_has_ram(&params, 0x101000, 0x101001)); // taken
+    assert_false(memory_map_has_ram(&params, 0x9f000, 0x100000));
+    assert_false(memory_map_has_ram(&params, 0x8000000, ~0ull));
     for (u64 at = 0x200000; params.memory_count < BOOT_MEMORY_MAX - 1; at += 0x2000)
         assert_int_equal(memory_map_take(&params, at, at + 1), 0);
     assert_int_equal(memory_map_take(&params, 0x4000000, 0x4001000), 0);

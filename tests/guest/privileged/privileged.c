@@ -307,6 +307,19 @@ static void missing_fields(void) {
     }
 }
 
+// ---- ports that are the kernel's ----
+
+// Whatever firmware says, what is at 0xcf8 to 0xcff resets the machine and writes configuration space.
+static void ports_of_the_kernel(void) {
+    uint8_t value;
+
+    for (uint16_t port = 0xcf8; port < 0xd00; port++) {
+        __asm__ volatile("inb %w1, %0" : "=a"(value) : "d"(port));
+        if (value != 0xff)
+            print("\r\nprivileged: FAILED: there is a port ", port);
+    }
+}
+
 // ---- giving back ----
 
 static void until_done(u64 number, u64 first, u64 second) {
@@ -373,6 +386,7 @@ void dom0_entry(struct basalt_boot_info *info, u64 load_address) {
     print("\r\nprivileged: seed ", seed);
     race();
     missing_fields();
+    ports_of_the_kernel();
     for (u64 round = 0; round < rounds; round++) {
         u64 succeeded = 0;
         for (u64 i = 0; i < calls; i++)

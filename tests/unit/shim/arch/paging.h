@@ -15,6 +15,8 @@ extern u8 host_tables[];
 
 #define FRAME_TABLE_BASE ((u64)host_tables)
 #define CHUNK_TABLE_BASE ((u64)host_tables + 16 * MIB)
+#define POOL_BASE        0xffff800000000000ull
+#define KERNEL_BASE      0xffffffff80000000ull
 #define MAP_READ         0x0u
 #define MAP_WRITE        0x1u
 
