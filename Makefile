@@ -189,7 +189,7 @@ $(B)/unit/rules.mk: tools/unit.py $(wildcard tests/unit/*.c tests/model/*.c test
 	$(Q)$(PYTHON) tools/unit.py rules --build $(B) > $@
 
 UNIT_FLAGS = -std=gnu17 -O1 -g --coverage -fsanitize=address,undefined -fno-sanitize-recover=all \
-	-fno-omit-frame-pointer -DHOST_TEST $(WARNINGS) -Wno-missing-prototypes \
+	-fno-omit-frame-pointer -mno-red-zone -DHOST_TEST $(WARNINGS) -Wno-missing-prototypes \
 	-Itests/unit/shim -I. -Iinclude -Idom0 -isystem $(CJSON)
 FUZZ_FLAGS = $(filter-out --coverage,$(UNIT_FLAGS))
 .PHONY: unit-build fuzz-build

@@ -60,33 +60,46 @@ static inline u32 event_field(const struct event *event) {
 // Facts of one VM exit, in two registers. Which fields are set depends on the kind. An event whose delivery the exit
 // interrupted is back in cpu_state.queued.
 struct exit {
-    u8 kind;        // enum basalt_exit_kind
     u8 insn_length; // bytes; 0: not known, the caller decodes
+    u8 kind;        // enum basalt_exit_kind
     union {
         u8 vector; // EXCEPTION, APIC_EOI, INTERRUPT (VMX acknowledges on exit; 0 on SVM: still pending)
-        u8 bytes; // IO: 1, 2, 4; MEMORY: 0
-        u8 cr;    // CR_ACCESS, DR_ACCESS: register number; 0xff: not known, the caller decodes
+        u8 cr;     // CR_ACCESS, DR_ACCESS: register number; 0xff: not known, the caller decodes
     };
     union {
-        u8 gpr;      // CR_ACCESS, DR_ACCESS: the general register; 0xff: not known
-        bool string; // IO
-        bool fetch;  // MEMORY: an instruction fetch
+        u8 gpr;     // CR_ACCESS, DR_ACCESS: the general register; 0xff: not known
+        bool fetch; // MEMORY: an instruction fetch
     };
     union {
         u8 cr_op;     // CR_ACCESS: enum cr_op
         bool in_walk; // MEMORY: the access was to a guest page-table entry
     };
-    bool write; // IO: OUT; CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
-    union {
-        u16 port; // IO
-        u16 lmsw; // CR_ACCESS by LMSW: the operand
-    };
+    bool write; // CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
+    u16 lmsw;   // CR_ACCESS by LMSW: the operand
     union {
         u64 detail; // EXCEPTION: the error code, of #DB the DR6 bits; HYPERCALL: CPL; else what the vendor tells
-        gpa_t gpa; // MEMORY
+        gpa_t gpa;      // MEMORY
+        struct {        // IO, in the form of the APM's "IOIO Intercept Information"
+            u16 access; // EXIT_IO_*
+            u16 port;
+        };
     };
 };
 SIZE_ASSERT(struct exit, 16);
+
+// An exit as two words, for what compilers make of bytes in registers is three times as long.
+union exit_words {
+    u64 word[2];
+    struct exit e;
+};
+static inline struct exit exit_new(u64 kind, u64 insn_length, u64 detail) {
+    return (union exit_words){.word = {kind << 8 | insn_length, detail}}.e;
+}
+
+#define EXIT_IO_IN     0x0001u
+#define EXIT_IO_STRING 0x0004u
+#define EXIT_IO_BYTES  4 // the first of three bits: 1, 2 or 4 bytes
+static inline unsigned exit_io_bytes(struct exit e) { return e.access >> EXIT_IO_BYTES & 7; }
 
 // MSRs that the VMCS doesn't switch: the guest's values are in the processor from load to unload.
 #define VMX_LIVE_MSRS 5
@@ -172,6 +185,22 @@ struct backend_features {
     u32 tags; // ASIDs
 };
 
+typedef struct exit world_switch(struct cpu_state *cpu);
+
+/// Calls a world switch. It keeps RSP, RBP and RBX, which has to be *cpu, too: the caller saves the other registers once for
+/// many entries. Changes *cpu to what it was, in a register that the caller need not save.
+static inline struct exit backend_enter(world_switch *enter, struct cpu_state **cpu) {
+    struct cpu_state *argument = *cpu;
+    union exit_words result;
+
+    asm volatile("call *%[enter]"
+                 : "=a"(result.word[0]), "=d"(result.word[1]), "+D"(argument), "+b"(*cpu)
+                 : [enter] "rm"(enter)
+                 : "rcx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "cc",
+                   "memory");
+    return result.e;
+}
+
 struct backend {
     const char *name; // "VMX", "SVM"
     bool vmx;         // VMCALL and EPT's tables, not VMMCALL and nested paging's
@@ -188,9 +217,12 @@ struct backend {
     void (*load)(struct cpu_state *cpu);
     /// Writes back what the CPU caches, so that another CPU may load it (VMCLEAR, ...).
     void (*unload)(struct cpu_state *cpu);
-    /// Enters the guest and returns the exit. A queued event is delivered and taken from cpu->queued; one whose delivery
-    /// the exit interrupted is put back there.
-    struct exit (*run)(struct cpu_state *cpu);
+    /// Tells the control block what cpu->dirty and cpu->queued say, before the next entry: that delivers the event, which is
+    /// taken from cpu->queued.
+    void (*prepare)(struct cpu_state *cpu);
+    /// Enters the guest and returns the exit; an event whose delivery the exit interrupted is put back in cpu->queued. To be
+    /// called through backend_enter(). The second with the controls of arch/spec.h around the guest's run.
+    world_switch *enter, *enter_guarded;
 
     u64 (*read)(struct cpu_state *cpu, enum backend_register reg);
     void (*write)(struct cpu_state *cpu, enum backend_register reg, u64 value);

@@ -97,11 +97,13 @@ static void nobody_carries_out(struct vcpu *v, struct exit e) {
 }
 
 void vcpu_send_instruction(struct vcpu *v, struct exit e) {
-    bool cr = e.kind == BASALT_EXIT_CR_ACCESS;
+    bool cr = e.kind == BASALT_EXIT_CR_ACCESS, io = e.kind == BASALT_EXIT_IO;
+    bool write = io ? !(e.access & EXIT_IO_IN) : e.write;
+    unsigned bytes = io ? exit_io_bytes(e) : cr ? 0 : e.insn_length;
     u64 kind = e.kind;
 
-    v->io.address = e.kind == BASALT_EXIT_IO ? e.port : cr ? 0 : e.gpa.v;
-    if (request_send(v, BASALT_SPACE_INSTRUCTION, v->io.address, cr ? 0 : e.bytes, e.write, &kind))
+    v->io.address = io ? e.port : cr ? 0 : e.gpa.v;
+    if (request_send(v, BASALT_SPACE_INSTRUCTION, v->io.address, bytes, write, &kind))
         wait_for_answer(v, IO_INSTRUCTION);
     else
         nobody_carries_out(v, e);
@@ -138,25 +140,33 @@ void handle_device_memory(struct vcpu *v, struct exit e) {
         access_memory(v, e.gpa.v);
 }
 
-static __attribute__((noinline)) void wait_at_port(struct vcpu *v, struct exit e) {
-    wait_for_answer(v, IO_ACCESS);
-    v->io.insn = (struct insn){
-        .length = e.insn_length, .bytes = e.bytes, .reg_bytes = e.bytes, .write = e.write};
+// Somebody may have claimed the port. What a write does not cover of RAX request_access() drops.
+static __attribute__((noinline)) void access_port(struct vcpu *v, struct exit e) {
+    u8 bytes = (u8)exit_io_bytes(e);
+    u64 value = v->cpu.gprs[BASALT_RAX];
+    bool waits;
+
+    v->io.insn = (struct insn){.length = e.insn_length,
+                               .bytes = bytes,
+                               .reg_bytes = bytes,
+                               .write = !(e.access & EXIT_IO_IN)};
+    waits = request_access(v, BASALT_SPACE_IO, e.port, bytes, v->io.insn.write, &value);
+    if (waits)
+        wait_for_answer(v, IO_ACCESS);
+    else
+        finish(v, value);
 }
 
-// An access is done at once, but where it waits for an answer. What a write does not cover of RAX request_access() drops.
 void handle_port(struct vcpu *v, struct exit e) {
-    u64 value = v->cpu.gprs[BASALT_RAX];
+    bool write = !(e.access & EXIT_IO_IN);
 
-    if (unlikely(e.string || !e.insn_length)) {
+    if (unlikely(e.access & EXIT_IO_STRING || !e.insn_length))
         vcpu_send_instruction(v, e);
-        return;
+    else if (!request_unclaimed(v, BASALT_SPACE_IO, e.port, write))
+        access_port(v, e);
+    else {
+        if (!write)
+            gpr_write(v, BASALT_RAX, exit_io_bytes(e), false, ~0ull);
+        vcpu_skip(v, e.insn_length);
     }
-    if (request_access(v, BASALT_SPACE_IO, e.port, e.bytes, e.write, &value)) {
-        wait_at_port(v, e);
-        return;
-    }
-    if (!e.write)
-        gpr_write(v, BASALT_RAX, e.bytes, false, value);
-    vcpu_skip(v, e.insn_length);
 }

@@ -64,10 +64,9 @@ bool msr_write(struct vcpu *v, u32 index, u64 value, struct vlapic_effect *effec
     return !effect->fault;
 }
 
-// What the request for the instruction says: the MSR and the length.
+// The request for the instruction says which MSR it is.
 static void send(struct vcpu *v, struct exit e) {
     e.gpa = GPA((u32)v->cpu.gprs[BASALT_RCX]);
-    e.bytes = e.insn_length;
     vcpu_send_instruction(v, e);
 }
 

@@ -4,6 +4,7 @@
 // for both vendors. Handlers change the vCPU's state or queue an event; the loop enters again until the vCPU blocks
 // or the scheduler wants the CPU.
 
+#include "arch/spec.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
 #include "kernel/hypercall.h"
@@ -153,9 +154,18 @@ static __attribute__((cold, noinline)) void trace_exit(const struct vcpu *v, str
           e.kind == BASALT_EXIT_HYPERCALL ? v->cpu.gprs[BASALT_RAX] : e.detail);
 }
 
+// The processor did not tell the instruction's length.
+static __attribute__((noinline)) void handle_unmeasured(struct vcpu *v, struct exit e,
+                                                        const struct exit_row *row) {
+    e.insn_length = guest_insn_length(v, row->opcode_bytes);
+    if (e.insn_length) // else the guest changed it: what is there now comes next
+        row->handler(v, e);
+}
+
 void vcpu_run(struct vcpu *v) {
     const struct runqueue *q = this_queue();
     const struct ept *second_level = &v->domain->ept;
+    world_switch *enter = spec.flags & SPEC_AROUND ? backend->enter_guarded : backend->enter;
 
     while (!schedule_due(q)) {
         if (unlikely(v->lapic.attention) && !vcpu_prepare(v))
@@ -164,14 +174,18 @@ void vcpu_run(struct vcpu *v) {
             backend->flush_second_level(&v->cpu);
             v->cpu.flush_generation = second_level->generation;
         }
-        struct exit e = backend->run(&v->cpu);
+        if (unlikely(v->cpu.dirty | v->cpu.queued.valid))
+            backend->prepare(&v->cpu);
+        struct cpu_state *cpu = &v->cpu;
+        struct exit e = backend_enter(enter, &cpu);
+        v = container_of(cpu, struct vcpu, cpu);
         const struct exit_row *row = &exit_rows[e.kind];
         v->stats.exits[e.kind]++;
         if (unlikely(trace_events & BIT(BASALT_TRACE_EXITS)))
             trace_exit(v, e);
-        if (unlikely(!e.insn_length) && row->opcode_bytes &&
-            !(e.insn_length = guest_insn_length(v, row->opcode_bytes)))
-            continue; // the guest changed it: what is there now comes next
-        row->handler(v, e);
+        if (unlikely(!e.insn_length) && row->opcode_bytes)
+            handle_unmeasured(v, e, row);
+        else
+            row->handler(v, e);
     }
 }

@@ -78,12 +78,16 @@ void vcpu_block(struct vcpu *v, u32 reason);
 /// Runs `v` on this CPU until it blocks or another should run.
 void vcpu_run(struct vcpu *v);
 void vcpu_single_step(struct vcpu *v);
-/// Advances RIP past the current instruction and ends an interrupt shadow.
-static inline void vcpu_skip(struct vcpu *v, unsigned length) {
-    v->cpu.rip += length;
+/// What follows an instruction: the trap of a single step, the end of an interrupt shadow.
+static inline void vcpu_after_insn(struct vcpu *v) {
     if (unlikely(v->cpu.rflags & RFLAGS_TF))
         vcpu_single_step(v);
     backend->clear_shadow(&v->cpu);
+}
+/// Advances RIP past the current instruction, which is over.
+static inline void vcpu_skip(struct vcpu *v, unsigned length) {
+    v->cpu.rip += length;
+    vcpu_after_insn(v);
 }
 /// An NMI is pending.
 static inline void vcpu_nmi(struct vcpu *v) { v->nmi_pending = v->lapic.changed = true; }

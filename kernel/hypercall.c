@@ -40,19 +40,20 @@ struct call {
 
 #define HANDLER(name) static i64 name(struct call *c unused)
 
-HANDLER(version) { return BASALT_VERSION_MAGIC | BASALT_ABI_VERSION; }
+// The handler of a call without arguments sees the vCPU alone; the others begin with HANDLER.
+static i64 version(struct vcpu *v unused) { return BASALT_VERSION_MAGIC | BASALT_ABI_VERSION; }
 
 static bool can_wait(const struct vcpu *v) { return v->domain->events && !v->index; }
 
-HANDLER(block) {
-    if (!can_wait(c->v))
+static i64 block(struct vcpu *v) {
+    if (!can_wait(v))
         return -BASALT_EINVAL;
-    if (!events_pending(c->caller))
-        vcpu_block(c->v, BLOCK_EVENT);
+    if (!events_pending(v->domain))
+        vcpu_block(v, BLOCK_EVENT);
     return 0;
 }
 
-HANDLER(yield) {
+static i64 yield(struct vcpu *v unused) {
     schedule_yield();
     return 0;
 }
@@ -164,7 +165,7 @@ HANDLER(control_field) {
     return vcpu_control_field(c->vcpu, c->a[2], &c->second) ? 0 : -BASALT_EINVAL;
 }
 
-HANDLER(alloc_port) { return port_alloc(c->caller); }
+static i64 alloc_port(struct vcpu *v) { return port_alloc(v->domain); }
 
 HANDLER(free_port) {
     port_free(c->caller, (u32)c->a[0]);
@@ -242,24 +243,31 @@ HANDLER(handle_info) {
 #define PORT(n) .port = 1 + (n) // argument n is a port of the caller
 // Argument n is a handle, whatever its rights, on the domain `other`; the address of data.field.
 #define DOMAIN(n)     .other = 1 + (n)
-#define IN(n, field)  .in = 1 + (n), .bytes = sizeof(((struct call *)0)->data.field)
-#define OUT(n, field) .out = 1 + (n), .bytes = sizeof(((struct call *)0)->data.field)
+#define WORDS(field)  (sizeof(((struct call *)0)->data.field) / sizeof(u64))
+#define IN(n, field)  .in = 1 + (n), .words = WORDS(field)
+#define OUT(n, field) .out = 1 + (n), .words = WORDS(field)
 
 struct row {
-    i64 (*handler)(struct call *);
-    u32 rights; // BASALT_RIGHT_* that the first argument's handle must carry; 0: it is none
+    union {
+        i64 (*handler)(struct call *);
+        i64 (*alone)(struct vcpu *);
+    };
+    u16 rights; // BASALT_RIGHT_* that the first argument's handle must carry; 0: it is none
     u8 flags;
     u8 port, other, in, out; // 0: there is none
-    u16 bytes;
+    u8 words;                // 64-bit words of the structure
 };
+SIZE_ASSERT(struct row, 16); // a power of two finds its row sooner
 
 #define ROW(number, function, ...) \
     [BASALT_HC_##number - BASALT_HC_BASE] = {.handler = function, __VA_ARGS__}
+#define ALONE_ROW(number, function) \
+    [BASALT_HC_##number - BASALT_HC_BASE] = {.alone = function, .flags = ALONE}
 
 static const struct row rows[] = {
-    ROW(VERSION, version, 0, ALONE),
-    ROW(BLOCK, block, 0, ALONE),
-    ROW(YIELD, yield, 0, ALONE),
+    ALONE_ROW(VERSION, version),
+    ALONE_ROW(BLOCK, block),
+    ALONE_ROW(YIELD, yield),
     ROW(CONSOLE_BIND, bind_console, BASALT_RIGHT_CONSOLE, PORT(1)),
     ROW(TRACE, choose_trace, BASALT_RIGHT_CONSOLE),
     ROW(MEMORY_INFO, memory_info, BASALT_RIGHT_CONSOLE, SECOND),
@@ -280,7 +288,7 @@ static const struct row rows[] = {
     ROW(VCPU_GET, get_vcpu, BASALT_RIGHT_LIFE, VCPU | ENDED, OUT(2, state)),
     ROW(VCPU_STATS, stats, BASALT_RIGHT_LIFE, VCPU | SELF | ENDED, OUT(2, stats)),
     ROW(VCPU_FIELD, control_field, BASALT_RIGHT_LIFE, VCPU | ENDED | SECOND),
-    ROW(PORT_ALLOC, alloc_port, 0, ALONE),
+    ALONE_ROW(PORT_ALLOC, alloc_port),
     ROW(PORT_FREE, free_port, PORT(0)),
     ROW(TIMER_SET, set_timer, PORT(1)),
     ROW(REQUEST_SERVE, serve, BASALT_RIGHT_IO, SECOND, PORT(1)),
@@ -335,7 +343,9 @@ static int find_others(struct call *c, const struct row *row) {
     }
     if (row->flags & SHARE && !(c->share = share_find(c->other, c->a[1], c->caller)))
         return -BASALT_ENOENT;
-    return row->in ? memory_read(c->caller, GPA(c->a[row->in - 1]), &c->data, row->bytes) : 0;
+    return row->in
+               ? memory_read(c->caller, GPA(c->a[row->in - 1]), &c->data, row->words * sizeof(u64))
+               : 0;
 }
 
 static void read_arguments(struct call *c, const u64 *gprs) {
@@ -363,27 +373,17 @@ static __attribute__((noinline)) i64 carry_out(struct vcpu *v, const struct row 
         return error;
     i64 result = row->handler(&c);
     if (unlikely(row->out) && result >= 0)
-        error = memory_write(c.caller, GPA(c.a[row->out - 1]), &c.data, row->bytes);
+        error = memory_write(c.caller, GPA(c.a[row->out - 1]), &c.data, row->words * sizeof(u64));
     if (row->flags & SECOND && result >= 0)
         v->cpu.gprs[BASALT_RDX] = c.second;
     return error ? error : result;
-}
-
-// Its own copy for calls that do not block: they are the shortest.
-static inline __attribute__((always_inline)) i64 carry_out_alone(struct vcpu *v,
-                                                                 const struct row *row) {
-    struct call c;
-
-    c.v = v;
-    c.caller = v->domain;
-    return row->handler(&c);
 }
 
 static __attribute__((noinline)) i64 carry_out_and_block(struct vcpu *v, const struct row *row) {
     if (!can_wait(v))
         return -BASALT_EINVAL;
     vcpu_block(v, BLOCK_EVENT); // first: whom the call wakes has the CPU for itself
-    i64 result = row->flags & ALONE ? carry_out_alone(v, row) : carry_out(v, row);
+    i64 result = row->flags & ALONE ? row->alone(v) : carry_out(v, row);
     if (result < 0 || events_pending(v->domain))
         vcpu_unblock(v, BLOCK_EVENT);
     return result;
@@ -404,18 +404,15 @@ static __attribute__((cold, noinline)) i64 refusal(u32 number) {
 // Of RAX 32-bit code sees the lower half; that is the number.
 void hypercall(struct vcpu *v, struct exit e) {
     u64 *rax = &v->cpu.gprs[BASALT_RAX];
+    u32 number = (u32)*rax;
 
-    if (unlikely(e.detail)) {
-        *rax = (u64)refusal((u32)*rax);
-        vcpu_skip(v, e.insn_length);
-        return;
-    }
-    vcpu_skip(v, e.insn_length);
-    const struct row *row = find_row((u32)*rax);
+    v->cpu.rip += e.insn_length; // before the call: that may be an INIT of this vCPU
+    const struct row *row = e.detail ? NULL : find_row(number);
     if (unlikely(!row))
-        *rax = (u64)refusal((u32)*rax);
-    else if (*rax & BASALT_HC_THEN_BLOCK)
+        *rax = (u64)refusal(number);
+    else if (number & BASALT_HC_THEN_BLOCK)
         *rax = (u64)carry_out_and_block(v, row);
     else
-        *rax = (u64)(row->flags & ALONE ? carry_out_alone(v, row) : carry_out(v, row));
+        *rax = (u64)(row->flags & ALONE ? row->alone(v) : carry_out(v, row));
+    vcpu_after_insn(v);
 }

@@ -10,9 +10,6 @@
 #include "kernel/event.h"
 #include "kernel/trace.h"
 
-// The space of a claim stands above the address. No place is 0.
-#define ROUTE(space, address)    ((u64)((space) + 1) << 56 | (address))
-#define DOORBELL(space, address) ROUTE((space) + BASALT_SPACE_IO_DOORBELL, address)
 #define SPACE(route)             (((route) >> 56) - 1)
 
 int requests_init(struct domain *d) {
@@ -217,30 +214,17 @@ static bool leads_to(const struct claim *c, u64 place) {
     return place <= c->last && place > c[-1].last;
 }
 
-static __attribute__((noinline)) bool elsewhere(struct vcpu *v, enum basalt_space space,
-                                                u64 address, unsigned bytes, bool write,
-                                                u64 *data) {
-    v->io.route = find(v->domain, ROUTE(space, address));
-    if (write)
-        v->io.bell = find(v->domain, DOORBELL(space, address));
-    return request_access(v, space, address, bytes, write, data);
-}
-
-static __attribute__((noinline)) bool ring_or_send(struct vcpu *v, u64 place, unsigned bytes,
-                                                   u64 *data) {
-    return !ring(v, v->io.bell, bytes) && v->io.route->first <= place &&
-           send(v, v->io.route, place, bytes, true, data);
-}
-
 bool request_access(struct vcpu *v, enum basalt_space space, u64 address, unsigned bytes,
                     bool write, u64 *data) {
     u64 place = ROUTE(space, address), bell = DOORBELL(space, address);
 
-    if (unlikely(!leads_to(v->io.route, place) || (write && !leads_to(v->io.bell, bell))))
-        return elsewhere(v, space, address, bytes, write, data);
-    if (write && unlikely(v->io.bell->first == bell))
-        return ring_or_send(v, place, bytes, data);
+    if (!leads_to(v->io.route, place))
+        v->io.route = find(v->domain, place);
+    if (write && !leads_to(v->io.bell, bell))
+        v->io.bell = find(v->domain, bell);
+    if (write && v->io.bell->first == bell && ring(v, v->io.bell, bytes))
+        return false;
     if (!write)
         *data = ~0ull;
-    return unlikely(v->io.route->first <= place) && send(v, v->io.route, place, bytes, write, data);
+    return v->io.route->first <= place && send(v, v->io.route, place, bytes, write, data);
 }

@@ -7,6 +7,24 @@
 #pragma once
 
 #include "guest/vcpu.h"
+#include "kernel/domain.h"
+
+// The space of a claim stands above the address. No place is 0.
+#define ROUTE(space, address)    ((u64)((space) + 1) << 56 | (address))
+#define DOORBELL(space, address) ROUTE((space) + BASALT_SPACE_IO_DOORBELL, address)
+
+// Whether a place lies between two claims. Most accesses are where the last one was, and find what that found: neighbours in
+// the table show it, whatever has come or gone since.
+static inline bool request_between(const struct claim *c, u64 place) {
+    return place > c[-1].last && place < c->first;
+}
+
+/// True: nobody claims an access of `write` or else a read at `address`, which reads as all ones. False: request_access() knows.
+static inline bool request_unclaimed(const struct vcpu *v, enum basalt_space space, u64 address,
+                                     bool write) {
+    return likely(request_between(v->io.route, ROUTE(space, address))) &&
+           (!write || likely(request_between(v->io.bell, DOORBELL(space, address))));
+}
 
 /// Gives a new domain its page for claims. -BASALT_ENOSPC.
 must_check int requests_init(struct domain *d);

@@ -16,14 +16,13 @@
 #define RAX    0x5f8
 
         .text
-        // rdi: struct cpu_state
+        // rdi: struct cpu_state. Of the other registers it keeps RBP (see backend_enter()).
         .macro  world_switch name, guarded
         .globl  \name
         .type   \name, @function
 \name:
-        .irp    r, rbp, rbx, r12, r13, r14, r15, rdi
-        pushq   %\r
-        .endr
+        pushq   %rbp
+        pushq   %rdi
         .if     \guarded
         spec_entry
         .endif
@@ -73,12 +72,13 @@
         movq    %rax, CPU_GPR(4)(%rdi)
         movq    RAX(%rsi), %rax
         movq    %rax, CPU_GPR(0)(%rdi)
-        .irp    r, eax, ecx, edx, r8d, r9d, r10d, r11d
+        .if     \guarded
+        .irp    r, eax, ecx, edx, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d
         xorl    %\r, %\r                // no guest value is left for speculation to use
         .endr
-        .irp    r, r15, r14, r13, r12, rbx, rbp
-        popq    %\r
-        .endr
+        .endif
+        movq    %rdi, %rbx
+        popq    %rbp
         jmp     svm_exit                // its return is the world switch's: one less to predict
         .size   \name, . - \name
         .endm

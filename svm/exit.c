@@ -83,17 +83,8 @@ static struct exit decode_call(const struct vmcb *vmcb, struct exit e unused) {
 }
 
 static struct exit decode_io(const struct vmcb *vmcb, struct exit e) {
-    u64 info = vmcb->exit_info1;
-
-    return (struct exit){
-        .kind = e.kind,
-        .detail = info,
-        .write = !(info & IO_INFO_IN),
-        .string = info & IO_INFO_STRING,
-        .bytes = info >> IO_INFO_BYTES_SHIFT & 7,
-        .port = (u16)(info >> IO_INFO_PORT_SHIFT),
-        .insn_length = length_until(vmcb, vmcb->exit_info2),
-    };
+    e.insn_length = length_until(vmcb, vmcb->exit_info2);
+    return e;
 }
 
 static struct exit decode_msr(const struct vmcb *vmcb, struct exit e) {
@@ -195,9 +186,7 @@ struct exit svm_exit(struct cpu_state *cpu) {
     if (unlikely(code >= ARRAY_SIZE(exit_rows) || !(exit_rows[code].flags & INSTRUCTION)))
         return decode_event(cpu);
     const struct exit_row *row = &exit_rows[code];
-    struct exit e = {.kind = row->kind, .detail = vmcb->exit_info1};
     if (row->decode)
-        return row->decode(vmcb, e);
-    e.insn_length = length(vmcb);
-    return e;
+        return row->decode(vmcb, exit_new(row->kind, 0, vmcb->exit_info1));
+    return exit_new(row->kind, length(vmcb), vmcb->exit_info1);
 }

@@ -7,7 +7,6 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
-#include "arch/spec.h"
 #include "svm/svm.h"
 
 // Where VMLOAD finds what VMRUN does not restore; in the form of a VMCB, of which only that part is
@@ -43,7 +42,7 @@ void svm_unload(struct cpu_state *cpu) {
 }
 
 // Takes in what has changed since the last entry; once more at the entry after that, which has nothing to tell.
-static __attribute__((noinline)) void prepare(struct cpu_state *cpu) {
+void svm_prepare(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
     bool again = cpu->queued.valid || cpu->dirty & ~VMCB_TOLD;
 
@@ -60,10 +59,4 @@ static __attribute__((noinline)) void prepare(struct cpu_state *cpu) {
     vmcb->asid = cpu->tag;
     vmcb->clean = backend_features.clean_bits ? VMCB_CLEAN_KNOWN & ~cpu->dirty : 0;
     cpu->dirty = again ? VMCB_TOLD : 0;
-}
-
-struct exit svm_run(struct cpu_state *cpu) {
-    if (unlikely(cpu->dirty | cpu->queued.valid))
-        prepare(cpu);
-    return spec.flags & SPEC_AROUND ? svm_enter_guarded(cpu) : svm_enter(cpu);
 }

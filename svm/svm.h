@@ -73,11 +73,9 @@ void svm_clear_shadow(struct cpu_state *cpu);
 void svm_run_init(u32 asid_count);
 void svm_load(struct cpu_state *cpu);
 void svm_unload(struct cpu_state *cpu);
-struct exit svm_run(struct cpu_state *cpu);
+void svm_prepare(struct cpu_state *cpu);
 
 // enter.S
 /// Runs the guest until its next exit, and returns what svm_exit() says of that. RSP and RFLAGS are in the VMCB; the
 /// other registers are loaded before from *cpu, and all are stored there after.
-struct exit svm_enter(struct cpu_state *cpu);
-/// The same, with the controls of arch/spec.h around the guest's run.
-struct exit svm_enter_guarded(struct cpu_state *cpu);
+world_switch svm_enter, svm_enter_guarded;

@@ -144,12 +144,6 @@ VMCB_AT(pat, 0x668);
 // exit_info1 of EXIT_CR_* and EXIT_DR_*, with decode assists
 #define CR_INFO_MOV BIT(63) // by MOV: the general register is in bits 3:0
 
-// exit_info1 of EXIT_IO; exit_info2 is the next RIP
-#define IO_INFO_IN          BIT(0)
-#define IO_INFO_STRING      BIT(2)
-#define IO_INFO_BYTES_SHIFT 4 // three bits: 1, 2 or 4 bytes
-#define IO_INFO_PORT_SHIFT  16
-
 // exit_info1 of EXIT_NESTED_FAULT; exit_info2 is the guest-physical address
 #define FAULT_INFO_WRITE BIT(1)
 #define FAULT_INFO_FETCH BIT(4)

@@ -39,14 +39,13 @@
     .macro  leave_to function, guarded
     .if     \guarded
     spec_exit
-    .endif
     // No guest value stays in a register, where the kernel might speculate on it.
-    .irp    reg, %ecx, %edx, %esi, %r8d, %r9d, %r10d, %r11d
+    .irp    reg, %ecx, %edx, %esi, %r8d, %r9d, %r10d, %r11d, %r12d, %r13d, %r14d, %r15d
     xor     \reg, \reg
     .endr
-    .irp    reg, %r15, %r14, %r13, %r12, %rbx, %rbp
-    pop     \reg
-    .endr
+    .endif
+    mov     %rdi, %rbx
+    pop     %rbp
     jmp     \function              // its return is the world switch's: one less to predict
     .endm
 
@@ -54,9 +53,7 @@
     .macro  world_switch suffix, guarded
     .globl  vmx_enter\suffix
 vmx_enter\suffix:
-    .irp    reg, %rbp, %rbx, %r12, %r13, %r14, %r15
-    push    \reg
-    .endr
+    push    %rbp                    // RBX is RDI, see backend_enter()
     mov     %rsp, CPU_HOST_RSP(%rdi)
     mov     $GUEST_RIP, %eax
     vmwrite CPU_RIP(%rdi), %rax

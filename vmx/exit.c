@@ -45,7 +45,7 @@ static struct exit decode_eoi(struct exit e) {
 
 static struct exit decode_cr(struct exit e) {
     static const u8 ops[] = {CR_OP_MOV, CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW};
-    u64 q = e.detail;
+    u64 q = e.detail = vmcs_readnat(EXIT_QUALIFICATION);
     unsigned access = (q >> 4) & 3;
 
     e.cr = q & 0xf;
@@ -57,7 +57,7 @@ static struct exit decode_cr(struct exit e) {
 }
 
 static struct exit decode_dr(struct exit e) {
-    u64 q = e.detail;
+    u64 q = e.detail = vmcs_readnat(EXIT_QUALIFICATION);
 
     e.cr = q & 7;
     e.gpr = (q >> 8) & 0xf;
@@ -66,12 +66,10 @@ static struct exit decode_dr(struct exit e) {
 }
 
 static struct exit decode_io(struct exit e) {
-    u64 q = e.detail;
+    u64 q = vmcs_readnat(EXIT_QUALIFICATION);
 
-    e.bytes = (u8)((q & 7) + 1);
-    e.write = !(q & BIT(3));
-    e.string = q & BIT(4);
-    e.port = (u16)(q >> 16);
+    e.detail = (q & 0xffff0000) | ((q & 7) + 1) << EXIT_IO_BYTES | (q >> 3 & EXIT_IO_IN) |
+               (q >> 2 & EXIT_IO_STRING);
     return e;
 }
 
@@ -94,7 +92,7 @@ static struct exit decode_ept_violation(struct exit e) {
 static const struct exit_row {
     u8 kind;
     bool insn;
-    struct exit (*decode)(struct exit e); // what the exit qualification means, which is in `detail`
+    struct exit (*decode)(struct exit e); // of an event with the exit qualification in `detail`
 } rows[] = {
     [0] = {BASALT_EXIT_EXCEPTION, false, decode_exception},
     [1] = {BASALT_EXIT_INTERRUPT, false, decode_interrupt},
@@ -198,11 +196,8 @@ struct exit vmx_exit(struct cpu_state *cpu) {
     u32 reason = vmcs_read32(EXIT_REASON);
     if (unlikely(reason >= ARRAY_SIZE(rows) || !rows[reason].insn))
         return decode_event(cpu, reason);
-    struct exit e = {.kind = rows[reason].kind, .insn_length = (u8)vmcs_read32(EXIT_INSN_LENGTH)};
-    if (!rows[reason].decode)
-        return e;
-    e.detail = vmcs_readnat(EXIT_QUALIFICATION);
-    return rows[reason].decode(e);
+    struct exit e = exit_new(rows[reason].kind, vmcs_read32(EXIT_INSN_LENGTH), 0);
+    return rows[reason].decode ? rows[reason].decode(e) : e;
 }
 
 // Whether a hardware exception has an error code is a matter of its vector; in real mode none has.

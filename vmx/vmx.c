@@ -11,7 +11,6 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
-#include "arch/spec.h"
 #include "kernel/panic.h"
 
 #include <basalt/hypercall.h>
@@ -65,7 +64,7 @@ static void vmx_unload(struct cpu_state *cpu) {
     cpu->vmx.launched = false;
 }
 
-static __attribute__((noinline)) void prepare(struct cpu_state *cpu) {
+static void vmx_prepare(struct cpu_state *cpu) {
     if (cpu->dirty & CPU_DIRTY_RSP)
         vmcs_writenat(GUEST_RSP, cpu->gprs[BASALT_RSP]);
     if (cpu->dirty & CPU_DIRTY_RFLAGS)
@@ -73,12 +72,6 @@ static __attribute__((noinline)) void prepare(struct cpu_state *cpu) {
     cpu->dirty = 0;
     if (cpu->queued.valid)
         vmx_queue_event(cpu);
-}
-
-static struct exit vmx_run(struct cpu_state *cpu) {
-    if (unlikely(cpu->dirty | cpu->queued.valid))
-        prepare(cpu);
-    return spec.flags & SPEC_AROUND ? vmx_enter_guarded(cpu) : vmx_enter(cpu);
 }
 
 static bool vmx_can_take(struct cpu_state *cpu, bool nmi) {
@@ -143,7 +136,9 @@ const struct backend vmx_backend = {
     .state_init = vmx_state_init,
     .load = vmx_load,
     .unload = vmx_unload,
-    .run = vmx_run,
+    .prepare = vmx_prepare,
+    .enter = vmx_enter,
+    .enter_guarded = vmx_enter_guarded,
     .read = vmx_read,
     .write = vmx_write,
     .read_segment = vmx_read_segment,

@@ -53,9 +53,7 @@ extern struct vmx_caps vmx_caps;
 
 /// Runs the guest until its next exit, and returns what vmx_exit() says of that. RSP and RFLAGS are in the VMCS; the
 /// other registers are loaded before from *cpu, and all are stored there after (vmx/enter.S).
-struct exit vmx_enter(struct cpu_state *cpu);
-/// The same, with the controls of arch/spec.h around the guest's run.
-struct exit vmx_enter_guarded(struct cpu_state *cpu);
+world_switch vmx_enter, vmx_enter_guarded;
 extern const char vmx_exit_entry[], vmx_exit_entry_guarded[];
 
 // What all guests share

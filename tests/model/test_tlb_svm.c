@@ -28,7 +28,6 @@ enum { ASIDS = 6 };
 
 static struct cpu model_cpus[CPUS];
 struct cpu_features cpu_features;
-struct spec spec; // nothing is needed
 struct cpu *this_cpu(void) {
     return &model_cpus[current_cpu];
 }

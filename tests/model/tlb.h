@@ -261,13 +261,17 @@ static void model_unmap(struct model_domain *d) {
 
 // As guest/run.c does it before each entry (test_tlb_kernel runs that itself).
 static void model_run(struct model_vcpu *v) {
+    struct cpu_state *cpu = &v->cpu;
+
     model_load(v);
     running = v;
     if (v->cpu.flush_generation != v->domain->ept.generation) {
         backend->flush_second_level(&v->cpu);
         v->cpu.flush_generation = v->domain->ept.generation;
     }
-    (void)backend->run(&v->cpu);
+    if (v->cpu.dirty | v->cpu.queued.valid)
+        backend->prepare(&v->cpu);
+    (void)backend_enter(backend->enter, &cpu);
     if (!model_random(5)) { // it exits with a write to a control register
         change_tables();
         backend->flush_linear(&v->cpu);

@@ -54,9 +54,9 @@ def entries():
 def test_returns_after_an_exit():
     """A return whose call came before the exit is predicted from what spec_exit filled in (docs/decisions/0014)."""
     text, found = functions()
-    entering = [path.name for path in TOP.glob("[agk]*/*.c") if "backend->run(" in path.read_text()]
-    assert entering == ["run.c"], "the one indirect call of svm_run() and vmx_run(), in vcpu_run()"
-    found["vcpu_run"][0].update(["svm_run", "vmx_run"])
+    entering = [path.name for path in TOP.glob("[agk]*/*.c") if "backend_enter(" in path.read_text()]
+    assert entering == ["run.c"], "the one call of the world switches, in vcpu_run()"
+    found["vcpu_run"][0].update(["svm_enter", "svm_enter_guarded", "vmx_enter", "vmx_enter_guarded"])
     for suffix in ("", "_guarded"):  # where the processor goes on when the guest, entered there, exits
         found["vmx_enter" + suffix][1].add("vmx_exit_entry" + suffix)
     _, jumps, returning = found["schedule_loop"]

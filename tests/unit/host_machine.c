@@ -208,7 +208,8 @@ static void fake_unload(struct cpu_state *cpu) {
     assert_ptr_equal(loaded, cpu);
     loaded = NULL;
 }
-static struct exit fake_run(struct cpu_state *cpu) {
+static void fake_prepare(struct cpu_state *cpu unused) {}
+static struct exit fake_enter(struct cpu_state *cpu) {
     only_loaded(cpu);
     if (timer_rings()) // its interrupt ends the run before it begins
         return (struct exit){.kind = BASALT_EXIT_INTERRUPT};
@@ -291,7 +292,9 @@ static const struct backend fake_backend = {
     .state_init = fake_state_init,
     .load = fake_load,
     .unload = fake_unload,
-    .run = fake_run,
+    .prepare = fake_prepare,
+    .enter = fake_enter,
+    .enter_guarded = fake_enter,
     .read = fake_read,
     .write = fake_write,
     .read_segment = fake_read_segment,

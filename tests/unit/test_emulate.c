@@ -317,8 +317,7 @@ static void test_plain_ports(void **state unused) {
         unsigned bytes = 1u << n % 3;
         bool write = n >= 3;
         struct exit e = {.kind = BASALT_EXIT_IO,
-                         .bytes = (u8)bytes,
-                         .write = write,
+                         .access = (u16)(bytes << EXIT_IO_BYTES | (write ? 0 : EXIT_IO_IN)),
                          .port = 0x170,
                          .insn_length = 1};
         load_code((const u8 *)"\xec", 1);
@@ -338,7 +337,10 @@ static void test_plain_ports(void **state unused) {
         }
     }
     // A port that nobody has reads as ones.
-    struct exit e = {.kind = BASALT_EXIT_IO, .bytes = 2, .port = 0x80, .insn_length = 3};
+    struct exit e = {.kind = BASALT_EXIT_IO,
+                     .access = 2 << EXIT_IO_BYTES | EXIT_IO_IN,
+                     .port = 0x80,
+                     .insn_length = 3};
     load_code((const u8 *)"\x66\xe5\x80", 3);
     handle_port(v, e);
     assert_true(v->cpu.rip == CODE + 3);

@@ -135,7 +135,9 @@ static void test_instruction_answers(void **state unused) {
 
 static void test_string_port_is_for_the_server(void **state unused) {
     const struct basalt_request *r = &d->servers[0].page->slots[0];
-    struct exit e = {.kind = BASALT_EXIT_IO, .bytes = 2, .port = 0x170, .string = true};
+    struct exit e = {.kind = BASALT_EXIT_IO,
+                     .access = 2 << EXIT_IO_BYTES | EXIT_IO_STRING | EXIT_IO_IN,
+                     .port = 0x170};
 
     route_instructions();
     load_code((const u8 *)"\xf3\x66\x6d", 3);

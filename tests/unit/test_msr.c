@@ -42,7 +42,7 @@ void vcpu_send_instruction(struct vcpu *v, struct exit e) {
     assert_ptr_equal(v, &vcpu);
     sent++;
     sent_address = e.gpa.v;
-    sent_bytes = e.bytes;
+    sent_bytes = e.insn_length;
 }
 void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error) {
     (void)v, (void)vector, (void)has_error, (void)error;

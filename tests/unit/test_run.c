@@ -128,7 +128,7 @@ static void test_every_kind_has_its_row(void **state unused) {
         if (kind == BASALT_EXIT_EXCEPTION)
             script[0].vector = 6;
         else if (kind == BASALT_EXIT_IO)
-            script[0].bytes = 1;
+            script[0].access |= 1 << EXIT_IO_BYTES;
         run(1);
         assert_int_equal(v->stats.exits[kind], 1);
         end(NULL);
@@ -479,7 +479,6 @@ static struct exit random_exit(struct cpu_state *c) {
         .insn_length = (r >> 8) % 4 ? (u8)((r >> 10) % 16) : 0,
         .vector = (u8)(r >> 16),
         .write = r & BIT(28),
-        .port = (u16)(r >> 44),
         .detail = host_random(),
     };
     struct event *event = &c->queued;
@@ -493,7 +492,9 @@ static struct exit random_exit(struct cpu_state *c) {
     if (ends_domain(e.kind) && host_random() % 64)
         e.kind = lively[host_random() % ARRAY_SIZE(lively)];
     if (e.kind == BASALT_EXIT_IO) {
-        e.string = r & BIT(33);
+        e.access = (u16)(1 << (EXIT_IO_BYTES + (r >> 24) % 3) | (r & BIT(28) ? 0 : EXIT_IO_IN) |
+                         (r & BIT(33) ? EXIT_IO_STRING : 0));
+        e.port = (u16)(r >> 44);
     } else if (e.kind == BASALT_EXIT_MEMORY) {
         e.fetch = (r >> 29) % 64 == 0;
         e.in_walk = (r >> 36) % 64 == 0;
@@ -505,8 +506,6 @@ static struct exit random_exit(struct cpu_state *c) {
         e.vector &= 31;
     if (e.kind == BASALT_EXIT_EXCEPTION && e.vector == EXC_MC && host_random() % 16)
         e.vector = EXC_UD;
-    if (e.kind == BASALT_EXIT_IO)
-        e.bytes = (u8)(1u << (r >> 24) % 3);
     if (e.kind == BASALT_EXIT_CR_ACCESS || e.kind == BASALT_EXIT_DR_ACCESS)
         e.cr = (r >> 40) % 4 ? (u8)((r >> 42) % 16) : 0xff;
     if (e.kind == BASALT_EXIT_MEMORY)

@@ -186,18 +186,18 @@ static void test_io(void **state) {
     struct exit e = decode(0x7b, 0x03f80090, 0x1001, &plain); // out %al, %dx
     assert_int_equal(e.kind, BASALT_EXIT_IO);
     assert_int_equal(e.port, 0x3f8);
-    assert_int_equal(e.bytes, 1);
+    assert_int_equal(exit_io_bytes(e), 1);
     assert_int_equal(e.insn_length, 1);
-    assert_true(e.write);
-    assert_false(e.string);
+    assert_false(e.access & EXIT_IO_IN);
+    assert_false(e.access & EXIT_IO_STRING);
     e = decode(0x7b, 0xffff0c00 | 0x100 | 0x40 | 0xd, 0x1003, &rich); // rep insl
     assert_int_equal(e.port, 0xffff);
-    assert_int_equal(e.bytes, 4);
+    assert_int_equal(exit_io_bytes(e), 4);
     assert_int_equal(e.insn_length, 3);
-    assert_false(e.write);
-    assert_true(e.string);
+    assert_true(e.access & EXIT_IO_IN);
+    assert_true(e.access & EXIT_IO_STRING);
     e = decode(0x7b, 0x220 | BIT(16), 0x1000, &rich); // 64-bit addresses; next RIP is nonsense
-    assert_int_equal(e.bytes, 2);
+    assert_int_equal(exit_io_bytes(e), 2);
     assert_int_equal(e.insn_length, 0);
 }
 

@@ -191,7 +191,7 @@ static void test_msrs(void **state) {
     assert_true(cpu.dirty & VMCB_CLEAN_NESTED);
 }
 
-// What svm_run() does around the world switch, with the processor's part in between.
+// What svm_prepare() and the world switch do around the world switch, with the processor's part in between.
 static void enter(void) {
     v.rip = cpu.rip;
     v.next_rip = 0;

@@ -169,20 +169,20 @@ static void test_io(void **state) {
     (void)state;
     model_new();
     struct exit e = decode(30, 0 | 0x3f8 << 16); // OUT DX, AL
-    assert_int_equal(e.bytes, 1);
+    assert_int_equal(exit_io_bytes(e), 1);
     assert_int_equal(e.port, 0x3f8);
-    assert_true(e.write);
-    assert_false(e.string);
+    assert_false(e.access & EXIT_IO_IN);
+    assert_false(e.access & EXIT_IO_STRING);
     e = decode(30, 3 | BIT(3) | 0xcfcull << 16); // IN EAX, DX
-    assert_int_equal(e.bytes, 4);
+    assert_int_equal(exit_io_bytes(e), 4);
     assert_int_equal(e.port, 0xcfc);
-    assert_false(e.write);
+    assert_true(e.access & EXIT_IO_IN);
 
     e = decode(30, 1 | BIT(4) | BIT(5) | 0x80 << 16); // REP OUTSW
-    assert_true(e.string && e.write);
-    assert_int_equal(e.bytes, 2);
+    assert_int_equal(e.access & (EXIT_IO_IN | EXIT_IO_STRING), EXIT_IO_STRING);
+    assert_int_equal(exit_io_bytes(e), 2);
     e = decode(30, 1 | BIT(3) | BIT(4)); // INSW
-    assert_true(e.string && !e.write);
+    assert_int_equal(e.access & (EXIT_IO_IN | EXIT_IO_STRING), EXIT_IO_IN | EXIT_IO_STRING);
 }
 
 static void test_eoi(void **state) {
