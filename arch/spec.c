@@ -74,7 +74,7 @@ static bool all(const struct spec_cpu *cpu, struct condition c) {
 }
 
 struct spec spec_choose(const struct spec_cpu *cpu, bool off) {
-    struct spec s = {0};
+    struct spec s = {.flags = off ? 0 : SPEC_AROUND};
 
     for (const struct row *row = rows; row < rows + ARRAY_SIZE(rows); row++) {
         if (row->vendor != cpu->vendor || !any(cpu, row->affected) || all(cpu, row->spared))

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Controls of speculative execution: which ones this processor needs, chosen once from a table with
-// reasons, and what has to be done for them around each run of a guest. Invariant: where nothing is
-// needed nothing is executed but one test, and where something is, no return and no indirect branch
-// comes between a guest's last instruction and the end of spec_exit. Follows the SDM, "Speculative Execution
-// Control MSRs", Intel's and AMD's notes on each attack, docs/security.md and docs/decisions/0014.
+// reasons, and what has to be done for them around each run of a guest. Invariant: but with spec=off, no
+// return and no indirect branch comes between a guest's last instruction and the end of spec_exit, and no value of
+// the guest's is in a register after the world switch. Follows the SDM, "Speculative Execution Control MSRs", Intel's and AMD's notes on each attack, docs/security.md and docs/decisions/0014.
 
 #pragma once
 
@@ -14,9 +13,11 @@
 #define SPEC_VERW      0x04 // the same
 #define SPEC_EXIT_IBPB 0x08 // after each exit
 #define SPEC_EXIT_RSB  0x10 // the same; done wherever the guarded path is taken
-#define SPEC_AROUND    0x1f // any of these: guests are entered by the guarded path
 #define SPEC_LOAD_IBPB 0x20 // when a vCPU of another domain is loaded
 #define SPEC_AUTO_IBRS 0x40 // EFER.AIBRSE, once
+// Guests are entered by the guarded path, which also clears their values from the registers after each exit: always, but
+// with spec=off.
+#define SPEC_AROUND 0x80
 
 // Calls after an exit, so that no return is predicted from a guest's calls. Two returns have none of their own after the
 // exit: the world switch's to vcpu_run() and that one's to schedule_loop(), which never returns.

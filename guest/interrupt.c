@@ -12,13 +12,13 @@
 // Where the guest's IOAPIC takes the end of a level-triggered interrupt.
 #define IOAPIC_EOI_REGISTER 0xfec00040ull
 
-static void deliver_to(struct vcpu *v, const struct apic_message *m) {
-    switch (m->mode) {
+static inline void deliver_to(struct vcpu *v, u8 mode, u8 vector, bool level) {
+    switch (mode) {
     case APIC_FIXED:
     case APIC_LOWEST:
         v->stats.injections++;
-        trace(BASALT_TRACE_INJECT, v->domain->info.id, v->index, m->vector, m->level);
-        if (vlapic_accept(&v->lapic, m->vector, m->level))
+        trace(BASALT_TRACE_INJECT, v->domain->info.id, v->index, vector, level);
+        if (vlapic_accept(&v->lapic, vector, level))
             vcpu_unblock(v, BLOCK_HALT);
         break;
     case APIC_NMI:
@@ -26,7 +26,7 @@ static void deliver_to(struct vcpu *v, const struct apic_message *m) {
         vcpu_unblock(v, BLOCK_HALT);
         break;
     case APIC_INIT: vcpu_init_ipi(v); break;
-    case APIC_SIPI: vcpu_startup_ipi(v, m->vector); break;
+    case APIC_SIPI: vcpu_startup_ipi(v, vector); break;
     default: // SMI and ExtINT: there is neither SMM nor a PIC
         break;
     }
@@ -40,22 +40,28 @@ static bool is_meant(const struct vcpu *v, const struct vcpu *source,
     return vlapic_match(&v->lapic, m->dest, m->logical);
 }
 
-static void deliver(struct domain *d, const struct vcpu *source, const struct apic_message *m) {
+static __attribute__((noinline)) void deliver_to_all(struct domain *d, const struct vcpu *source,
+                                                     const struct apic_message *m) {
     struct vcpu *v;
 
-    // To one by its APIC ID, which is its index, as most are.
-    if (!m->logical && !m->shorthand && m->dest < BASALT_VCPUS_MAX) {
-        if ((v = d->vcpus[m->dest]) && vlapic_on(&v->lapic))
-            deliver_to(v, m);
-        return;
-    }
     for_each_vcpu (v, d) {
         if (!is_meant(v, source, m))
             continue;
-        deliver_to(v, m);
+        deliver_to(v, m->mode, m->vector, m->level);
         if (m->mode == APIC_LOWEST)
             return;
     }
+}
+
+// Most messages are to one by its APIC ID, which is its index.
+static inline void deliver(struct domain *d, const struct vcpu *source,
+                           const struct apic_message *m) {
+    struct vcpu *v;
+
+    if (m->logical || m->shorthand || m->dest >= BASALT_VCPUS_MAX)
+        deliver_to_all(d, source, m);
+    else if ((v = d->vcpus[m->dest]) && vlapic_on(&v->lapic))
+        deliver_to(v, m->mode, m->vector, m->level);
 }
 
 // Follows the SDM, "Message Signalled Interrupts": an address in the interrupt window, and a delivery mode that MSIs have.

@@ -13,13 +13,13 @@
 #define X2APIC_LDR(id) (((id) >> 4) << 16 | 1u << ((id)&15))
 
 // The highest vector in IRR or ISR, none of which is above `limit`; 0: there is none, for no vector below 16 ever gets there.
-static u8 highest(const struct vlapic *v, unsigned reg, u8 limit) {
-    for (unsigned i = limit / 32u + 1; i-- > 0;) {
-        u32 word = *vlapic_reg(v, reg + i);
-        if (word)
-            return (u8)(i * 32 + 31 - (u32)__builtin_clz(word));
-    }
-    return 0;
+static inline __attribute__((always_inline)) u8 highest(const struct vlapic *v, unsigned reg,
+                                                        u8 limit) {
+    const u32 *first = vlapic_reg(v, reg), *word = vlapic_reg(v, reg + limit / 32);
+
+    while (!*word && word > first)
+        word -= 4;
+    return *word ? (u8)((word - first) * 8 + 31 - __builtin_clz(*word)) : 0;
 }
 
 static u32 *word_of(const struct vlapic *v, unsigned reg, u8 vector) {

@@ -40,10 +40,6 @@ void event_ring(struct domain *d, u32 port) {
         vcpu_unblock(d->vcpus[0], BLOCK_EVENT);
 }
 
-bool events_pending(const struct domain *d) {
-    return d->events && __atomic_load_n(&d->events->summary, __ATOMIC_SEQ_CST);
-}
-
 // Constant time: a port that was freed, else the first that was never used.
 i64 port_alloc(struct domain *d) {
     u32 port = d->free_port;

@@ -19,6 +19,8 @@ struct port *port_find(struct domain *d, u64 port);
 /// Unbinds and frees.
 void port_free(struct domain *d, u32 port);
 /// Whether anything is pending.
-bool events_pending(const struct domain *d);
+static inline bool events_pending(const struct domain *d) {
+    return d->events && __atomic_load_n(&d->events->summary, __ATOMIC_SEQ_CST);
+}
 /// Rings `port` at `deadline` (host TSC; 0: never).
 void event_timer(struct domain *d, u64 deadline, u32 port);

@@ -10,7 +10,7 @@
 #include "kernel/event.h"
 #include "kernel/trace.h"
 
-#define SPACE(route)             (((route) >> 56) - 1)
+#define SPACE(route) (((route) >> 56) - 1)
 
 int requests_init(struct domain *d) {
     if (!(d->claims = domain_page_alloc(d)))

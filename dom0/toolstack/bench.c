@@ -2,8 +2,9 @@
 //
 // What dom0 measures of itself for `make bench`; asleep unless "bench=KIND" is on its command line:
 //
-//     events   gives the domain "bench" a doorbell that is answered with an interrupt; the times at which dom0's handler
-//              runs and at which it injects are left in the guest's memory (tests/guest/bench)
+//     events   gives the domain "bench" two doorbells that are answered with an interrupt, one at once, the other when the
+//              guest has halted; the times at which dom0's handler runs and at which it injects are left in the guest's
+//              memory (tests/guest/bench)
 //     count    gives the domain "linux" the doorbell; at each ring its counters are printed
 //     create   starts the domain "tiny", which ends at its first instruction, many times, and prints how long it took
 //              from domain_start() until everything was given back
@@ -27,6 +28,8 @@
 #include <string.h>
 
 #define EVENT_PORT    0xb0u // the doorbell
+#define LATER_PORT    0xb2u // the doorbell that is answered later
+#define LATER_NS      50000u
 #define EVENT_PAGE    0x8000u
 #define EVENT_MESSAGE 0xfee00000u
 #define EVENT_VECTOR  0x40u
@@ -49,6 +52,7 @@ static struct {
         u64 tsc_offset;        // the guest's TSC is that much ahead
         u64 mark;              // the guest's
     } * page;
+    struct timer later;
 } events;
 
 // A mark of the profiler's, as in tests/guest/bench/bench.c, when the guest wants it.
@@ -57,14 +61,23 @@ static void mark(void) {
         __asm__ volatile("xchg %%bx, %%bx" : : : "memory");
 }
 
-static void rung(void *context) {
-    u64 now = time_tsc();
-    mark();
+static void inject(void *context) {
     (void)context;
-    events.page->handled = now;
     mark();
     events.page->injected = time_tsc();
     host_inject_msi(events.domain, EVENT_MESSAGE, EVENT_VECTOR);
+}
+
+static void rung(void *context) {
+    u64 now = time_tsc();
+    mark();
+    events.page->handled = now;
+    inject(context);
+}
+
+static void rung_for_later(void *context) {
+    (void)context;
+    timer_set(&events.later, time_ns() + LATER_NS);
 }
 
 static void begin_events(struct domain *d) {
@@ -72,8 +85,10 @@ static void begin_events(struct domain *d) {
     size_t length = sizeof(*events.page);
     events.domain = d->handle;
     events.page = host_guest_pin(machine_memory(d->machine), EVENT_PAGE, &length, true);
+    events.later.handler = inject;
     if (!events.page || hc_domain_info(d->handle, &info) < 0 ||
-        host_doorbell_bind(d->handle, EVENT_PORT, 2, rung, NULL) < 0)
+        host_doorbell_bind(d->handle, EVENT_PORT, 2, rung, NULL) < 0 ||
+        host_doorbell_bind(d->handle, LATER_PORT, 2, rung_for_later, NULL) < 0)
         shell_error("bench: no doorbell");
     else
         events.page->tsc_offset = info.tsc_offset;

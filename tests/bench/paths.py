@@ -32,10 +32,10 @@ def exits_nomit(build, machine, turn):
 
 
 def events(build, machine, turn):
-    """A doorbell's way to dom0, and an interrupt's way back."""
+    """A doorbell's way to dom0, and an interrupt's way back: to a guest that waits for it, and to one that was about to."""
     name = f"bench-events-{machine}-{turn}"
-    found = measure(machine, name, bench_image(build, name, "events", dom0="bench=events"))
-    for metric in ("doorbell", "irq_inject"):
+    found = measure(machine, name, bench_image(build, name, "events waiting", dom0="bench=events"))
+    for metric in ("doorbell", "irq_inject", "irq_inject_before_hlt"):
         yield metric + SUFFIX[machine], found[metric][0], "instructions"
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from machines import SVM, TOP, VMX, bench_image, start  # noqa: E402
 
-PARTS = {"events": ["doorbell", "irq_inject"]}  # words of the guest's that make several pieces each time
+PARTS = {"events": ["doorbell", "irq_inject_before_hlt"], "waiting": ["irq_inject"]}  # words of the guest's that make several pieces each time
 TIMES = 4  # MARKED in tests/guest/bench/bench.c
 NOMIT = "_nomit"  # ends the name of a path that is taken with spec=off, as `make bench` names its figures
 NAMES = {"k": "kernel", "d": "dom0", "g": "guest"}

@@ -154,6 +154,9 @@ static void run(const struct path *path) {
     report(path->name, empty);
 }
 
+// Doorbells (dom0/toolstack/bench.c)
+#define ANSWERS_AT_ONCE 0xb0u
+#define ANSWERS_LATER   0xb2u
 #ifndef __x86_64__
 // ---- events: dom0's side is dom0/toolstack/bench.c ----
 
@@ -172,41 +175,45 @@ static volatile struct {
 static u32 doorbells[SAMPLES];
 
 // Rings, halts until dom0 has answered with an interrupt, and takes all four times. The other marks are in dom0's handler
-// and in `interrupted`.
-static void event(u32 i) {
+// and in `interrupted`. dom0 answers ANSWERS_AT_ONCE before this vCPU, which it has taken the CPU from, comes to its HLT.
+static void event(u32 i, u32 port) {
     u32 rung;
-    if (events->mark)
+    if (events->mark && port == ANSWERS_AT_ONCE)
         __asm__ volatile("xchg %%bx, %%bx" : : : "memory");
-    __asm__ volatile("cli\n rdtsc\n mov %%eax, %%esi\n mov $0xb0, %%edx\n"
+    __asm__ volatile("cli\n rdtsc\n mov %%eax, %%esi\n mov %%ecx, %%edx\n"
                      "out %%ax, %%dx\n sti\n hlt\n cli"
-                     : "=S"(rung)
-                     :
+                     : "=&S"(rung)
+                     : "c"(port)
                      : "eax", "edx", "memory");
     doorbells[i] = events->handled + events->tsc_offset - rung;
     samples[i] = interrupt_tsc - (events->injected + events->tsc_offset);
     APIC_EOI = 0;
 }
 
-static void run_events(int mark) {
+static void run_events(int mark, u32 port) {
     idt[2 * EVENT_VECTOR] = 0x80000 | ((u32)&interrupted & 0xffff); // selector 8
     idt[2 * EVENT_VECTOR + 1] = ((u32)&interrupted & 0xffff0000) | 0x8e00;
     APIC_SVR = 0x1ff;
     events->mark = 0;
     for (u32 i = 0; i < SAMPLES; i++)
-        event(i);
+        event(i, port);
     if (mark) { // now that the scheduler has seen how it goes
         events->mark = 1;
         for (u32 i = 0; i < MARKED; i++)
-            event(i);
+            event(i, port);
         return;
     }
-    report("irq_inject", 0);
+    if (port == ANSWERS_LATER) {
+        report("irq_inject", 0);
+        return;
+    }
+    report("irq_inject_before_hlt", 0);
     for (u32 i = 0; i < SAMPLES; i++)
         samples[i] = doorbells[i];
     report("doorbell", 0);
 }
 #else
-static void run_events(int mark) { (void)mark; }
+static void run_events(int mark, u32 port) { (void)mark, (void)port; }
 #endif
 
 // Whether `word` stands at the beginning of *line; steps over it then.
@@ -251,7 +258,11 @@ void bench_main(const char *line) {
             continue;
         }
         if (word_is(&line, "events")) {
-            run_events(mark);
+            run_events(mark, ANSWERS_AT_ONCE);
+            continue;
+        }
+        if (word_is(&line, "waiting")) {
+            run_events(mark, ANSWERS_LATER);
             continue;
         }
         if (word_is(&line, "idle"))
