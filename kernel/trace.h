@@ -19,8 +19,13 @@ void trace_init(void);
 __attribute__((cold)) void trace_record(unsigned event, unsigned domain, unsigned vcpu, u64 a,
                                         u64 b);
 
-/// Records `event` if it is one of those that are recorded.
-static inline void trace(unsigned event, unsigned domain, unsigned vcpu, u64 a, u64 b) {
-    if (unlikely(trace_events & BIT(event < BASALT_TRACE_EXIT ? event : BASALT_TRACE_EXITS)))
-        trace_record(event, domain, vcpu, a, b);
+static inline bool trace_on(unsigned event) {
+    return trace_events & BIT(event < BASALT_TRACE_EXIT ? event : BASALT_TRACE_EXITS);
 }
+
+/// Records `event` if it is one of those that are recorded; else its arguments, those of trace_record(), cost nothing.
+#define trace(event, ...)                     \
+    do {                                      \
+        if (unlikely(trace_on(event)))        \
+            trace_record(event, __VA_ARGS__); \
+    } while (0)

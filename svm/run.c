@@ -44,7 +44,7 @@ void svm_unload(struct cpu_state *cpu) {
 // Takes in what has changed since the last entry; once more at the entry after that, which has nothing to tell.
 void svm_prepare(struct cpu_state *cpu) {
     struct vmcb *vmcb = vmcb_of(cpu);
-    bool again = cpu->queued.valid || cpu->dirty & ~VMCB_TOLD;
+    bool again = cpu->queued.valid || cpu->dirty != VMCB_TOLD;
 
     vmcb->event_inject = 0;
     if (cpu->queued.valid)
