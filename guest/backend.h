@@ -64,17 +64,17 @@ struct exit {
     u8 kind;        // enum basalt_exit_kind
     union {
         u8 vector; // EXCEPTION, APIC_EOI, INTERRUPT (VMX acknowledges on exit; 0 on SVM: still pending)
-        u8 cr;     // CR_ACCESS, DR_ACCESS: register number; 0xff: not known, the caller decodes
+        u8 cr;     // CR_ACCESS: register number; 0xff: not known, the caller decodes
     };
     union {
-        u8 gpr;     // CR_ACCESS, DR_ACCESS: the general register; 0xff: not known
+        u8 gpr;     // CR_ACCESS: the general register; 0xff: not known
         bool fetch; // MEMORY: an instruction fetch
     };
     union {
         u8 cr_op;     // CR_ACCESS: enum cr_op
         bool in_walk; // MEMORY: the access was to a guest page-table entry
     };
-    bool write; // CR_ACCESS and DR_ACCESS: to the register; MEMORY: a write
+    bool write; // CR_ACCESS: to the register; MEMORY: a write
     u16 lmsw;   // CR_ACCESS by LMSW: the operand
     union {
         u64 detail; // EXCEPTION: the error code, of #DB the DR6 bits; HYPERCALL: CPL; else what the vendor tells
@@ -246,8 +246,8 @@ struct backend {
     u16 (*apic_status)(struct cpu_state *cpu, u16 status, bool all);
     /// Ends an STI/MOV-SS shadow (after an emulated instruction).
     void (*clear_shadow)(struct cpu_state *cpu);
-    /// Exit on PAUSE, HLT, and so on are always on. This one follows the guest's debug registers.
-    void (*intercept_dr)(struct cpu_state *cpu, bool on);
+    /// Exits on debug registers, which begin at the state's making, end; the guest's, in *cpu, are in the processor now.
+    void (*allow_dr)(struct cpu_state *cpu);
 
     /// Forgets this CPU's cached translations of the state's second-level table / of one guest's own tables.
     void (*flush_second_level)(struct cpu_state *cpu);

@@ -55,7 +55,7 @@ void handle_cr(struct vcpu *v, struct exit e) {
     else if (e.write)
         legal = write_cr(v, e.cr, v->cpu.gprs[e.gpr] & mask);
     else
-        gpr_write(v, e.gpr, wide ? 8 : 4, false, read_cr(v, e.cr));
+        gpr_write(v, e.gpr, wide ? 8 : 4, read_cr(v, e.cr));
     if (legal)
         vcpu_skip(v, e.insn_length);
     else
@@ -65,7 +65,7 @@ void handle_cr(struct vcpu *v, struct exit e) {
 void handle_dr(struct vcpu *v, struct exit e unused) {
     // The first touch gives the guest its debug registers; the instruction is then tried again.
     v->cpu.debug_active = true;
-    backend->intercept_dr(&v->cpu, false);
+    backend->allow_dr(&v->cpu);
 }
 
 // CR4.OSXSAVE and the privilege level are the caller's to look at.

@@ -87,14 +87,6 @@ static void skip_address(struct cursor *c, u8 modrm) {
         c->position += long_bytes;
 }
 
-// Without REX, byte registers 4 to 7 are the second bytes of registers 0 to 3.
-static void register_operand(const struct cursor *c, u8 modrm, struct insn *out) {
-    out->reg = extended(c, REX_R, modrm >> 3);
-    out->high = out->reg_bytes == 1 && !c->rex && out->reg >= 4;
-    if (out->high)
-        out->reg -= 4;
-}
-
 static void immediate_operand(struct cursor *c, struct insn *out) {
     unsigned bytes = MIN(out->bytes, 4u);
 
@@ -105,13 +97,15 @@ static void immediate_operand(struct cursor *c, struct insn *out) {
     out->immediate = true;
 }
 
-// MOV with ModRM; of opcode C6 and C7 the register is an extension.
+// MOV with ModRM; of opcode C6 and C7 the register is an extension. Without REX, byte registers 4 to 7 are the second bytes of
+// registers, which no driver uses here.
 static bool move(struct cursor *c, bool immediate, struct insn *out) {
     u8 modrm = next(c);
+    bool second = out->reg_bytes == 1 && !c->rex && modrm & 0x20;
 
-    if (modrm >> 6 == 3 || (immediate && modrm >> 3 & 7))
+    if (modrm >> 6 == 3 || second || (immediate && modrm >> 3 & 7))
         return false;
-    register_operand(c, modrm, out);
+    out->reg = extended(c, REX_R, modrm >> 3);
     skip_address(c, modrm);
     if (immediate)
         immediate_operand(c, out);

@@ -17,7 +17,7 @@ enum cpu_mode {
 };
 
 enum insn_op {
-    OP_MOV,    ///< between memory and `reg`, or an immediate to memory; MOVZX from memory
+    OP_MOV, ///< between memory and `reg` (but AH, CH, DH, BH), or an immediate to memory; MOVZX from memory
     OP_MOV_CR, ///< between control register `reg` and general register `rm`
     OP_CLTS,
 };
@@ -29,7 +29,6 @@ struct insn {
     u8 bytes;     ///< of the access to memory
     u8 reg_bytes; ///< of the register operand: 1, 2, 4, 8
     u8 reg, rm;
-    bool high;      ///< `reg` means bits 15:8 of that register: AH, CH, DH, BH
     bool write;     ///< to memory, or to the control register
     bool immediate; ///< `value` is the source, not `reg`
     u64 value;

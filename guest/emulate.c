@@ -12,15 +12,10 @@
 
 #define MSR_LINES_MAX 64u
 
-static u64 gpr_read(const struct vcpu *v, unsigned number, unsigned bytes, bool high) {
-    return (v->cpu.gprs[number] >> (high ? 8 : 0)) & insn_mask(bytes);
-}
+void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, u64 value) {
+    u64 *reg = &v->cpu.gprs[number], mask = insn_mask(bytes);
 
-void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, bool high, u64 value) {
-    u64 *reg = &v->cpu.gprs[number];
-    u64 mask = insn_mask(bytes), shift = high ? 8 : 0;
-
-    *reg = bytes == 4 ? value & mask : (*reg & ~(mask << shift)) | (value & mask) << shift;
+    *reg = (bytes == 4 ? 0 : *reg & ~mask) | (value & mask);
     if (number == BASALT_RSP)
         v->cpu.dirty |= CPU_DIRTY_RSP;
 }
@@ -57,7 +52,7 @@ static void finish(struct vcpu *v, u64 value) {
     const struct insn *i = &v->io.insn;
 
     if (!i->write)
-        gpr_write(v, i->reg, i->reg_bytes, i->high, value & insn_mask(i->bytes));
+        gpr_write(v, i->reg, i->reg_bytes, value & insn_mask(i->bytes));
     vcpu_skip(v, i->length);
 }
 
@@ -73,7 +68,7 @@ static void access_memory(struct vcpu *v, u64 gpa) {
     u64 value = 0;
 
     if (i->write)
-        value = i->immediate ? i->value : gpr_read(v, i->reg, i->bytes, i->high);
+        value = (i->immediate ? i->value : v->cpu.gprs[i->reg]) & insn_mask(i->bytes);
     if (!apic(v, gpa, i->bytes, i->write, &value, NULL) &&
         request_access(v, BASALT_SPACE_MEMORY, gpa, i->bytes, i->write, &value))
         wait_for_answer(v, IO_ACCESS);
@@ -166,7 +161,7 @@ void handle_port(struct vcpu *v, struct exit e) {
         access_port(v, e);
     else {
         if (!write)
-            gpr_write(v, BASALT_RAX, exit_io_bytes(e), false, ~0ull);
+            gpr_write(v, BASALT_RAX, exit_io_bytes(e), ~0ull);
         vcpu_skip(v, e.insn_length);
     }
 }

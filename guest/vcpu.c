@@ -68,7 +68,7 @@ static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
         backend->write_segment(c, i, &s->segments[i]);
     memcpy(c->gprs, s->gprs, sizeof(c->gprs));
     c->rip = s->rip;
-    c->rflags = s->rflags | 2;
+    c->rflags = s->rflags | RFLAGS_FIXED;
     backend->write(c, REG_CR2, s->cr2);
     c->dirty |= CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
 }

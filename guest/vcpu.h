@@ -188,4 +188,4 @@ void vcpu_answered(struct vcpu *v);
 /// -BASALT_EINVAL: the page is not there.
 i64 vcpu_apic_access(struct vcpu *v, u64 gpa, u64 bytes, bool write, u64 *value);
 /// Writes a general register's low bytes as instructions do (32 bits clear the upper half).
-void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, bool high, u64 value);
+void gpr_write(struct vcpu *v, unsigned number, unsigned bytes, u64 value);

@@ -31,11 +31,11 @@ static u8 length_until(const struct vmcb *vmcb, u64 next_rip) {
 // Of an instruction, from NRIP save; without it next_rip stays 0.
 static u8 length(const struct vmcb *vmcb) { return length_until(vmcb, vmcb->next_rip); }
 
-// CR and DR accesses: in both, writes have bit 4 of the code set. Without decode assists the
+// Writes have bit 4 of the code set. Without decode assists the
 // general register is not known, nor is it for CLTS, LMSW and SMSW.
-static struct exit decode_register(const struct vmcb *vmcb, struct exit e) {
+static struct exit decode_cr(const struct vmcb *vmcb, struct exit e) {
     u64 code = vmcb->exit_code == EXIT_CR0_SELECT ? EXIT_CR_WRITE + 0 : vmcb->exit_code;
-    bool mov = code >= EXIT_DR_READ || (vmcb->exit_info1 & CR_INFO_MOV);
+    bool mov = vmcb->exit_info1 & CR_INFO_MOV;
 
     e.insn_length = length(vmcb);
     e.write = code & 0x10;
@@ -113,8 +113,8 @@ static struct exit decode_unknown(const struct vmcb *vmcb, struct exit e) {
 #define EXC(vector)        (EXIT_EXCEPTION + (vector))
 
 static const struct exit_row exit_rows[] = {
-    CODES(EXIT_CR_READ, EXIT_DR_READ - 1) = ROW(CR_ACCESS, INSTRUCTION, decode_register),
-    CODES(EXIT_DR_READ, EXIT_EXCEPTION - 1) = ROW(DR_ACCESS, INSTRUCTION, decode_register),
+    CODES(EXIT_CR_READ, EXIT_DR_READ - 1) = ROW(CR_ACCESS, INSTRUCTION, decode_cr),
+    CODES(EXIT_DR_READ, EXIT_EXCEPTION - 1) = ROW(DR_ACCESS, INSTRUCTION, NULL),
     [EXC(EXC_DB)] = ROW(EXCEPTION, ALWAYS, decode_exception), // see EXC_AC
     [EXC(EXC_AC)] = ROW(EXCEPTION, ALWAYS, decode_exception), // its delivery may raise it
     [EXC(EXC_MC)] = ROW(MACHINE_CHECK, ALWAYS, decode_machine_check),
@@ -123,7 +123,7 @@ static const struct exit_row exit_rows[] = {
     [0x62] = ROW(SMI, ALWAYS, NULL),
     [0x63] = ROW(INIT, ALWAYS, NULL),
     [EXIT_VINTR] = ROW(IRQ_WINDOW, 0, NULL),
-    [EXIT_CR0_SELECT] = ROW(CR_ACCESS, ALWAYS | INSTRUCTION, decode_register),
+    [EXIT_CR0_SELECT] = ROW(CR_ACCESS, ALWAYS | INSTRUCTION, decode_cr),
     [0x6f] = INSN(RDPMC),
     [0x72] = INSN(CPUID),
     [0x73] = INSN(VIRT_INSN),               // RSM

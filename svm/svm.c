@@ -61,16 +61,19 @@ static void svm_cpu_on(void *page) {
 
 void svm_machine_check(void) { asm volatile("int $18" : : : "memory"); }
 
-static void svm_intercept_dr(struct cpu_state *cpu, bool on) {
-    if (!on)
-        svm_load(cpu); // now with the breakpoints
+static void intercept_dr(struct cpu_state *cpu, bool on) {
     for (u32 code = EXIT_DR_READ; code < EXIT_EXCEPTION; code++)
         vmcb_intercept(cpu, code, on);
 }
 
+static void svm_allow_dr(struct cpu_state *cpu) {
+    svm_load(cpu); // now with the breakpoints
+    intercept_dr(cpu, false);
+}
+
 static void set_intercepts(struct cpu_state *cpu, struct vmcb *vmcb) {
     svm_intercept_always(cpu);
-    svm_intercept_dr(cpu, true);
+    intercept_dr(cpu, true);
     vmcb_intercept(cpu, EXIT_CR_WRITE + 4, true);
     vmcb_intercept(cpu, EXIT_CR_READ + 8, true); // the TPR is the vLAPIC's
     vmcb_intercept(cpu, EXIT_CR_WRITE + 8, true);
@@ -134,7 +137,7 @@ const struct backend svm_backend = {
     .can_take = svm_can_take,
     .window = svm_window,
     .clear_shadow = svm_clear_shadow,
-    .intercept_dr = svm_intercept_dr,
+    .allow_dr = svm_allow_dr,
     .flush_second_level = svm_flush,
     .flush_linear = svm_flush,
     .control_field = svm_control_field,

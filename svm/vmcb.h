@@ -141,7 +141,7 @@ VMCB_AT(pat, 0x668);
 #define EXIT_NESTED_FAULT 0x400u
 #define EXIT_INVALID      0xffffffffu // the control block breaks a rule
 
-// exit_info1 of EXIT_CR_* and EXIT_DR_*, with decode assists
+// exit_info1 of EXIT_CR_*, with decode assists
 #define CR_INFO_MOV BIT(63) // by MOV: the general register is in bits 3:0
 
 // exit_info1 of EXIT_NESTED_FAULT; exit_info2 is the guest-physical address

@@ -56,15 +56,6 @@ static struct exit decode_cr(struct exit e) {
     return e;
 }
 
-static struct exit decode_dr(struct exit e) {
-    u64 q = e.detail = vmcs_readnat(EXIT_QUALIFICATION);
-
-    e.cr = q & 7;
-    e.gpr = (q >> 8) & 0xf;
-    e.write = !(q & BIT(4));
-    return e;
-}
-
 static struct exit decode_io(struct exit e) {
     u64 q = vmcs_readnat(EXIT_QUALIFICATION);
 
@@ -109,7 +100,7 @@ static const struct exit_row {
     [18] = {BASALT_EXIT_HYPERCALL, INSN, decode_call},
     [19 ... 27] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // VMCLEAR to VMXON
     [28] = {BASALT_EXIT_CR_ACCESS, INSN, decode_cr},
-    [29] = {BASALT_EXIT_DR_ACCESS, INSN, decode_dr},
+    [29] = {BASALT_EXIT_DR_ACCESS, INSN, NULL},
     [30] = {BASALT_EXIT_IO, INSN, decode_io},
     [31] = {BASALT_EXIT_RDMSR, INSN, NULL},
     [32] = {BASALT_EXIT_WRMSR, INSN, NULL},

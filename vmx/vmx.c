@@ -101,10 +101,9 @@ static u16 vmx_apic_status(struct cpu_state *cpu unused, u16 status, bool all) {
     return status;
 }
 
-static void vmx_intercept_dr(struct cpu_state *cpu, bool on) {
-    if (!on)
-        load_debug(cpu);
-    switch_primary(PRIMARY_DR, on);
+static void vmx_allow_dr(struct cpu_state *cpu) {
+    load_debug(cpu);
+    switch_primary(PRIMARY_DR, false);
 }
 
 // Without a VPID every entry flushes.
@@ -149,7 +148,7 @@ const struct backend vmx_backend = {
     .apic_mode = vmx_apic_mode,
     .apic_status = vmx_apic_status,
     .clear_shadow = vmx_clear_shadow,
-    .intercept_dr = vmx_intercept_dr,
+    .allow_dr = vmx_allow_dr,
     .flush_second_level = vmx_flush_second_level,
     .flush_linear = vmx_flush_linear,
     .control_field = vmx_control_field,

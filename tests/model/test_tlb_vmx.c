@@ -124,7 +124,6 @@ void vmx_msrs_load(const struct cpu_state *cpu unused) {}
 void vmx_msrs_save(struct cpu_state *cpu unused) {}
 void vmx_init_host(const struct cpu *host unused) {}
 
-
 static void with_everything(void **state) {
     (void)state;
     vmx_caps.use[CONTROL_SECONDARY] = SECONDARY_VPID;

@@ -277,9 +277,7 @@ static u16 fake_apic_status(struct cpu_state *cpu, u16 status, bool all) {
     return *now;
 }
 static void fake_clear_shadow(struct cpu_state *cpu) { only_loaded(cpu)->no_interrupt = false; }
-static void fake_intercept_dr(struct cpu_state *cpu, bool on) {
-    only_loaded(cpu)->intercept_dr = on;
-}
+static void fake_allow_dr(struct cpu_state *cpu) { only_loaded(cpu)->intercept_dr = false; }
 static void fake_flush(struct cpu_state *cpu) { only_loaded(cpu)->flushes++; }
 static bool fake_control_field(struct cpu_state *cpu, u64 field, u64 *value) {
     *value = only_loaded(cpu)->cpl;
@@ -305,7 +303,7 @@ static const struct backend fake_backend = {
     .apic_mode = fake_apic_mode,
     .apic_status = fake_apic_status,
     .clear_shadow = fake_clear_shadow,
-    .intercept_dr = fake_intercept_dr,
+    .allow_dr = fake_allow_dr,
     .flush_second_level = fake_flush,
     .flush_linear = fake_flush,
     .control_field = fake_control_field,

@@ -69,8 +69,8 @@ static bool is_general(const cs_x86_op *op) {
            op->reg != X86_REG_GS && op->reg != X86_REG_SS;
 }
 
-// The number of a general register; *high: AH, CH, DH, BH.
-static unsigned number_of(x86_reg reg, bool *high) {
+// The number of a general register; 99: it is none, or AH, CH, DH, BH.
+static unsigned number_of(x86_reg reg) {
     static const x86_reg table[16][4] = {
         {X86_REG_AL, X86_REG_AX, X86_REG_EAX, X86_REG_RAX},
         {X86_REG_CL, X86_REG_CX, X86_REG_ECX, X86_REG_RCX},
@@ -89,18 +89,11 @@ static unsigned number_of(x86_reg reg, bool *high) {
         {X86_REG_R14B, X86_REG_R14W, X86_REG_R14D, X86_REG_R14},
         {X86_REG_R15B, X86_REG_R15W, X86_REG_R15D, X86_REG_R15},
     };
-    static const x86_reg second[4] = {X86_REG_AH, X86_REG_CH, X86_REG_DH, X86_REG_BH};
 
-    *high = false;
     for (unsigned n = 0; n < 16; n++)
         for (unsigned size = 0; size < 4; size++)
             if (table[n][size] == reg)
                 return n;
-    for (unsigned n = 0; n < 4; n++)
-        if (second[n] == reg) {
-            *high = true;
-            return n;
-        }
     return 99;
 }
 
@@ -110,26 +103,29 @@ static void differ(const char *what, const cs_insn *cs, const u8 *bytes, enum cp
     fprintf(stderr, "%s, mode %u:", what, mode);
     for (unsigned n = 0; n < 15; n++)
         fprintf(stderr, " %02x", bytes[n]);
-    fprintf(stderr,
-            " = %s %s\n  op %u length %u bytes %u/%u reg %u rm %u high %u write %u value %llx\n",
+    fprintf(stderr, " = %s %s\n  op %u length %u bytes %u/%u reg %u rm %u write %u value %llx\n",
             cs ? cs->mnemonic : "?", cs ? cs->op_str : "", i->op, i->length, i->bytes, i->reg_bytes,
-            i->reg, i->rm, i->high, i->write, (unsigned long long)i->value);
+            i->reg, i->rm, i->write, (unsigned long long)i->value);
 }
 
-// A MOV or MOVZX between memory and a general register, or of an immediate to memory.
+static bool is_move_register(const cs_x86_op *op) {
+    return is_general(op) && number_of(op->reg) != 99;
+}
+
+// A MOV or MOVZX between memory and a general register but AH, CH, DH, BH, or of an immediate to memory.
 static bool is_move(const cs_insn *cs) {
     const cs_x86 *x = &cs->detail->x86;
 
     if (cs->id != X86_INS_MOV && cs->id != X86_INS_MOVABS && cs->id != X86_INS_MOVZX)
         return false;
     if (x->operands[0].type == X86_OP_MEM)
-        return is_general(&x->operands[1]) || x->operands[1].type == X86_OP_IMM;
-    return x->operands[1].type == X86_OP_MEM && is_general(&x->operands[0]);
+        return is_move_register(&x->operands[1]) || x->operands[1].type == X86_OP_IMM;
+    return x->operands[1].type == X86_OP_MEM && is_move_register(&x->operands[0]);
 }
 
 static bool same_move(const cs_insn *cs, const struct insn *i) {
     const cs_x86_op *to = &cs->detail->x86.operands[0], *from = to + 1;
-    bool write = to->type == X86_OP_MEM, high = false;
+    bool write = to->type == X86_OP_MEM;
     const cs_x86_op *memory = write ? to : from, *other = write ? from : to;
 
     if (i->op != OP_MOV || i->write != write || i->bytes != memory->size)
@@ -137,17 +133,16 @@ static bool same_move(const cs_insn *cs, const struct insn *i) {
     if (other->type == X86_OP_IMM)
         return i->immediate &&
                (i->value & insn_mask(i->bytes)) == ((u64)other->imm & insn_mask(i->bytes));
-    return !i->immediate && i->reg == number_of(other->reg, &high) && i->high == high &&
-           i->reg_bytes == other->size;
+    return !i->immediate && i->reg == number_of(other->reg) && i->reg_bytes == other->size;
 }
 
 static bool same_control(const cs_insn *cs, const struct insn *i) {
     const cs_x86_op *to = &cs->detail->x86.operands[0], *from = to + 1;
-    bool write = is_control(to), high;
+    bool write = is_control(to);
     unsigned cr = (write ? to : from)->reg - X86_REG_CR0;
 
     return i->op == OP_MOV_CR && i->write == write && i->reg == cr &&
-           i->rm == number_of((write ? from : to)->reg, &high);
+           i->rm == number_of((write ? from : to)->reg);
 }
 
 // What Capstone knows of `bytes`, held against the decoder's result.
