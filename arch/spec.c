@@ -49,6 +49,7 @@ static const struct row {
     {"verw", "TAA", INTEL, F(EBX7, 11), F(CAPS, 8), F(EDX7, 10), SPEC_VERW, 0}, // RTM; TAA_NO
     {"verw", "stale data", INTEL, F(CAPS, 17), {CAPS, 7u << 13}, F(EDX7, 10), SPEC_VERW, 0}, // FB_CLEAR; SBDR_SSDP_NO, FBSDP_NO, PSDP_NO
     {"verw", "RFDS", INTEL, F(CAPS, 28), F(CAPS, 27), F(EDX7, 10), SPEC_VERW, 0}, // RFDS_CLEAR; RFDS_NO
+    {"small-code", "iTLB multihit", INTEL, NONE, F(CAPS, 6), NONE, SPEC_SMALL_CODE, 0}, // PSCHANGE_MC_NO
     {"eibrs", "Spectre v2", INTEL, F(CAPS, 1), NONE, F(EDX7, 26), 0, CTRL_IBRS}, // IBRS_ALL; IBRS and IBPB
     {"ibrs", "Spectre v2", INTEL, NONE, F(CAPS, 1), F(EDX7, 26), HOST_ONLY, CTRL_IBRS},
     {"bhi-dis-s", "BHI", INTEL, F(CAPS, 1), F(CAPS, 20), F(EDX72, 4), 0, CTRL_BHI_DIS_S}, // BHI_NO; BHI_CTRL

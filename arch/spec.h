@@ -17,7 +17,8 @@
 #define SPEC_AUTO_IBRS 0x40 // EFER.AIBRSE, once
 // Guests are entered by the guarded path, which also clears their values from the registers after each exit: always, but
 // with spec=off.
-#define SPEC_AROUND 0x80
+#define SPEC_AROUND     0x80
+#define SPEC_SMALL_CODE 0x100 // superpages of second-level tables are not executable
 
 // Calls after an exit, so that no return is predicted from a guest's calls. Two returns have none of their own after the
 // exit: the world switch's to vcpu_run() and that one's to schedule_loop(), which never returns.

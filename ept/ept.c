@@ -181,6 +181,18 @@ int ept_unmap(struct ept *ept, gpa_t gpa, unsigned shift, struct ept_leaf *old) 
     return 0;
 }
 
+int ept_allow_exec(struct ept *ept, gpa_t gpa) {
+    u64 *slot;
+    int error = find_slot(ept, gpa.v, PAGE_SHIFT, false, &slot);
+
+    if (error)
+        return error;
+    if (!is_present(*slot))
+        return -BASALT_ENOENT;
+    write_entry(slot, (*slot | ept->format->exec) & ~ept->format->no_exec);
+    return 0;
+}
+
 int ept_set_policy(struct ept *ept, gpa_t gpa, unsigned shift, enum ept_policy policy) {
     u64 *slot;
     int error = find_slot(ept, gpa.v, shift, true, &slot);

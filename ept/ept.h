@@ -64,6 +64,10 @@ must_check int ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, unsigned shift, u3
 /// was. -BASALT_ENOENT if nothing is mapped or only smaller leaves are, -BASALT_ENOMEM if a split found no page.
 must_check int ept_unmap(struct ept *ept, gpa_t gpa, unsigned shift, struct ept_leaf *old);
 
+/// Makes the mapped page at `gpa` executable, splitting a larger leaf. -BASALT_ENOENT if nothing is mapped there,
+/// -BASALT_ENOMEM if a split found no page.
+must_check int ept_allow_exec(struct ept *ept, gpa_t gpa);
+
 /// Sets the fault policy of a hole of 1 << `shift` bytes. -BASALT_EEXIST if something is mapped there.
 must_check int ept_set_policy(struct ept *ept, gpa_t gpa, unsigned shift, enum ept_policy policy);
 

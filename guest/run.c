@@ -70,9 +70,10 @@ static void handle_memory(struct vcpu *v, struct exit e) {
         return;
     }
     struct ept_leaf leaf = ept_walk(&v->domain->ept, e.gpa);
+    bool code = e.fetch && leaf.flags & EPT_READ && !(leaf.flags & (EPT_EXEC | EPT_FOREIGN));
 
-    if (!leaf.present && leaf.policy == EPT_POLICY_POPULATE) {
-        if (!memory_fault(v->domain, e.gpa))
+    if (code || (!leaf.present && leaf.policy == EPT_POLICY_POPULATE)) {
+        if (!(code ? memory_allow_code : memory_fault)(v->domain, e.gpa))
             domain_end(v->domain, BASALT_END_MEMORY, v->index, e.gpa.v);
         return; // the access is tried again, with the event that it interrupted
     }

@@ -149,6 +149,8 @@ i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags);
 i64 memory_release(struct domain *d, gpa_t gpa, u64 pages);
 /// Handles a lazily populated hole. True when the access may be tried again.
 bool memory_fault(struct domain *d, gpa_t gpa);
+/// Lets the domain execute the page at `gpa`, which is memory of its own. False: no memory for a table.
+bool memory_allow_code(struct domain *d, gpa_t gpa);
 /// The byte at `gpa`, to be read or written within its page, until the next call or slots_clear(); brings in lazily
 /// populated memory. `level` of the guest's table that it belongs to, 1 to 4, 0: none; two levels don't share windows.
 /// NULL: no memory there, or read-only.

@@ -6,6 +6,7 @@
 
 #include "arch/cpu.h"
 #include "arch/paging.h"
+#include "arch/spec.h"
 #include "kernel/domain.h"
 
 #define PIECES_PER_CALL  64u
@@ -52,6 +53,11 @@ void memory_zero(hpa_t base, u64 bytes) {
     }
 }
 
+// Where superpages may hold no code it is allowed page by page, as the domain comes to fetch it (memory_allow_code()).
+static u32 rights_of(unsigned shift, u32 flags) {
+    return shift > PAGE_SHIFT && spec.flags & SPEC_SMALL_CODE ? flags & ~EPT_EXEC : flags;
+}
+
 static int populate(struct domain *d, gpa_t gpa, unsigned shift, u32 flags) {
     if (ept_walk(&d->ept, gpa).present)
         return -BASALT_EEXIST;
@@ -61,7 +67,7 @@ static int populate(struct domain *d, gpa_t gpa, unsigned shift, u32 flags) {
     int error = -BASALT_ENOMEM;
     if (hpa.v != HPA_NONE.v) {
         memory_zero(hpa, BIT(shift));
-        error = ept_map(&d->ept, gpa, hpa, shift, flags);
+        error = ept_map(&d->ept, gpa, hpa, shift, rights_of(shift, flags));
         if (error)
             frames_put(hpa, (unsigned)BIT(shift - PAGE_SHIFT));
     }
@@ -99,6 +105,10 @@ bool memory_fault(struct domain *d, gpa_t gpa) {
     if (hole.shift == SUPERPAGE_SHIFT && !populate(d, GPA(hole.gpa), SUPERPAGE_SHIFT, EPT_RWX))
         return true;
     return !populate(d, GPA(gpa.v & PAGE_MASK), PAGE_SHIFT, EPT_RWX);
+}
+
+bool memory_allow_code(struct domain *d, gpa_t gpa) {
+    return !ept_allow_exec(&d->ept, GPA(gpa.v & PAGE_MASK));
 }
 
 static bool shared(hpa_t hpa, unsigned frames) {
@@ -190,7 +200,7 @@ int memory_write(struct domain *d, gpa_t gpa, const void *buffer, u64 bytes) {
 }
 
 static int map_own(struct domain *d, gpa_t gpa, unsigned shift, u32 flags) {
-    return ept_map(&d->ept, gpa, HPA(gpa.v), shift, flags);
+    return ept_map(&d->ept, gpa, HPA(gpa.v), shift, rights_of(shift, flags));
 }
 
 static int unmap_own(struct domain *d, gpa_t gpa, unsigned shift, u32 flags unused) {

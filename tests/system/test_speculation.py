@@ -28,7 +28,7 @@ def test_controls_off_on_qemu(qemu, image):
 
 @pytest.mark.bochs
 @pytest.mark.parametrize("cmdline, in_force, missing", [
-    ("spec=auto", r"rsb \(returns\)", r"missing: l1d-flush \(L1TF\) verw \(MDS\)"),
+    ("spec=auto", r"small-code \(iTLB multihit\) rsb \(returns\)", r"missing: l1d-flush \(L1TF\) verw \(MDS\)"),
     ("spec=off", "none", r"switched off: l1d-flush \(L1TF\) verw \(MDS\)")])
 def test_controls_on_bochs(bochs, image, cmdline, in_force, missing):
     boots(bochs(image(linux=False, cmdline=cmdline), memory=256), in_force, missing)

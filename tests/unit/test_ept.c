@@ -285,11 +285,39 @@ static void test_generation(void **state) {
     assert_true(ept.generation > g);
 }
 
+// Of a superpage that is not executable one page becomes so, in each format that has the right.
+static void test_allow_exec(void **state) {
+    (void)state;
+    static const struct ept_format *const formats[] = {&ept_format_ept, &ept_format_npt};
+    for (unsigned i = 0; i < 2; i++) {
+        struct ept ept;
+        struct ept_leaf leaf;
+        unsigned budget = ~0u;
+
+        assert_int_equal(ept_init(&ept, formats[i], 21), 0);
+        assert_int_equal(ept_map(&ept, GPA(0x200000), HPA(0x600000), 21, EPT_READ | EPT_WRITE), 0);
+        u64 g = ept.generation;
+        assert_int_equal(ept_allow_exec(&ept, GPA(0x205000)), 0);
+        assert_true(ept.generation > g);
+        leaf = ept_walk(&ept, GPA(0x205000));
+        assert_true(leaf.shift == 12 && leaf.flags == EPT_RWX && leaf.hpa.v == 0x605000);
+        leaf = ept_walk(&ept, GPA(0x204000));
+        assert_true(leaf.shift == 12 && leaf.flags == (EPT_READ | EPT_WRITE));
+        assert_int_equal(ept_unmap(&ept, GPA(0x206000), 12, &leaf), 0);
+        assert_int_equal(ept_allow_exec(&ept, GPA(0x206000)), -BASALT_ENOENT);
+        assert_int_equal(ept_allow_exec(&ept, GPA(0x400000)), -BASALT_ENOENT);
+        assert_false(ept_walk(&ept, GPA(0x206000)).present);
+        while (ept_pop(&ept, &leaf, &budget) > 0)
+            ;
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model_ept), cmocka_unit_test(test_model_npt),
-        cmocka_unit_test(test_model_vtd), cmocka_unit_test(test_bad_arguments),
-        cmocka_unit_test(test_formats),   cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_model_ept),  cmocka_unit_test(test_model_npt),
+        cmocka_unit_test(test_model_vtd),  cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_formats),    cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_allow_exec),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

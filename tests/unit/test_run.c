@@ -16,6 +16,7 @@
 #include "tests/unit/host_machine.h"
 
 #include "arch/paging.h"
+#include "arch/spec.h"
 #include "kernel/event.h"
 #include "kernel/interrupt.h"
 #include "kernel/request.h"
@@ -325,6 +326,38 @@ static void test_lazy_memory(void **state unused) {
     d->info.memory_quota = 8 * MIB;
 }
 
+// Where superpages may hold no code, a page that the guest fetches from becomes one that may, and no other.
+static void test_code_in_superpages(void **state unused) {
+    const u64 base = 0x40000000, code = base + 5 * PAGE_SIZE;
+    spec.flags = SPEC_SMALL_CODE;
+    assert_int_equal(memory_populate(d, GPA(base), 512, 0), 512);
+    assert_int_equal(ept_walk(&d->ept, GPA(code)).shift, SUPERPAGE_SHIFT);
+    assert_int_equal(ept_walk(&d->ept, GPA(code)).flags, EPT_READ | EPT_WRITE);
+    u64 generation = d->ept.generation;
+    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(code + 9), .fetch = true};
+    run(1);
+    assert_int_equal(d->info.status, BASALT_STATUS_RUNNING);
+    assert_int_equal(ept_walk(&d->ept, GPA(code)).shift, PAGE_SHIFT);
+    assert_int_equal(ept_walk(&d->ept, GPA(code)).flags, EPT_RWX);
+    assert_int_equal(ept_walk(&d->ept, GPA(code + PAGE_SIZE)).flags, EPT_READ | EPT_WRITE);
+    assert_true(d->ept.generation > generation);
+    script[0].gpa = GPA(code + PAGE_SIZE); // there are small pages now
+    run(1);
+    assert_int_equal(ept_walk(&d->ept, GPA(code + PAGE_SIZE)).flags, EPT_RWX);
+    assert_int_equal(memory_release(d, GPA(base), 512), 64);
+    // No page for the table.
+    assert_int_equal(memory_populate(d, GPA(2 * base), 512, BASALT_POPULATE_LAZY), 512);
+    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(2 * base)};
+    run(1);
+    assert_int_equal(ept_walk(&d->ept, GPA(2 * base)).shift, SUPERPAGE_SHIFT);
+    d->info.memory_quota = d->info.memory_bytes;
+    script[0].fetch = true;
+    run(1);
+    assert_int_equal(d->info.end_reason, BASALT_END_MEMORY);
+    d->info.memory_quota = 8 * MIB;
+    spec.flags = 0;
+}
+
 // Memory that the domain can't touch is as none: a device that nobody answers for.
 static void test_hidden_memory(void **state unused) {
     assert_int_equal(memory_populate(d, GPA(0x40000000), 1, BASALT_POPULATE_HIDDEN), 1);
@@ -612,6 +645,7 @@ int main(void) {
         TEST(test_interrupted_delivery),
         TEST(test_interrupt_while_the_kernel_works),
         TEST(test_lazy_memory),
+        TEST(test_code_in_superpages),
         TEST(test_hidden_memory),
         TEST(test_flush_after_release),
         TEST(test_server_goes_while_waiting),

@@ -50,16 +50,16 @@ static const struct model {
     unsigned missing; // rows
 } models[] = {
     // no microcode since 2017: L1D flush, VERW (MDS, TAA), IBRS, IBPB, STIBP are missing
-    {"Haswell as in Bochs", INTEL(0, 0, TSX), SPEC_EXIT_RSB, 0, 0, 6},
+    {"Haswell as in Bochs", INTEL(0, 0, TSX), SPEC_EXIT_RSB | SPEC_SMALL_CODE, 0, 0, 6},
     {"Haswell", INTEL(0x9c000400, 0),
-     SPEC_SWITCH | SPEC_L1D_FLUSH | SPEC_VERW | SPEC_EXIT_RSB | SPEC_LOAD_IBPB, IBRS | STIBP, STIBP,
-     0},
+     SPEC_SWITCH | SPEC_L1D_FLUSH | SPEC_VERW | SPEC_EXIT_RSB | SPEC_LOAD_IBPB | SPEC_SMALL_CODE,
+     IBRS | STIBP, STIBP, 0},
     {"Skylake", INTEL(0x9c000400, 0, TSX),
-     SPEC_SWITCH | SPEC_L1D_FLUSH | SPEC_VERW | SPEC_EXIT_RSB | SPEC_LOAD_IBPB, IBRS | STIBP, STIBP,
-     0},
+     SPEC_SWITCH | SPEC_L1D_FLUSH | SPEC_VERW | SPEC_EXIT_RSB | SPEC_LOAD_IBPB | SPEC_SMALL_CODE,
+     IBRS | STIBP, STIBP, 0},
     // TAA remains; nothing to do about BHI
-    {"Cascade Lake", INTEL(0xbc000400, 0x2b, TSX), SPEC_VERW | SPEC_EXIT_RSB | SPEC_LOAD_IBPB, IBRS,
-     IBRS, 1},
+    {"Cascade Lake", INTEL(0xbc000400, 0x2b, TSX),
+     SPEC_VERW | SPEC_EXIT_RSB | SPEC_LOAD_IBPB | SPEC_SMALL_CODE, IBRS, IBRS, 1},
     // stale data in fill buffers
     {"Ice Lake", INTEL(0xbc000400, 0x2016b), SPEC_VERW | SPEC_EXIT_RSB | SPEC_LOAD_IBPB, IBRS, IBRS,
      1},
