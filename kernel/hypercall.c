@@ -209,13 +209,11 @@ HANDLER(access_apic) {
 
 HANDLER(inject) { return guest_msi(c->target, c->a[1], c->a[2]); }
 
-HANDLER(read_pci) { return device_config_read(c->caller, c->a[1], c->a[2], c->a[3]); }
+HANDLER(read_pci) { return device_config_read(c->caller, c->a[1], c->a[2]); }
 
 HANDLER(command_pci) { return device_command(c->caller, c->a[1], c->a[2]); }
 
-HANDLER(bind_msi) { return interrupt_bind_message(c->caller, c->a[1], c->a[2], c->a[3]); }
-
-HANDLER(bind_line) { return interrupt_bind_line(c->caller, c->a[1], c->a[2]); }
+HANDLER(bind_irq) { return interrupt_bind(c->caller, c->a[1], c->a[2], c->a[3]); }
 HANDLER(ack) { return interrupt_ack(c->caller, c->a[0]); }
 HANDLER(delegate) { return handle_delegate(c->handle, c->a[1], c->other); }
 
@@ -297,8 +295,7 @@ static const struct row rows[] = {
     ROW(INJECT_MSI, inject, BASALT_RIGHT_IO),
     ROW(PCI_READ, read_pci, BASALT_RIGHT_PCI),
     ROW(PCI_COMMAND, command_pci, BASALT_RIGHT_PCI),
-    ROW(IRQ_BIND_MSI, bind_msi, BASALT_RIGHT_PCI),
-    ROW(IRQ_BIND_LINE, bind_line, BASALT_RIGHT_PCI),
+    ROW(IRQ_BIND, bind_irq, BASALT_RIGHT_PCI),
     ROW(IRQ_ACK, ack),
     ROW(HANDLE_DELEGATE, delegate, BASALT_RIGHT_DELEGATE, DOMAIN(2)),
     ROW(HANDLE_REVOKE, revoke, BASALT_RIGHT_DELEGATE, ENDED),

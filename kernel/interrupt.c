@@ -87,49 +87,39 @@ static int vector_for(struct domain *d, u64 port, const struct pci_function *fn,
     return p->kind == PORT_ALLOCATED ? vacant : -BASALT_EBUSY;
 }
 
-static void bind(struct domain *d, u64 port, int vector, const struct vector *what) {
-    vectors[vector] = *what;
-    d->has_devices = true;
-    *port_find(d, port) = (struct port){.kind = PORT_IRQ, .vector = (u8)vector};
-}
-
-int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port) {
-    const struct pci_function *fn = owned(d, bdf);
-
-    if (!fn)
-        return -BASALT_ENODEV;
-    if (entry > 2047)
-        return -BASALT_EINVAL;
-    int vector = vector_for(d, port, fn, (u32)entry);
-    if (vector < 0)
-        return vector;
-    if (pci_msi_set(fn, (unsigned)entry, this_cpu()->apic_id, (unsigned)vector))
-        return -BASALT_EINVAL;
-    bind(d, port, vector, &(struct vector){{d, (u32)port}, fn, (u32)entry, false});
-    return 0;
-}
-
-// The line of a function that is the domain's, or an ISA interrupt; ~0, which is nobody's, if there is none.
-static struct acpi_override line_of(const struct domain *d, u64 source) {
-    const struct pci_function *fn = owned(d, source);
-
-    if (source >= BASALT_IRQ_ISA && source < BASALT_IRQ_ISA + 16)
+// The line of a function, or an ISA interrupt; ~0 if there is none.
+static struct acpi_override line_of(const struct pci_function *fn, u64 source) {
+    if (source - BASALT_IRQ_ISA < 16)
         return ioapic_isa((u8)source);
     return (struct acpi_override){.gsi = fn ? fn->gsi : ~0u, .level = true, .active_low = true};
 }
 
-int interrupt_bind_line(struct domain *d, u64 source, u64 port) {
-    struct acpi_override line = line_of(d, source);
+int interrupt_bind(struct domain *d, u64 source, u64 entry, u64 port) {
+    const struct pci_function *fn = owned(d, source);
+    bool message = entry != BASALT_IRQ_LINE;
+    struct acpi_override line = line_of(fn, source);
+    struct vector what = {{d, (u32)port},
+                          message ? fn : NULL,
+                          message ? (u32)entry : line.gsi,
+                          !message && line.level};
 
-    if (line.gsi == ~0u)
+    if (message ? !fn : line.gsi == ~0u)
         return -BASALT_ENODEV;
-    int vector = vector_for(d, port, NULL, line.gsi);
+    if (message && entry > 2047)
+        return -BASALT_EINVAL;
+    int vector = vector_for(d, port, what.fn, what.number);
     if (vector < 0)
         return vector;
-    if (ioapic_route(line.gsi, (unsigned)vector, this_cpu()->apic_id, line.level, line.active_low))
+    if (message && pci_msi_set(fn, what.number, this_cpu()->apic_id, (unsigned)vector))
+        return -BASALT_EINVAL;
+    if (!message &&
+        ioapic_route(line.gsi, (unsigned)vector, this_cpu()->apic_id, line.level, line.active_low))
         return -BASALT_ENODEV;
-    bind(d, port, vector, &(struct vector){{d, (u32)port}, NULL, line.gsi, line.level});
-    ioapic_mask(line.gsi, false);
+    vectors[vector] = what;
+    d->has_devices = true;
+    *port_find(d, port) = (struct port){.kind = PORT_IRQ, .vector = (u8)vector};
+    if (!message)
+        ioapic_mask(line.gsi, false);
     return 0;
 }
 
@@ -172,15 +162,14 @@ void interrupts_release(struct domain *d) {
     d->has_devices = false;
 }
 
-i64 device_config_read(struct domain *d, u64 bdf, u64 offset, u64 bytes) {
+i64 device_config_read(struct domain *d, u64 bdf, u64 offset) {
     struct pci_function *fn = owned(d, bdf);
 
     if (!fn)
-        return bytes >= 4 ? 0xffffffff : (i64)(BIT(bytes * 8) - 1);
-    if ((bytes != 1 && bytes != 2 && bytes != 4) || offset & (bytes - 1) ||
-        offset >= pci_config_size(fn->bdf))
+        return 0xffffffff;
+    if (offset % 4 || offset >= pci_config_size(fn->bdf))
         return -BASALT_EINVAL;
-    return pci_read(fn->bdf, offset & ~3u) >> offset % 4 * 8 & (BIT(bytes * 8) - 1);
+    return pci_read(fn->bdf, (unsigned)offset);
 }
 
 // All else is the kernel's: which addresses a device takes is told not only by BARs and bridge windows but by SR-IOV,

@@ -13,15 +13,14 @@ struct pci_function;
 must_check int device_assign(struct domain *d, struct pci_function *fn);
 /// Rings the port that is bound to a vector.
 void interrupt_deliver(unsigned vector);
-/// Binds message `entry` of the domain's function, or its line (or an ISA interrupt: BASALT_IRQ_ISA + n), to `port`.
-/// -BASALT_EBUSY: one of the two is bound already.
-must_check int interrupt_bind_message(struct domain *d, u64 bdf, u64 entry, u64 port);
-must_check int interrupt_bind_line(struct domain *d, u64 source, u64 port);
+/// Binds message `entry` of the domain's function, or BASALT_IRQ_LINE: its line (or an ISA interrupt's: BASALT_IRQ_ISA + n),
+/// to `port`. -BASALT_ENODEV, -BASALT_EINVAL, -BASALT_ENOSPC, -BASALT_EBUSY: one of the two is bound already.
+must_check int interrupt_bind(struct domain *d, u64 source, u64 entry, u64 port);
 void interrupt_unbind(struct domain *d, u32 port);
 must_check int interrupt_ack(struct domain *d, u64 port);
 /// Stops the domain's functions (bus mastering off, interrupts off) and unbinds everything.
 void interrupts_release(struct domain *d);
-/// Configuration space as the domain may see it.
-i64 device_config_read(struct domain *d, u64 bdf, u64 offset, u64 bytes);
+/// 32 bits of configuration space as the domain may see it.
+i64 device_config_read(struct domain *d, u64 bdf, u64 offset);
 /// Writes the command register, as far as a domain may.
 must_check int device_command(struct domain *d, u64 bdf, u64 value);

@@ -55,8 +55,14 @@ struct pci_device *pci_at(u32 index) {
     return index < function_count ? functions[index] : NULL;
 }
 
+// The kernel reads 32 bits at a time.
+static u32 read_config(u32 bdf, u32 offset, u32 bytes) {
+    u32 word = hc_pci_read(bdf, offset & ~3u) >> offset % 4 * 8;
+    return word & (u32)(BIT(bytes * 8) - 1);
+}
+
 u32 pci_read(const struct pci_device *d, u32 offset, u32 bytes) {
-    return hc_pci_read(d->bdf, offset, bytes);
+    return read_config(d->bdf, offset, bytes);
 }
 
 u32 pci_capability(const struct pci_device *d, u8 id, u32 from) {
@@ -115,13 +121,13 @@ static void add_function(u32 bdf, u32 id) {
 u32 pci_scan(void) {
     function_count = 0;
     for (u32 bdf = 0; bdf < 0x10000; bdf++) {
-        u32 id = hc_pci_read(bdf, 0, 4);
+        u32 id = read_config(bdf, 0, 4);
         bool absent = (id & 0xffff) == 0xffff || (id & 0xffff) == 0;
         if (!absent)
             add_function(bdf, id);
         // A function 0 that the kernel keeps (a bridge) reads as absent, while others of its device
         // may be dom0's: on bus 0, where those are, every function is looked at.
-        bool single = !absent && !(hc_pci_read(bdf, PCI_HEADER_TYPE, 1) & PCI_MULTIFUNCTION);
+        bool single = !absent && !(read_config(bdf, PCI_HEADER_TYPE, 1) & PCI_MULTIFUNCTION);
         if ((bdf & 7) == 0 && (single || (absent && bdf >= 0x100)))
             bdf |= 7;
     }
@@ -145,13 +151,12 @@ void pci_disable(const struct pci_device *d) {
     (void)hc_pci_command(d->bdf, command & ~(u32)PCI_COMMAND_MASTER);
 }
 
-// Allocates a port with its handler and ties it by `bind`.
-static int bind_port(const struct pci_device *d, i64 entry, event_handler handler, void *context) {
+// Allocates a port with its handler and ties it to a message, or the line.
+static int bind_port(const struct pci_device *d, u32 entry, event_handler handler, void *context) {
     int port = event_port_alloc(handler, context);
     if (port < 0)
         return port;
-    i64 r = entry >= 0 ? hc_irq_bind_msi(d->bdf, (u32)entry, (u32)port)
-                       : hc_irq_bind_line(d->bdf, (u32)port);
+    i64 r = hc_irq_bind(d->bdf, entry, (u32)port);
     if (r >= 0)
         return port;
     event_port_free(port);

@@ -109,7 +109,7 @@ void serial_init(void (*ready)(void)) {
     program(boot_info->console_baud);
     int port = event_port_alloc(interrupt, NULL);
     u32 irq = base & 0x100 ? 4 : 3; // COM1, COM3: 4; COM2, COM4: 3
-    if (port < 0 || hc_irq_bind_line(BASALT_IRQ_ISA + irq, (u32)port) < 0)
+    if (port < 0 || hc_irq_bind(BASALT_IRQ_ISA + irq, BASALT_IRQ_LINE, (u32)port) < 0)
         log_warning("console", "no interrupt line: a timer looks after the UART");
     ask(true); // an interrupt comes at once, if they come
 }

@@ -203,17 +203,14 @@ static inline i64 hc_request_apic(u32 handle, u32 vcpu, u64 number, u64 address,
         *value = r.second;
     return r.value;
 }
-static inline u32 hc_pci_read(u32 bdf, u32 offset, u32 bytes) {
-    return (u32)HC4(BASALT_HC_PCI_READ, BASALT_HANDLE_MACHINE, bdf, offset, bytes);
+static inline u32 hc_pci_read(u32 bdf, u32 offset) {
+    return (u32)HC3(BASALT_HC_PCI_READ, BASALT_HANDLE_MACHINE, bdf, offset);
 }
 static inline i64 hc_pci_command(u32 bdf, u32 value) {
     return HC3(BASALT_HC_PCI_COMMAND, BASALT_HANDLE_MACHINE, bdf, value);
 }
-static inline i64 hc_irq_bind_msi(u32 bdf, u32 entry, u32 port) {
-    return HC4(BASALT_HC_IRQ_BIND_MSI, BASALT_HANDLE_MACHINE, bdf, entry, port);
-}
-static inline i64 hc_irq_bind_line(u32 bdf, u32 port) {
-    return HC3(BASALT_HC_IRQ_BIND_LINE, BASALT_HANDLE_MACHINE, bdf, port);
+static inline i64 hc_irq_bind(u32 bdf, u32 entry, u32 port) {
+    return HC4(BASALT_HC_IRQ_BIND, BASALT_HANDLE_MACHINE, bdf, entry, port);
 }
 static inline i64 hc_irq_ack(u32 port) { return HC1(BASALT_HC_IRQ_ACK, port); }
 

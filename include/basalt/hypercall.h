@@ -10,7 +10,7 @@
 
 #pragma once
 
-#define BASALT_ABI_VERSION   8u
+#define BASALT_ABI_VERSION   9u
 #define BASALT_HC_BASE       0xba5a0000u
 #define BASALT_HC_THEN_BLOCK 0x1000u
 
@@ -94,15 +94,13 @@ enum basalt_hypercall {
     // to whoever claims that address
     BASALT_HC_INJECT_MSI,
 
-    // (machine, bdf, offset, bytes 1/2/4) -> value; all ones where there is no function of the caller's
+    // (machine, bdf, offset, a multiple of 4) -> 32 bits; all ones where there is no function of the caller's
     BASALT_HC_PCI_READ,
     // (machine, bdf, value): writes the command register, of which four bits are taken: I/O, memory, bus master, INTx off
     BASALT_HC_PCI_COMMAND,
-    // (machine, bdf, entry, port): MSI-X entry or MSI message `entry` of the function rings `port`
-    BASALT_HC_IRQ_BIND_MSI,
-    // (machine, bdf, port): the function's INTx line rings `port`; stays masked until IRQ_ACK. With BASALT_IRQ_ISA + n
-    // instead of a function: ISA interrupt n
-    BASALT_HC_IRQ_BIND_LINE,
+    // (machine, bdf, entry, port): MSI-X entry or MSI message `entry` of the function rings `port`; BASALT_IRQ_LINE: its INTx
+    // line does, and stays masked until IRQ_ACK. With BASALT_IRQ_ISA + n instead of a function: the line of ISA interrupt n
+    BASALT_HC_IRQ_BIND,
     // (port): unmasks a level-triggered line
     BASALT_HC_IRQ_ACK,
 
@@ -145,7 +143,8 @@ enum basalt_hypercall {
 #define BASALT_HANDLE_MACHINE     1u // where the kernel gave one
 
 #define BASALT_IRQ_ISA            0x10000u // + 0..15
-#define BASALT_POPULATE_LAZY      1u       // frames come at the first touch
+#define BASALT_IRQ_LINE           0xffffffffu
+#define BASALT_POPULATE_LAZY      1u // frames come at the first touch
 #define BASALT_POPULATE_HIDDEN    2u // the domain itself can neither touch nor release nor share it
 #define BASALT_SHARE_READ         0x1u
 #define BASALT_SHARE_WRITE        0x2u

@@ -104,9 +104,9 @@ struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u6
         host_console_shown = MAX(host_console_shown, c);
         r.value = (i64)host_console_shown;
         break;
-    case BASALT_HC_IRQ_BIND_LINE:
+    case BASALT_HC_IRQ_BIND:
         host_isa_irq = (u32)b - BASALT_IRQ_ISA;
-        host_isa_port = (u32)c;
+        host_isa_port = (u32)d;
         break;
     case BASALT_HC_SHARE_GRANT:
         host_shares++;

@@ -41,6 +41,6 @@ extern i64 host_share_error; // what SHARE_MAP returns
 extern char host_console[65536];
 extern bool host_console_full; // takes nothing
 
-/// What CONSOLE_BIND and, of an ISA interrupt, IRQ_BIND_LINE said.
+/// What CONSOLE_BIND and, of an ISA interrupt, IRQ_BIND said.
 extern u64 host_console_shown;
 extern u32 host_console_port, host_isa_irq, host_isa_port;

@@ -24,14 +24,14 @@ static void check_charges(void) {
 // i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data,
 // l 0 or 1, t time, I identity or address
 static const char *const signatures[COUNT] = {
-    "",     "",      "",     "MPi",  "Ma",     "M",   "Ml", // VERSION .. RESET
-    "Mq",   "h",     "hi",   "hb",   "hP",     "hnn", "hgpf",
-    "hgp",  "hgpfH", "hsI",  "hs",                    // DOMAIN_CREATE ..
-    "hv",   "hvb",   "hvb",  "hvb",  "hvi",           // VCPU_CREATE ..
-    "",     "P",     "tP",                            // PORT_ALLOC ..
-    "hP",   "hikaa", "hvNx", "hmD",                   // REQUEST_SERVE ..
-    "Mdoz", "Mdx",   "MdiP", "MdP",  "P",             // PCI_READ ..
-    "hrh",  "h",     "i",    "hvNb", "hvNazx", "hbn", // HANDLE_DELEGATE ..
+    "",    "",      "",     "MPi",  "Ma",     "M",   "Ml", // VERSION .. RESET
+    "Mq",  "h",     "hi",   "hb",   "hP",     "hnn", "hgpf",
+    "hgp", "hgpfH", "hsI",  "hs",                    // DOMAIN_CREATE ..
+    "hv",  "hvb",   "hvb",  "hvb",  "hvi",           // VCPU_CREATE ..
+    "",    "P",     "tP",                            // PORT_ALLOC ..
+    "hP",  "hikaa", "hvNx", "hmD",                   // REQUEST_SERVE ..
+    "Mdo", "Mdx",   "MdiP", "P",                     // PCI_READ ..
+    "hrh", "h",     "i",    "hvNb", "hvNazx", "hbn", // HANDLE_DELEGATE ..
 };
 
 static u64 latest_request;

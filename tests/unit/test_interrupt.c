@@ -115,7 +115,7 @@ static int fresh(void **state unused) {
 }
 
 static void a_message_rings_its_port(void **state unused) {
-    assert_int_equal(interrupt_bind_message(&driver, BDF, 3, 5), 0);
+    assert_int_equal(interrupt_bind(&driver, BDF, 3, 5), 0);
     assert_in_range(entry_vector[3], VECTOR_DEVICE_FIRST, VECTOR_DEVICE_LAST);
     interrupt_deliver(entry_vector[3]);
     assert_int_equal(rung[5], 1);
@@ -125,34 +125,35 @@ static void a_message_rings_its_port(void **state unused) {
 }
 
 static void bindings_that_are_refused(void **state unused) {
-    assert_int_equal(interrupt_bind_message(&driver, OTHER, 0, 1), -BASALT_ENODEV);
-    assert_int_equal(interrupt_bind_message(&stranger, BDF, 0, 1), -BASALT_ENODEV);
-    assert_int_equal(interrupt_bind_message(&driver, 0x10000 + BDF, 0, 1), -BASALT_ENODEV);
-    assert_int_equal(interrupt_bind_message(&driver, BDF, 2048, 1), -BASALT_EINVAL);
-    assert_int_equal(interrupt_bind_message(&driver, BDF, ENTRIES, 1), -BASALT_EINVAL);
-    assert_int_equal(interrupt_bind_message(&driver, BDF, 0, 0), -BASALT_EINVAL);
-    assert_int_equal(interrupt_bind_message(&driver, BDF, 0, ~0ull), -BASALT_EINVAL);
-    assert_int_equal(interrupt_bind_line(&driver, OTHER, 1), -BASALT_ENODEV);
+    assert_int_equal(interrupt_bind(&driver, OTHER, 0, 1), -BASALT_ENODEV);
+    assert_int_equal(interrupt_bind(&stranger, BDF, 0, 1), -BASALT_ENODEV);
+    assert_int_equal(interrupt_bind(&driver, 0x10000 + BDF, 0, 1), -BASALT_ENODEV);
+    assert_int_equal(interrupt_bind(&driver, BDF, 2048, 1), -BASALT_EINVAL);
+    assert_int_equal(interrupt_bind(&driver, BDF, ENTRIES, 1), -BASALT_EINVAL);
+    assert_int_equal(interrupt_bind(&driver, BDF, 0, 0), -BASALT_EINVAL);
+    assert_int_equal(interrupt_bind(&driver, BDF, 0, ~0ull), -BASALT_EINVAL);
+    assert_int_equal(interrupt_bind(&driver, OTHER, BASALT_IRQ_LINE, 1), -BASALT_ENODEV);
     for (unsigned i = 0; i < PORTS; i++)
         assert_int_equal(ports[i].kind, i ? PORT_ALLOCATED : PORT_FREE);
 }
 
 // Else unbinding the first port would mask what the second waits for.
 static void a_message_is_bound_once(void **state unused) {
-    assert_int_equal(interrupt_bind_message(&driver, BDF, 3, 5), 0);
+    assert_int_equal(interrupt_bind(&driver, BDF, 3, 5), 0);
     unsigned vector = entry_vector[3];
-    assert_int_equal(interrupt_bind_message(&driver, BDF, 3, 6), -BASALT_EBUSY);
-    assert_int_equal(interrupt_bind_message(&driver, BDF, 4, 5), -BASALT_EBUSY);
+    assert_int_equal(interrupt_bind(&driver, BDF, 3, 6), -BASALT_EBUSY);
+    assert_int_equal(interrupt_bind(&driver, BDF, 4, 5), -BASALT_EBUSY);
     assert_int_equal(entry_vector[3], vector);
-    assert_int_equal(interrupt_bind_message(&driver, BDF, 4, 6), 0);
+    assert_int_equal(interrupt_bind(&driver, BDF, 4, 6), 0);
     interrupt_unbind(&driver, 5);
-    assert_int_equal(interrupt_bind_message(&driver, BDF, 3, 7), 0);
+    assert_int_equal(interrupt_bind(&driver, BDF, 3, 7), 0);
 }
 
 static void a_line_rings_one_port(void **state unused) {
     pci_functions[1].owner = &driver;
-    assert_int_equal(interrupt_bind_line(&driver, BDF, 1), 0);
-    assert_int_equal(interrupt_bind_line(&driver, OTHER, 2), -BASALT_EBUSY); // the same line
+    assert_int_equal(interrupt_bind(&driver, BDF, BASALT_IRQ_LINE, 1), 0);
+    assert_int_equal(interrupt_bind(&driver, OTHER, BASALT_IRQ_LINE, 2),
+                     -BASALT_EBUSY); // the same line
     unsigned vector = line_vector[20];
     irq_quench(vector);
     assert_int_equal(line_vector[20], 0); // masked until it is acknowledged
@@ -160,9 +161,9 @@ static void a_line_rings_one_port(void **state unused) {
     interrupt_deliver(vector);
     assert_int_equal(rung[1], 1);
     assert_int_equal(rung[2], 0);
-    assert_int_equal(interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, 1),
+    assert_int_equal(interrupt_bind(&driver, BASALT_IRQ_ISA + 1, BASALT_IRQ_LINE, 1),
                      -BASALT_EBUSY); // the port
-    assert_int_equal(interrupt_bind_line(&driver, BASALT_IRQ_ISA + 1, 3), 0);
+    assert_int_equal(interrupt_bind(&driver, BASALT_IRQ_ISA + 1, BASALT_IRQ_LINE, 3), 0);
     unsigned edge = line_vector[1];
     irq_quench(edge);
     assert_true(edge && line_vector[1] == edge);
@@ -174,13 +175,13 @@ static void a_line_rings_one_port(void **state unused) {
     irq_quench(vector);
     assert_int_equal(line_vector[20], 99);
     line_vector[20] = 0;
-    assert_int_equal(interrupt_bind_line(&driver, OTHER, 2), 0);
+    assert_int_equal(interrupt_bind(&driver, OTHER, BASALT_IRQ_LINE, 2), 0);
 }
 
 static void a_released_domain_is_silent(void **state unused) {
     config[0][PCI_COMMAND] = 7;
-    assert_int_equal(interrupt_bind_message(&driver, BDF, 0, 1), 0);
-    assert_int_equal(interrupt_bind_line(&driver, BDF, 2), 0);
+    assert_int_equal(interrupt_bind(&driver, BDF, 0, 1), 0);
+    assert_int_equal(interrupt_bind(&driver, BDF, BASALT_IRQ_LINE, 2), 0);
     interrupts_release(&driver);
     assert_int_equal(pci_read(BDF, PCI_COMMAND), 3 | PCI_COMMAND_INTX_OFF);
     assert_false(msi_on);
@@ -201,12 +202,12 @@ static void what_an_owner_may_write(void **state unused) {
     assert_int_equal(pci_read(BDF, PCI_COMMAND), 0x407);
     for (unsigned offset = 0; offset < 256; offset += 4)
         assert_int_equal(pci_read(BDF, offset), offset == PCI_COMMAND ? 0x407 : 0);
-    assert_int_equal(device_config_read(&driver, BDF, 0x41, 2), -BASALT_EINVAL);
-    assert_int_equal(device_config_read(&driver, BDF, 0x40, 3), -BASALT_EINVAL);
-    assert_int_equal(device_config_read(&driver, BDF, 256, 1), -BASALT_EINVAL);
-    assert_int_equal(device_config_read(&driver, BDF, BIT(32), 1), -BASALT_EINVAL);
-    assert_int_equal(device_config_read(&driver, OTHER, 0x40, 2), 0xffff);
-    assert_int_equal(device_config_read(&driver, BDF, PCI_COMMAND, 2), 0x407);
+    assert_int_equal(device_config_read(&driver, BDF, 0x42), -BASALT_EINVAL);
+    assert_int_equal(device_config_read(&driver, BDF, 0x41), -BASALT_EINVAL);
+    assert_int_equal(device_config_read(&driver, BDF, 256), -BASALT_EINVAL);
+    assert_int_equal(device_config_read(&driver, BDF, BIT(32)), -BASALT_EINVAL);
+    assert_int_equal(device_config_read(&driver, OTHER, 0x40), 0xffffffff);
+    assert_int_equal(device_config_read(&driver, BDF, PCI_COMMAND), 0x407);
 }
 
 // Pages that hold a part of the MSI-X table are mapped read-only, in whichever BAR.

@@ -40,9 +40,7 @@ struct hypercall_result hypercall_raw(u64 number, u64 a, u64 b, u64 c, u64 d, u6
     case BASALT_HC_PCI_READ: // the line of function n is n / 10
         assert_int_equal(c, 0x3c);
         return (struct hypercall_result){(i64)b / 10, 0};
-    case BASALT_HC_IRQ_BIND_LINE:
-        binds += !bind_error;
-        return (struct hypercall_result){bind_error, 0};
+    case BASALT_HC_IRQ_BIND: binds += !bind_error; return (struct hypercall_result){bind_error, 0};
     case BASALT_HC_IRQ_ACK: acked = a; return (struct hypercall_result){0, 0};
     default: fail_msg("hypercall %u", (unsigned)number);
     }

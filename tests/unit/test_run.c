@@ -293,7 +293,7 @@ static void test_interrupted_delivery(void **state unused) {
 static void test_interrupt_while_the_kernel_works(void **state unused) {
     new_server();
     i64 port = port_alloc(server);
-    assert_int_equal(interrupt_bind_line(server, BASALT_IRQ_ISA + 3, (u64)port), 0);
+    assert_int_equal(interrupt_bind(server, BASALT_IRQ_ISA + 3, BASALT_IRQ_LINE, (u64)port), 0);
     assert_int_equal(memory_populate(d, GPA(0x40000000), 512, BASALT_POPULATE_LAZY), 512);
     script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0x40000000)};
     script[1] = (struct exit){.kind = BASALT_EXIT_CPUID, .insn_length = 2};

@@ -151,8 +151,7 @@ static void nearly_right(u64 number, u64 a[6]) {
         a[4] = a[3] + (1u << (r >> 16 & 3)) - 1;
         break;
     case BASALT_HC_PCI_READ:
-    case BASALT_HC_IRQ_BIND_MSI:
-    case BASALT_HC_IRQ_BIND_LINE:
+    case BASALT_HC_IRQ_BIND:
         a[0] = BASALT_HANDLE_MACHINE;
         a[1] = r & 1 ? r >> 8 & 0xff : BASALT_IRQ_ISA + (r >> 8 & 15);
         break;
