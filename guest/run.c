@@ -141,6 +141,7 @@ static const struct exit_row exit_rows[BASALT_EXIT_COUNT] = {
     INSN_ROW(PAUSE, handle_pause, 1),
     EXIT_ROW(MACHINE_CHECK, handle_machine_check),
     EXIT_ROW(APIC_EOI, handle_apic_eoi),
+    EXIT_ROW(APIC_WRITE, handle_nothing), // a self IPI with a vector that is none
     EXIT_ROW(MEMORY, handle_memory),
     EXIT_ROW(PREEMPTION, handle_interrupt),
     INSN_ROW(XSETBV, handle_xsetbv, 3),

@@ -118,6 +118,7 @@ static const struct exit_row {
     [53] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // INVVPID
     [54] = {BASALT_EXIT_WBINVD, INSN, NULL},
     [55] = {BASALT_EXIT_XSETBV, INSN, NULL},
+    [56] = {BASALT_EXIT_APIC_WRITE, false, NULL},
     [60] = {BASALT_EXIT_VIRT_INSN, INSN, NULL}, // ENCLS
 };
 

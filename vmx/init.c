@@ -42,7 +42,8 @@ static u32 primary_controls(const struct cpu_state *cpu) {
 
 // Only the x2APIC's registers are virtualized, and CR8. The xAPIC's page is not mapped in any guest: an access is an
 // EPT violation, which leads to the emulation that works without APICv too. So there is no APIC-access page, and there
-// are no exits for APIC accesses and writes. With virtual-interrupt delivery nothing looks at the TPR threshold.
+// are no exits for APIC accesses. The one for a write follows a self IPI with a vector below 16. With virtual-interrupt
+// delivery nothing looks at the TPR threshold.
 void vmx_apic_mode(struct cpu_state *cpu, bool x2apic, const u32 *tmr) {
     vmcs_write32(SECONDARY_CONTROLS, secondary_controls(cpu) | (x2apic ? SECONDARY_X2APIC : 0));
     vmcs_write64(MSR_BITMAP, vmx_msr_bitmaps.v + (x2apic ? PAGE_SIZE : 0));

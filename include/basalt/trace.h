@@ -63,7 +63,7 @@ enum basalt_trace_event {
     X(MWAIT, "mwait") X(MONITOR, "monitor") X(PAUSE, "pause")                             \
     X(MACHINE_CHECK, "machine-check") X(APIC_EOI, "apic-eoi") X(MEMORY, "memory")         \
     X(PREEMPTION, "preemption-timer") X(XSETBV, "xsetbv") X(TRIPLE_FAULT, "triple-fault") \
-    X(UNKNOWN, "unknown")
+    X(APIC_WRITE, "apic-write") X(UNKNOWN, "unknown")
 // clang-format on
 
 enum basalt_exit_kind {

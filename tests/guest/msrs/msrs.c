@@ -3,7 +3,7 @@
 // msrs [RANDOM] [STEP]: reads every MSR (every STEPth, those around it by turns from boot to boot) from 0 to 0x1fff, from 0x40000000, 0xc0000000 and 0xc0010000 on, KVM's, and RANDOM
 // others, and writes extreme values to it, and back what it held. An address of the kernel's in any of them, or a
 // writable MSR of the machine's that a guest has no business with, would be a hole. kvmclock's are given every kind of
-// address.
+// address, the x2APIC's self IPI every vector that is none.
 
 #include "../lib/guest.h"
 
@@ -72,6 +72,17 @@ static void clock_pages(void) {
     wrmsr(0x4b564d01, 0);
 }
 
+// In x2APIC mode, to itself: vectors that no interrupt has, and bits that the register does not.
+static void self_ipis(void) {
+    wrmsr(0x1b, 0xfee00d00);
+    for (u32 vector = 0; vector < 16; vector++)
+        if (wrmsr(0x83f, vector) >= 0)
+            fail("self IPI %u", vector);
+    for (unsigned bit = 8; bit < 64; bit++)
+        if (wrmsr(0x83f, 1ull << bit | 0x50) != 13)
+            fail("self IPI, bit %u", bit);
+}
+
 ATTACK(msrs) {
     u32 others = (u32)ARGUMENT(0, 2000);
 
@@ -89,5 +100,6 @@ ATTACK(msrs) {
     while (others--)
         attack((u32)random64());
     clock_pages();
+    self_ipis();
     print("msrs: %u readable, %u writes taken\n", readable, written);
 }
