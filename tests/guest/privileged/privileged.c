@@ -189,10 +189,11 @@ static u32 one_call(void) {
 
 // ---- a peer that rewrites requests ----
 
-#define RACES     4000u
-#define RACE_PAGE 0x1000u // of the guest: its code, and behind that what it has read
-#define RACE_DATA 0x1800u
-#define RACE_PORT 0x500u
+#define RACES        4000u
+#define RACE_PAGE    0x1000u // of the guest: its code, and behind that what it has read
+#define RACE_DATA    0x1800u
+#define RACE_PORT    0x500u
+#define RACE_VECTORS 0x1400u
 
 // Reads a byte, a word and a doubleword from the port to memory and writes a byte, for ever.
 static const uint8_t racer[] = {
@@ -239,8 +240,10 @@ static bool answer(u64 guest, u64 number, u64 data, u64 *page) {
     return false;
 }
 
-// Gives a guest a page with its program, which is returned, and a processor. NULL: a call failed.
-static uint8_t *race_guest(u64 guest) {
+// Gives a guest a page with its program, which is returned, and a processor in real mode, whose vectors and stack are there,
+// too. NULL: a call failed.
+static uint8_t *small_guest(u64 guest, const uint8_t *program, u32 bytes) {
+    struct basalt_vcpu_state *vcpu = (void *)area;
     const u64 memory[6] = {guest, RACE_PAGE, 1, 0},
               grant[6] = {guest, RACE_PAGE, 1, BASALT_SHARE_READ | BASALT_SHARE_WRITE,
                           BASALT_HANDLE_SELF};
@@ -253,10 +256,12 @@ static uint8_t *race_guest(u64 guest) {
     if (mapped <= 0)
         return NULL;
     uint8_t *page = (uint8_t *)mapped;
-    for (u32 i = 0; i < sizeof(racer); i++)
-        page[i] = racer[i];
+    for (u32 i = 0; i < bytes; i++)
+        page[i] = program[i];
     put_right(BASALT_HC_VCPU_SET);
-    ((struct basalt_vcpu_state *)area)->rip = RACE_PAGE;
+    vcpu->rip = RACE_PAGE;
+    vcpu->gprs[BASALT_RSP] = RACE_DATA;
+    vcpu->segments[BASALT_IDTR] = (struct basalt_segment){.base = RACE_VECTORS, .limit = 0x3ff};
     if (call2(BASALT_HC_VCPU_CREATE, guest, 0) < 0 ||
         call(BASALT_HC_VCPU_SET, (const u64[6]){guest, 0, area}, NULL) < 0)
         return NULL;
@@ -266,7 +271,7 @@ static uint8_t *race_guest(u64 guest) {
 static void race(void) {
     u64 guest = (u64)call2(BASALT_HC_DOMAIN_CREATE, BASALT_HANDLE_MACHINE, 0x200 * PAGE);
     u64 address = 0;
-    const volatile uint8_t *seen = race_guest(guest);
+    const volatile uint8_t *seen = small_guest(guest, racer, sizeof(racer));
     i64 port = call2(BASALT_HC_PORT_ALLOC, 0, 0);
     i64 server = call(BASALT_HC_REQUEST_SERVE, (const u64[6]){guest, (u64)port}, &address);
     const u64 route[6] = {guest, (u64)server, BASALT_SPACE_IO, RACE_PORT, RACE_PORT};
@@ -304,6 +309,39 @@ static void missing_fields(void) {
         if (call(BASALT_HC_VCPU_FIELD, args, &value) != -BASALT_EINVAL)
             print("\r\nprivileged: FAILED: there is a field ", field);
     }
+}
+
+// ---- a guest that nobody serves ----
+
+#define FAULTED 8u // where it goes on after a general-protection fault
+
+// Reads, then writes an MSR of nobody's, and counts the faults.
+static const uint8_t unserved[] = {
+    0x66, 0xb9, 0x45, 0x23, 0x01, 0x00, // MOV ECX, 0x12345
+    0x0f, 0x32,                         // RDMSR
+    0xfe, 0x06, 0x00, 0x18,             // FAULTED: INC BYTE [RACE_DATA]
+    0x80, 0x3e, 0x00, 0x18, 0x02,       // CMP BYTE [RACE_DATA], 2
+    0x73, 0x02,                         // JAE over it
+    0x0f, 0x30,                         // WRMSR
+    0xeb, 0xfe,                         // JMP to itself
+};
+
+static void unknown_msrs(void) {
+    u64 guest = (u64)call2(BASALT_HC_DOMAIN_CREATE, BASALT_HANDLE_MACHINE, 0x20 * PAGE);
+    volatile uint8_t *page = small_guest(guest, unserved, sizeof(unserved));
+    const struct basalt_domain_info *info = (void *)area;
+
+    if (page)
+        *(volatile u32 *)(page + RACE_VECTORS - RACE_PAGE + 13 * 4) = RACE_PAGE + FAULTED;
+    if (!page || call2(BASALT_HC_DOMAIN_CONTROL, guest, BASALT_OP_RESUME) < 0) {
+        print("\r\nprivileged: FAILED: no guest for MSRs ", guest);
+        return;
+    }
+    for (u32 tries = 0; tries < 100000 && page[RACE_DATA - RACE_PAGE] < 2; tries++)
+        call2(BASALT_HC_YIELD, 0, 0);
+    call2(BASALT_HC_DOMAIN_INFO, guest, area);
+    if (page[RACE_DATA - RACE_PAGE] != 2 || info->status != BASALT_STATUS_RUNNING)
+        print("\r\nprivileged: FAILED: an unknown MSR is no fault, status ", info->status);
 }
 
 // ---- ports that are the kernel's ----
@@ -385,6 +423,7 @@ void dom0_entry(struct basalt_boot_info *info, u64 load_address) {
     print("\r\nprivileged: seed ", seed);
     race();
     missing_fields();
+    unknown_msrs();
     ports_of_the_kernel();
     for (u64 round = 0; round < rounds; round++) {
         u64 succeeded = 0;
