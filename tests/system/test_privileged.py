@@ -54,4 +54,4 @@ def test_privileged_on_bochs(bochs, start):
 
 @pytest.mark.long
 def test_privileged_long(qemu, start):
-    check(start(qemu, "calls=1000000 rounds=10", memory="256M"), timeout=3000)
+    check(start(qemu, "calls=1000000 rounds=10 states=50000", memory="256M"), timeout=3000)

@@ -6,7 +6,8 @@
 // and MEMORY_RELEASE of its own memory, where this program is. After each round everything is given back, and the machine
 // must have what it had after the first, but for dom0's tables: once made they stay until it ends, at most one for each 2 MiB of
 // memory, and each may keep the chunk of 2 MiB that it is in from being free. So what is lost must be whole chunks, one more
-// than pages that are charged now at most. "seed=N", "calls=N" and "rounds=N" are on its command line.
+// than pages that are charged now at most. "seed=N", "calls=N", "states=N" and "rounds=N" are on its
+// command line.
 
 #include <basalt/boot_info.h>
 #include <basalt/domain.h>
@@ -75,6 +76,11 @@ static i64 call(u64 number, const u64 a[6], u64 *second) {
 
 static i64 call2(u64 number, u64 first, u64 other) {
     return call(number, (const u64[6]){first, other}, NULL);
+}
+
+static void until_done(u64 number, u64 first, u64 second) {
+    while (call2(number, first, second) == -BASALT_EINTR)
+        ;
 }
 
 static u64 random64(void) {
@@ -298,6 +304,85 @@ static void race(void) {
     print("\r\nprivileged: requests answered in a race: ", RACES);
 }
 
+// ---- processors in states that they can't be in ----
+
+#define STATE_PAGES 5u // code, stack, three tables
+
+// Gives a guest pages from 0 on, and tells where they are. False: a call failed.
+static bool state_memory(u64 guest, uint8_t *pages[STATE_PAGES]) {
+    const u64 populate[6] = {guest, 0, STATE_PAGES},
+              grant[6] = {guest, 0, STATE_PAGES, BASALT_SHARE_READ | BASALT_SHARE_WRITE,
+                          BASALT_HANDLE_SELF};
+    u64 mapped = 0;
+    u32 count = 0;
+
+    if (call(BASALT_HC_MEMORY_POPULATE, populate, NULL) != STATE_PAGES)
+        return false;
+    i64 share = call(BASALT_HC_SHARE_GRANT, grant, NULL), at;
+    const u64 map[6] = {guest, (u64)share, BASALT_SHARE_IDENTITY};
+    while (count < STATE_PAGES && (at = call(BASALT_HC_SHARE_MAP, map, &mapped)) > 0)
+        for (u64 i = 0; i < mapped; i++)
+            pages[count++] = (uint8_t *)at + i * PAGE;
+    return count == STATE_PAGES;
+}
+
+// 16-, 32- or 64-bit code at 0 that halts, for ever.
+static void legal_state(struct basalt_vcpu_state *state, unsigned mode) {
+    static const u32 code[] = {0x9b, 0xc09b, 0xa09b}, data[] = {0x93, 0xc093, 0xc093};
+
+    put_right(BASALT_HC_VCPU_SET);
+    state->cr0 = mode == 2 ? 0x80000031 : mode == 1 ? 0x31 : 0x10;
+    state->cr4 = mode == 2 ? 0x20 : 0;
+    state->cr3 = mode == 2 ? 2 * PAGE : 0;
+    state->efer = mode == 2 ? 0x500 : 0;
+    state->gprs[BASALT_RSP] = 2 * PAGE;
+    for (u32 i = 0; i <= BASALT_GS; i++)
+        state->segments[i].attributes = i == BASALT_CS ? code[mode] : data[mode];
+}
+
+// Something else in up to three places, mostly a bit.
+static void make_illegal(struct basalt_vcpu_state *state) {
+    u64 *words = &state->rip;
+    u32 count = (u32)((u64 *)&state->activity - words);
+
+    for (u64 i = random64() & 3; i + 1; i--) {
+        u64 *word = &words[random64() % count];
+        *word = random64() & 7 ? *word ^ 1ull << (random64() & 63) : argument();
+    }
+    if (state->efer & 0x100) // without PAE such a guest stops QEMU (docs/caveats.md)
+        state->cr4 |= 0x20;
+}
+
+static void states(u64 count) {
+    static const uint8_t code[] = {0xf4, 0xeb, 0xfd}; // HLT; JMP to it
+    struct basalt_vcpu_state *state = (void *)area;
+    u64 taken = 0;
+
+    for (u64 i = 0; i < count; i++) {
+        u64 guest = (u64)call2(BASALT_HC_DOMAIN_CREATE, BASALT_HANDLE_MACHINE, 0x20 * PAGE);
+        uint8_t *pages[STATE_PAGES];
+        if (!state_memory(guest, pages) || call2(BASALT_HC_VCPU_CREATE, guest, 0) < 0) {
+            print("\r\nprivileged: FAILED: no guest for state ", i);
+            return;
+        }
+        for (u32 j = 0; j < sizeof(code); j++)
+            pages[0][j] = code[j];
+        for (u32 table = 2; table < STATE_PAGES; table++)
+            *(u64 *)pages[table] = table + 1 < STATE_PAGES ? (table + 1) * PAGE | 3 : 0x83;
+        legal_state(state, (unsigned)(i % 3));
+        make_illegal(state);
+        if (call(BASALT_HC_VCPU_SET, (const u64[6]){guest, 0, area}, NULL) >= 0) {
+            taken++;
+            call2(BASALT_HC_DOMAIN_CONTROL, guest, BASALT_OP_RESUME);
+            for (u32 j = 0; j < 3; j++)
+                call2(BASALT_HC_YIELD, 0, 0);
+        }
+        until_done(BASALT_HC_DOMAIN_DESTROY, guest, 0);
+    }
+    print("\r\nprivileged: states: ", count);
+    print(", of which the kernel took ", taken);
+}
+
 // ---- a control block's fields that no processor has ----
 
 static void missing_fields(void) {
@@ -359,11 +444,6 @@ static void ports_of_the_kernel(void) {
 
 // ---- giving back ----
 
-static void until_done(u64 number, u64 first, u64 second) {
-    while (call2(number, first, second) == -BASALT_EINTR)
-        ;
-}
-
 static void give_back(void) {
     i64 rights;
 
@@ -424,6 +504,8 @@ void dom0_entry(struct basalt_boot_info *info, u64 load_address) {
     race();
     missing_fields();
     unknown_msrs();
+    states(option(info->cmdline, "states=", 300));
+    race();
     ports_of_the_kernel();
     for (u64 round = 0; round < rounds; round++) {
         u64 succeeded = 0;
