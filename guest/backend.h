@@ -140,7 +140,7 @@ struct cpu_state {
     hpa_t second_level; // root of the nested tables
     hpa_t
         virtual_apic; // page of the local APIC's registers that the processor is to virtualize; 0: none
-    u64 io_bitmap; // physical address of 12 KiB (I/O permission bitmap, 1 = exit); 0: every port exits
+    u64 io_bitmap;        // physical address of 12 KiB (I/O permission bitmap, 1 = exit)
     u64 tsc_offset;       // guest TSC = host TSC + offset
     u16 tag;              // VPID or ASID; 0: none
     u64 tag_generation;   // of the CPU on which `tag` was given out (SVM)

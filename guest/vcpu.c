@@ -13,6 +13,9 @@
 #define VPIDS     65536u
 #define PAT_RESET 0x0007040600070406ull
 
+static const u8 all_ports_exit[3 * PAGE_SIZE]
+    __attribute__((aligned(PAGE_SIZE))) = {[0 ... 3 * PAGE_SIZE - 1] = 0xff};
+
 // Cached translations have the root of the nested tables as a tag too: within a domain VPIDs must differ, between
 // domains it is only better that they do. 0 is the host's.
 static u16 vpid_of(const struct domain *d, u64 index) {
@@ -125,7 +128,7 @@ int vcpu_create(struct domain *d, u64 index) {
     v->sched.weight = d->info.weight;
     v->sched.cap = d->info.cap;
     v->cpu.second_level = pool_hpa(d->ept.root);
-    v->cpu.io_bitmap = d->io_bitmap;
+    v->cpu.io_bitmap = kernel_virt_to_hpa(d->io_bitmap ? d->io_bitmap : all_ports_exit).v;
     v->cpu.tsc_offset = d->info.tsc_offset;
     v->lapic_timer.expire = lapic_timer_expired;
     vlapic_init(&v->lapic, v->lapic.page, v->index, index == 0);

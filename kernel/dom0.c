@@ -102,7 +102,7 @@ static void give_devices(struct domain *d) {
     allow_ports(0x8900, 1); // Bochs' shutdown port; nothing on other machines
     if (options.testexit)
         allow_ports(0xf4, 4); // QEMU's debug exit
-    d->io_bitmap = kernel_virt_to_hpa(io_bitmap).v;
+    d->io_bitmap = io_bitmap;
 }
 
 static void fill_info(struct basalt_boot_info *info, const struct domain *d,

@@ -91,7 +91,7 @@ struct domain {
     struct ept ept;
 
     struct basalt_cpuid *cpuid, *cpuid_end; // one page of rows; NULL: the processor's
-    u64 io_bitmap; // physical address of its I/O permission bitmap, 0: none
+    const u8 *io_bitmap; // of the ports that it may access without an exit; NULL: none
 
     struct vcpu *vcpus[BASALT_VCPUS_MAX];
 

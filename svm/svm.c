@@ -17,8 +17,6 @@
 #define PAUSE_DISTANCE 128 // ... this many TSC ticks of the one before, until a waiting guest exits
 
 static u8 msr_bitmap[MSRPM_BYTES] __attribute__((aligned(PAGE_SIZE))); // two bits per MSR: 1 = exit
-static u8 all_ports_exit[IOPM_BYTES]
-    __attribute__((aligned(PAGE_SIZE))); // one bit per port: 1 = exit
 
 static void svm_probe(struct backend_features *features) {
     u64 vm_cr;
@@ -54,7 +52,6 @@ static void svm_cpu_on(void *page) {
         !wrmsr_safe(MSR_VM_HSAVE_PA, pool_hpa(page).v))
         refuse("enable SVM in the firmware setup, or in the hypervisor below",
                "the processor refuses to switch SVM on (EFER.SVME, VM_HSAVE_PA)");
-    memset(all_ports_exit, 0xff, sizeof(all_ports_exit)); // the same on every CPU
     svm_fill_msr_bitmap(msr_bitmap);
     svm_run_init(backend_features.tags);
 }
@@ -88,7 +85,7 @@ static void svm_state_init(struct cpu_state *cpu) {
     memset(vmcb, 0, sizeof(*vmcb)); // an exit by shutdown leaves it undefined
     cpu->svm.nmi = NMI_OPEN;
     set_intercepts(cpu, vmcb);
-    vmcb->iopm = cpu->io_bitmap ? cpu->io_bitmap : kernel_virt_to_hpa(all_ports_exit).v;
+    vmcb->iopm = cpu->io_bitmap;
     vmcb->msrpm = kernel_virt_to_hpa(msr_bitmap).v;
     vmcb->int_control = V_INTR_MASKING;
     vmcb->nested_control = NESTED_PAGING;

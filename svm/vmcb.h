@@ -91,7 +91,6 @@ VMCB_AT(rsp, 0x5d8);
 VMCB_AT(rax, 0x5f8);
 VMCB_AT(pat, 0x668);
 
-#define IOPM_BYTES  0x3000u // I/O bitmap: one bit per port, 1 = exit
 #define MSRPM_BYTES 0x2000u // MSR bitmap: two bits per MSR, 1 = exit
 
 // tlb_control

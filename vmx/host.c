@@ -14,9 +14,9 @@
 #include "kernel/panic.h"
 
 struct vmx_caps vmx_caps;
-hpa_t vmx_msr_bitmaps, vmx_io_bitmap;
+hpa_t vmx_msr_bitmaps;
 
-static u8 bitmaps[4][PAGE_SIZE] __attribute__((aligned(4096)));
+static u8 bitmaps[2][PAGE_SIZE] __attribute__((aligned(4096)));
 
 static u64 read_any_msr(u32 msr) { return rdmsr(msr); }
 
@@ -49,7 +49,6 @@ void vmx_cpu_on(void *page) {
     memset(bitmaps, 0xff, sizeof(bitmaps));
     vmx_msr_bitmaps_fill(bitmaps[0], bitmaps[1]);
     vmx_msr_bitmaps = kernel_virt_to_hpa(bitmaps[0]);
-    vmx_io_bitmap = kernel_virt_to_hpa(bitmaps[2]);
 }
 
 // NMIs stay blocked after an NMI exit until the next IRET, and both kinds of event belong to the host: its own trap
@@ -59,12 +58,6 @@ void vmx_host_event(unsigned vector) {
         asm volatile("int $2" : : : "memory");
     else
         asm volatile("int $18" : : : "memory");
-}
-
-void vmx_state_init(struct cpu_state *cpu) {
-    vmx_init_controls(cpu);
-    vmx_init_guest();
-    vmcs_writenat(HOST_RSP, (u64)cpu); // see enter.S
 }
 
 void vmx_init_host(const struct cpu *host) {

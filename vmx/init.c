@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The controls of a VMCS, most of which stay the same for the life of a virtual processor. Follows the SDM,
-// "VM-Execution Control Fields", "VM-Exit Control Fields" and "VM-Entry Control Fields".
+// What a VMCS begins with: its controls, most of which stay the same for the life of a virtual processor, and what of the
+// guest's state nobody else writes. Follows the SDM, "VM-Execution Control Fields", "VM-Exit Control Fields" and "VM-Entry
+// Control Fields".
 
 #include "vmx/vmcs.h"
 #include "vmx/vmx.h"
@@ -71,25 +72,31 @@ static void init_secondary(const struct cpu_state *cpu) {
         vmcs_write64(ENCLS_EXITING_BITMAP, ~0ull);
 }
 
-void vmx_init_controls(struct cpu_state *cpu) {
-    static const enum vmcs32 zero[] = {
-        CR3_TARGET_COUNT,     ENTRY_EVENT,         PAGE_FAULT_MASK,      PAGE_FAULT_MATCH,
-        EXIT_MSR_STORE_COUNT, EXIT_MSR_LOAD_COUNT, ENTRY_MSR_LOAD_COUNT,
+void vmx_state_init(struct cpu_state *cpu) {
+    static const u32 zero[] = {
+        CR3_TARGET_COUNT,       ENTRY_EVENT,         PAGE_FAULT_MASK,      PAGE_FAULT_MATCH,
+        EXIT_MSR_STORE_COUNT,   EXIT_MSR_LOAD_COUNT, ENTRY_MSR_LOAD_COUNT, GUEST_DEBUGCTL,
+        GUEST_SYSENTER_CS,      GUEST_SYSENTER_ESP,  GUEST_SYSENTER_EIP,   GUEST_PENDING_DEBUG,
+        GUEST_INTERRUPTIBILITY, GUEST_ACTIVITY,      GUEST_PDPTE(0),       GUEST_PDPTE(1),
+        GUEST_PDPTE(2),         GUEST_PDPTE(3),
     };
-    u64 io_bitmap = cpu->io_bitmap ? cpu->io_bitmap : vmx_io_bitmap.v;
 
+    for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
+        vmcs_write_raw(zero[i], 0);
     vmcs_write32(PIN_CONTROLS, vmx_caps.use[CONTROL_PIN]);
     vmcs_write32(PRIMARY_CONTROLS, primary_controls(cpu));
     init_secondary(cpu);
     vmcs_write32(EXIT_CONTROLS, vmx_caps.use[CONTROL_EXIT]);
     vmcs_write32(ENTRY_CONTROLS, vmx_caps.use[CONTROL_ENTRY] & ~ENTRY_GUEST_64);
     vmcs_write32(EXCEPTION_BITMAP, EXCEPTIONS);
-    for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
-        vmcs_write32(zero[i], 0);
     if (vmx_caps.use[CONTROL_PIN] & PIN_PREEMPTION_TIMER)
         vmcs_write32(PREEMPTION_TIMER, (u32)(tsc_khz * PREEMPTION_MS >> vmx_caps.timer_shift));
     vmcs_write64(TSC_OFFSET, cpu->tsc_offset);
     vmcs_write64(MSR_BITMAP, vmx_msr_bitmaps.v);
-    vmcs_write64(IO_BITMAP_A, io_bitmap);
-    vmcs_write64(IO_BITMAP_B, io_bitmap + PAGE_SIZE);
+    vmcs_write64(IO_BITMAP_A, cpu->io_bitmap);
+    vmcs_write64(IO_BITMAP_B, cpu->io_bitmap + PAGE_SIZE);
+    vmcs_write64(VMCS_LINK_POINTER, ~0ull);
+    vmcs_writenat(CR0_MASK, ~CR0_GUEST_OWNED);
+    vmcs_writenat(CR4_MASK, ~CR4_GUEST_OWNED);
+    vmcs_writenat(HOST_RSP, (u64)cpu); // see enter.S
 }

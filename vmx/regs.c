@@ -10,10 +10,6 @@
 
 #include "arch/x86.h"
 
-// Bits that the guest owns: it changes them often, without an exit, and hardware has no wish about them.
-#define CR0_GUEST_OWNED (CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM)
-#define CR4_GUEST_OWNED (CR4_TSD | CR4_PGE)
-
 static void write_entry_mode(u64 efer) {
     u32 entry = vmcs_read32(ENTRY_CONTROLS) & ~ENTRY_GUEST_64;
 
@@ -118,19 +114,4 @@ void vmx_write_segment(struct cpu_state *cpu unused, unsigned index,
         return; // base and limit are all
     vmcs_write16(GUEST_SELECTOR(index), segment->selector);
     vmcs_write32(GUEST_ATTRIBUTES(index), complete_attributes(index, segment->attributes, limit));
-}
-
-// What callers don't write: the rest of the state after INIT.
-void vmx_init_guest(void) {
-    static const u32 zero[] = {
-        GUEST_DEBUGCTL,      GUEST_SYSENTER_CS,      GUEST_SYSENTER_ESP, GUEST_SYSENTER_EIP,
-        GUEST_PENDING_DEBUG, GUEST_INTERRUPTIBILITY, GUEST_ACTIVITY,     GUEST_PDPTE(0),
-        GUEST_PDPTE(1),      GUEST_PDPTE(2),         GUEST_PDPTE(3),
-    };
-
-    for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
-        vmcs_write_raw(zero[i], 0);
-    vmcs_writenat(CR0_MASK, ~CR0_GUEST_OWNED);
-    vmcs_writenat(CR4_MASK, ~CR4_GUEST_OWNED);
-    vmcs_write64(VMCS_LINK_POINTER, ~0ull);
 }

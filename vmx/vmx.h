@@ -57,21 +57,22 @@ world_switch vmx_enter, vmx_enter_guarded;
 extern const char vmx_exit_entry[], vmx_exit_entry_guarded[];
 
 // What all guests share
-extern hpa_t vmx_msr_bitmaps, // two pages: while the APIC is in xAPIC mode, in x2APIC mode
-    vmx_io_bitmap;            // two pages: every port exits
+extern hpa_t vmx_msr_bitmaps; // two pages: while the APIC is in xAPIC mode, in x2APIC mode
 
-/// Fill the current VMCS: controls, the host state of a CPU, what a guest has after INIT but for registers that callers write.
-void vmx_init_controls(struct cpu_state *cpu);
+// Bits that the guest owns: it changes them often, without an exit, and hardware has no wish about them.
+#define CR0_GUEST_OWNED (CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM)
+#define CR4_GUEST_OWNED (CR4_TSD | CR4_PGE)
+
+/// Fill the current VMCS: all but the registers that callers write; the host state of a CPU.
+void vmx_state_init(struct cpu_state *cpu);
 void vmx_apic_mode(struct cpu_state *cpu, bool x2apic, const u32 *tmr);
 struct cpu;
 void vmx_init_host(const struct cpu *host);
-void vmx_init_guest(void);
 
 /// An exit of the host's kind `vector`: 2 is an NMI, 18 a machine check.
 void vmx_host_event(unsigned vector);
 void vmx_probe(struct backend_features *features);
 void vmx_cpu_on(void *page);
-void vmx_state_init(struct cpu_state *cpu);
 
 /// The facts of the exit (or failed entry) that is in the current VMCS. Follows what an exit does to NMI blocking, puts
 /// an interrupted event back, and lets the host's handlers see its NMIs and machine checks.

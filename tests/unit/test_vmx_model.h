@@ -28,7 +28,7 @@ u64 vmcs_model[VMCS_MODEL_FIELDS];
 bool vmcs_model_written[VMCS_MODEL_FIELDS];
 struct vmx_caps vmx_caps;
 u64 tsc_khz = 2000000;
-hpa_t vmx_msr_bitmaps = {0x5000}, vmx_io_bitmap = {0x8000};
+hpa_t vmx_msr_bitmaps = {0x5000};
 
 // MSRs 0x480 to 0x490 of Bochs' corei7_haswell_4770, then IA32_FEATURE_CONTROL.
 #define MODEL_MSRS 17
@@ -93,9 +93,8 @@ unused static struct cpu_state *model_new(void) {
     vmx_caps_read(model_rdmsr, true, &vmx_caps, &features);
     memset(vmcs_model, 0, sizeof(vmcs_model));
     memset(vmcs_model_written, 0, sizeof(vmcs_model_written));
-    model_cpu = (struct cpu_state){.second_level = HPA(0x123000), .tag = 7};
-    vmx_init_controls(&model_cpu);
-    vmx_init_guest();
+    model_cpu = (struct cpu_state){.second_level = HPA(0x123000), .tag = 7, .io_bitmap = 0x8000};
+    vmx_state_init(&model_cpu);
     write_init_state(&(struct backend){.write = vmx_write, .write_segment = vmx_write_segment},
                      &model_cpu);
     vmcs_write64(GUEST_PAT, 0x0007040600070406);
@@ -117,7 +116,9 @@ unused static struct cpu_state *model_new_apicv(void) {
     struct cpu_state *cpu = model_new();
 
     cpu->virtual_apic = HPA(0x9000);
-    vmx_init_controls(cpu);
+    vmx_state_init(cpu);
+    write_init_state(&(struct backend){.write = vmx_write, .write_segment = vmx_write_segment},
+                     cpu);
     return cpu;
 }
 

@@ -21,7 +21,7 @@ static void test_init_state(void **state) {
     struct basalt_segment cs = vmx_read_segment(cpu, BASALT_CS);
 
     (void)state;
-    vmx_init_guest(); // INIT of one that ran
+    vmx_state_init(cpu); // INIT of one that ran
     assert_int_equal(cpu->dr6, DR6_FIXED);
     assert_int_equal(cs.selector, 0xf000);
     assert_int_equal(cs.base, 0xffff0000);
