@@ -178,8 +178,9 @@ struct handle *handle_create(struct domain *holder, struct domain *target, u32 r
 struct handle *handle_find(struct domain *holder, u64 index);
 /// Delegates `rights` of `from` to `to`. Returns the new index or a negative error.
 i64 handle_delegate(struct handle *from, u64 rights, struct domain *to);
-/// Takes back what was delegated from `parent`.
-void handle_revoke(struct handle *parent);
+/// Takes back what was delegated from `parent`, and with a holder's last handle what it has of the domain's memory by shares,
+/// within *budget. 0 when done, -BASALT_EINTR otherwise.
+must_check int handle_revoke(struct handle *parent, unsigned *budget);
 /// Removes all handles on the domain and all that it holds, within *budget. 0 when done, -BASALT_EINTR otherwise.
 int handles_teardown(struct domain *d, unsigned *budget);
 
@@ -198,5 +199,7 @@ struct share *share_find(struct domain *owner, u64 index, const struct domain *d
 i64 share_map(struct share *s, u64 target, u64 *pages);
 /// Unmaps the next pieces and frees the share at the end; -BASALT_EINTR when more are left.
 int share_end(struct share *s, unsigned *budget);
+/// Ends all shares of the owner's memory, or all with the grantee where there is one. -BASALT_EINTR when more are left.
+must_check int shares_end(struct domain *owner, const struct domain *grantee, unsigned *budget);
 /// Ends all shares that the domain granted or was granted.
 int shares_teardown(struct domain *d, unsigned *budget);

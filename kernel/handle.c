@@ -44,20 +44,19 @@ struct handle *handle_create(struct domain *holder, struct domain *target, u32 r
     return h;
 }
 
-static bool holds_another(const struct domain *target, const struct domain *holder) {
-    list_for_each (l, &target->handles) {
-        const struct handle *h = list_entry(l, struct handle, link);
-        if (h->holder == holder)
-            return true;
-    }
-    return false;
+static unsigned held_by(const struct domain *holder, const struct domain *target) {
+    unsigned count = 0;
+
+    list_for_each (l, &target->handles)
+        count += list_entry(l, struct handle, link)->holder == holder;
+    return count;
 }
 
 static void remove(struct handle *h) {
     struct domain *target = h->target, *holder = h->holder;
 
     list_remove(&h->link);
-    if (target && !holds_another(target, holder))
+    if (target && !held_by(holder, target))
         requests_forget(target, holder);
     h->holder = NULL;
     list_add(&holder->free_handles, &h->link);
@@ -79,15 +78,21 @@ i64 handle_delegate(struct handle *from, u64 rights, struct domain *to) {
     return h->index;
 }
 
-void handle_revoke(struct handle *parent) {
+int handle_revoke(struct handle *parent, unsigned *budget) {
     struct list *head = parent->target ? &parent->target->handles : NULL, *next;
 
     for (struct list *l = head ? head->next : NULL; l != head; l = next) {
         struct handle *h = list_entry(l, struct handle, link);
         next = l->next;
-        if (h->parent == parent)
-            remove(h);
+        if (h->parent != parent)
+            continue;
+        h->rights = 0; // from the first step on
+        if (held_by(h->holder, parent->target) == 1 &&
+            shares_end(parent->target, h->holder, budget))
+            return -BASALT_EINTR;
+        remove(h);
     }
+    return 0;
 }
 
 int handles_teardown(struct domain *d, unsigned *budget) {
@@ -96,10 +101,10 @@ int handles_teardown(struct domain *d, unsigned *budget) {
         if (!*budget)
             return -BASALT_EINTR;
         --*budget;
-        if (h) {
-            handle_revoke(h);
+        if (h && handle_revoke(h, budget))
+            return -BASALT_EINTR;
+        if (h)
             remove(h);
-        }
     }
     while (!list_empty(&d->handles)) // last: whoever destroys the domain does it by its handle
         remove(list_entry(d->handles.next, struct handle, link));

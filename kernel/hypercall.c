@@ -218,8 +218,9 @@ HANDLER(ack) { return interrupt_ack(c->caller, c->a[0]); }
 HANDLER(delegate) { return handle_delegate(c->handle, c->a[1], c->other); }
 
 HANDLER(revoke) {
-    handle_revoke(c->handle);
-    return 0;
+    unsigned budget = SHARE_BUDGET;
+
+    return handle_revoke(c->handle, &budget);
 }
 
 HANDLER(set_cpuid) { return cpuid_set(c->target, c->caller, GPA(c->a[1]), c->a[2]); }

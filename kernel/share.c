@@ -126,13 +126,21 @@ int share_end(struct share *s, unsigned *budget) {
     return 0;
 }
 
-int shares_teardown(struct domain *d, unsigned *budget) {
+int shares_end(struct domain *owner, const struct domain *grantee, unsigned *budget) {
+    struct share *shares = owner->share_page;
     int error = 0;
 
-    while (!list_empty(&d->grants) && !error)
-        error = share_end(list_entry(d->grants.next, struct share, link), budget);
-    for (unsigned i = 0; d->share_page && i < SHARES_MAX && !error; i++)
-        if (d->share_page[i].owner)
-            error = share_end(&d->share_page[i], budget);
+    for (unsigned i = 0; shares && i < SHARES_MAX; i++)
+        shares[i].ending |= shares[i].grantee == grantee; // no more is mapped meanwhile
+    for (unsigned i = 0; shares && i < SHARES_MAX && !error; i++)
+        if (shares[i].owner && (!grantee || shares[i].grantee == grantee))
+            error = share_end(&shares[i], budget);
     return error;
+}
+
+int shares_teardown(struct domain *d, unsigned *budget) {
+    while (!list_empty(&d->grants))
+        if (share_end(list_entry(d->grants.next, struct share, link), budget))
+            return -BASALT_EINTR;
+    return shares_end(d, NULL, budget);
 }

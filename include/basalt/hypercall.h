@@ -106,7 +106,8 @@ enum basalt_hypercall {
 
     // (handle, rights, holder handle) -> index of the new handle in the holder's table
     BASALT_HC_HANDLE_DELEGATE,
-    // (handle): takes back everything that was delegated from it
+    // (handle): takes back everything that was delegated from it; who so loses its last handle on the domain loses its shares of
+    // the domain's memory, too. May return -EINTR: call again until 0
     BASALT_HC_HANDLE_REVOKE,
     // (index) -> rights of that handle of the caller's, bit 32: on a domain; -ENOENT where there is none, -EINVAL at the end
     BASALT_HC_HANDLE_INFO,

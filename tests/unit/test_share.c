@@ -517,13 +517,58 @@ static void test_random(void **state unused) {
 
 #define TEST(name) cmocka_unit_test_setup(name, begin)
 
+// Whoever loses its last handle on a domain loses what it had of its memory, in steps, however it came to it.
+static void test_revoked_handle(void **state unused) {
+    struct domain *holder = host_domain(4 * MIB), *owner = guest(), *other = host_domain(4 * MIB),
+                  *third = host_domain(4 * MIB);
+    struct handle *h = handle_create(holder, owner, BASALT_RIGHTS_DOMAIN);
+    i64 part = handle_delegate(h, BASALT_RIGHT_MEMORY, other),
+        more = handle_delegate(h, BASALT_RIGHT_LIFE, other), steps = 0;
+    struct share *own =
+        share_find(owner, (u64)share_grant(owner, GPA(0), 512, BOTH, other, other), other);
+    struct share *given = grant(owner, 0x200000, 64, READ, other),
+                 *others = grant(owner, 0x200000, 64, READ, third);
+
+    assert_true(part > 0 && more > 0);
+    map_all(own, 0x40001000);
+    map_all(given, 0x80000000);
+    map_all(others, 0x80000000);
+    unsigned budget = 100;
+    while (handle_revoke(h, &budget) == -BASALT_EINTR) {
+        assert_true(handle_find(other, (u64)more) || handle_find(other, (u64)part));
+        assert_true(!own->owner || map_error(own, 0x40001000) == -BASALT_EBUSY);
+        budget = 100;
+        steps++;
+    }
+    assert_true(steps >= 5);
+    assert_null(handle_find(other, (u64)part));
+    assert_null(handle_find(other, (u64)more));
+    assert_true(!own->owner && !given->owner);
+    assert_int_equal(frame_references(frame_at(owner, 0)), 1);
+    assert_int_equal(frame_references(frame_at(owner, 0x200000)), 2);
+    assert_false(ept_walk(&other->ept, GPA(0x40001000)).present);
+    assert_false(ept_walk(&other->ept, GPA(0x80000000)).present);
+    assert_true(ept_walk(&third->ept, GPA(0x80000000)).present);
+    host_destroy(third);
+    host_destroy(other);
+    host_destroy(owner);
+    host_destroy(holder);
+    host_assert_same(empty);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_grant_arguments), TEST(test_owner_ends_what_it_granted),
-        TEST(test_identity_map),    TEST(test_steps),
-        TEST(test_map_at),          TEST(test_holes_and_lazy_memory),
-        TEST(test_hidden_memory),   TEST(test_every_order),
-        TEST(test_memory_runs_out), TEST(test_random),
+        TEST(test_revoked_handle),
+        TEST(test_grant_arguments),
+        TEST(test_owner_ends_what_it_granted),
+        TEST(test_identity_map),
+        TEST(test_steps),
+        TEST(test_map_at),
+        TEST(test_holes_and_lazy_memory),
+        TEST(test_hidden_memory),
+        TEST(test_every_order),
+        TEST(test_memory_runs_out),
+        TEST(test_random),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
