@@ -178,7 +178,7 @@ bool emulator_translate(struct emulator *e, u64 linear, unsigned access, u64 *gp
         *gpa = (u32)linear;
         return true;
     }
-    struct walk w = walk_begin(e, e->state.efer & EFER_LMA ? linear : (u32)linear);
+    struct walk w = walk_begin(e, emulator_mode(e) == MODE_64 ? linear : (u32)linear);
     if (emulator_user(e))
         access |= PF_USER;
     // Of a fetch the error code tells only where it can matter.

@@ -376,6 +376,19 @@ static void test_copies_across_pages(void **state unused) {
     assert_false(fault.faulted);
 }
 
+// An access of compatibility mode that crosses 4 GiB goes on at 0.
+static void test_compatibility_mode(void **state unused) {
+    struct fault fault;
+    gpa_t gpa = {0};
+
+    map_long(0x5000, 0x8000, 7);
+    assert_int_not_equal(translate(BIT(32) + 0x5123, false, false, false, &gpa, &fault), 0);
+    assert_true(fault.faulted && fault.linear == BIT(32) + 0x5123);
+    e.state.segments[BASALT_CS].attributes = 0xc09b;
+    assert_int_equal(translate(BIT(32) + 0x5123, false, false, false, &gpa, &fault), 0);
+    assert_true(gpa.v == 0x8123);
+}
+
 static void expect_linear(unsigned segment, u64 offset, unsigned bytes, bool write, bool ok,
                           u64 want) {
     u64 linear = ~0ull;
@@ -497,6 +510,7 @@ int main(void) {
         TEST(test_tables_that_are_not_there),
         TEST(test_read_only_tables),
         TEST(test_copies_across_pages),
+        TEST(test_compatibility_mode),
         TEST(test_modes),
         TEST(test_segments),
         TEST(test_decode_faults),
