@@ -60,6 +60,7 @@
 #define DR6_FIXED      0xffff0ff0ull // bits that read as one
 #define DR6_BS         BIT(14)       // single step
 #define DR7_FIXED      0x400ull      // bits that read as one
+#define DR7_GD         BIT(13)       // an access to a debug register traps
 
 // Exception vectors.
 #define EXC_DE  0u  // divide error

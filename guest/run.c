@@ -12,11 +12,15 @@
 #include "kernel/schedule.h"
 #include "kernel/trace.h"
 
-// TF: a trap after the instruction.
-void vcpu_single_step(struct vcpu *v) {
-    backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | DR6_BS);
+// What #DB changes: its handler may touch the debug registers.
+static void debug_exception(struct vcpu *v, u64 dr6) {
+    backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | dr6);
+    backend->write(&v->cpu, REG_DR7, backend->read(&v->cpu, REG_DR7) & ~DR7_GD);
     vcpu_exception(v, EXC_DB, false, 0);
 }
+
+// TF: a trap after the instruction.
+void vcpu_single_step(struct vcpu *v) { debug_exception(v, DR6_BS); }
 
 // The host's handler has looked at the banks and found that the machine can go on; this guest can't.
 static void handle_machine_check(struct vcpu *v, struct exit e unused) {
@@ -25,10 +29,11 @@ static void handle_machine_check(struct vcpu *v, struct exit e unused) {
 
 static void handle_exception(struct vcpu *v, struct exit e) {
     if (e.vector == EXC_DB) {
-        backend->write(&v->cpu, REG_DR6, backend->read(&v->cpu, REG_DR6) | e.detail);
         v->cpu.rip += e.insn_length; // not 0 for INT1, which traps behind itself
+        debug_exception(v, e.detail);
+    } else {
+        vcpu_exception(v, e.vector, exception_has_error(e.vector), (u32)e.detail);
     }
-    vcpu_exception(v, e.vector, exception_has_error(e.vector), (u32)e.detail);
 }
 
 // The preemption timer's exit has no vector; what the processor kept to itself comes in here, too.

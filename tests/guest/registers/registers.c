@@ -74,6 +74,19 @@ static void debug_registers(void) {
     asm volatile("mov %0, %%dr7" : : "r"((word)0x400));
 }
 
+// General detect: what touches a debug register traps, once. (QEMU's processor does not know it.)
+static void general_detect(void) {
+    word value = 0;
+
+    asm volatile("mov %0, %%dr7" : : "r"((word)0x2400));
+    asm volatile(GUARD("mov %%dr0, %0") : "+r"(value) : : "memory");
+    bool known = trap_vector == 1;
+    asm volatile(GUARD("mov %%dr7, %0") : "+r"(value) : : "memory");
+    if (known && (trap_vector >= 0 || value & 0x2000))
+        fail("DR7.GD is still set behind its exception: %x", (u32)value);
+    asm volatile(GUARD("mov %0, %%dr7") : : "r"((word)0x400) : "memory");
+}
+
 static void extended_state(void) {
     u32 r[4];
     word cr4 = read_cr4();
@@ -117,6 +130,7 @@ ATTACK(registers) {
     control_registers();
     task_priority();
     debug_registers();
+    general_detect();
     extended_state();
     efer();
     print("registers: %u bits taken, %u refused\n", accepted, refused);
