@@ -12,7 +12,8 @@ const struct ept_format ept_format_ept = {
     .exec = BIT(2),
     .table = BIT(0) | BIT(1) | BIT(2),
     .superpage = BIT(7),
-    .write_back = 6ull << 3,
+    .write_back = 6ull << 3 |
+                  BIT(6), // whatever the guest's PAT says: the kernel has it write-back, too
     .uncached = 0ull << 3,
 };
 
