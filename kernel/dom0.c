@@ -20,6 +20,7 @@
 
 #define DOM0_MEMORY_DEFAULT (64 * MIB)
 #define DOM0_MEMORY_MIN     (8 * MIB)
+#define DOM0_MEMORY_LIMIT   (4 * GIB) // below which it lies
 #define DOM0_WEIGHT         1024u
 #define RTC_PORT            0x70u // index and data
 #define KERNEL_PORT         0xcf8u
@@ -185,10 +186,11 @@ void dom0_build(const struct boot_params *boot) {
         refuse("make dom0.elf the first module, and copy it again if it was damaged",
                "the first module (\"%.32s\") is no usable dom0: %s", file->cmdline, wrong);
     u64 size = options.dom0_mem ? options.dom0_mem : DOM0_MEMORY_DEFAULT;
-    size = ALIGN_UP(MAX(size, MAX(DOM0_MEMORY_MIN, image.size + 4 * MIB)), SUPERPAGE_SIZE);
+    size = ALIGN_UP(MAX(MIN(size, DOM0_MEMORY_LIMIT), MAX(DOM0_MEMORY_MIN, image.size + 4 * MIB)),
+                    SUPERPAGE_SIZE);
     if (domain_create(boot->ram_bytes, &d))
         refuse("give the machine more memory", "there is too little memory for dom0's structures");
-    hpa_t base = frame_alloc_run(d->owner, size, 4 * GIB);
+    hpa_t base = frame_alloc_run(d->owner, size, DOM0_MEMORY_LIMIT);
     if (base.v == HPA_NONE.v)
         refuse("give the machine more memory, or dom0 less with dom0_mem=",
                "there are no %lu MiB of contiguous memory below 4 GiB for dom0", size / MIB);

@@ -84,8 +84,9 @@ def test_no_dom0(qemu, image):
     refusal(qemu(image(cmdline="testexit", linux=False, dom0_elf=False)), "there is no dom0", "module2")
 
 
-def test_too_little_memory(qemu, image):
-    refusal(qemu(image(cmdline="testexit dom0_mem=200M", linux=False), memory="128M"), "200 MiB of contiguous memory",
+@pytest.mark.parametrize("size, mib", [("200M", 200), ("0xffffffffffffffff", 4096)])
+def test_too_little_memory(qemu, image, size, mib):
+    refusal(qemu(image(cmdline=f"testexit dom0_mem={size}", linux=False), memory="128M"), f"{mib} MiB of contiguous memory",
             "dom0_mem=")
 
 
