@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define DIGIT_WAIT_NS (700 * NS_PER_MS) // after the key, so long does a digit choose
-#define CONTEXT_BYTES 200u              // of the last line, shown again when there is nothing new
+#define CONTEXT_BYTES 200u              // at most, of the line that is shown again as its end was not seen
 #define LINE_BYTES    160u
 #define QUESTION_MAX  16u
 
@@ -73,9 +73,9 @@ static void replay(struct screen *s, u64 from) {
     s->seen = s->head;
 }
 
-// Where the last line begins, no more than CONTEXT_BYTES back.
-static u64 last_line(const struct screen *s) {
-    u64 least = MAX(oldest(s), s->head > CONTEXT_BYTES ? s->head - CONTEXT_BYTES : 0), at = s->head;
+// Where the line begins in which `at` is, no more than CONTEXT_BYTES back.
+static u64 line_begin(const struct screen *s, u64 at) {
+    u64 least = MAX(oldest(s), at > CONTEXT_BYTES ? at - CONTEXT_BYTES : 0);
     while (at > least && s->ring[(at - 1) % s->size] != '\n')
         at--;
     return at;
@@ -106,7 +106,7 @@ void screen_show(struct screen *s) {
     }
     u64 first = oldest(s);
     announce(s, s->seen < first ? first - s->seen : 0);
-    replay(s, s->seen < s->head ? MAX(s->seen, first) : last_line(s));
+    replay(s, line_begin(s, MAX(s->seen, first)));
     if (s->shown)
         s->shown(s->context, true);
 }

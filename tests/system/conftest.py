@@ -162,6 +162,13 @@ def to_dom0(machine, timeout=None):
     machine.expect(PROMPT, timeout)
 
 
+def guest_prompt(machine, name, timeout=None):
+    """Waits for the shell of the guest whose console is shown. Its prompt may have been shown before, on the way to another
+    console, with something behind it: after a key it comes again."""
+    machine.sendline()
+    machine.expect(rf"^{name}:/root# ", timeout)
+
+
 def guest_shell(machine, name, line, timeout=120):
     """Runs a command in the shell of the guest whose console is shown; returns what it printed."""
     prompt = rf"^{name}:/root# "

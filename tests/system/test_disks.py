@@ -9,7 +9,7 @@ import time
 import zlib
 
 import pytest
-from conftest import Disk
+from conftest import Disk, guest_prompt, to_console
 
 PROMPT = r"basalt> "
 SECTOR = 512
@@ -178,13 +178,13 @@ def test_errors_reach_the_guest_that_met_them(qemu, image, disk_copy, tmp_path, 
                    disks=[Disk(disk, kind, drive="rerror=report,werror=report")])
     for guest in ("guest1", "guest2"):
         machine.expect(rf"{guest}: runs", timeout=60)
-    machine.sendline("console guest2")
-    machine.expect(r"guest2:/root# ", timeout=120)
+    to_console(machine, "guest2")
+    guest_prompt(machine, "guest2", 120)
     machine.sendline("(until [ -e stop ]; do dd if=/dev/zero of=y bs=4k count=16 conv=fsync 2>&1 || break; done | grep error) &")
     machine.send("\x1d0")
     machine.expect(PROMPT)
-    machine.sendline("console guest1")
-    machine.expect(r"guest1:/root# ", timeout=120)
+    to_console(machine, "guest1")
+    guest_prompt(machine, "guest1", 120)
     for i in range(10):
         machine.command(f"dd if=/dev/zero of=/dev/vda bs=4096 seek=30720 count=512 conv=fsync; echo ended {i} $?",
                         rf"^ended {i} [1-9]")
@@ -192,8 +192,8 @@ def test_errors_reach_the_guest_that_met_them(qemu, image, disk_copy, tmp_path, 
     machine.send("\x1d0")
     machine.expect(PROMPT)
     assert f"{name}1: write at sector" in shell(machine, "log dom0")
-    machine.sendline("console guest2")
-    machine.expect(r"guest2:/root# ", timeout=120)
+    to_console(machine, "guest2")
+    guest_prompt(machine, "guest2", 120)
     if errno == ENOSPC:
         machine.command("dd if=/dev/zero of=/root/fill bs=64k; echo ended $?", r"^ended [1-9]")
         assert machine.seen("No space left on device")

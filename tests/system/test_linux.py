@@ -5,8 +5,8 @@ partition as root; what it wrote is read back from outside; when it is gone, eve
 import re
 
 import pytest
-from conftest import (GUEST, PROMPT, Disk, check_filesystem, guest_file, guest_shell, memory, shell, to_console,
-                      to_dom0)
+from conftest import (GUEST, PROMPT, Disk, check_filesystem, guest_file, guest_prompt, guest_shell, memory, shell,
+                      to_console, to_dom0)
 
 BOOT = 300  # seconds that a guest may take until its shell is there
 
@@ -23,7 +23,7 @@ def test_two_guests_keep_their_files(qemu, image, disk_copy, tmp_path, disk_kind
         machine.expect(PROMPT)
         for name in ("guest1", "guest2"):
             to_console(machine, name)
-            machine.expect(rf"^{name}:/root# ", timeout=BOOT)
+            guest_prompt(machine, name, BOOT)
             kept = guest_shell(machine, name, "cat /root/kept")
             assert (f"written by {name}" in kept) == (boot == 2)
             guest_shell(machine, name, f"echo written by {name} > /root/kept; sync")

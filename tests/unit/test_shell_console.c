@@ -300,6 +300,13 @@ static void test_kept_output(void **state) {
     expect_output("---\nprompt$ ");
     type("\x1d"
          "0");
+    output(0, "[1.0] news\n");
+    new_output();
+    type("\x1d"
+         "1"); // goes on in a line: with its beginning
+    expect_output("---\nprompt$ [1.0] news\n");
+    type("\x1d"
+         "0");
     for (unsigned i = 0; i < 100; i++)
         output(0, "0123456789");
     new_output();
