@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define DIGIT_WAIT_NS (700 * NS_PER_MS) // after the key, so long does a digit choose
-#define CONTEXT_BYTES 200u              // at most, of the line that is shown again as its end was not seen
+#define CONTEXT_BYTES 200u // at most, of the line that is shown again as its end was not seen
 #define LINE_BYTES    160u
 #define QUESTION_MAX  16u
 
