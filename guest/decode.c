@@ -101,7 +101,7 @@ static void immediate_operand(struct cursor *c, struct insn *out) {
 // registers, which no driver uses here.
 static bool move(struct cursor *c, bool immediate, struct insn *out) {
     u8 modrm = next(c);
-    bool second = out->reg_bytes == 1 && !c->rex && modrm & 0x20;
+    bool second = out->bytes == 1 && !c->rex && modrm & 0x20;
 
     if (modrm >> 6 == 3 || second || (immediate && modrm >> 3 & 7))
         return false;
@@ -138,10 +138,6 @@ static bool two_byte(struct cursor *c, struct insn *out) {
         return true;
     case 0x20:
     case 0x22: return move_control(c, byte & 2, out);
-    case 0xb6:
-    case 0xb7: // MOVZX
-        out->bytes = byte & 1 ? 2 : 1;
-        return move(c, false, out);
     }
     return false;
 }
@@ -149,11 +145,11 @@ static bool two_byte(struct cursor *c, struct insn *out) {
 static bool instruction(struct cursor *c, struct insn *out) {
     u8 byte = opcode(c);
 
-    out->bytes = out->reg_bytes = (u8)operand_size(c);
+    out->bytes = (u8)operand_size(c);
     if (byte == 0x0f)
         return two_byte(c, out);
     if (!(byte & 1))
-        out->bytes = out->reg_bytes = 1;
+        out->bytes = 1;
     switch (byte & 0xfe) {
     case 0x88:
     case 0x8a: out->write = !(byte & 2); return move(c, false, out);

@@ -17,17 +17,16 @@ enum cpu_mode {
 };
 
 enum insn_op {
-    OP_MOV, ///< between memory and `reg` (but AH, CH, DH, BH), or an immediate to memory; MOVZX from memory
+    OP_MOV,    ///< between memory and `reg` (but AH, CH, DH, BH), or an immediate to memory
     OP_MOV_CR, ///< between control register `reg` and general register `rm`
     OP_CLTS,
 };
 
 /// A decoded instruction. General registers are numbered as hardware does.
 struct insn {
-    u8 op;        ///< enum insn_op
-    u8 length;    ///< bytes, 1 to 15
-    u8 bytes;     ///< of the access to memory
-    u8 reg_bytes; ///< of the register operand: 1, 2, 4, 8
+    u8 op;     ///< enum insn_op
+    u8 length; ///< bytes, 1 to 15
+    u8 bytes;  ///< of the access to memory: 1, 2, 4, 8
     u8 reg, rm;
     bool write;     ///< to memory, or to the control register
     bool immediate; ///< `value` is the source, not `reg`

@@ -52,7 +52,7 @@ static void finish(struct vcpu *v, u64 value) {
     const struct insn *i = &v->io.insn;
 
     if (!i->write)
-        gpr_write(v, i->reg, i->reg_bytes, value & insn_mask(i->bytes));
+        gpr_write(v, i->reg, i->bytes, value);
     vcpu_skip(v, i->length);
 }
 
@@ -141,10 +141,8 @@ static __attribute__((noinline)) void access_port(struct vcpu *v, struct exit e)
     u64 value = v->cpu.gprs[BASALT_RAX];
     bool waits;
 
-    v->io.insn = (struct insn){.length = e.insn_length,
-                               .bytes = bytes,
-                               .reg_bytes = bytes,
-                               .write = !(e.access & EXIT_IO_IN)};
+    v->io.insn =
+        (struct insn){.length = e.insn_length, .bytes = bytes, .write = !(e.access & EXIT_IO_IN)};
     waits = request_access(v, BASALT_SPACE_IO, e.port, bytes, v->io.insn.write, &value);
     if (waits)
         wait_for_answer(v, IO_ACCESS);

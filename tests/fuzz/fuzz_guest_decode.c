@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct insn insn, again;
     if (decode_exactly(data + 1, valid, mode, &insn)) {
         require(insn.length >= 2 && insn.length <= valid);
-        require(insn.reg < 16 && insn.rm < 16 && insn.bytes <= 8 && insn.reg_bytes <= 8);
+        require(insn.reg < 16 && insn.rm < 16 && insn.bytes <= 8);
         for (unsigned shorter = 0; shorter < insn.length; shorter++)
             require(!decode_exactly(data + 1, shorter, mode, &again));
     }

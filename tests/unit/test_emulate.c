@@ -58,8 +58,6 @@ static bool is_plain(const struct form *f, const struct sample *s) {
     unsigned opcode = insn_prefixes(s->bytes, s->length, MODE_64);
     bool rex = opcode && (s->bytes[opcode - 1] & 0xf0) == 0x40;
 
-    if (!strncmp(f->name, "movzx", 5))
-        return true;
     return !strncmp(f->name, "mov ", 4) &&
            (f->size != 1 || f->extension >= 0 || rex || !(s->bytes[opcode + 1] & 0x20));
 }

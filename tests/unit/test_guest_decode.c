@@ -103,20 +103,20 @@ static void differ(const char *what, const cs_insn *cs, const u8 *bytes, enum cp
     fprintf(stderr, "%s, mode %u:", what, mode);
     for (unsigned n = 0; n < 15; n++)
         fprintf(stderr, " %02x", bytes[n]);
-    fprintf(stderr, " = %s %s\n  op %u length %u bytes %u/%u reg %u rm %u write %u value %llx\n",
-            cs ? cs->mnemonic : "?", cs ? cs->op_str : "", i->op, i->length, i->bytes, i->reg_bytes,
-            i->reg, i->rm, i->write, (unsigned long long)i->value);
+    fprintf(stderr, " = %s %s\n  op %u length %u bytes %u reg %u rm %u write %u value %llx\n",
+            cs ? cs->mnemonic : "?", cs ? cs->op_str : "", i->op, i->length, i->bytes, i->reg,
+            i->rm, i->write, (unsigned long long)i->value);
 }
 
 static bool is_move_register(const cs_x86_op *op) {
     return is_general(op) && number_of(op->reg) != 99;
 }
 
-// A MOV or MOVZX between memory and a general register but AH, CH, DH, BH, or of an immediate to memory.
+// A MOV between memory and a general register but AH, CH, DH, BH, or of an immediate to memory.
 static bool is_move(const cs_insn *cs) {
     const cs_x86 *x = &cs->detail->x86;
 
-    if (cs->id != X86_INS_MOV && cs->id != X86_INS_MOVABS && cs->id != X86_INS_MOVZX)
+    if (cs->id != X86_INS_MOV && cs->id != X86_INS_MOVABS)
         return false;
     if (x->operands[0].type == X86_OP_MEM)
         return is_move_register(&x->operands[1]) || x->operands[1].type == X86_OP_IMM;
@@ -133,7 +133,7 @@ static bool same_move(const cs_insn *cs, const struct insn *i) {
     if (other->type == X86_OP_IMM)
         return i->immediate &&
                (i->value & insn_mask(i->bytes)) == ((u64)other->imm & insn_mask(i->bytes));
-    return !i->immediate && i->reg == number_of(other->reg) && i->reg_bytes == other->size;
+    return !i->immediate && i->reg == number_of(other->reg) && i->bytes == other->size;
 }
 
 static bool same_control(const cs_insn *cs, const struct insn *i) {
@@ -258,7 +258,7 @@ static void test_vectors(void **state) {
     assert_false(decode_exactly((const u8 *)"\xf0\x89\x03", 3, MODE_32, &i));     // LOCK MOV
     assert_false(decode_exactly((const u8 *)"\x0f\x20\xc8", 3, MODE_32, &i));     // CR1
     assert_true(decode_exactly((const u8 *)"\x48\x66\x8b\x03", 4, MODE_64, &i));  // REX is ignored
-    assert_true(i.bytes == 2 && i.reg_bytes == 2);
+    assert_true(i.bytes == 2);
     assert_false(decode_exactly((const u8 *)"\x87\x03", 2, MODE_64, &i));     // XCHG
     assert_false(decode_exactly((const u8 *)"\x0f\x01\x33", 3, MODE_64, &i)); // LMSW [RBX]
     assert_false(decode_exactly((const u8 *)"\x0f\x01\xf0", 3, MODE_64, &i)); // LMSW AX
