@@ -73,6 +73,8 @@ static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     c->rip = s->rip;
     c->rflags = s->rflags | RFLAGS_FIXED;
     backend->write(c, REG_CR2, s->cr2);
+    backend->clear_shadow(c); // of an instruction before
+    backend->flush_linear(c); // what its tag translated before, perhaps for another vCPU
     c->dirty |= CPU_DIRTY_RSP | CPU_DIRTY_RFLAGS;
 }
 
@@ -100,7 +102,6 @@ static void init_state(struct vcpu *v) {
     write_state(v, &after_init);
     backend->write(&v->cpu, REG_DR6, DR6_FIXED);
     (void)backend->access_msr(&v->cpu, MSR_PAT, true, &pat);
-    backend->flush_linear(&v->cpu); // what its tag translated before INIT, or for another vCPU
     return_cpu(v, loaded);
 }
 

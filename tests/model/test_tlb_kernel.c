@@ -189,7 +189,23 @@ static void test_init(void **state unused) {
     host_destroy(d);
 }
 
+// So does a state that is set from outside, with other tables or none.
+static void test_set_state(void **state unused) {
+    struct domain *d = create();
+    struct vcpu *v = d->vcpus[1];
+    struct basalt_vcpu_state s;
+
+    vcpu_get_state(v, &s);
+    remembered = 0;
+    tlb[remembered++] = (struct translation){v->cpu.page, 0, 0, false, true};
+    s.cr3 = 0x1000;
+    assert_int_equal(vcpu_set_state(v, &s), 0);
+    assert_int_equal(remembered, 0);
+    host_destroy(d);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_flushes), cmocka_unit_test(test_init)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_flushes), cmocka_unit_test(test_init),
+                                       cmocka_unit_test(test_set_state)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

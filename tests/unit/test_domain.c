@@ -312,7 +312,9 @@ static void test_vcpu_state(void **state unused) {
     assert_int_equal(vcpu_create(d, 0), 0);
     struct vcpu *v = d->vcpus[0];
     assert_true(v->blocked & BLOCK_NEW);
+    host_vcpu(v)->no_interrupt = true; // behind an STI of the state before
     assert_int_equal(vcpu_set_state(v, &in), 0);
+    assert_false(host_vcpu(v)->no_interrupt);
     assert_false(v->blocked & BLOCK_NEW);
     assert_true(v->blocked & BLOCK_PAUSED);
     vcpu_get_state(v, &out);
