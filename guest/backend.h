@@ -104,7 +104,7 @@ static inline unsigned exit_io_bytes(struct exit e) { return e.access >> EXIT_IO
 // MSRs that the VMCS doesn't switch: the guest's values are in the processor from load to unload.
 #define VMX_LIVE_MSRS 5
 
-enum cr_op { CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW };
+enum cr_op { CR_OP_MOV, CR_OP_LMSW };
 
 // What the next entry must be told; the other bits are the backend's
 #define CPU_DIRTY_RSP    0x10000u // gprs[RSP] changed by the kernel

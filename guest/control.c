@@ -31,12 +31,11 @@ static u64 read_cr(struct vcpu *v, unsigned cr) {
 static bool complete_cr(struct vcpu *v, struct exit *e) {
     struct insn i;
 
-    if (!guest_decode(v, &i) || i.op == OP_MOV || i.write != e->write)
+    if (!guest_decode(v, &i) || i.op != OP_MOV_CR || i.write != e->write)
         return false;
     e->insn_length = i.length;
     e->gpr = i.rm;
     e->cr = i.reg;
-    e->cr_op = i.op == OP_CLTS ? CR_OP_CLTS : CR_OP_MOV;
     return true;
 }
 
@@ -48,9 +47,7 @@ void handle_cr(struct vcpu *v, struct exit e) {
         return;
     }
     u64 mask = wide ? ~0ull : 0xffffffff;
-    if (e.cr_op == CR_OP_CLTS)
-        legal = vcpu_write_cr0(v, backend->read(&v->cpu, REG_CR0) & ~CR0_TS);
-    else if (e.cr_op == CR_OP_LMSW)
+    if (e.cr_op == CR_OP_LMSW)
         legal = vcpu_lmsw(v, e.lmsw);
     else if (e.write)
         legal = write_cr(v, e.cr, v->cpu.gprs[e.gpr] & mask);

@@ -128,26 +128,14 @@ static bool move_control(struct cursor *c, bool write, struct insn *out) {
     return true;
 }
 
-static bool two_byte(struct cursor *c, struct insn *out) {
-    u8 byte = next(c);
-
-    switch (byte) {
-    case 0x06:
-        out->op = OP_CLTS;
-        out->write = true;
-        return true;
-    case 0x20:
-    case 0x22: return move_control(c, byte & 2, out);
-    }
-    return false;
-}
-
 static bool instruction(struct cursor *c, struct insn *out) {
     u8 byte = opcode(c);
 
     out->bytes = (u8)operand_size(c);
-    if (byte == 0x0f)
-        return two_byte(c, out);
+    if (byte == 0x0f) {
+        byte = next(c);
+        return (byte == 0x20 || byte == 0x22) && move_control(c, byte & 2, out);
+    }
     if (!(byte & 1))
         out->bytes = 1;
     switch (byte & 0xfe) {

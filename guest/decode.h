@@ -19,7 +19,6 @@ enum cpu_mode {
 enum insn_op {
     OP_MOV,    ///< between memory and `reg` (but AH, CH, DH, BH), or an immediate to memory
     OP_MOV_CR, ///< between control register `reg` and general register `rm`
-    OP_CLTS,
 };
 
 /// A decoded instruction. General registers are numbered as hardware does.

@@ -44,13 +44,12 @@ static struct exit decode_eoi(struct exit e) {
 }
 
 static struct exit decode_cr(struct exit e) {
-    static const u8 ops[] = {CR_OP_MOV, CR_OP_MOV, CR_OP_CLTS, CR_OP_LMSW};
     u64 q = e.detail = vmcs_readnat(EXIT_QUALIFICATION);
     unsigned access = (q >> 4) & 3;
 
     e.cr = q & 0xf;
-    e.gpr = (q >> 8) & 0xf;
-    e.cr_op = ops[access];
+    e.gpr = access == 2 ? 0xff : (q >> 8) & 0xf; // CLTS has none
+    e.cr_op = access == 3 ? CR_OP_LMSW : CR_OP_MOV;
     e.write = access != 1;
     e.lmsw = (u16)(q >> 16);
     return e;

@@ -223,13 +223,17 @@ static bool string(struct emulator *e) {
 
 // ---- Machine status word ----
 
+#define STATUS_WORD (BIT(OP_CLTS) | BIT(OP_LMSW) | BIT(OP_SMSW))
+
 static bool machine_status_word(struct emulator *e) {
     const struct insn *i = &e->insn;
     bool store = i->op == OP_SMSW;
     u16 value = (u16)e->state.cr0;
     u64 linear, offset;
 
-    if (i->memory) {
+    if (i->op == OP_CLTS) {
+        value = (u16)(value & ~CR0_TS);
+    } else if (i->memory) {
         offset = insn_offset(i, e->completion.gprs, e->state.rip + i->length);
         if (!emulator_linear(e, i->segment, offset, sizeof(value), store, &linear) ||
             !emulator_copy(e, linear, &value, sizeof(value), store ? PF_WRITE : 0))
@@ -254,13 +258,13 @@ static bool machine_status_word(struct emulator *e) {
 static bool expected(struct emulator *e) {
     struct insn *i = &e->insn;
     const struct basalt_request *r = &e->request;
-    bool port = IS(i->op, PORTS), status_word = IS(i->op, BIT(OP_LMSW) | BIT(OP_SMSW));
+    bool port = IS(i->op, PORTS), status_word = IS(i->op, STATUS_WORD);
 
     if (r->data == BASALT_EXIT_IO)
         return port && !IS(i->op, r->write ? READS_PORT : WRITES_PORT) && i->rm_size == r->bytes;
     if (r->data == BASALT_EXIT_MEMORY)
         return i->op <= OP_OUTS && !port;
-    return status_word && r->write == (i->op == OP_LMSW); // the privilege was that exit's
+    return status_word && r->write == (i->op != OP_SMSW); // the privilege was that exit's
 }
 
 static bool carry_out(struct emulator *e) {
@@ -270,7 +274,7 @@ static bool carry_out(struct emulator *e) {
         return false;
     if (!expected(e))
         return emulator_fail(e, EMULATOR_AGAIN);
-    if (IS(i->op, BIT(OP_LMSW) | BIT(OP_SMSW)))
+    if (IS(i->op, STATUS_WORD))
         return machine_status_word(e);
     if (IS(i->op, STRINGS))
         return string(e);

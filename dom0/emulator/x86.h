@@ -17,6 +17,7 @@
 #define RFLAGS_AC    BIT(18) // SMAP override
 
 #define CR0_PE       BIT(0)  // protected mode
+#define CR0_TS       BIT(3)  // task switched
 #define CR0_WP       BIT(16) // write protection for the supervisor, too
 #define CR0_PG       BIT(31) // paging
 #define CR4_PSE      BIT(4)  // 4 MiB pages

@@ -470,7 +470,7 @@ static void test_what_faults(void **state unused) {
     assert_true(raised(EXC_PF) && e.completion.error == 3 && e.completion.operand == DEVICE + 8);
 }
 
-// LMSW and SMSW. The exit tells which of the two it was.
+// CLTS, LMSW and SMSW. The exit tells whether it was a write.
 static void test_machine_status_word(void **state unused) {
     enum { STORED, LOADED, AGAIN };
     static const struct {
@@ -487,12 +487,15 @@ static void test_machine_status_word(void **state unused) {
         {"\x0f\x01\x33", 3, 1, LOADED, 0x0b, 0x0b, ~0ull},
         {"\x0f\x01\xf0", 3, 0, AGAIN, 0, 0x0b, ~0ull}, // LMSW AX
         {"\x0f\x01\xf0", 3, 1, LOADED, 0x0a, 0x0b, ~0ull},
+        {"\x0f\x06", 2, 0, AGAIN, 0, 0x0b, ~0ull}, // CLTS
+        {"\x0f\x06", 2, 1, LOADED, CR0_PE, 0x0b, ~0ull},
         {"\x0f\x22\xc0", 3, 1, AGAIN, 0, 0x0b, ~0ull}, // MOV CR0, RAX: the kernel does it
     };
     u16 *memory = (u16 *)&ram[PAGES(ram_pages[0]) + 6];
 
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         *memory = 0x0b;
+        e.state.cr0 = CR0_PE | CR0_PG | CR0_WP | (rows[i].code[1] == 6 ? CR0_TS : 0);
         e.state.gprs[BASALT_RAX] = 0x7777000a;
         e.state.gprs[BASALT_RBX] = RAM + 6;
         e.state.gprs[BASALT_RDX] = ~0ull;

@@ -427,8 +427,13 @@ static void test_control_registers(void **state unused) {
         .kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RCX, .write = true, .insn_length = 3};
     script[1] =
         (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RAX, .insn_length = 3};
-    script[2] = (struct exit){
-        .kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = 0, .cr_op = CR_OP_CLTS, .insn_length = 2};
+    script[2] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS,
+                              .cr = 0,
+                              .gpr = 0,
+                              .cr_op = CR_OP_LMSW,
+                              .write = true,
+                              .lmsw = 0x1,
+                              .insn_length = 2};
     script[3] =
         (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RDX, .insn_length = 3};
     run(4);

@@ -150,7 +150,8 @@ static void test_cr(void **state) {
     assert_int_equal(e.cr_op, CR_OP_MOV);
     assert_false(e.write);
     e = decode(28, 2 << 4);
-    assert_int_equal(e.cr_op, CR_OP_CLTS);
+    assert_int_equal(e.cr_op, CR_OP_MOV);
+    assert_int_equal(e.gpr, 0xff); // CLTS: the instruction tells
     assert_int_equal(e.cr, 0);
     assert_true(e.write);
     e = decode(28, 3 << 4 | 0xabcdull << 16);
