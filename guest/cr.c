@@ -18,10 +18,8 @@
 #define TSS16_TYPE       0x1u          // of TR, with the busy bit masked out
 #define SEGMENT_TSS_TYPE 0xdu
 
-// With these registers, loads the four entries that PAE paging outside long mode keeps in the processor.
-static bool load_pdptes(struct vcpu *v, u64 cr0, u64 cr4, u64 efer) {
+bool vcpu_load_pdptes(struct vcpu *v, u64 cr0, u64 cr3, u64 cr4, u64 efer) {
     u64 pdptes[4], reserved = ~(BIT(guest_cpuid.phys_bits) - 1) | PDPTE_RESERVED;
-    u64 cr3 = backend->read(&v->cpu, REG_CR3);
 
     if (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE) || efer & EFER_LMA)
         return true;
@@ -33,6 +31,10 @@ static bool load_pdptes(struct vcpu *v, u64 cr0, u64 cr4, u64 efer) {
     for (unsigned i = 0; i < 4; i++)
         backend->write(&v->cpu, (enum backend_register)(REG_PDPTE0 + i), pdptes[i]);
     return true;
+}
+
+static bool reload_pdptes(struct vcpu *v, u64 cr0, u64 cr4, u64 efer) {
+    return vcpu_load_pdptes(v, cr0, backend->read(&v->cpu, REG_CR3), cr4, efer);
 }
 
 static bool paging_switch_legal(struct vcpu *v, bool on, u64 cr4, u64 efer) {
@@ -55,7 +57,7 @@ bool vcpu_write_cr0(struct vcpu *v, u64 value) {
     if ((changed & CR0_PG) && !paging_switch_legal(v, on, cr4, efer))
         return false;
     efer = on && (efer & EFER_LME) ? efer | EFER_LMA : efer & ~(u64)EFER_LMA;
-    if ((changed & (CR0_PG | CR0_CD | CR0_NW)) && !load_pdptes(v, next, cr4, efer))
+    if ((changed & (CR0_PG | CR0_CD | CR0_NW)) && !reload_pdptes(v, next, cr4, efer))
         return false;
     backend->write(c, REG_CR0, next);
     if (changed & CR0_PG) {
@@ -81,7 +83,7 @@ bool vcpu_write_cr4(struct vcpu *v, u64 value) {
     if (pcids_on && (!long_mode || (backend->read(c, REG_CR3) & CR3_PCID)))
         return false;
     if ((changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) &&
-        !load_pdptes(v, backend->read(c, REG_CR0), value, efer))
+        !reload_pdptes(v, backend->read(c, REG_CR0), value, efer))
         return false;
     backend->write(c, REG_CR4, value);
     if ((changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP)) ||

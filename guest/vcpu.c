@@ -166,8 +166,13 @@ int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     if (!state_legal(s))
         return -BASALT_EINVAL;
     struct vcpu *loaded = borrow_cpu(v);
-    write_state(v, s);
+    bool long_mode = s->cr0 & CR0_PG && s->efer & EFER_LME,
+         legal = vcpu_load_pdptes(v, s->cr0, s->cr3, s->cr4, long_mode ? EFER_LMA : 0);
+    if (legal)
+        write_state(v, s);
     return_cpu(v, loaded);
+    if (!legal)
+        return -BASALT_EINVAL;
     vlapic_set_cr8(&v->lapic, s->cr8);
     v->halted = s->activity == 1; // lapic.changed is set
     v->io.stage = IO_IDLE;

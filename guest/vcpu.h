@@ -151,6 +151,9 @@ must_check bool vcpu_write_cr0(struct vcpu *v, u64 value);
 must_check bool vcpu_lmsw(struct vcpu *v, u16 value);
 must_check bool vcpu_write_cr4(struct vcpu *v, u64 value);
 must_check bool vcpu_write_efer(struct vcpu *v, u64 value);
+/// With these registers, loads the four entries that PAE paging outside long mode keeps in the processor. False: they are not
+/// legal, and nothing was changed.
+must_check bool vcpu_load_pdptes(struct vcpu *v, u64 cr0, u64 cr3, u64 cr4, u64 efer);
 
 // guest/msr.c
 /// RDMSR and WRMSR by a loaded vCPU; false: nothing was changed, the instruction is for the instruction server. What a write

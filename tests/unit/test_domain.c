@@ -335,6 +335,21 @@ static void test_vcpu_state(void **state unused) {
     bad = in;
     bad.segments[BASALT_IDTR].limit = 0x10000;
     assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    // PAE paging: the four entries must be in memory, and be legal.
+    bad = in;
+    bad.cr0 |= CR0_PG;
+    bad.cr4 = CR4_PAE;
+    bad.cr3 = 0x20;
+    assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    assert_int_equal(memory_populate(d, GPA(0), 1, 0), 1);
+    u64 *pdptes = host_memory(d, 0x20);
+    pdptes[1] = 0x5003; // writable: reserved
+    assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    vcpu_get_state(v, &out);
+    assert_true(out.cr3 == in.cr3 && out.cr0 == in.cr0);
+    pdptes[1] = 0x5001;
+    assert_int_equal(vcpu_set_state(v, &bad), 0);
+    assert_int_equal(host_vcpu(v)->registers[REG_PDPTE0 + 1], 0x5001);
     assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
     assert_int_equal(v->blocked, 0);
     assert_true(v->sched.queued);

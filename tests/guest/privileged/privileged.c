@@ -306,7 +306,9 @@ static void race(void) {
 
 // ---- processors in states that they can't be in ----
 
-#define STATE_PAGES 5u // code, stack, three tables
+#define STATE_PAGES \
+    6u // code, stack, three tables for 64-bit code, of which the last is the second one of 32-bit code
+#define STATE_MODES 4u
 
 // Gives a guest pages from 0 on, and tells where they are. False: a call failed.
 static bool state_memory(u64 guest, uint8_t *pages[STATE_PAGES]) {
@@ -326,18 +328,22 @@ static bool state_memory(u64 guest, uint8_t *pages[STATE_PAGES]) {
     return count == STATE_PAGES;
 }
 
-// 16-, 32- or 64-bit code at 0 that halts, for ever.
+// 16-, 32- or 64-bit code, or 32-bit code with PAE paging, at 0.
 static void legal_state(struct basalt_vcpu_state *state, unsigned mode) {
-    static const u32 code[] = {0x9b, 0xc09b, 0xa09b}, data[] = {0x93, 0xc093, 0xc093};
+    static const u32 code[] = {0x9b, 0xc09b, 0xa09b, 0xc09b},
+                     data[] = {0x93, 0xc093, 0xc093, 0xc093};
 
     put_right(BASALT_HC_VCPU_SET);
-    state->cr0 = mode == 2 ? 0x80000031 : mode == 1 ? 0x31 : 0x10;
-    state->cr4 = mode == 2 ? 0x20 : 0;
-    state->cr3 = mode == 2 ? 2 * PAGE : 0;
+    state->cr0 = mode >= 2 ? 0x80000031 : mode == 1 ? 0x31 : 0x10;
+    state->cr4 = mode >= 2 ? 0x20 : 0;
+    state->cr3 = mode == 2 ? 2 * PAGE : mode == 3 ? 5 * PAGE : 0;
     state->efer = mode == 2 ? 0x500 : 0;
+    state->gprs[BASALT_RAX] = 0x5a5a5a5a5a5a5a5a;
     state->gprs[BASALT_RSP] = 2 * PAGE;
     for (u32 i = 0; i <= BASALT_GS; i++)
         state->segments[i].attributes = i == BASALT_CS ? code[mode] : data[mode];
+    for (u32 i = 0; i <= BASALT_GS && mode; i++)
+        state->segments[i].limit = ~0u;
 }
 
 // Something else in up to three places, mostly a bit.
@@ -353,30 +359,50 @@ static void make_illegal(struct basalt_vcpu_state *state) {
         state->cr4 |= 0x20;
 }
 
+// A guest with a processor, and the code and tables for a state. 0: a call failed.
+static u64 state_guest(uint8_t *pages[STATE_PAGES]) {
+    static const uint8_t code[] = {0x50, 0xf4, 0xeb, 0xfd}; // PUSH RAX; HLT; JMP to it
+    u64 guest = (u64)call2(BASALT_HC_DOMAIN_CREATE, BASALT_HANDLE_MACHINE, 0x20 * PAGE);
+
+    if (!state_memory(guest, pages) || call2(BASALT_HC_VCPU_CREATE, guest, 0) < 0)
+        return 0;
+    for (u32 i = 0; i < sizeof(code); i++)
+        pages[0][i] = code[i];
+    *(u64 *)pages[2] = 3 * PAGE | 3;
+    *(u64 *)pages[3] = 4 * PAGE | 3;
+    *(u64 *)pages[4] = 0x83;
+    *(u64 *)pages[5] = 4 * PAGE | 1;
+    return guest;
+}
+
+// Whether the kernel takes the state.
+static bool run_state(u64 guest) {
+    if (call(BASALT_HC_VCPU_SET, (const u64[6]){guest, 0, area}, NULL) < 0)
+        return false;
+    call2(BASALT_HC_DOMAIN_CONTROL, guest, BASALT_OP_RESUME);
+    for (u32 i = 0; i < 3; i++)
+        call2(BASALT_HC_YIELD, 0, 0);
+    return true;
+}
+
 static void states(u64 count) {
-    static const uint8_t code[] = {0xf4, 0xeb, 0xfd}; // HLT; JMP to it
     struct basalt_vcpu_state *state = (void *)area;
     u64 taken = 0;
 
     for (u64 i = 0; i < count; i++) {
-        u64 guest = (u64)call2(BASALT_HC_DOMAIN_CREATE, BASALT_HANDLE_MACHINE, 0x20 * PAGE);
         uint8_t *pages[STATE_PAGES];
-        if (!state_memory(guest, pages) || call2(BASALT_HC_VCPU_CREATE, guest, 0) < 0) {
+        u64 guest = state_guest(pages);
+        if (!guest) {
             print("\r\nprivileged: FAILED: no guest for state ", i);
             return;
         }
-        for (u32 j = 0; j < sizeof(code); j++)
-            pages[0][j] = code[j];
-        for (u32 table = 2; table < STATE_PAGES; table++)
-            *(u64 *)pages[table] = table + 1 < STATE_PAGES ? (table + 1) * PAGE | 3 : 0x83;
-        legal_state(state, (unsigned)(i % 3));
-        make_illegal(state);
-        if (call(BASALT_HC_VCPU_SET, (const u64[6]){guest, 0, area}, NULL) >= 0) {
-            taken++;
-            call2(BASALT_HC_DOMAIN_CONTROL, guest, BASALT_OP_RESUME);
-            for (u32 j = 0; j < 3; j++)
-                call2(BASALT_HC_YIELD, 0, 0);
-        }
+        legal_state(state, (unsigned)(i % STATE_MODES));
+        if (i >= STATE_MODES)
+            make_illegal(state);
+        bool took = run_state(guest);
+        taken += took;
+        if (i < STATE_MODES && (!took || pages[1][PAGE - 1] != 0x5a))
+            print("\r\nprivileged: FAILED: does not run in mode ", i);
         until_done(BASALT_HC_DOMAIN_DESTROY, guest, 0);
     }
     print("\r\nprivileged: states: ", count);
