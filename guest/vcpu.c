@@ -31,6 +31,8 @@ static void free_pages(struct domain *d, struct vcpu *v) {
 static void lapic_timer_expired(struct timer *timer) {
     struct vcpu *v = container_of(timer, struct vcpu, lapic_timer);
 
+    if (v->domain->info.status == BASALT_STATUS_ENDED)
+        return;
     if (vlapic_timer_fire(&v->lapic, guest_tsc(v)))
         vcpu_unblock(v, BLOCK_HALT);
     vcpu_apic_effect(v, &(struct vlapic_effect){.timer = true}); // a periodic timer goes on

@@ -358,6 +358,22 @@ static void test_code_in_superpages(void **state unused) {
     spec.flags = 0;
 }
 
+// What an ended domain's periodic timers would do until it is destroyed would be others' time.
+static void test_timers_end_with_the_domain(void **state unused) {
+    struct timer *timer = &v->lapic_timer;
+    struct vlapic_effect effect = {0};
+
+    vlapic_write(&v->lapic, 0x320, 4, 0x20050, 0);
+    effect = vlapic_write(&v->lapic, 0x380, 4, 100000000, guest_tsc(v));
+    vcpu_apic_effect(v, &effect);
+    assert_true(timer->armed);
+    timer_run(&this_queue()->timers, timer->deadline, 1);
+    assert_true(timer->armed); // for the next period
+    assert_int_equal(domain_control(d, BASALT_OP_END), 0);
+    timer_run(&this_queue()->timers, timer->deadline, 1);
+    assert_false(timer->armed);
+}
+
 // Memory that the domain can't touch is as none: a device that nobody answers for.
 static void test_hidden_memory(void **state unused) {
     assert_int_equal(memory_populate(d, GPA(0x40000000), 1, BASALT_POPULATE_HIDDEN), 1);
@@ -651,6 +667,7 @@ int main(void) {
         TEST(test_interrupt_while_the_kernel_works),
         TEST(test_lazy_memory),
         TEST(test_code_in_superpages),
+        TEST(test_timers_end_with_the_domain),
         TEST(test_hidden_memory),
         TEST(test_flush_after_release),
         TEST(test_server_goes_while_waiting),
