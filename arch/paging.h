@@ -6,7 +6,7 @@
 //   0xffff8000_00000000  POOL         kernel frames: POOL_BASE + physical address
 //   0xffff9000_00000000  FRAME_TABLE  one array of frame descriptors
 //   0xffffa000_00000000  SLOT         pages of the loaded domain, this CPU's own
-//   0xffffb000_00000000  DEVICE       registers, framebuffer, firmware tables
+//   0xffffb000_00000000  DEVICE       registers, firmware tables
 //   0xffffc000_00000000  STACK
 //   0xffffffff_80000000  image        + physical address
 

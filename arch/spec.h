@@ -3,7 +3,8 @@
 // Controls of speculative execution: which ones this processor needs, chosen once from a table with
 // reasons, and what has to be done for them around each run of a guest. Invariant: but with spec=off, no
 // return and no indirect branch comes between a guest's last instruction and the end of spec_exit, and no value of
-// the guest's is in a register after the world switch. Follows the SDM, "Speculative Execution Control MSRs", Intel's and AMD's notes on each attack, docs/security.md and docs/decisions/0014.
+// the guest's is in a register after the world switch. Follows the SDM, "Speculative Execution Control MSRs",
+// Intel's and AMD's notes on each attack, docs/security.md and docs/decisions/0014.
 
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Interrupts on their way to a vCPU: from messages and lines through the local APICs to the event that the next entry
+// Interrupts on their way to a vCPU: from messages through the local APICs to the event that the next entry
 // delivers. Invariant: an interrupt taken out of IRR is in cpu.queued, or in delivery, or back in IRR: never lost.
 
 #include "guest/vcpu.h"

@@ -3,8 +3,7 @@
 // The guest's registers in the VMCB. Invariant: CR0, CR4 and EFER in the VMCB are what the guest
 // wrote with what the hypervisor needs on top (caches on, machine checks delivered, SVM on); where
 // that differs from what the guest believes, reads and all writes of the register are intercepted.
-// Follows the APM, "VMCB State Save Area", "Control Register Intercepts", "Nested Paging" and
-// "Processor Initialization State".
+// Follows the APM, "VMCB State Save Area", "Control Register Intercepts" and "Nested Paging".
 
 #include "arch/x86.h"
 #include "svm/svm.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Entering the guest: cpu_state into the VMCB, world switch, and back. Invariant: the
-// processor is told to use its cached copy of a VMCB only on the CPU that ran it last, and only for what
+// What comes before an entry of enter.S: cpu_state into the VMCB, breakpoints, ASIDs. Invariant: the processor
+// is told to use its cached copy of a VMCB only on the CPU that ran it last, and only for what
 // has not changed since. What most entries need not look at hangs on one condition. Follows the APM,
 // "Canonicalization and Consistency Checks", "VMCB Clean Bits" and "TLB Control".
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The VMX backend: loading and running a virtual processor, windows, flushes. Invariant: a VMCS is current on at most
+// The VMX backend: loading a virtual processor, preparing its entry, windows, flushes. Invariant: a VMCS is current on at most
 // one CPU, from load to unload, and "launched" is true only between a first exit and unload; every other function
 // that takes a cpu_state, state_init too, works on the one that is loaded. Follows the SDM, "Virtual-Machine Monitor
 // Programming Considerations" and "VMX Support for Address Translation".

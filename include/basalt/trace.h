@@ -32,8 +32,8 @@ struct basalt_trace {
     struct basalt_trace_record records[];
 };
 
-// An exit's arguments are RIP and a detail: of a hypercall RAX, of a memory access its address, of a port access what the
-// processor tells of it.
+// An exit's arguments are RIP and a detail: of a hypercall RAX, of a memory access its address, of a port access the
+// APM's "IOIO Intercept Information", whichever the processor.
 enum basalt_trace_event {
     BASALT_TRACE_EXITS,    // no record's: stands for all exits in the choice of what is recorded
     BASALT_TRACE_SWITCH,   // args: vCPU's virtual time

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Handles: rights only shrink, what was delegated can be taken back, and nothing dangles: whoever loses its handle on a
-// domain, or dies, is no server, doorbell or watcher of it any more. A random run keeps checking
-// every pointer.
+// domain, or dies, is no server, doorbell or watcher of it any more, and has no share of its memory. A random run keeps
+// checking every pointer.
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
 // sources: kernel/domain.c kernel/memory.c kernel/handle.c kernel/event.c kernel/request.c kernel/share.c
 // sources: kernel/interrupt.c kernel/hypercall.c kernel/policy.c kernel/timer.c kernel/schedule.c kernel/trace.c kernel/frames.c
