@@ -67,15 +67,11 @@ struct exit {
         u8 cr;     // CR_ACCESS: register number; 0xff: not known, the caller decodes
     };
     union {
-        u8 gpr;     // CR_ACCESS: the general register; 0xff: not known
+        u8 gpr; // CR_ACCESS by MOV: the general register; 0xff: not known, or another instruction
         bool fetch; // MEMORY: an instruction fetch
     };
-    union {
-        u8 cr_op;     // CR_ACCESS: enum cr_op
-        bool in_walk; // MEMORY: the access was to a guest page-table entry
-    };
-    bool write; // CR_ACCESS: to the register; MEMORY: a write
-    u16 lmsw;   // CR_ACCESS by LMSW: the operand
+    bool in_walk; // MEMORY: the access was to a guest page-table entry
+    bool write;   // CR_ACCESS: to the register; MEMORY: a write
     union {
         u64 detail; // EXCEPTION: the error code, of #DB the DR6 bits; HYPERCALL: CPL; else what the vendor tells
         gpa_t gpa;      // MEMORY
@@ -103,8 +99,6 @@ static inline unsigned exit_io_bytes(struct exit e) { return e.access >> EXIT_IO
 
 // MSRs that the VMCS doesn't switch: the guest's values are in the processor from load to unload.
 #define VMX_LIVE_MSRS 5
-
-enum cr_op { CR_OP_MOV, CR_OP_LMSW };
 
 // What the next entry must be told; the other bits are the backend's
 #define CPU_DIRTY_RSP    0x10000u // gprs[RSP] changed by the kernel

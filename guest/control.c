@@ -47,9 +47,7 @@ void handle_cr(struct vcpu *v, struct exit e) {
         return;
     }
     u64 mask = wide ? ~0ull : 0xffffffff;
-    if (e.cr_op == CR_OP_LMSW)
-        legal = vcpu_lmsw(v, e.lmsw);
-    else if (e.write)
+    if (e.write)
         legal = write_cr(v, e.cr, v->cpu.gprs[e.gpr] & mask);
     else
         gpr_write(v, e.gpr, wide ? 8 : 4, read_cr(v, e.cr));

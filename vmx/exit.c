@@ -48,10 +48,8 @@ static struct exit decode_cr(struct exit e) {
     unsigned access = (q >> 4) & 3;
 
     e.cr = q & 0xf;
-    e.gpr = access == 2 ? 0xff : (q >> 8) & 0xf; // CLTS has none
-    e.cr_op = access == 3 ? CR_OP_LMSW : CR_OP_MOV;
+    e.gpr = access < 2 ? (q >> 8) & 0xf : 0xff; // CLTS, LMSW
     e.write = access != 1;
-    e.lmsw = (u16)(q >> 16);
     return e;
 }
 

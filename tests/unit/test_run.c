@@ -443,13 +443,9 @@ static void test_control_registers(void **state unused) {
         .kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RCX, .write = true, .insn_length = 3};
     script[1] =
         (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RAX, .insn_length = 3};
-    script[2] = (struct exit){.kind = BASALT_EXIT_CR_ACCESS,
-                              .cr = 0,
-                              .gpr = 0,
-                              .cr_op = CR_OP_LMSW,
-                              .write = true,
-                              .lmsw = 0x1,
-                              .insn_length = 2};
+    v->cpu.gprs[BASALT_RBX] = 0x11;
+    script[2] = (struct exit){
+        .kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RBX, .write = true, .insn_length = 2};
     script[3] =
         (struct exit){.kind = BASALT_EXIT_CR_ACCESS, .cr = 0, .gpr = BASALT_RDX, .insn_length = 3};
     run(4);
@@ -554,7 +550,6 @@ static struct exit random_exit(struct cpu_state *c) {
         e.in_walk = (r >> 36) % 64 == 0;
     } else {
         e.gpr = (r >> 46) % 4 ? (u8)((r >> 48) % 16) : 0xff;
-        e.cr_op = (u8)((r >> 52) % 3);
     }
     if (e.kind == BASALT_EXIT_EXCEPTION)
         e.vector &= 31;
