@@ -139,12 +139,10 @@ void handle_device_memory(struct vcpu *v, struct exit e) {
 static __attribute__((noinline)) void access_port(struct vcpu *v, struct exit e) {
     u8 bytes = (u8)exit_io_bytes(e);
     u64 value = v->cpu.gprs[BASALT_RAX];
-    bool waits;
 
     v->io.insn =
         (struct insn){.length = e.insn_length, .bytes = bytes, .write = !(e.access & EXIT_IO_IN)};
-    waits = request_access(v, BASALT_SPACE_IO, e.port, bytes, v->io.insn.write, &value);
-    if (waits)
+    if (request_access(v, BASALT_SPACE_IO, e.port, bytes, v->io.insn.write, &value))
         wait_for_answer(v, IO_ACCESS);
     else
         finish(v, value);
@@ -153,11 +151,11 @@ static __attribute__((noinline)) void access_port(struct vcpu *v, struct exit e)
 void handle_port(struct vcpu *v, struct exit e) {
     bool write = !(e.access & EXIT_IO_IN);
 
-    if (unlikely(e.access & EXIT_IO_STRING || !e.insn_length))
+    if (unlikely(e.access & EXIT_IO_STRING || !e.insn_length)) {
         vcpu_send_instruction(v, e);
-    else if (!request_unclaimed(v, BASALT_SPACE_IO, e.port, write))
+    } else if (!request_unclaimed(v, BASALT_SPACE_IO, e.port, write)) {
         access_port(v, e);
-    else {
+    } else {
         if (!write)
             gpr_write(v, BASALT_RAX, exit_io_bytes(e), ~0ull);
         vcpu_skip(v, e.insn_length);

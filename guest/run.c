@@ -161,7 +161,7 @@ static __attribute__((cold, noinline)) void trace_exit(const struct vcpu *v, str
           e.kind == BASALT_EXIT_HYPERCALL ? v->cpu.gprs[BASALT_RAX] : e.detail);
 }
 
-// The processor did not tell the instruction's length.
+// An exit by an instruction whose length the processor did not tell.
 static __attribute__((noinline)) void handle_unmeasured(struct vcpu *v, struct exit e,
                                                         const struct exit_row *row) {
     e.insn_length = guest_insn_length(v, row->opcode_bytes);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // I/O requests and doorbells: what happens to a guest's access to a port or address that is no memory. Lookup is a
-// binary search in the domain's own table, where it is not what the vCPU found last. Invariant: at most one request per vCPU is out; only the server that it
-// went to, naming its number, can answer it.
+// binary search in the domain's own table, where it is not what the vCPU found last. Invariant: at most one request per
+// vCPU is out; only the server that it went to, naming its number, can answer it.
 
 #pragma once
 
