@@ -34,8 +34,9 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 LOGS = TOP / "build/logs"
-# Emulated machines share few processors with each other: every timeout is multiplied by this.
-PATIENCE = float(os.environ.get("BASALT_PATIENCE", "1"))
+# Emulated machines share few processors with each other and with whatever else runs: every timeout is multiplied by this. A
+# timeout is how long a machine may be silent where no other time is waited for: only a test that fails takes longer with more.
+PATIENCE = float(os.environ.get("BASALT_PATIENCE", "3"))
 
 
 class MachineError(AssertionError):
@@ -67,7 +68,7 @@ class Machine:
         self.name = name
         self.timeout = timeout
         self.text = ""        # all that came over the serial line, without terminal sequences; where a line is drawn
-        #                       anew (a carriage return alone), a new line begins
+        #                       anew (a carriage return alone), a new line begins; one that was wiped out ends in ERASED
         self.position = 0     # where the next expectation begins to look
         self.started = time.monotonic()
         self._changed = threading.Condition()
@@ -80,6 +81,10 @@ class Machine:
 
     # -- the serial line
 
+    # What ends a line that was wiped out, as dom0's shell does with what is typed where a message comes: it is no line that
+    # was entered.
+    ERASED = "[erased]"
+    _erasure = re.compile(rb"\r+\x1b\[K")
     _escape = re.compile(rb"\x1b(?:\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>cM78])")
 
     def _received(self, data):
@@ -96,6 +101,7 @@ class Machine:
         while cut and data[cut - 1] in b"\r":
             cut -= 1
         self._pending, data = data[cut:], data[:cut]
+        data = self._erasure.sub(self.ERASED.encode() + b"\r", data)
         data = re.sub(rb"\r+\n?", b"\n", self._escape.sub(b"", data))
         text = data.decode("utf-8", "replace")
         with self._changed:
@@ -129,11 +135,11 @@ class Machine:
     def sendline(self, text=""):
         self.send(text + "\r")
 
-    def expect(self, pattern, timeout=None):
+    def comes(self, pattern, timeout=None):
         """Waits until `pattern` (a regular expression, ^ and $ match at lines) comes, after what earlier expectations
-        matched; returns the match. A list of patterns: whichever comes first in the text; `match.re.pattern` tells."""
-        patterns = [re.compile(p, re.M) if isinstance(p, str) else p
-                    for p in (pattern if isinstance(pattern, (list, tuple)) else [pattern])]
+        matched; returns the match, None when the time is over. A list of patterns: whichever comes first in the text;
+        `match.re.pattern` tells."""
+        patterns = self._compiled(pattern)
         limit = time.monotonic() + (timeout or self.timeout) * PATIENCE
         with self._changed:
             while True:
@@ -143,18 +149,32 @@ class Machine:
                     match = min(found, key=lambda m: m.start())
                     self.position = match.end()
                     return match
-                wanted = " or ".join(repr(p.pattern) for p in patterns)
                 if self.fatal and (bad := self.fatal.search(self.text, self.position)):
                     self._changed.wait(1)  # the backtrace
-                    raise self._error(f"waiting for {wanted}, met: {bad.group(0).strip()}")
+                    raise self._error(f"waiting for {self._wanted(patterns)}, met: {bad.group(0).strip()}")
                 if ended:
-                    raise self._error(f"the machine ended (status {self.process.poll()}) before {wanted} came")
+                    raise self._error(f"the machine ended (status {self.process.poll()}) before {self._wanted(patterns)} came")
                 left = limit - time.monotonic()
                 if left <= 0:
-                    break
+                    return None
                 self._changed.wait(left)
-        error = self._error(f"{wanted} did not come in {(timeout or self.timeout) * PATIENCE:.0f} s")
+
+    def expect(self, pattern, timeout=None):
+        """As comes(), but fails when the time is over."""
+        match = self.comes(pattern, timeout)
+        if match:
+            return match
+        error = self._error(f"{self._wanted(self._compiled(pattern))} did not come in {(timeout or self.timeout) * PATIENCE:.0f} s")
         raise MachineError(f"{error}\n{self._ask_dom0()}")
+
+    @staticmethod
+    def _compiled(pattern):
+        return [re.compile(p, re.M) if isinstance(p, str) else p
+                for p in (pattern if isinstance(pattern, (list, tuple)) else [pattern])]
+
+    @staticmethod
+    def _wanted(patterns):
+        return " or ".join(repr(p.pattern) for p in patterns)
 
     def command(self, line, prompt, timeout=None):
         """Types a line at a shell; returns what it printed until `prompt` (a regular expression) came again."""
@@ -409,9 +429,10 @@ class Bochs(Machine):
             pass
 
     def _write(self, data):
-        # Bochs' UART model takes a byte at a time and has no flow control: type slowly.
-        for i in range(len(data)):
-            self._line.sendall(data[i:i + 1])
+        # Bochs' UART model takes a byte at a time and has no flow control: type slowly; but for the key and its digit, which
+        # belong together, and the time of an idle machine runs ahead of ours.
+        for piece in re.findall(rb"(?s)\x1d?.", data):
+            self._line.sendall(piece)
             time.sleep(0.005)
 
     def screen(self):

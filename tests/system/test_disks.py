@@ -2,36 +2,20 @@
 """Disks that are missing, damaged, too short, read-only, claimed twice or dying: each is named on the console with what can be
 done, and everything else runs on."""
 
-import json
 import os
 import struct
-import time
 import zlib
 
 import pytest
-from conftest import Disk, guest_prompt, to_console
+from conftest import PROMPT, Disk, guest_prompt, memory, shell, to_console, to_dom0
 
-PROMPT = r"basalt> "
 SECTOR = 512
-
-
-def shell(machine, line, timeout=20):
-    """What a command prints at dom0's shell. A line of the log redraws the prompt: what came before is passed over."""
-    time.sleep(0.5)
-    machine.position = len(machine.text)
-    return machine.command(line, PROMPT, timeout=timeout)
-
-
-def memory(machine):
-    """What `mem` says, bytes by row."""
-    text = shell(machine, "mem -j")
-    rows = json.loads(text[text.index("["):text.rindex("]") + 1])
-    return {row["what"]: row["bytes"] for row in rows}
 
 
 def lives(machine, running=0):
     """dom0 answers at its shell, so many guests run, and nobody else has kept any memory."""
-    machine.expect(PROMPT, timeout=30)
+    machine.sendline()
+    machine.expect(PROMPT)
     assert "guest" not in shell(machine, "version") and machine.running
     assert shell(machine, "list").count("running") == running
     if not running:
@@ -149,8 +133,7 @@ def test_two_writers_of_one_partition(qemu, image, disk_copy):
     machine.expect(PROMPT)
     before = memory(machine)
     for _ in range(3):
-        machine.sendline("create guest2")
-        machine.expect(r"vda1 is in use")
+        assert "vda1 is in use" in shell(machine, "create guest2")
     assert memory(machine) == before
 
 
@@ -181,16 +164,14 @@ def test_errors_reach_the_guest_that_met_them(qemu, image, disk_copy, tmp_path, 
     to_console(machine, "guest2")
     guest_prompt(machine, "guest2", 120)
     machine.sendline("(until [ -e stop ]; do dd if=/dev/zero of=y bs=4k count=16 conv=fsync 2>&1 || break; done | grep error) &")
-    machine.send("\x1d0")
-    machine.expect(PROMPT)
+    to_dom0(machine)
     to_console(machine, "guest1")
     guest_prompt(machine, "guest1", 120)
     for i in range(10):
         machine.command(f"dd if=/dev/zero of=/dev/vda bs=4096 seek=30720 count=512 conv=fsync; echo ended {i} $?",
                         rf"^ended {i} [1-9]")
         machine.expect(r"guest1:/root# ")
-    machine.send("\x1d0")
-    machine.expect(PROMPT)
+    to_dom0(machine)
     assert f"{name}1: write at sector" in shell(machine, "log dom0")
     to_console(machine, "guest2")
     guest_prompt(machine, "guest2", 120)
@@ -202,9 +183,7 @@ def test_errors_reach_the_guest_that_met_them(qemu, image, disk_copy, tmp_path, 
         machine.expect(r"guest2:/root# ")
     machine.command("touch stop; wait; sync; echo stopped $?; dmesg | grep -c 'I/O error'", r"^stopped 0\n0\n")
     machine.expect(r"guest2:/root# ")
-    machine.send("\x1d0")
-    machine.expect(PROMPT)
+    to_dom0(machine)
     for guest in ("guest1", "guest2"):
-        machine.sendline(f"destroy {guest}")
-        machine.expect(rf"^{guest} is stopped: destroyed", timeout=60)
+        assert f"{guest} is stopped: destroyed" in shell(machine, f"destroy {guest}")
     lives(machine)

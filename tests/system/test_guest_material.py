@@ -4,11 +4,11 @@ failure of a guest under Basalt is not theirs."""
 
 import re
 
-from conftest import GUEST, Disk, Qemu, check_filesystem, guest_file
+from conftest import GUEST, Disk, Qemu, check_filesystem, guest_file, guest_prompt, guest_shell, power_button_works
 
 
 def bare(name, cmdline, *disks, extra=()):
-    return Qemu(name, memory="256M", disks=disks, timeout=60,
+    return Qemu(name, memory="256M", disks=disks, timeout=120,
                 extra=["-kernel", GUEST / "vmlinuz", "-initrd", GUEST / "initrd.img", "-append", f"console=ttyS0 {cmdline}",
                        *extra])
 
@@ -29,9 +29,10 @@ def test_selftest_and_persistence(disk_copy, tmp_path, test_name):
 def test_shell_and_power_button(disk_copy, test_name):
     with bare(test_name, "root=/dev/vda1 rw hostname=alone", Disk(disk_copy()),
               extra=["-device", "virtio-rng-pci"]) as machine:
-        machine.expect(r"alone:/root# ")
-        assert machine.command("echo $((6 * 7)); tty", r"alone:/root# ").split() == ["42", "/dev/ttyS0"]
-        assert "virtio" in machine.command("cat /sys/class/misc/hw_random/rng_current", r"alone:/root# ")
+        guest_prompt(machine, "alone")
+        assert guest_shell(machine, "alone", "echo $((6 * 7)); tty").split() == ["42", "/dev/ttyS0"]
+        assert "virtio" in guest_shell(machine, "alone", "cat /sys/class/misc/hw_random/rng_current")
+        power_button_works(machine, "alone")
         machine.monitor("system_powerdown")
         machine.expect(r"the power button was pressed")
         machine.expect(r"^basalt-guest: down$")

@@ -5,8 +5,8 @@ partition as root; what it wrote is read back from outside; when it is gone, eve
 import re
 
 import pytest
-from conftest import (GUEST, PROMPT, Disk, check_filesystem, guest_file, guest_prompt, guest_shell, memory, shell,
-                      to_console, to_dom0)
+from conftest import (GUEST, PROMPT, Disk, check_filesystem, guest_file, guest_prompt, guest_shell, memory,
+                      power_button_works, shell, to_console, to_dom0)
 
 BOOT = 300  # seconds that a guest may take until its shell is there
 
@@ -27,6 +27,7 @@ def test_two_guests_keep_their_files(qemu, image, disk_copy, tmp_path, disk_kind
             kept = guest_shell(machine, name, "cat /root/kept")
             assert (f"written by {name}" in kept) == (boot == 2)
             guest_shell(machine, name, f"echo written by {name} > /root/kept; sync")
+            power_button_works(machine, name)
             to_dom0(machine)
         assert len(re.findall(r"running", shell(machine, "list"))) == 2
         machine.sendline("poweroff")
@@ -72,7 +73,9 @@ def test_every_frame_comes_back(qemu, image, disk_copy):
                        ("shutdown", r"^guest1: powered off after"), ("kill", None)):
         shell(machine, "create guest1")
         to_console(machine, "guest1")
-        machine.expect(r"^guest1:/root# ", timeout=BOOT)
+        guest_prompt(machine, "guest1", BOOT)
+        if line == "shutdown":
+            power_button_works(machine, "guest1")
         if line in ("poweroff", "reboot"):
             machine.sendline(line)
         else:
@@ -93,7 +96,7 @@ def test_linux_on_vmx(bochs, image, cmdline, apicv):
     machine = bochs(image(cmdline=cmdline, dom0="console=guest1", guests={"guest1": {"memory": "128M", "disk": "module:root.img"}},
                           modules=[(GUEST / "small.img", "root.img")]), memory=512, timeout=400)
     machine.expect(rf"VMX with nested paging.*{apicv}", timeout=60)
-    machine.expect(r"^guest1:/root# ", timeout=600)
+    guest_prompt(machine, "guest1", 600)
     answer = guest_shell(machine, "guest1", "echo $((6 * 7)); mount | grep ' / '")
     assert "42" in answer and "/dev/vda" in answer
     machine.sendline("poweroff")
