@@ -29,7 +29,7 @@
 static bool start_available(struct virtio_blk *blk) {
     for (unsigned i = 0; i < BLK_BUDGET; i++) {
         struct virtio_blk_request *r = virtio_blk_obtain(blk);
-        // Without memory a request is under way (init() made one), and its end goes on here.
+        // Without memory a request is under way (virtio_blk_init() made one), and its end goes on here.
         blk->starved = !r;
         if (!r)
             return false;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Carries out an instruction of a guest that the kernel does not: read-modify-write, strings and the
-// like on device memory and ports, CLTS, LMSW and SMSW. It works on a copy of the vCPU's state and says
-// what the instruction did, in the form in which the kernel takes it. Invariant: unless it is done,
-// or has gone on by whole elements of a string, no device was touched; nothing is written but what
+// like on device memory and ports, CLTS, LMSW and SMSW, RDMSR and WRMSR. It works on a copy of the vCPU's
+// state and says what the instruction did, in the form in which the kernel takes it. Invariant: unless it
+// is done, or has gone on by whole elements of a string, no device was touched; nothing is written but what
 // the instruction may write at the vCPU's privilege.
+
 #pragma once
 
 #include "emulator/decode.h"

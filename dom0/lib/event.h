@@ -5,7 +5,7 @@
 // deferred work that was queued before the pass and the timers that are due, and blocks in the
 // kernel when there is nothing left. Invariant: no ring of a port is lost, and a handler is run at
 // least once after each; several rings may become one run. A handler must do a bounded amount of
-// work (EVENT_BUDGET items is the common measure) and defer() the rest, so that one guest can't
+// work (EVENT_BUDGET items is the common measure) and leave the rest to work_queue(), so that one guest can't
 // starve the others.
 
 #pragma once

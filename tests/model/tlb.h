@@ -6,7 +6,7 @@
 // Information"; APM, "TLB Control"). Invariant that is checked: whenever a virtual processor runs, every translation that
 // its tags reach on that CPU is one that its guest's and its domain's tables allow at this moment.
 //
-// A backend's test includes this file after the backend's source, and gives: model_tag (0: without), model_entry() below.
+// A backend's test includes this file after the backend's source, and calls model_guest() in the place of a world switch.
 
 #pragma once
 
