@@ -105,9 +105,9 @@ void vcpu_apic_effect(struct vcpu *v, const struct vlapic_effect *effect);
 int guest_msi(struct domain *d, u64 address, u64 data);
 /// An EOI that the processor virtualized, of a level-triggered vector.
 void handle_apic_eoi(struct vcpu *v, struct exit e);
-/// Does what v->lapic.attention asks for, right before an entry: goes on with an access that has its answer, puts the next event
-/// to deliver into cpu.queued or asks for a window, blocks a vCPU that is in HLT with nothing to end it. False: the vCPU
-/// shall leave the CPU.
+/// Does what v->lapic.attention asks for, right before an entry: goes on with an access that has its answer, puts the
+/// next event to deliver into cpu.queued or asks for a window, blocks a vCPU that is in HLT with nothing to end it.
+/// False: the vCPU shall leave the CPU.
 must_check bool vcpu_prepare(struct vcpu *v);
 
 // guest/cpuid.c
@@ -183,7 +183,8 @@ static inline unsigned vcpu_cpl(struct vcpu *v) {
 /// Carries out the instruction at RIP that accessed device memory, or a port.
 void handle_device_memory(struct vcpu *v, struct exit e);
 void handle_port(struct vcpu *v, struct exit e);
-/// Leaves the instruction at RIP to the instruction server; without one RDMSR and WRMSR raise #GP, at all others the domain ends.
+/// Leaves the instruction at RIP to the instruction server; without one RDMSR and WRMSR raise #GP, at all others the
+/// domain ends.
 void vcpu_send_instruction(struct vcpu *v, struct exit e);
 /// Goes on with what the answer in v->io is for, or sends the request to the next server.
 void vcpu_answered(struct vcpu *v);

@@ -144,7 +144,8 @@ void domain_page_free(struct domain *d, void *page);
 // kernel/memory.c: a domain's physical memory.
 /// Whether there are pages from `gpa` on, `gpa` is page aligned, and none lies beyond what a table can map.
 bool memory_range_ok(gpa_t gpa, u64 pages);
-/// Populates up to `pages` frames from `gpa` on, zeroed, as BASALT_POPULATE_* says; returns the number done (one chunk or 64 frames at most).
+/// Populates up to `pages` frames from `gpa` on, zeroed, as BASALT_POPULATE_* says; returns the number done (one chunk
+/// or 64 frames at most).
 i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags);
 i64 memory_release(struct domain *d, gpa_t gpa, u64 pages);
 /// Handles a lazily populated hole. True when the access may be tried again.

@@ -19,7 +19,8 @@ static inline bool request_between(const struct claim *c, u64 place) {
     return place > c[-1].last && place < c->first;
 }
 
-/// True: nobody claims an access of `write` or else a read at `address`, which reads as all ones. False: request_access() knows.
+/// True: nobody claims an access of `write` or else a read at `address`, which reads as all ones. False:
+/// request_access() knows.
 static inline bool request_unclaimed(const struct vcpu *v, enum basalt_space space, u64 address,
                                      bool write) {
     return likely(request_between(v->io.route, ROUTE(space, address))) &&

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The machine's console: bytes out through a buffer that the UART drains, bytes in delivered to one handler. Output that finds the buffer
-// full is dropped and counted.
+// The machine's console: bytes out through a buffer that the UART drains, bytes in delivered to one handler. Output
+// that finds the buffer full is dropped and counted.
 
 #pragma once
 

@@ -23,8 +23,9 @@ enum basalt_hypercall {
     BASALT_HC_BLOCK,
     // () -> 0: gives the rest of the time slice away
     BASALT_HC_YIELD,
-    // (machine, port, shown) -> bytes of the log that are on the line: the caller drives the console's UART from now on and prints the kernel's log, too; rings
-    // `port` when that grows. `shown`: bytes of the log that are on the line already; said again as it goes on
+    // (machine, port, shown) -> bytes of the log that are on the line: the caller drives the console's UART from now on
+    // and prints the kernel's log, too; rings `port` when that grows. `shown`: bytes of the log that are on the line
+    // already; said again as it goes on
     BASALT_HC_CONSOLE_BIND,
     // (machine, events): chooses which events the trace ring records, a bit each (enum basalt_trace_event) -> the choice before
     BASALT_HC_TRACE,
@@ -106,8 +107,8 @@ enum basalt_hypercall {
 
     // (handle, rights, holder handle) -> index of the new handle in the holder's table
     BASALT_HC_HANDLE_DELEGATE,
-    // (handle): takes back everything that was delegated from it; who so loses its last handle on the domain loses its shares of
-    // the domain's memory, too. May return -EINTR: call again until 0
+    // (handle): takes back everything that was delegated from it; who so loses its last handle on the domain loses its
+    // shares of the domain's memory, too. May return -EINTR: call again until 0
     BASALT_HC_HANDLE_REVOKE,
     // (index) -> rights of that handle of the caller's, bit 32: on a domain; -ENOENT where there is none, -EINVAL at the end
     BASALT_HC_HANDLE_INFO,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See host_machine.h. Devices are two PCI functions and an I/O APIC that remember nothing; the UART and the log take everything.
+// See host_machine.h. Devices are two PCI functions and an I/O APIC that remember nothing; the UART and the log take
+// everything.
 
 #include "tests/unit/host_machine.h"
 

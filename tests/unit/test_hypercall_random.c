@@ -20,9 +20,9 @@ static void check_charges(void) {
 
 // ---- What each argument is ----
 
-// h handle, H grantee, M the machine's, b buffer, n count, q quota, g page address, p pages, P port, v vCPU, s share, f flags, r rights,
-// i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access size, m MSI address, D its data,
-// l 0 or 1, t time, I identity or address
+// h handle, H grantee, M the machine's, b buffer, n count, q quota, g page address, p pages, P port, v vCPU, s share, f
+// flags, r rights, i index, N number of a request, k space, a address of a device, d PCI function, o offset, z access
+// size, m MSI address, D its data, l 0 or 1, t time, I identity or address
 static const char *const signatures[COUNT] = {
     "",    "",      "",     "MPi",  "Ma",     "M",   "Ml", // VERSION .. RESET
     "Mq",  "h",     "hi",   "hb",   "hP",     "hnn", "hgpf",

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tests of dom0/toolstack/check_vmx.c, on what the kernel's own functions program: valid control blocks in every mode pass; then each rule is broken alone and must be the one that is
-// named. At the end the rules that were named are compared with those in the source: none is without a test.
+// Tests of dom0/toolstack/check_vmx.c, on what the kernel's own functions program: valid control blocks in every mode
+// pass; then each rule is broken alone and must be the one that is named. At the end the rules that were named are
+// compared with those in the source: none is without a test.
 //
 // sources: dom0/toolstack/check_vmx.c vmx/caps.c vmx/init.c vmx/regs.c
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // memory [STEP]: reads and writes where this guest has no memory: around every power of two up to the end of the
-// physical address space, around the end of its RAM, and every STEP bytes below 4 GiB, in every width, by MOV, XCHG and string instructions. What nobody has reads as ones and keeps nothing; what
-// keeps what was written would be someone else's memory.
+// physical address space, around the end of its RAM, and every STEP bytes below 4 GiB, in every width, by MOV, XCHG and
+// string instructions. What nobody has reads as ones and keeps nothing; what keeps what was written would be someone
+// else's memory.
 
 #include "../lib/guest.h"
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// msrs [RANDOM] [STEP]: reads every MSR (every STEPth, those around it by turns from boot to boot) from 0 to 0x1fff, from 0x40000000, 0xc0000000 and 0xc0010000 on, KVM's, and RANDOM
-// others, and writes extreme values to it, and back what it held. An address of the kernel's in any of them, or a
-// writable MSR of the machine's that a guest has no business with, would be a hole. kvmclock's are given every kind of
-// address, the x2APIC's self IPI every vector that is none.
+// msrs [RANDOM] [STEP]: reads every MSR (every STEPth, those around it by turns from boot to boot) from 0 to 0x1fff,
+// from 0x40000000, 0xc0000000 and 0xc0010000 on, KVM's, and RANDOM others, and writes extreme values to it, and back
+// what it held. An address of the kernel's in any of them, or a writable MSR of the machine's that a guest has no
+// business with, would be a hole. kvmclock's are given every kind of address, the x2APIC's self IPI every vector that
+// is none.
 
 #include "../lib/guest.h"
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A hostile dom0: linked with dom0's start.S and dom0.ld in dom0's place. It holds the machine's handle and makes domains, to
-// call the kernel with random, extreme and nearly right arguments for whatever these handles allow. The kernel trusts dom0
-// with the machine, so that calls are left out which the machine itself would not survive: RESET, PCI_COMMAND (DMA, power),
-// and MEMORY_RELEASE of its own memory, where this program is. After each round everything is given back, and the machine
-// must have what it had after the first, but for dom0's tables: once made they stay until it ends, at most one for each 2 MiB of
-// memory, and each may keep the chunk of 2 MiB that it is in from being free. So what is lost must be whole chunks, one more
-// than pages that are charged now at most. "seed=N", "calls=N", "states=N" and "rounds=N" are on its
-// command line.
+// A hostile dom0: linked with dom0's start.S and dom0.ld in dom0's place. It holds the machine's handle and makes
+// domains, to race with their requests, to run them in legal states and in others, and to call the kernel with random,
+// extreme and nearly right arguments for whatever these handles allow. The kernel trusts dom0 with the machine, so that
+// calls are left out which the machine itself would not survive: RESET, PCI_COMMAND (DMA, power), and MEMORY_RELEASE of
+// its own memory, where this program is. After each round everything is given back, and the machine must have what it
+// had after the first, but for dom0's tables: once made they stay until it ends, at most one for each 2 MiB of memory,
+// and each may keep the chunk of 2 MiB that it is in from being free. So what is lost must be whole chunks, one more
+// than pages that are charged now at most. "seed=N", "calls=N", "states=N" and "rounds=N" are on its command line.
 
 #include <basalt/boot_info.h>
 #include <basalt/domain.h>
