@@ -9,11 +9,12 @@
 
 #include "arch/types.h"
 
-#define RFLAGS_FIXED   BIT(1)   // always one
-#define RFLAGS_TF      BIT(8)   // trap after each instruction
-#define RFLAGS_IF      BIT(9)   // interrupts enabled
-#define RFLAGS_STATUS  0x8d5ull // CF, PF, AF, ZF, SF, OF
-#define RFLAGS_VM      BIT(17)  // virtual-8086 mode
+#define RFLAGS_FIXED   BIT(1)      // always one
+#define RFLAGS_TF      BIT(8)      // trap after each instruction
+#define RFLAGS_IF      BIT(9)      // interrupts enabled
+#define RFLAGS_STATUS  0x8d5ull    // CF, PF, AF, ZF, SF, OF
+#define RFLAGS_VM      BIT(17)     // virtual-8086 mode
+#define RFLAGS_DEFINED 0x3f7fd7ull // the other bits are always zero
 
 #define CR0_PE         BIT(0)  // protected mode
 #define CR0_MP         BIT(1)  // WAIT obeys TS

@@ -68,7 +68,7 @@ static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     backend->write(c, REG_EFER,
                    s->cr0 & CR0_PG && s->efer & EFER_LME ? s->efer | EFER_LMA
                                                          : s->efer & ~(u64)EFER_LMA);
-    backend->write(c, REG_DR7, s->dr7 ? s->dr7 : 0x400);
+    backend->write(c, REG_DR7, s->dr7 | DR7_FIXED);
     for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
         backend->write_segment(c, i, &s->segments[i]);
     memcpy(c->gprs, s->gprs, sizeof(c->gprs));
@@ -156,12 +156,15 @@ void vcpu_destroy(struct vcpu *v) {
 }
 
 static bool state_legal(const struct basalt_vcpu_state *s) {
-    bool paging = s->cr0 & CR0_PG, long_mode = s->efer & EFER_LME;
+    bool paging = s->cr0 & CR0_PG, protection = s->cr0 & CR0_PE,
+         long_mode = paging && s->efer & EFER_LME;
 
     return !((s->segments[BASALT_GDTR].limit | s->segments[BASALT_IDTR].limit) >> 16) &&
-           !(s->cr0 >> 32) && !(s->cr4 & ~guest_cpuid.cr4) && !(s->efer & ~EFER_GUEST) &&
-           s->cr8 <= 15 && s->activity <= 2 && (!paging || s->cr0 & CR0_PE) &&
-           (!(paging && long_mode) || s->cr4 & CR4_PAE);
+           !((s->cr0 | s->dr7) >> 32) && !(s->cr3 >> guest_cpuid.phys_bits) &&
+           !(s->cr4 & ~guest_cpuid.cr4) && !(s->efer & ~EFER_GUEST) &&
+           !(s->rflags & ~RFLAGS_DEFINED) && s->cr8 <= 15 && s->activity <= 2 &&
+           (!paging || protection) && (!long_mode || s->cr4 & CR4_PAE) &&
+           (!(s->rflags & RFLAGS_VM) || (protection && !long_mode));
 }
 
 int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *s) {

@@ -291,6 +291,26 @@ static void test_tags_come_back(void **state unused) {
     host_assert_same(empty);
 }
 
+// RFLAGS: reserved bits, and virtual-8086 mode where there is none.
+static void check_flags(struct vcpu *v, const struct basalt_vcpu_state *legal) {
+    struct basalt_vcpu_state s = *legal;
+
+    for (unsigned bit = 0; bit < 64; bit++) {
+        bool reserved = bit == 3 || bit == 5 || bit == 15 || bit > 21;
+        s.rflags = BIT(bit);
+        assert_int_equal(vcpu_set_state(v, &s), reserved ? -BASALT_EINVAL : 0);
+    }
+    s.rflags = RFLAGS_VM;
+    s.cr0 = CR0_ET;
+    assert_int_equal(vcpu_set_state(v, &s), -BASALT_EINVAL);
+    s.cr0 = CR0_PG | CR0_PE | CR0_ET;
+    assert_int_equal(vcpu_set_state(v, &s), 0);
+    s.cr4 = CR4_PAE;
+    s.efer = EFER_LME;
+    assert_int_equal(vcpu_set_state(v, &s), -BASALT_EINVAL);
+    assert_int_equal(vcpu_set_state(v, legal), 0);
+}
+
 static void test_vcpu_state(void **state unused) {
     struct domain *d = host_domain(4 * MIB);
     struct basalt_vcpu_state in = {.rip = 0x100000,
@@ -335,6 +355,13 @@ static void test_vcpu_state(void **state unused) {
     bad = in;
     bad.segments[BASALT_IDTR].limit = 0x10000;
     assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    bad = in;
+    bad.dr7 |= BIT(32);
+    assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    bad = in;
+    bad.cr3 = BIT(guest_cpuid.phys_bits);
+    assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    check_flags(v, &in);
     // PAE paging: the four entries must be in memory, and be legal.
     bad = in;
     bad.cr0 |= CR0_PG;
