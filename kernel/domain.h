@@ -68,8 +68,8 @@ struct share {
     u64 gpa, pages;                 // in the owner
     u64 target;                     // in the grantee, or BASALT_SHARE_IDENTITY
     u64 mapped;                     // pages done
-    u32 permissions;                // BASALT_SHARE_*
-    bool by_owner; // who granted it; else one that has the right to the owner's memory
+    u32 granter;    // id of who granted it: the owner, or one that has the right to its memory
+    u8 permissions; // BASALT_SHARE_*
     bool mapping, ending;
     struct list link; // of the grantee's list
 };
@@ -192,8 +192,8 @@ int handles_teardown(struct domain *d, unsigned *budget);
 /// -BASALT_EINVAL, -BASALT_ENOSPC.
 i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions, struct domain *grantee,
                 const struct domain *granter);
-/// A share by its index, if `d` may map or end it: as its grantee, or as the owner who granted it. What others granted of its
-/// memory, to reach it, the owner can't take from them.
+/// A share by its index, if `d` may map or end it: as its grantee, or as who granted it. What others granted of its memory,
+/// to reach it, the owner can't take from them.
 struct share *share_find(struct domain *owner, u64 index, const struct domain *d);
 /// Maps the next pages as far as they follow on each other in the grantee. Returns the address of the first there and
 /// *pages, 0 if all were mapped, or an error if there is none to tell of.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Shares. They stand in a page of their owner's; grantee and owner name them by a handle on the owner and the index there.
-// Superpages are mapped as superpages where the range covers them.
+// Shares. They stand in a page of their owner's; grantee and granter name them by a handle on the owner and the index
+// there. Superpages are mapped as superpages where the range covers them.
 
 #include "kernel/domain.h"
 
@@ -26,8 +26,8 @@ i64 share_grant(struct domain *owner, gpa_t gpa, u64 pages, u64 permissions, str
                             .grantee = grantee,
                             .gpa = gpa.v,
                             .pages = pages,
-                            .permissions = (u32)permissions,
-                            .by_owner = granter == owner};
+                            .granter = granter->info.id,
+                            .permissions = (u8)permissions};
         list_add(&grantee->grants, &s->link);
         return i;
     }
@@ -38,7 +38,7 @@ struct share *share_find(struct domain *owner, u64 index, const struct domain *d
     if (index >= SHARES_MAX || !owner->share_page)
         return NULL;
     struct share *s = &owner->share_page[index];
-    return s->owner && (s->grantee == d || (owner == d && s->by_owner)) ? s : NULL;
+    return s->owner && (s->grantee == d || s->granter == d->info.id) ? s : NULL;
 }
 
 static u64 target_of(const struct share *s, u64 page, hpa_t hpa) {
@@ -54,7 +54,8 @@ static int map_piece(struct share *s, u64 *next) {
 
     if (!leaf.present && memory_fault(s->owner, at))
         leaf = ept_walk(&s->owner->ept, at);
-    if (!leaf.present || leaf.flags & EPT_FOREIGN || (s->by_owner && !(leaf.flags & EPT_READ)))
+    bool own = s->granter == s->owner->info.id;
+    if (!leaf.present || leaf.flags & EPT_FOREIGN || (own && !(leaf.flags & EPT_READ)))
         return -BASALT_ENOENT;
     hpa_t hpa = HPA(leaf.hpa.v + (at.v - leaf.gpa));
     u64 target = target_of(s, s->mapped, hpa), big = SUPERPAGE_SIZE / PAGE_SIZE;

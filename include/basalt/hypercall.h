@@ -57,7 +57,7 @@ enum basalt_hypercall {
     // (handle on the owner, share, gpa to map at, or BASALT_SHARE_IDENTITY): grantee only; maps the next pages, as many as
     // follow on each other there -> address of the first in the caller, RDX: how many pages; 0: all were mapped before
     BASALT_HC_SHARE_MAP,
-    // (handle on the owner, share): grantee unmaps, or owner revokes; either way the share is gone. May return -EINTR
+    // (handle on the owner, share): grantee unmaps, or granter revokes; either way the share is gone. May return -EINTR
     BASALT_HC_SHARE_END,
 
     // (handle, vcpu index) creates one vCPU, waiting for INIT/SIPI; vCPU 0 waits for VCPU_SET

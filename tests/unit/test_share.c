@@ -177,6 +177,33 @@ static void test_owner_ends_what_it_granted(void **state unused) {
     end_all(share_find(owner, (u64)own, owner));
 }
 
+// Who has the right to a domain's memory ends what it granted of it to a third; neither the domain nor another such one does.
+static void test_granter_ends_what_it_granted(void **state unused) {
+    struct domain *owner = guest(), *granter = host_domain(4 * MIB), *third = host_domain(4 * MIB),
+                  *other = host_domain(4 * MIB);
+    u64 id = (u64)share_grant(owner, GPA(0), 600, BOTH, third, granter);
+    struct share *s = share_find(owner, id, granter);
+
+    assert_non_null(s);
+    assert_ptr_equal(share_find(owner, id, third), s);
+    assert_null(share_find(owner, id, owner));
+    assert_null(share_find(owner, id, other));
+    map_all(s, 0x40000000);
+    end_all(s);
+    assert_null(share_find(owner, id, granter));
+    assert_false(ept_walk(&third->ept, GPA(0x40000000)).present);
+    // A domain that comes where the granter was has granted nothing.
+    id = (u64)share_grant(owner, GPA(0), 1, READ, third, granter);
+    host_destroy(granter);
+    granter = host_domain(4 * MIB);
+    assert_null(share_find(owner, id, granter));
+    host_destroy(owner);
+    host_destroy(granter);
+    host_destroy(third);
+    host_destroy(other);
+    host_assert_same(empty);
+}
+
 static void test_grant_arguments(void **state unused) {
     struct domain *a = guest(), *b = guest(), *c = guest();
 
@@ -561,6 +588,7 @@ int main(void) {
         TEST(test_revoked_handle),
         TEST(test_grant_arguments),
         TEST(test_owner_ends_what_it_granted),
+        TEST(test_granter_ends_what_it_granted),
         TEST(test_identity_map),
         TEST(test_steps),
         TEST(test_map_at),
