@@ -17,9 +17,11 @@ CFLAGS = ("-O2 -std=gnu17 -Wall -Wextra -Wshadow -Winit-self -Wno-array-bounds -
 # What the kernel or dom0 says only when something of its own is wrong.
 CORRUPTION = r"^(?:basalt: )?.*(?:panic|assert|corrupt|\bleak|bytes are left|still charged|BUG).*$"
 
-# Seconds of the machine's time in which dom0's shell and the neighbour's console answer while guests storm. (QEMU counts its
-# time in instructions there, Bochs does so anyway: what else this computer does changes nothing.)
+# Seconds of the machine's time in which dom0's shell and the neighbour's console answer while guests storm. QEMU counts its
+# time in instructions there, Bochs does so anyway: how fast this computer is changes nothing. But while this test waits for
+# a processor, to type the next line, the machine goes on: what was late is asked TRIES times.
 WITHIN = 2
+TRIES = 3
 COUNTED = {"icount": 4}
 
 
@@ -41,7 +43,8 @@ def config(name, bits, cmdline="", **settings):
 
 
 class Arena:
-    """A machine that has booted and runs the neighbour; `patience` multiplies what is waited for an attack."""
+    """A machine that has booted and runs the neighbour; `patience` multiplies what is waited for an attack. (What a guest
+    says is waited for to the line's end: a line that a console is left in is shown again when it is gone back to.)"""
 
     def __init__(self, machine, patience=1):
         self.machine = machine
@@ -50,7 +53,7 @@ class Arena:
         machine.expect(PROMPT, timeout=300)
         shell(machine, "create neighbour", timeout=120)
         to_console(machine, "neighbour")
-        machine.expect(r"^neighbour: ready", timeout=120)
+        machine.expect(r"^neighbour: ready.*\n", timeout=120)
         to_dom0(machine)
         for name in ("h32", "h64"):  # what dom0's own heap grows by at the first time
             self.start(name)
@@ -66,13 +69,13 @@ class Arena:
         machine.expect(rf"^{name}: runs|{name} runs", timeout=120)
         machine.expect(PROMPT)
         to_console(machine, name, timeout=60 * self.patience)
-        machine.expect(r"guest: \d+-bit, ready", timeout=120 * self.patience)
+        machine.expect(r"guest: \d+-bit, ready\n", timeout=120 * self.patience)
 
     def neighbour(self):
         """What the neighbour says now: (rounds, wrong words, ticks, milliseconds)."""
         to_console(self.machine, "neighbour")
         self.machine.sendline()
-        said = self.machine.expect(r"^neighbour: (\d+) rounds, (\d+) wrong, (\d+) ticks in (\d+) ms", timeout=120)
+        said = self.machine.expect(r"^neighbour: (\d+) rounds, (\d+) wrong, (\d+) ticks in (\d+) ms\n", timeout=120)
         to_dom0(self.machine)
         return tuple(int(said[i]) for i in range(1, 5))
 
@@ -96,7 +99,7 @@ class Arena:
         machine, attack = self.machine, line.split()[0]
         machine.sendline(line)
         start = machine.position
-        said = machine.expect([rf"^{attack}: (done)", rf"^{attack}: (FAILED.*)\n", rf"^.*{name}: (crashed.*)\n",
+        said = machine.expect([rf"^{attack}: (done)\n", rf"^{attack}: (FAILED.*)\n", rf"^.*{name}: (crashed.*)\n",
                                r"^guest: (no attack.*)\n"], timeout * self.patience)
         assert said[1] == "done", f"{name}: {line}: {said[1]}"
         text = machine.text[start:said.end()]
@@ -120,16 +123,21 @@ class Arena:
         self.start(name)
         machine = self.machine
         machine.sendline(line)
-        machine.expect(rf"^{line.split()[0]}: goes", timeout=20 * self.patience)
+        machine.expect(rf"^{line.split()[0]}: goes\n", timeout=20 * self.patience)
         to_dom0(machine, timeout=20 * self.patience)
 
     def goes_on(self, names, what):
         """The shell and the neighbour's console answer soon, and these guests run."""
-        before = self.neighbour()
-        said = shell(self.machine, "list", timeout=20 * self.patience)
-        assert all(re.search(rf"^ *\d+ +{name} +running", said, re.M) for name in names), said
-        took = (self.neighbour()[3] - before[3]) / 1000
-        assert took < WITHIN, f"{what}: the consoles took {took:.1f} s of the machine's time to answer"
+        late = []
+        while len(late) < TRIES:
+            before = self.neighbour()
+            said = shell(self.machine, "list", timeout=20 * self.patience)
+            assert all(re.search(rf"^ *\d+ +{name} +running", said, re.M) for name in names), said
+            took = (self.neighbour()[3] - before[3]) / 1000
+            if took < WITHIN:
+                return
+            late.append(took)
+        raise AssertionError(f"{what}: the consoles took {late} s of the machine's time to answer")
 
     def hang(self, name, line, seconds=1, share=0.0):
         """Runs an attack that never ends; after a while the guest is destroyed. All the time dom0 and the neighbour answer."""

@@ -25,12 +25,18 @@ ATTACK(neighbour) {
     apic_write(0xf0, 0x1ff);
     apic_write(0x3e0, 0xb);            // divide by 1
     apic_write(0x320, 0x20000 | 0x40); // periodic
-    // The timer's frequency from the TSC's: how far it counts in a while.
-    apic_write(0x380, 0xffffffff);
-    u64 start = rdtsc();
-    while (rdtsc() - start < khz * 2ull)
-        asm volatile("pause");
-    u32 counted = 0xffffffff - apic_read(0x390);
+    // The timer's frequency from the TSC's: how far it counts in a while. Where this guest had to wait
+    // meanwhile it counted further: the least is right.
+    u32 counted = 0xffffffff;
+    u64 start;
+    for (u32 i = 0; i < 5; i++) {
+        apic_write(0x380, 0xffffffff);
+        start = rdtsc();
+        while (rdtsc() - start < khz * 2ull)
+            asm volatile("pause");
+        u32 now = 0xffffffff - apic_read(0x390);
+        counted = now < counted ? now : counted;
+    }
     apic_write(0x380, counted * 5);
     start = rdtsc();
     ticks = 0;
