@@ -51,14 +51,14 @@ static bool holds_msix_table(u64 page) {
 int device_assign(struct domain *d, struct pci_function *fn) {
     if (fn->owner || !d->identity)
         return -BASALT_EBUSY;
-    for (unsigned i = 0; i < ARRAY_SIZE(fn->bars); i++) {
-        const struct pci_bar *bar = &fn->bars[i];
+    for (const struct pci_bar *bar = fn->bars; bar < fn->bars + PCI_BARS; bar++)
+        if (bar->size && !bar->io && bar->base && boot_is_ram(bar->base, bar->base + bar->size))
+            return -BASALT_EINVAL;
+    for (const struct pci_bar *bar = fn->bars; bar < fn->bars + PCI_BARS; bar++) {
         u64 base = ALIGN_DOWN(bar->base, PAGE_SIZE),
             end = ALIGN_UP(bar->base + bar->size, PAGE_SIZE);
         if (!bar->size || bar->io || !bar->base)
             continue;
-        if (boot_is_ram(base, end))
-            return -BASALT_EINVAL;
         for (; base < end; base += PAGE_SIZE) { // BARs may share a page with another function's
             u32 write = holds_msix_table(base) ? 0 : EPT_WRITE;
             int error =

@@ -240,10 +240,13 @@ static void the_table_is_read_only(void **state unused) {
 
 // One that says that its registers are where memory is.
 static void a_bar_in_memory(void **state unused) {
-    pci_functions[1] =
-        (struct pci_function){.bdf = OTHER, .bars = {[3] = {BAR_BASE - PAGE_SIZE, 0x100, false}}};
+    memset(page_flags, 0, sizeof(page_flags));
+    pci_functions[1] = (struct pci_function){
+        .bdf = OTHER,
+        .bars = {[1] = {BAR_BASE, 0x100, false}, [3] = {BAR_BASE - PAGE_SIZE, 0x100, false}}};
     assert_int_equal(device_assign(&driver, &pci_functions[1]), -BASALT_EINVAL);
     assert_null(pci_functions[1].owner);
+    assert_int_equal(page_flags[0], 0); // nor is anything of it to be reached
 }
 
 int main(void) {
