@@ -92,9 +92,10 @@ i64 memory_populate(struct domain *d, gpa_t gpa, u64 pages, u64 flags) {
         return some_pieces(d, gpa, pages, promise, 0);
     bool big = !(gpa.v & (SUPERPAGE_SIZE - 1)) && pages >= PAGES_ZEROED;
     bool hidden = flags == BASALT_POPULATE_HIDDEN;
-    if (hidden && !d->info.hidden)
+    i64 done = some_pieces(d, gpa, big ? PAGES_ZEROED : pages, populate, hidden ? 0 : EPT_RWX);
+    if (hidden && done > 0 && !d->info.hidden)
         d->info.hidden = gpa.v;
-    return some_pieces(d, gpa, big ? PAGES_ZEROED : pages, populate, hidden ? 0 : EPT_RWX);
+    return done;
 }
 
 bool memory_fault(struct domain *d, gpa_t gpa) {

@@ -368,6 +368,8 @@ static void test_hidden_memory(void **state unused) {
     u64 at = 0x300000, pages, word = 0;
 
     assert_int_equal(memory_populate(a, GPA(at), 3, 3), -BASALT_EINVAL);
+    assert_int_equal(memory_populate(a, GPA(0x1000), 1, BASALT_POPULATE_HIDDEN), -BASALT_EEXIST);
+    assert_int_equal(a->info.hidden, 0);
     assert_int_equal(memory_populate(a, GPA(at), 3, BASALT_POPULATE_HIDDEN), 3);
     assert_int_equal(memory_populate(a, GPA(at), 3, 0), -BASALT_EEXIST);
     assert_int_equal(a->info.hidden, at);
