@@ -219,6 +219,11 @@ static inline i64 hc_irq_ack(u32 port) { return HC1(BASALT_HC_IRQ_ACK, port); }
 static inline i64 hc_handle_delegate(u32 handle, u32 rights, u32 holder) {
     return HC3(BASALT_HC_HANDLE_DELEGATE, handle, rights, holder);
 }
-static inline i64 hc_handle_revoke(u32 handle) { return HC1(BASALT_HC_HANDLE_REVOKE, handle); }
+static inline i64 hc_handle_revoke(u32 handle) {
+    i64 r;
+    while ((r = HC1(BASALT_HC_HANDLE_REVOKE, handle)) == -BASALT_EINTR)
+        continue;
+    return r;
+}
 /// Rights of one's handle, bit 32: on a domain; -BASALT_ENOENT where there is none, -BASALT_EINVAL at the end of the table.
 static inline i64 hc_handle_info(u64 index) { return HC1(BASALT_HC_HANDLE_INFO, index); }
