@@ -162,8 +162,7 @@ static __attribute__((cold, noinline)) void trace_exit(const struct vcpu *v, str
 }
 
 // An exit by an instruction whose length the processor did not tell.
-static __attribute__((noinline)) void handle_unmeasured(struct vcpu *v, struct exit e,
-                                                        const struct exit_row *row) {
+static inline void handle_unmeasured(struct vcpu *v, struct exit e, const struct exit_row *row) {
     e.insn_length = guest_insn_length(v, row->opcode_bytes);
     if (e.insn_length) // else the guest changed it: what is there now comes next
         row->handler(v, e);
