@@ -5,10 +5,10 @@
 // faults. What the guest has taken away meanwhile is not found; then it is entered again, and faults by itself. Follows the
 // SDM, "Paging".
 
+#include "arch/cpu.h"
 #include "arch/paging.h"
 #include "guest/vcpu.h"
 #include "kernel/domain.h"
-#include "kernel/schedule.h"
 
 enum cpu_mode guest_mode(struct vcpu *v) {
     if (guest_wide(v))

@@ -6,7 +6,6 @@
 #include "boot/boot.h"
 #include "kernel/cmdline.h"
 #include "kernel/console.h"
-#include "kernel/interrupt.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
 #include "kernel/schedule.h"
