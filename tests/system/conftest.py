@@ -173,9 +173,9 @@ def guest_prompt(machine, name, timeout=None):
     prompt = rf"^{name}:/root# "
     machine.sendline()
     machine.expect(prompt, timeout)
-    for turn in range(1, 10):
+    for turn in range(1, 20):
         machine.sendline(f"dmesg -n 1; echo qui''et {turn}")
-        if machine.comes(rf"^quiet {turn}\n", 10 * turn):
+        if machine.comes(rf"^quiet {turn}\n", 2 * turn):
             break
     machine.expect(prompt, timeout)
 

@@ -8,6 +8,8 @@ set -e
 . /etc/basalt/functions
 line() { echo "basalt-guest: $*"; }
 
+dmesg -n 1 # a message of the kernel's would come in the middle of a line; what is wrong is looked for below
+
 directory=/var/lib/basalt
 mkdir -p $directory
 boots=$(($(cat $directory/boots 2>/dev/null || echo 0) + 1))
