@@ -163,7 +163,7 @@ static bool state_legal(const struct basalt_vcpu_state *s) {
            !((s->cr0 | s->dr7) >> 32) && !(s->cr3 >> guest_cpuid.phys_bits) &&
            !(s->cr4 & ~guest_cpuid.cr4) && !(s->efer & ~EFER_GUEST) &&
            !(s->rflags & ~RFLAGS_DEFINED) && s->cr8 <= 15 && s->activity <= 2 &&
-           (!paging || protection) && (!long_mode || s->cr4 & CR4_PAE) &&
+           (!paging || protection) && (long_mode ? s->cr4 & CR4_PAE : !(s->cr4 & CR4_PCIDE)) &&
            (!(s->rflags & RFLAGS_VM) || (protection && !long_mode));
 }
 

@@ -361,6 +361,14 @@ static void test_vcpu_state(void **state unused) {
     bad = in;
     bad.cr3 = BIT(guest_cpuid.phys_bits);
     assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
+    guest_cpuid.cr4 |= CR4_PCIDE;
+    bad = in;
+    bad.cr0 |= CR0_PG;
+    bad.cr4 = CR4_PAE | CR4_PCIDE;
+    bad.efer = EFER_LME;
+    assert_int_equal(vcpu_set_state(v, &bad), 0);
+    bad.cr0 = in.cr0; // not yet in long mode
+    assert_int_equal(vcpu_set_state(v, &bad), -BASALT_EINVAL);
     check_flags(v, &in);
     // PAE paging: the four entries must be in memory, and be legal.
     bad = in;
