@@ -92,10 +92,11 @@ def guest(build, turn):
 
 
 def superpage_share(held):
-    """How much of the guest's memory is mapped in pages of 2 MiB. The tables are what it holds beside its memory, and the guest
-    of 1 MiB, which has one table of 4 KiB pages, tells how much that is without further such tables."""
+    """How much of the guest's memory is mapped in pages of 2 MiB. The tables are what it holds beside its memory. The guest of
+    1 MiB has one table of 4 KiB pages, with its devices' state behind its memory; so this one has one for the state alone, and
+    what it holds beyond that guest are tables that cut its memory."""
     further = (held["linux"] - (MEMORY << 20) - held["low"] + (1 << 20)) // 4096
-    return 1 - 2 * (1 + further) / MEMORY
+    return 1 - 2 * further / MEMORY
 
 
 def linux(build, machine, turn):
