@@ -58,16 +58,20 @@ static void return_cpu(struct vcpu *v, struct vcpu *loaded) {
         backend->load(&loaded->cpu);
 }
 
+// LMA is what paging makes of LME.
+static u64 efer_of(const struct basalt_vcpu_state *s) {
+    bool long_mode = s->cr0 & CR0_PG && s->efer & EFER_LME;
+
+    return long_mode ? s->efer | EFER_LMA : s->efer & ~(u64)EFER_LMA;
+}
+
 static void write_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     struct cpu_state *c = &v->cpu;
 
-    backend->write(c, REG_EFER, s->efer & ~(u64)EFER_LMA);
     backend->write(c, REG_CR4, s->cr4);
     backend->write(c, REG_CR3, s->cr3);
     backend->write(c, REG_CR0, s->cr0);
-    backend->write(c, REG_EFER,
-                   s->cr0 & CR0_PG && s->efer & EFER_LME ? s->efer | EFER_LMA
-                                                         : s->efer & ~(u64)EFER_LMA);
+    backend->write(c, REG_EFER, efer_of(s));
     backend->write(c, REG_DR7, s->dr7 | DR7_FIXED);
     for (unsigned i = 0; i < ARRAY_SIZE(s->segments); i++)
         backend->write_segment(c, i, &s->segments[i]);
@@ -156,8 +160,7 @@ void vcpu_destroy(struct vcpu *v) {
 }
 
 static bool state_legal(const struct basalt_vcpu_state *s) {
-    bool paging = s->cr0 & CR0_PG, protection = s->cr0 & CR0_PE,
-         long_mode = paging && s->efer & EFER_LME;
+    bool paging = s->cr0 & CR0_PG, protection = s->cr0 & CR0_PE, long_mode = efer_of(s) & EFER_LMA;
 
     return !((s->segments[BASALT_GDTR].limit | s->segments[BASALT_IDTR].limit) >> 16) &&
            !((s->cr0 | s->dr7) >> 32) && !(s->cr3 >> guest_cpuid.phys_bits) &&
@@ -171,8 +174,7 @@ int vcpu_set_state(struct vcpu *v, const struct basalt_vcpu_state *s) {
     if (!state_legal(s))
         return -BASALT_EINVAL;
     struct vcpu *loaded = borrow_cpu(v);
-    bool long_mode = s->cr0 & CR0_PG && s->efer & EFER_LME,
-         legal = vcpu_load_pdptes(v, s->cr0, s->cr3, s->cr4, long_mode ? EFER_LMA : 0);
+    bool legal = vcpu_load_pdptes(v, s->cr0, s->cr3, s->cr4, efer_of(s));
     if (legal)
         write_state(v, s);
     return_cpu(v, loaded);

@@ -10,10 +10,10 @@
 static inline void write_init_state(const struct backend *b, struct cpu_state *cpu) {
     static const u32 attributes[] = {0x93, 0x9b, 0x93, 0x93, 0x93, 0x93, 0x82, 0x8b, 0, 0};
 
-    b->write(cpu, REG_EFER, 0);
     b->write(cpu, REG_CR4, 0);
     b->write(cpu, REG_CR3, 0);
     b->write(cpu, REG_CR0, CR0_ET | CR0_CD | CR0_NW);
+    b->write(cpu, REG_EFER, 0);
     b->write(cpu, REG_DR6, DR6_FIXED);
     b->write(cpu, REG_DR7, DR7_FIXED);
     for (unsigned i = 0; i < BASALT_SEGMENTS; i++) {
