@@ -354,7 +354,7 @@ clock: sync=none, time0={time0}
 boot: cdrom
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=cdrom, path="{iso}", status=inserted
-com1: enabled=1, mode=socket-client, dev=localhost:{port}
+com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}
 pci: enabled=1, chipset=i440fx
 log: {folder}/bochs.log
 panic: action=fatal
