@@ -16,7 +16,7 @@
 #define RAX    0x5f8
 
         .text
-        // rdi: struct cpu_state. Of the other registers it keeps RBP (see backend_enter()).
+        // rdi: struct cpu_state, and so RBX, which with RBP is kept of the others (see backend_enter()).
         .macro  world_switch name, guarded
         .globl  \name
         .type   \name, @function

@@ -73,6 +73,7 @@ static struct exit call_of(const struct vmcb *vmcb, unsigned length) {
         .kind = BASALT_EXIT_HYPERCALL, .insn_length = (u8)length, .detail = vmcb->cpl};
 }
 
+// A function of its own, without which the other path is 3 instructions longer.
 static __attribute__((noinline)) struct exit measured_call(const struct vmcb *vmcb) {
     return call_of(vmcb, length(vmcb));
 }
