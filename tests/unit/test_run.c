@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The run loop with a guest that is a script of exits: halting and waking, injection and its windows, interrupted
-// deliveries, lazily populated memory, requests whose server goes, control registers; and then a guest that exits for
+// deliveries, requests whose server goes, control registers; and then a guest that exits for
 // every reason with random facts and a random state, which the kernel must survive without losing a frame.
 // EXITS=n in the environment sets another number.
 // sources: tests/unit/host_machine.c tests/unit/host_kernel.c
@@ -13,82 +13,9 @@
 // sources: guest/vlapic_timer.c guest/control.c
 // libs: -Wl,--wrap=frame_alloc -Wl,--wrap=frame_alloc_chunk -Wl,--wrap=frame_kernel_alloc
 
-#include "tests/unit/host_machine.h"
-
-#include "arch/paging.h"
-#include "arch/spec.h"
-#include "kernel/event.h"
-#include "kernel/interrupt.h"
-#include "kernel/request.h"
+#include "tests/unit/run_scene.h"
 
 #include <basalt/error.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#define IF BIT(9)
-
-static struct host_account empty;
-static struct domain *d, *server;
-static struct vcpu *v;
-static struct host_vcpu *cpu;
-static struct exit script[8];
-static struct event injected[8], interrupted[8]; // at the entry; by the exit
-static bool server_rung[8];                      // at the entry
-static unsigned device_irq; // vector of an interrupt that comes in at the first exit; 0: none
-static unsigned runs, script_length;
-
-// Takes the queued event as an entry does, and gives the next exit; at the end of the script the scheduler wants the CPU.
-static struct exit play(struct cpu_state *c) {
-    assert_true(runs < script_length);
-    injected[runs] = c->queued;
-    server_rung[runs] = server && events_pending(server);
-    if (device_irq && !runs)
-        host_interrupt(device_irq);
-    c->queued = interrupted[runs];
-    if (runs + 1 == script_length)
-        schedule_yield();
-    return script[runs++];
-}
-
-static void run(unsigned length) {
-    runs = 0;
-    script_length = length;
-    this_queue()->resched = false;
-    this_queue()->slice_end = ~0ull;
-    this_queue()->current = v;
-    host_run = play;
-    vcpu_run(v);
-    this_queue()->current = NULL;
-}
-
-static int setup(void **state unused) {
-    host_seed();
-    host_machine_init();
-    host_log_quiet = true;
-    return 0;
-}
-
-static void new_guest(void) {
-    d = host_domain(8 * MIB);
-    for (u64 i = 0; i < 16; i++)
-        assert_int_equal(memory_populate(d, GPA(i * PAGE_SIZE), 1, 0), 1);
-    for (unsigned i = 0; i < 2; i++)
-        assert_int_equal(vcpu_create(d, i), 0);
-    v = d->vcpus[0];
-    cpu = host_vcpu(v);
-    host_load(v);
-    host_set_mode(v, MODE_32);
-    vcpu_unblock(v, BLOCK_NEW);
-    assert_int_equal(domain_control(d, BASALT_OP_RESUME), 0);
-    sched_remove(&this_queue()->queue, &v->sched); // it runs
-    v->cpu.rip = 0x1000;
-    v->cpu.rflags = 2 | IF;
-    memset(host_memory(d, 0x1000), 0x90, PAGE_SIZE);
-    *vlapic_reg(&v->lapic, LAPIC_SVR) = 0x1ff; // on
-}
 
 static void new_server(void) {
     u64 page;
@@ -100,26 +27,6 @@ static void new_server(void) {
     i64 port = port_alloc(server);
     assert_int_equal(request_serve(d, server, (u32)port, &page), 0);
     assert_int_equal(request_route(d, server, 0, BASALT_SPACE_MEMORY, 0xd0000000, 0xd0000fff), 0);
-}
-
-static int begin(void **state unused) {
-    empty = host_account();
-    new_guest();
-    server = NULL;
-    memset(script, 0, sizeof(script));
-    memset(interrupted, 0, sizeof(interrupted));
-    return 0;
-}
-
-static int end(void **state unused) {
-    host_run = NULL;
-    host_load(NULL);
-    if (d)
-        host_destroy(d);
-    if (server)
-        host_destroy(server);
-    host_assert_same(empty);
-    return 0;
 }
 
 static void test_every_kind_has_its_row(void **state unused) {
@@ -304,60 +211,6 @@ static void test_interrupt_while_the_kernel_works(void **state unused) {
     assert_true(server_rung[1]);
 }
 
-static void test_lazy_memory(void **state unused) {
-    assert_int_equal(memory_populate(d, GPA(0x40000000), 512, BASALT_POPULATE_LAZY), 512);
-    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0x40003000), .write = true};
-    run(1);
-    assert_true(ept_walk(&d->ept, GPA(0x40003000)).present);
-    assert_true(v->cpu.rip == 0x1000);
-    assert_int_equal(d->info.status, BASALT_STATUS_RUNNING);
-    // A fault that another one has cured meanwhile.
-    run(1);
-    assert_true(v->cpu.rip == 0x1000);
-    // Out of quota: the domain ends, and says why.
-    assert_int_equal(memory_populate(d, GPA(0x80000000), 512, BASALT_POPULATE_LAZY), 512);
-    d->info.memory_quota = d->info.memory_bytes;
-    script[0].gpa = GPA(0x80000000);
-    run(2);
-    assert_int_equal(runs, 1);
-    assert_int_equal(d->info.end_reason, BASALT_END_MEMORY);
-    assert_true(d->info.end_detail == 0x80000000);
-    assert_true(v->blocked & BLOCK_ENDED);
-    d->info.memory_quota = 8 * MIB;
-}
-
-// Where superpages may hold no code, a page that the guest fetches from becomes one that may, and no other.
-static void test_code_in_superpages(void **state unused) {
-    const u64 base = 0x40000000, code = base + 5 * PAGE_SIZE;
-    spec.flags = SPEC_SMALL_CODE;
-    assert_int_equal(memory_populate(d, GPA(base), 512, 0), 512);
-    assert_int_equal(ept_walk(&d->ept, GPA(code)).shift, SUPERPAGE_SHIFT);
-    assert_int_equal(ept_walk(&d->ept, GPA(code)).flags, EPT_READ | EPT_WRITE);
-    u64 generation = d->ept.generation;
-    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(code + 9), .fetch = true};
-    run(1);
-    assert_int_equal(d->info.status, BASALT_STATUS_RUNNING);
-    assert_int_equal(ept_walk(&d->ept, GPA(code)).shift, PAGE_SHIFT);
-    assert_int_equal(ept_walk(&d->ept, GPA(code)).flags, EPT_RWX);
-    assert_int_equal(ept_walk(&d->ept, GPA(code + PAGE_SIZE)).flags, EPT_READ | EPT_WRITE);
-    assert_true(d->ept.generation > generation);
-    script[0].gpa = GPA(code + PAGE_SIZE); // there are small pages now
-    run(1);
-    assert_int_equal(ept_walk(&d->ept, GPA(code + PAGE_SIZE)).flags, EPT_RWX);
-    assert_int_equal(memory_release(d, GPA(base), 512), 64);
-    // No page for the table.
-    assert_int_equal(memory_populate(d, GPA(2 * base), 512, BASALT_POPULATE_LAZY), 512);
-    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(2 * base)};
-    run(1);
-    assert_int_equal(ept_walk(&d->ept, GPA(2 * base)).shift, SUPERPAGE_SHIFT);
-    d->info.memory_quota = d->info.memory_bytes;
-    script[0].fetch = true;
-    run(1);
-    assert_int_equal(d->info.end_reason, BASALT_END_MEMORY);
-    d->info.memory_quota = 8 * MIB;
-    spec.flags = 0;
-}
-
 // What an ended domain's periodic timers would do until it is destroyed would be others' time.
 static void test_timers_end_with_the_domain(void **state unused) {
     struct timer *timer = &v->lapic_timer;
@@ -372,26 +225,6 @@ static void test_timers_end_with_the_domain(void **state unused) {
     assert_int_equal(domain_control(d, BASALT_OP_END), 0);
     timer_run(&this_queue()->timers, timer->deadline, 1);
     assert_false(timer->armed);
-}
-
-// Memory that the domain can't touch is as none: a device that nobody answers for.
-static void test_hidden_memory(void **state unused) {
-    assert_int_equal(memory_populate(d, GPA(0x40000000), 1, BASALT_POPULATE_HIDDEN), 1);
-    script[0] = (struct exit){.kind = BASALT_EXIT_MEMORY, .gpa = GPA(0x40000010)};
-    run(1);
-    assert_int_equal(d->info.end_reason, BASALT_END_EMULATION);
-    assert_true(d->info.end_detail == 0x40000010);
-}
-
-static void test_flush_after_release(void **state unused) {
-    script[0] = (struct exit){.kind = BASALT_EXIT_WBINVD, .insn_length = 2};
-    run(1);
-    u64 flushes = cpu->flushes;
-    run(1);
-    assert_true(cpu->flushes == flushes);
-    assert_int_equal(memory_release(d, GPA(0xf000), 1), 1);
-    run(1);
-    assert_true(cpu->flushes == flushes + 1);
 }
 
 static void test_server_goes_while_waiting(void **state unused) {
@@ -649,8 +482,6 @@ static void test_random_exits(void **state unused) {
                   (unsigned long long)idle, (unsigned long long)domains);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_every_kind_has_its_row, end),
@@ -660,11 +491,7 @@ int main(void) {
         TEST(test_nmi),
         TEST(test_interrupted_delivery),
         TEST(test_interrupt_while_the_kernel_works),
-        TEST(test_lazy_memory),
-        TEST(test_code_in_superpages),
         TEST(test_timers_end_with_the_domain),
-        TEST(test_hidden_memory),
-        TEST(test_flush_after_release),
         TEST(test_server_goes_while_waiting),
         TEST(test_init_while_waiting),
         TEST(test_control_registers),
